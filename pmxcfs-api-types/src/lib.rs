@@ -1,0 +1,15 @@
+//! Types that all layers of pmxcfs share.
+//!
+//! A rule that two crates have to agree on (which paths are private, what a guest config is called, which errno an
+//! error becomes) lives here once. This crate depends on none of the others and does no I/O.
+
+mod error;
+mod ids;
+pub mod limits;
+pub mod names;
+pub mod path;
+mod vm_type;
+
+pub use error::FsError;
+pub use ids::{NodeId, Vmid};
+pub use vm_type::VmType;

@@ -1,0 +1,37 @@
+//! What a mutation did, in the terms that the store and the kernel's caches need.
+
+use bytes::Bytes;
+
+/// One effect of an applied operation. An operation reports its effects in the order in which they happened; replaying
+/// them on the state before gives the state after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// An entry was made, or its name, place, version, writer or mtime changed. Its content did not.
+    Put {
+        /// The entry.
+        inode: u64,
+    },
+    /// A file's content changed (and with it version, writer, mtime): cut to `keep` bytes, extended with zeros to
+    /// `offset`, `data` laid over at `offset`, extended with zeros or cut to `size`.
+    Content {
+        /// The file.
+        inode: u64,
+        /// How many bytes of the former content stay at most.
+        keep: u32,
+        /// Where `data` begins.
+        offset: u32,
+        /// The bytes written.
+        data: Bytes,
+        /// Size afterwards.
+        size: u32,
+    },
+    /// An entry is gone.
+    Removed {
+        /// The entry.
+        inode: u64,
+        /// Directory it was in.
+        parent: u64,
+        /// Name it had there.
+        name: Bytes,
+    },
+}
