@@ -28,7 +28,9 @@ impl Vmid {
             if !digit.is_ascii_digit() {
                 return None;
             }
-            value = value.checked_mul(10)?.checked_add(u32::from(digit - b'0'))?;
+            value = value
+                .checked_mul(10)?
+                .checked_add(u32::from(digit - b'0'))?;
         }
         Some(Self(value))
     }

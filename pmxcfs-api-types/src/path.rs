@@ -12,7 +12,8 @@ pub const LOCK_DIRECTORY: &[u8] = b"priv/lock";
 /// assert_eq!(parts, [b"a", b"b"]);
 /// ```
 pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
+    path.split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty())
 }
 
 /// Splits a path into its directory and its base name the way the C daemon does.
@@ -30,7 +31,14 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
         Some(slash) => {
             let (before, base) = (&trimmed[..slash], &trimmed[slash + 1..]);
             let directory = trim_trailing_slashes(before);
-            (if directory.is_empty() { b"/" } else { directory }, base)
+            (
+                if directory.is_empty() {
+                    b"/"
+                } else {
+                    directory
+                },
+                base,
+            )
         }
     }
 }
@@ -143,13 +151,28 @@ mod tests {
     #[test]
     fn private_paths_have_a_boundary() {
         for path in [
-            "priv", "priv/", "/priv", "//priv/x", "priv/x", "nodes/n/priv", "nodes//n/priv/x", "nodes/n//priv/x",
+            "priv",
+            "priv/",
+            "/priv",
+            "//priv/x",
+            "priv/x",
+            "nodes/n/priv",
+            "nodes//n/priv/x",
+            "nodes/n//priv/x",
             "nodes/b_x/priv",
         ] {
             assert!(is_private(path.as_bytes()), "{path}");
         }
         for path in [
-            "", "privx", "private", "d/priv", "nodes/priv", "nodes/n/privx", "nodes/n/sub/priv", "nodes", "nodes/n",
+            "",
+            "privx",
+            "private",
+            "d/priv",
+            "nodes/priv",
+            "nodes/n/privx",
+            "nodes/n/sub/priv",
+            "nodes",
+            "nodes/n",
         ] {
             assert!(!is_private(path.as_bytes()), "{path}");
         }
