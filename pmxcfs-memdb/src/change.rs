@@ -12,7 +12,11 @@ pub enum Change {
         inode: u64,
     },
     /// A file's content changed (and with it version, writer, mtime): cut to `keep` bytes, extended with zeros to
-    /// `offset`, `data` laid over at `offset`, extended with zeros or cut to `size`.
+    /// `offset`, `data` laid over at `offset`, extended with zeros or cut to `size`. [`splice`](crate::splice) does it.
+    ///
+    /// A content of which no byte is former content and no byte is written is not zeros but *no data*: when `keep` is 0
+    /// (or the former content is empty) and `data` is empty, the entry afterwards has `size` and no data, a hole if
+    /// `size` is above 0.
     Content {
         /// The file.
         inode: u64,

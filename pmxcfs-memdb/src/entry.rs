@@ -5,6 +5,9 @@ use bytes::Bytes;
 /// Inode of the root directory.
 pub const ROOT_INODE: u64 = 0;
 
+/// What holes read as: as many zeros as a file can be large.
+pub(crate) static ZEROS: [u8; 1024 * 1024] = [0; 1024 * 1024];
+
 /// Kind of an entry. The numbers are those of `dirent.d_type` and of the database column `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -47,4 +50,12 @@ pub struct Entry {
     pub name: Bytes,
     /// Content of a file. Empty for directories, for empty files, and for holes.
     pub data: Bytes,
+}
+
+impl Entry {
+    /// Whether this is a directory.
+    #[must_use]
+    pub const fn is_directory(&self) -> bool {
+        matches!(self.kind, EntryKind::Directory)
+    }
 }

@@ -1,11 +1,24 @@
 //! The tree behind `/etc/pve`, its rules, and the store that keeps it.
 
 mod change;
+mod checksum;
+mod content;
 mod entry;
 mod guests;
+mod index;
+mod locks;
 mod operation;
+mod statfs;
+mod tree;
+mod versions;
 
 pub use change::Change;
+pub use checksum::Digest;
+pub use content::splice;
 pub use entry::{Entry, EntryKind, ROOT_INODE, RootState};
 pub use guests::{Guest, GuestList};
+pub use index::{Index, IndexEntry, IndexError};
 pub use operation::{Operation, Stamp};
+pub use statfs::Statfs;
+pub use tree::{ListedEntry, Precheck, Rules, Tree, TreeError, TreeWarning};
+pub use versions::VERSIONED_PATH_COUNT;

@@ -1,0 +1,60 @@
+//! SHA-256 digests of entries and of the whole tree, as peers compute them.
+//!
+//! All integers are little-endian without padding, names without terminator. Data counts only where there is some; a
+//! hole adds its size and nothing else.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{entry::Entry, tree::Tree};
+
+/// A SHA-256 digest.
+pub type Digest = [u8; 32];
+
+impl Entry {
+    /// Digest over inode, version, writer, mtime, size, type, parent, name and data: what lock records and unlock
+    /// messages carry ("entry checksum").
+    #[must_use]
+    pub fn checksum(&self) -> Digest {
+        let mut hash = Sha256::new();
+        self.feed_with_inode(&mut hash);
+        hash.finalize().into()
+    }
+
+    /// Digest over the same fields without the inode: what the index carries beside the inode.
+    #[must_use]
+    pub fn index_digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        self.feed(&mut hash);
+        hash.finalize().into()
+    }
+
+    fn feed_with_inode(&self, hash: &mut Sha256) {
+        hash.update(self.inode.to_le_bytes());
+        self.feed(hash);
+    }
+
+    fn feed(&self, hash: &mut Sha256) {
+        let mut fields = [0; 29];
+        fields[0..8].copy_from_slice(&self.version.to_le_bytes());
+        fields[8..12].copy_from_slice(&self.writer.to_le_bytes());
+        fields[12..16].copy_from_slice(&self.mtime.to_le_bytes());
+        fields[16..20].copy_from_slice(&self.size.to_le_bytes());
+        fields[20] = self.kind as u8;
+        fields[21..29].copy_from_slice(&self.parent.to_le_bytes());
+        hash.update(fields);
+        hash.update(&self.name);
+        hash.update(&self.data);
+    }
+}
+
+impl Tree {
+    /// Digest over all entries in ascending order of inodes, the root included: what a verification compares.
+    #[must_use]
+    pub fn checksum(&self) -> Digest {
+        let mut hash = Sha256::new();
+        for entry in self.entries() {
+            entry.feed_with_inode(&mut hash);
+        }
+        hash.finalize().into()
+    }
+}

@@ -1,0 +1,221 @@
+//! The index: inode and digest of every entry, which members of a cluster exchange to find what they differ in.
+
+use std::cmp::Ordering;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{checksum::Digest, entry::RootState, tree::Tree};
+
+/// Length of the fields before the first entry, in bytes.
+const HEADER_LENGTH: usize = 32;
+
+/// Length of one entry, in bytes.
+const ENTRY_LENGTH: usize = 40;
+
+/// Inode and digest of one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// The entry.
+    pub inode: u64,
+    /// Its [`Entry::index_digest`](crate::Entry::index_digest).
+    pub digest: Digest,
+}
+
+/// What one member holds, in the short form that is exchanged when a group changes.
+///
+/// | offset | size | field |
+/// |---|---|---|
+/// | 0 | 8 | root version |
+/// | 8 | 8 | highest inode |
+/// | 16 | 4 | root writer |
+/// | 20 | 4 | root mtime |
+/// | 24 | 4 | number of entries n, root included |
+/// | 28 | 4 | total length, 32 + 40 n |
+/// | 32 | 40 n | inode (8) and index digest (32) of each entry, ascending |
+///
+/// All integers are little-endian.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    /// Version, writer and mtime of the database.
+    pub root: RootState,
+    /// Highest inode present.
+    pub last_inode: u64,
+    /// The entries in ascending order of inodes, root included.
+    pub entries: Vec<IndexEntry>,
+}
+
+/// Why bytes are not an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// Shorter than the header.
+    #[error("index of {0} bytes is shorter than its header")]
+    Short(usize),
+    /// The length field is not the length.
+    #[error("index says it is {stated} bytes long and has {actual}")]
+    Length {
+        /// Length as the header gives it.
+        stated: u32,
+        /// Length of what was received.
+        actual: usize,
+    },
+    /// The number of entries does not fit the length.
+    #[error("index says it has {stated} entries, which does not fit its {actual} bytes")]
+    Count {
+        /// Number of entries as the header gives it.
+        stated: u32,
+        /// Length of what was received.
+        actual: usize,
+    },
+    /// Inodes do not ascend.
+    #[error("index has inode {inode} behind inode {previous}")]
+    Order {
+        /// The inode before.
+        previous: u64,
+        /// The inode that is not larger.
+        inode: u64,
+    },
+}
+
+impl Index {
+    /// The form in which it is sent.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let length = HEADER_LENGTH + ENTRY_LENGTH * self.entries.len();
+        let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        let mut buffer = BytesMut::with_capacity(length);
+        buffer.put_u64_le(self.root.version);
+        buffer.put_u64_le(self.last_inode);
+        buffer.put_u32_le(self.root.writer);
+        buffer.put_u32_le(self.root.mtime);
+        buffer.put_u32_le(count);
+        buffer.put_u32_le(u32::try_from(length).unwrap_or(u32::MAX));
+        for entry in &self.entries {
+            buffer.put_u64_le(entry.inode);
+            buffer.put_slice(&entry.digest);
+        }
+        buffer.freeze()
+    }
+
+    /// Reads an index. Every length must be exact and the inodes must ascend; what the fields mean is not judged.
+    ///
+    /// # Errors
+    /// What makes the bytes not an index.
+    pub fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
+        let actual = bytes.len();
+        let Some((header, body)) = bytes.split_first_chunk::<HEADER_LENGTH>() else {
+            return Err(IndexError::Short(actual));
+        };
+        let mut fields = Fields(header);
+        let (version, last_inode) = (fields.u64(), fields.u64());
+        let (writer, mtime) = (fields.u32(), fields.u32());
+        let (count, stated) = (fields.u32(), fields.u32());
+        if usize::try_from(stated) != Ok(actual) {
+            return Err(IndexError::Length { stated, actual });
+        }
+        let (chunks, rest) = body.as_chunks::<ENTRY_LENGTH>();
+        if !rest.is_empty() || usize::try_from(count) != Ok(chunks.len()) {
+            return Err(IndexError::Count {
+                stated: count,
+                actual,
+            });
+        }
+        Ok(Self {
+            root: RootState {
+                version,
+                writer,
+                mtime,
+            },
+            last_inode,
+            entries: decode_entries(chunks)?,
+        })
+    }
+
+    /// Inodes of the entries that `other` lacks or has with another digest: what a leader with this index sends to a
+    /// member with the other one.
+    pub fn changed_against<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u64> + 'a {
+        let mut theirs = other.entries.iter().peekable();
+        self.entries.iter().filter_map(move |mine| {
+            while theirs.next_if(|their| their.inode < mine.inode).is_some() {}
+            match theirs.peek() {
+                Some(their) if *their == mine => None,
+                _ => Some(mine.inode),
+            }
+        })
+    }
+
+    /// Inodes of the entries that `other` lacks: what a member with this index removes when it follows a leader with
+    /// the other one.
+    pub fn absent_from<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u64> + 'a {
+        let mut theirs = other.entries.iter().peekable();
+        self.entries.iter().filter_map(move |mine| {
+            while theirs.next_if(|their| their.inode < mine.inode).is_some() {}
+            match theirs.peek().map(|their| their.inode.cmp(&mine.inode)) {
+                Some(Ordering::Equal) => None,
+                _ => Some(mine.inode),
+            }
+        })
+    }
+}
+
+fn decode_entries(chunks: &[[u8; ENTRY_LENGTH]]) -> Result<Vec<IndexEntry>, IndexError> {
+    let mut entries: Vec<IndexEntry> = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        let mut fields = Fields(chunk);
+        let entry = IndexEntry {
+            inode: fields.u64(),
+            digest: fields.take(),
+        };
+        if let Some(previous) = entries.last().map(|entry| entry.inode)
+            && previous >= entry.inode
+        {
+            return Err(IndexError::Order {
+                previous,
+                inode: entry.inode,
+            });
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// Reads fields off the front of an array whose length was checked.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (field, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .expect("the fields add up to the length of the array");
+        self.0 = rest;
+        *field
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+}
+
+impl Tree {
+    /// The index of all entries, reachable or not.
+    #[must_use]
+    pub fn index(&self) -> Index {
+        let entries: Vec<IndexEntry> = self
+            .entries()
+            .map(|entry| IndexEntry {
+                inode: entry.inode,
+                digest: entry.index_digest(),
+            })
+            .collect();
+        Index {
+            root: self.root(),
+            last_inode: entries.last().map_or(0, |entry| entry.inode),
+            entries,
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The tree in memory.
+//!
+//! A plain struct: no lock, no I/O, no clock. Whoever owns it guards it, keeps it on disk, and brings the time along.
+//! [`Tree::apply`] is the only way in which entries change; every node of a cluster applies the same operations in the
+//! same order and must end up with the same tree, so nothing in there may depend on local knowledge. What may, is in
+//! [`Tree::check_before_send`].
+//!
+//! Each directory keeps what requests ask for again and again: the inodes of its children by name, its path (only empty
+//! directories can be renamed, so a path never goes stale below), whether it is private, and its listing.
+
+mod before_send;
+mod handles;
+mod load;
+mod locking;
+mod mutate;
+mod rename;
+mod scan;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use pmxcfs_api_types::{
+    FsError,
+    path::{self, is_reserved_name},
+};
+
+use crate::{
+    entry::{Entry, EntryKind, ROOT_INODE, RootState},
+    guests::{GuestList, GuestRegister},
+    locks::LockTable,
+    statfs::Statfs,
+    versions::{FileVersions, VERSIONED_PATH_COUNT},
+};
+pub use before_send::Precheck;
+use handles::Handles;
+pub use load::{TreeError, TreeWarning};
+
+/// Which rules operations follow where the C daemon's are known to do harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rules {
+    /// One node on its own: harmful rules are mended.
+    Local,
+    /// One of several nodes that may run the C daemon: operations have the effects that they have there.
+    Replicated,
+}
+
+/// One row of a directory listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedEntry {
+    /// The entry.
+    pub inode: u64,
+    /// File or directory.
+    pub kind: EntryKind,
+    /// Its name in the directory.
+    pub name: Bytes,
+}
+
+/// All entries, with everything that is derived from them.
+#[derive(Debug)]
+pub struct Tree {
+    rules: Rules,
+    nodes: BTreeMap<u64, Node>,
+    /// Sum of the sizes of all entries.
+    size_total: u64,
+    guests: GuestRegister,
+    versions: FileVersions,
+    locks: LockTable,
+    handles: Handles,
+    warnings: Vec<TreeWarning>,
+}
+
+#[derive(Debug)]
+struct Node {
+    entry: Entry,
+    /// Present in directories only.
+    directory: Option<Box<Directory>>,
+}
+
+#[derive(Debug, Default)]
+struct Directory {
+    children: BTreeMap<Bytes, u64>,
+    /// Where the directory is. Absent if no chain of directories leads to it from the root.
+    place: Option<Place>,
+    listing: OnceLock<Arc<[ListedEntry]>>,
+}
+
+/// Where a directory is, and what follows from that.
+#[derive(Debug, Clone)]
+struct Place {
+    path: Bytes,
+    privacy: Privacy,
+}
+
+/// Which paths are private, told at one directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Privacy {
+    /// The directory and everything below.
+    All,
+    /// Of its children only the one that is called `priv`.
+    ChildCalledPriv,
+    /// None of its children.
+    NoChild,
+}
+
+/// A name in a directory that exists.
+#[derive(Debug, Clone, Copy)]
+struct Slot<'a> {
+    parent: u64,
+    name: &'a [u8],
+}
+
+impl Tree {
+    /// An empty tree: no counter moved, no guest.
+    #[must_use]
+    pub fn new(root: RootState, rules: Rules) -> Self {
+        let entry = Entry {
+            inode: ROOT_INODE,
+            parent: ROOT_INODE,
+            version: root.version,
+            writer: root.writer,
+            mtime: root.mtime,
+            size: 0,
+            kind: EntryKind::Directory,
+            name: Bytes::new(),
+            data: Bytes::new(),
+        };
+        let directory = Directory {
+            place: Some(Place::root()),
+            ..Directory::default()
+        };
+        let node = Node {
+            entry,
+            directory: Some(Box::new(directory)),
+        };
+        Self {
+            rules,
+            nodes: BTreeMap::from([(ROOT_INODE, node)]),
+            size_total: 0,
+            guests: GuestRegister::default(),
+            versions: FileVersions::new(),
+            locks: LockTable::default(),
+            handles: Handles::default(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Version, writer and mtime of the last change.
+    #[must_use]
+    pub fn root(&self) -> RootState {
+        let entry = &self.nodes[&ROOT_INODE].entry;
+        RootState {
+            version: entry.version,
+            writer: entry.writer,
+            mtime: entry.mtime,
+        }
+    }
+
+    /// The rules that operations follow.
+    #[must_use]
+    pub const fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// Number of entries, the root included.
+    #[must_use]
+    pub fn entry_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// All entries in ascending order of inodes, the root first. Also those that no path leads to.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.nodes.values().map(|node| &node.entry)
+    }
+
+    /// The entry with this inode. The root is a directory with inode 0 and an empty name.
+    #[must_use]
+    pub fn entry(&self, inode: u64) -> Option<&Entry> {
+        self.nodes.get(&inode).map(|node| &node.entry)
+    }
+
+    /// The entry with this name in a directory.
+    #[must_use]
+    pub fn child(&self, parent: u64, name: &[u8]) -> Option<&Entry> {
+        self.entry(self.child_inode(parent, name)?)
+    }
+
+    /// The entry at a path.
+    ///
+    /// `.` alone, the empty path and slashes alone are the root. Empty components are skipped; `.` and `..` inside of a
+    /// path are names like others, which normally do not exist.
+    #[must_use]
+    pub fn lookup(&self, path: &[u8]) -> Option<&Entry> {
+        self.entry(self.resolve(path)?)
+    }
+
+    /// Path of an entry, without leading slash. Empty for the root; absent if no path leads there.
+    #[must_use]
+    pub fn path_of(&self, inode: u64) -> Option<Bytes> {
+        let node = self.nodes.get(&inode)?;
+        match &node.directory {
+            Some(directory) => Some(directory.place.as_ref()?.path.clone()),
+            None => Some(
+                self.place(node.entry.parent)?
+                    .path_of_child(&node.entry.name),
+            ),
+        }
+    }
+
+    /// Whether only root may read an entry: `priv`, the same below each node's directory, and everything inside. An
+    /// entry that no path leads to counts as private.
+    #[must_use]
+    pub fn is_private(&self, inode: u64) -> bool {
+        match self.nodes.get(&inode) {
+            Some(node) => self.is_private_node(node),
+            None => self.handles.is_private(inode),
+        }
+    }
+
+    /// The entries of a directory, in order of their names. Built at the first call after a change of the directory.
+    /// Empty for a directory that was deleted while it is pinned.
+    #[must_use]
+    pub fn listing(&self, inode: u64) -> Option<Arc<[ListedEntry]>> {
+        let Some(node) = self.nodes.get(&inode) else {
+            let orphan = self.handles.orphan(inode)?;
+            return (orphan.kind == EntryKind::Directory).then(|| Arc::from([]));
+        };
+        let directory = node.directory.as_ref()?;
+        let listing = directory.listing.get_or_init(|| {
+            let listed = directory.children.values().map(|child| {
+                let entry = &self.nodes[child].entry;
+                ListedEntry {
+                    inode: entry.inode,
+                    kind: entry.kind,
+                    name: entry.name.clone(),
+                }
+            });
+            listed.collect()
+        });
+        Some(Arc::clone(listing))
+    }
+
+    /// Size and use of the filesystem.
+    #[must_use]
+    pub fn statfs(&self) -> Statfs {
+        Statfs::new(self.size_total, self.count())
+    }
+
+    /// The guest list.
+    #[must_use]
+    pub const fn guests(&self) -> &GuestList {
+        self.guests.list()
+    }
+
+    /// The change counters, in the order of [`VERSIONED_PATHS`](pmxcfs_api_types::names::VERSIONED_PATHS).
+    #[must_use]
+    pub const fn file_versions(&self) -> &[u32; VERSIONED_PATH_COUNT] {
+        self.versions.counters()
+    }
+
+    /// A number that changes whenever any of the change counters does.
+    #[must_use]
+    pub const fn versions_generation(&self) -> u64 {
+        self.versions.generation()
+    }
+
+    /// What an operator should know about the entries that the tree was built from.
+    #[must_use]
+    pub fn warnings(&self) -> &[TreeWarning] {
+        &self.warnings
+    }
+
+    fn count(&self) -> u64 {
+        u64::try_from(self.nodes.len()).unwrap_or(u64::MAX)
+    }
+
+    fn resolve(&self, path: &[u8]) -> Option<u64> {
+        if path == b"." {
+            return Some(ROOT_INODE);
+        }
+        path::components(path).try_fold(ROOT_INODE, |inode, name| self.child_inode(inode, name))
+    }
+
+    fn child_inode(&self, parent: u64, name: &[u8]) -> Option<u64> {
+        self.directory(parent)?.children.get(name).copied()
+    }
+
+    fn directory(&self, inode: u64) -> Option<&Directory> {
+        self.nodes.get(&inode)?.directory.as_deref()
+    }
+
+    fn place(&self, inode: u64) -> Option<&Place> {
+        self.directory(inode)?.place.as_ref()
+    }
+
+    fn kind(&self, inode: u64) -> EntryKind {
+        self.nodes[&inode].entry.kind
+    }
+
+    fn has_children(&self, inode: u64) -> bool {
+        self.directory(inode)
+            .is_some_and(|directory| !directory.children.is_empty())
+    }
+
+    /// The directory and base name of a path: the directory must exist and be one, the name may be taken or free.
+    fn slot<'a>(&self, path: &'a [u8]) -> Result<Slot<'a>, FsError> {
+        let (directory, name) = path::split(path);
+        let parent = self.resolve(directory).ok_or(FsError::NotFound)?;
+        if self.kind(parent) != EntryKind::Directory {
+            return Err(FsError::NotDirectory);
+        }
+        if is_reserved_name(name) {
+            return Err(FsError::Access);
+        }
+        Ok(Slot { parent, name })
+    }
+
+    fn occupant(&self, slot: Slot<'_>) -> Option<u64> {
+        self.child_inode(slot.parent, slot.name)
+    }
+
+    fn is_private_node(&self, node: &Node) -> bool {
+        match &node.directory {
+            Some(directory) => directory
+                .place
+                .as_ref()
+                .is_none_or(|place| place.privacy == Privacy::All),
+            None => self
+                .place(node.entry.parent)
+                .is_none_or(|place| place.privacy.covers_child(&node.entry.name)),
+        }
+    }
+}
+
+impl Place {
+    fn root() -> Self {
+        Self {
+            path: Bytes::new(),
+            privacy: Privacy::ChildCalledPriv,
+        }
+    }
+
+    /// Place of the directory with this name in the directory at this place.
+    fn child(&self, name: &Bytes) -> Self {
+        let is_in = |directory: &[u8]| self.path == directory;
+        let privacy = if self.privacy.covers_child(name) {
+            Privacy::All
+        } else if is_in(b"nodes") {
+            Privacy::ChildCalledPriv
+        } else {
+            Privacy::NoChild
+        };
+        Self {
+            path: self.path_of_child(name),
+            privacy,
+        }
+    }
+
+    fn path_of_child(&self, name: &Bytes) -> Bytes {
+        if self.path.is_empty() {
+            return name.clone();
+        }
+        let mut path = BytesMut::with_capacity(self.path.len() + 1 + name.len());
+        path.put_slice(&self.path);
+        path.put_u8(b'/');
+        path.put_slice(name);
+        path.freeze()
+    }
+}
+
+impl Privacy {
+    fn covers_child(self, name: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::ChildCalledPriv => name == b"priv",
+            Self::NoChild => false,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What is refused before an operation is sent, or applied in local mode.
+//!
+//! The counterpart of [`Tree::apply`]: there every node must decide alike, here local knowledge may be used. Each rule
+//! prevents something that C peers carry out to their harm, or a limit that nobody enforces at delivery because nodes
+//! would part over it. A rule that does not apply says nothing: whether the operation is possible at all is decided by
+//! [`Tree::apply`], in its order of checks.
+
+use pmxcfs_api_types::{
+    FsError, VmType,
+    limits::{MAX_FILESYSTEM_SIZE, MAX_INODE_COUNT},
+    path::{GuestConfig, components, is_lock_path, is_node_name, is_reserved_name, split},
+};
+
+use super::{Rules, Tree};
+use crate::{
+    content::Extent,
+    entry::{EntryKind, ROOT_INODE},
+    operation::Operation,
+};
+
+/// How to go on with an operation that is not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Precheck {
+    /// Send or apply it.
+    Proceed,
+    /// It succeeds without a change. It must not be sent.
+    NothingToDo,
+    /// It would grow a file without data, and C peers cannot live with a size that has no data. Write this many zeros
+    /// from offset 0 on instead, in order, at most
+    /// [`MAX_REQUEST_SIZE`](pmxcfs_api_types::limits::MAX_REQUEST_SIZE) bytes each.
+    FillWithZeros {
+        /// The new size in bytes.
+        size: u32,
+    },
+}
+
+impl Tree {
+    /// Checks an operation before it is sent to the cluster, or applied in local mode.
+    ///
+    /// # Errors
+    /// `TooBig` for a write beyond the largest file, added in 64 bits; `NoSpace` beyond the limits of the filesystem;
+    /// `Invalid` for a name with a NUL byte and for a move of a directory into itself; `NotEmpty`, `NotDirectory`,
+    /// `IsDirectory` and `Access` for what would harm C peers.
+    pub fn check_before_send(&self, operation: &Operation) -> Result<Precheck, FsError> {
+        match operation {
+            Operation::Mkdir { path } => {
+                refuse_nul(path)?;
+                self.refuse_directory_like_config(path)?;
+                self.require_room_for_entry(path)?;
+            }
+            Operation::Create { path } => {
+                refuse_nul(path)?;
+                self.refuse_file_like_guest_directory(path)?;
+                self.require_room_for_entry(path)?;
+            }
+            Operation::Write {
+                path,
+                offset,
+                data,
+                truncate,
+            } => {
+                let extent = Extent::new(*offset, data.len())?;
+                refuse_nul(path)?;
+                return self.check_write(path, extent, *truncate);
+            }
+            Operation::Rename { from, to } => {
+                refuse_nul(from)?;
+                refuse_nul(to)?;
+                return self.check_rename(from, to);
+            }
+            Operation::Delete { path } | Operation::SetMtime { path, .. } => refuse_nul(path)?,
+        }
+        Ok(Precheck::Proceed)
+    }
+
+    /// The filesystem's size is not enforced by C peers, so it cannot be at delivery. A file that becomes larger without
+    /// any data would be a hole, which kills a C peer that reads or sends it.
+    fn check_write(
+        &self,
+        path: &[u8],
+        extent: Extent,
+        truncate: bool,
+    ) -> Result<Precheck, FsError> {
+        let Some(entry) = self.lookup(path).filter(|entry| !entry.is_directory()) else {
+            return Ok(Precheck::Proceed);
+        };
+        let outcome = extent.outcome(entry.held(), truncate);
+        let grown = u64::from(outcome.size.saturating_sub(entry.size));
+        if grown > 0 && self.size_total + grown > MAX_FILESYSTEM_SIZE {
+            return Err(FsError::NoSpace);
+        }
+        if outcome.keep == 0 && extent.length == 0 && outcome.size > 0 {
+            return Ok(Precheck::FillWithZeros { size: outcome.size });
+        }
+        Ok(Precheck::Proceed)
+    }
+
+    fn check_rename(&self, from: &[u8], to: &[u8]) -> Result<Precheck, FsError> {
+        let Some(source) = self.resolve(from).filter(|inode| *inode != ROOT_INODE) else {
+            return Ok(Precheck::Proceed);
+        };
+        let kind = self.kind(source);
+        match kind {
+            EntryKind::File => self.refuse_file_like_guest_directory(to)?,
+            EntryKind::Directory if is_lock_path(from) => return Ok(Precheck::Proceed),
+            EntryKind::Directory => self.refuse_directory_like_config(to)?,
+        }
+        match self.resolve(to) {
+            None => self.refuse_bad_target(source, to)?,
+            Some(ROOT_INODE) => {}
+            Some(target) if target == source => return Ok(Precheck::NothingToDo),
+            Some(target) => self.refuse_bad_replacement(source, target)?,
+        }
+        Ok(Precheck::Proceed)
+    }
+
+    /// C peers take `.` and `..` as target names, and a directory that moves into itself makes them use freed memory.
+    fn refuse_bad_target(&self, source: u64, to: &[u8]) -> Result<(), FsError> {
+        let (directory, name) = split(to);
+        if is_reserved_name(name) {
+            return Err(FsError::Access);
+        }
+        if self.resolve(directory) == Some(source) && self.kind(source) == EntryKind::Directory {
+            return Err(FsError::Invalid);
+        }
+        Ok(())
+    }
+
+    /// A directory with entries is refused by C peers only when its target is already gone from their memory, and later
+    /// makes their database unloadable. A file in the place of a directory or the reverse is refused by the kernel, but
+    /// the kernel may know an older state; replacing a config by a directory would leave the guest on the list.
+    fn refuse_bad_replacement(&self, source: u64, target: u64) -> Result<(), FsError> {
+        match (self.kind(source), self.kind(target)) {
+            (EntryKind::File, EntryKind::Directory) => Err(FsError::IsDirectory),
+            (EntryKind::Directory, EntryKind::File) => Err(FsError::NotDirectory),
+            (EntryKind::Directory, EntryKind::Directory) if self.has_children(source) => {
+                Err(FsError::NotEmpty)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removing a directory that has the path of a guest config takes the id of a guest that may well exist off the
+    /// list of every C peer; the id can then be used twice, and no node starts again. Local mode mends that where it
+    /// happens.
+    fn refuse_directory_like_config(&self, path: &[u8]) -> Result<(), FsError> {
+        if self.rules == Rules::Replicated
+            && GuestConfig::parse(path).is_some()
+            && self.resolve(path).is_none()
+        {
+            return Err(FsError::Access);
+        }
+        Ok(())
+    }
+
+    /// C daemons refuse to start, and to end a sync, when a guest directory of a node is a file.
+    fn refuse_file_like_guest_directory(&self, path: &[u8]) -> Result<(), FsError> {
+        if is_guest_directory(path) && self.resolve(path).is_none() {
+            return Err(FsError::Access);
+        }
+        Ok(())
+    }
+
+    /// The number of inodes is not enforced by C peers, so it cannot be at delivery.
+    fn require_room_for_entry(&self, path: &[u8]) -> Result<(), FsError> {
+        let is_possible = self
+            .slot(path)
+            .is_ok_and(|slot| self.occupant(slot).is_none());
+        if is_possible && self.count() >= MAX_INODE_COUNT {
+            return Err(FsError::NoSpace);
+        }
+        Ok(())
+    }
+}
+
+/// Paths travel as C strings: a NUL would cut the name.
+fn refuse_nul(path: &[u8]) -> Result<(), FsError> {
+    if path.contains(&0) {
+        return Err(FsError::Invalid);
+    }
+    Ok(())
+}
+
+/// Whether a path is `nodes/NODE/DIR` with DIR one of the guest directories.
+fn is_guest_directory(path: &[u8]) -> bool {
+    let mut parts = components(path);
+    parts.next() == Some(b"nodes")
+        && parts.next().is_some_and(is_node_name)
+        && parts
+            .next()
+            .is_some_and(|name| VmType::from_directory(name).is_some())
+        && parts.next().is_none()
+}

@@ -1,0 +1,136 @@
+//! Entries that somebody has open.
+//!
+//! An open entry that is deleted or replaced lives on as an orphan until it is closed by the last who has it open, as
+//! on any filesystem. Orphans are in memory only: not stored, not replicated, not counted.
+
+use std::collections::HashMap;
+
+use pmxcfs_api_types::FsError;
+
+use super::Tree;
+use crate::{content::Extent, entry::Entry};
+
+#[derive(Debug, Default)]
+pub(super) struct Handles {
+    /// How often each inode is open.
+    pins: HashMap<u64, u64>,
+    /// Entries that are open and no longer in the tree.
+    orphans: HashMap<u64, Orphan>,
+}
+
+#[derive(Debug)]
+struct Orphan {
+    entry: Entry,
+    is_private: bool,
+}
+
+impl Handles {
+    pub(super) fn orphan(&self, inode: u64) -> Option<&Entry> {
+        Some(&self.orphans.get(&inode)?.entry)
+    }
+
+    pub(super) fn is_private(&self, inode: u64) -> bool {
+        self.orphans
+            .get(&inode)
+            .is_none_or(|orphan| orphan.is_private)
+    }
+
+    /// Keeps an entry that leaves the tree, if somebody has it open.
+    pub(super) fn bury(&mut self, entry: Entry, is_private: bool) {
+        if self.pins.contains_key(&entry.inode) {
+            self.orphans
+                .insert(entry.inode, Orphan { entry, is_private });
+        }
+    }
+}
+
+impl Tree {
+    /// Keeps an entry alive until a matching [`Tree::unpin`], even if it is deleted or replaced. False if there is no
+    /// such entry; then nothing is pinned.
+    pub fn pin(&mut self, inode: u64) -> bool {
+        let exists = self.node(inode).is_some();
+        if exists {
+            *self.handles.pins.entry(inode).or_default() += 1;
+        }
+        exists
+    }
+
+    /// Takes back one [`Tree::pin`]. The last one drops an orphan.
+    pub fn unpin(&mut self, inode: u64) {
+        let Some(count) = self.handles.pins.get_mut(&inode) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.handles.pins.remove(&inode);
+            self.handles.orphans.remove(&inode);
+        }
+    }
+
+    /// The entry with this inode, in the tree or an orphan.
+    #[must_use]
+    pub fn node(&self, inode: u64) -> Option<&Entry> {
+        self.entry(inode).or_else(|| self.handles.orphan(inode))
+    }
+
+    /// Whether an entry has left the tree and lives on because it is pinned.
+    #[must_use]
+    pub fn is_orphan(&self, inode: u64) -> bool {
+        self.handles.orphans.contains_key(&inode)
+    }
+
+    /// Writes to an orphan, or truncates it, as [`Operation::Write`](crate::Operation::Write) does to a file in the
+    /// tree. No version moves. Gives the number of bytes written.
+    ///
+    /// # Errors
+    /// `TooBig` beyond the largest size of a file, `NotFound` if there is no such orphan, `NotDirectory` if it is a
+    /// directory.
+    pub fn write_orphan(
+        &mut self,
+        inode: u64,
+        offset: u64,
+        data: &[u8],
+        truncate: bool,
+    ) -> Result<u32, FsError> {
+        let extent = Extent::new(offset, data.len())?;
+        let orphan = self
+            .handles
+            .orphans
+            .get_mut(&inode)
+            .ok_or(FsError::NotFound)?;
+        if orphan.entry.is_directory() {
+            return Err(FsError::NotDirectory);
+        }
+        orphan.entry.write(extent, data, truncate);
+        Ok(extent.length)
+    }
+
+    /// Sets the mtime of an orphan, in seconds. Without effect on anything else.
+    pub fn touch_orphan(&mut self, inode: u64, mtime: u32) {
+        if let Some(orphan) = self.handles.orphans.get_mut(&inode) {
+            orphan.entry.mtime = mtime;
+        }
+    }
+
+    /// Takes over what is open in a former tree. What this tree lacks becomes an orphan.
+    pub(super) fn adopt_handles(&mut self, former: &mut Self) {
+        self.handles = std::mem::take(&mut former.handles);
+        let nodes = &self.nodes;
+        self.handles
+            .orphans
+            .retain(|inode, _| !nodes.contains_key(inode));
+        let lost: Vec<u64> = self
+            .handles
+            .pins
+            .keys()
+            .copied()
+            .filter(|inode| !self.nodes.contains_key(inode))
+            .collect();
+        for inode in lost {
+            if let Some(node) = former.nodes.get(&inode) {
+                let is_private = former.is_private_node(node);
+                self.handles.bury(node.entry.clone(), is_private);
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Building a tree from entries, at start and after a sync.
+
+use bytes::Bytes;
+use pmxcfs_api_types::{Vmid, path::LOCK_DIRECTORY};
+
+use super::{Directory, Node, Rules, Tree};
+use crate::entry::{Entry, EntryKind, ROOT_INODE, RootState};
+
+/// Why entries do not make a tree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// Two entries have the same inode, or one has that of the root.
+    #[error("inode {0} occurs twice")]
+    DuplicateInode(u64),
+    /// The directory of an entry does not exist.
+    #[error("entry '{}' (inode {inode}) is in a directory that does not exist (inode {parent})", name.escape_ascii())]
+    MissingParent {
+        /// The entry.
+        inode: u64,
+        /// Inode of its directory.
+        parent: u64,
+        /// Its name.
+        name: Bytes,
+    },
+    /// Two entries of one directory have the same name.
+    #[error("directory with inode {parent} has two entries called '{}' (inodes {first} and {second})", name.escape_ascii())]
+    DuplicateName {
+        /// The directory.
+        parent: u64,
+        /// The name.
+        name: Bytes,
+        /// One entry.
+        first: u64,
+        /// The other one.
+        second: u64,
+    },
+    /// Two guest configs have the same id, on whatever nodes.
+    #[error(
+        "guest {vmid} has two configs, '{}' (inode {first_inode}) and '{}' (inode {second_inode}): an id can be used only \
+         once in the whole cluster. Find out which one is in use, keep a copy of the other, and delete its row from the \
+         table 'tree' of the database while the daemon is stopped",
+        first.escape_ascii(), second.escape_ascii()
+    )]
+    DuplicateGuest {
+        /// The id.
+        vmid: Vmid,
+        /// Path of one config.
+        first: Bytes,
+        /// Its inode.
+        first_inode: u64,
+        /// Path of the other config.
+        second: Bytes,
+        /// Its inode.
+        second_inode: u64,
+    },
+}
+
+/// What is wrong with entries that make a tree nevertheless.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeWarning {
+    /// A guest directory of a node is a file. It holds no guests; C daemons refuse to start with it.
+    #[error("'{}' should be a directory: ignored in the search for guests, rename or remove it", path.escape_ascii())]
+    GuestDirectoryIsFile {
+        /// Where it is.
+        path: Bytes,
+    },
+    /// No chain of directories leads from the root to an entry. It is kept, counted and replicated.
+    #[error("entry '{}' (inode {inode}) cannot be reached: its directory (inode {parent}) is no directory or not below the root", name.escape_ascii())]
+    Unreachable {
+        /// The entry.
+        inode: u64,
+        /// What it names as its directory.
+        parent: u64,
+        /// Its name.
+        name: Bytes,
+    },
+}
+
+impl Tree {
+    /// Builds a tree from entries in any order, the root not among them. What the database's rows must be like has been
+    /// checked before. Locks are young from `now_secs` on (monotonic); every change counter becomes 1.
+    ///
+    /// Entries that no path leads to are kept, counted and hashed, and told by [`Tree::warnings`].
+    ///
+    /// # Errors
+    /// What the entries have that no tree can have.
+    pub fn from_entries(
+        root: RootState,
+        entries: impl IntoIterator<Item = Entry>,
+        rules: Rules,
+        now_secs: u64,
+    ) -> Result<Self, TreeError> {
+        let mut tree = Self::new(root, rules);
+        for entry in entries {
+            tree.keep(entry)?;
+        }
+        tree.attach_all()?;
+        tree.place_all();
+        tree.warn_of_unreachable();
+        tree.scan_guests()?;
+        tree.start_lock_ages(now_secs);
+        tree.versions.bump_all();
+        Ok(tree)
+    }
+
+    /// Goes on where a former tree of this process stopped, after a sync: change counters, version of the guest list and
+    /// of guests, ages of the locks that are still in the state in which they were seen, open entries. What is open and
+    /// no longer there becomes an orphan.
+    ///
+    /// The former tree loses what is open in it; it is meant to be dropped.
+    pub fn adopt(&mut self, former: &mut Self) {
+        self.versions = former.versions.clone();
+        self.versions.bump_all();
+        self.guests.adopt(&former.guests);
+        self.locks.adopt(&former.locks);
+        self.adopt_handles(former);
+    }
+
+    fn keep(&mut self, mut entry: Entry) -> Result<(), TreeError> {
+        let inode = entry.inode;
+        if self.nodes.contains_key(&inode) {
+            return Err(TreeError::DuplicateInode(inode));
+        }
+        if !entry.data.is_empty() {
+            entry.size = u32::try_from(entry.data.len()).unwrap_or(u32::MAX);
+        }
+        self.size_total += u64::from(entry.size);
+        let directory = entry.is_directory().then(Box::<Directory>::default);
+        self.nodes.insert(inode, Node { entry, directory });
+        Ok(())
+    }
+
+    /// Enters each entry in its directory, if that is one.
+    fn attach_all(&mut self) -> Result<(), TreeError> {
+        let children: Vec<(u64, u64, Bytes)> = self
+            .entries()
+            .skip(1)
+            .map(|entry| (entry.inode, entry.parent, entry.name.clone()))
+            .collect();
+        for (inode, parent, name) in children {
+            let Some(node) = self.nodes.get_mut(&parent) else {
+                return Err(TreeError::MissingParent {
+                    inode,
+                    parent,
+                    name,
+                });
+            };
+            let Some(directory) = &mut node.directory else {
+                continue;
+            };
+            if let Some(first) = directory.children.insert(name.clone(), inode) {
+                return Err(TreeError::DuplicateName {
+                    parent,
+                    name,
+                    first,
+                    second: inode,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every directory below the root its place.
+    fn place_all(&mut self) {
+        let mut waiting = vec![ROOT_INODE];
+        while let Some(inode) = waiting.pop() {
+            let Some(directory) = self.directory(inode) else {
+                continue;
+            };
+            let Some(place) = directory.place.clone() else {
+                continue;
+            };
+            for child in directory.children.values().copied().collect::<Vec<_>>() {
+                let Some(node) = self.nodes.get_mut(&child) else {
+                    continue;
+                };
+                if let Some(directory) = &mut node.directory {
+                    directory.place = Some(place.child(&node.entry.name));
+                    waiting.push(child);
+                }
+            }
+        }
+    }
+
+    fn warn_of_unreachable(&mut self) {
+        let unreachable = self
+            .entries()
+            .skip(1)
+            .filter(|entry| self.place(entry.parent).is_none())
+            .map(|entry| TreeWarning::Unreachable {
+                inode: entry.inode,
+                parent: entry.parent,
+                name: entry.name.clone(),
+            });
+        self.warnings = unreachable.collect();
+    }
+
+    fn start_lock_ages(&mut self, now_secs: u64) {
+        let Some(directory) = self
+            .resolve(LOCK_DIRECTORY)
+            .and_then(|inode| self.directory(inode))
+        else {
+            return;
+        };
+        let locks: Vec<u64> = directory
+            .children
+            .values()
+            .copied()
+            .filter(|inode| self.kind(*inode) == EntryKind::Directory)
+            .collect();
+        for inode in locks {
+            self.reset_lock(inode, now_secs);
+        }
+    }
+}

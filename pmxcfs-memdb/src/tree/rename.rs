@@ -1,0 +1,159 @@
+//! Moving an entry.
+//!
+//! Rules beyond those of other operations: only files and empty directories move; what is at the target is replaced,
+//! whatever its type; the guest list follows files.
+
+use bytes::Bytes;
+use pmxcfs_api_types::{
+    FsError,
+    path::{GuestConfig, is_lock_path},
+};
+
+use super::{Rules, Tree};
+use crate::{
+    change::Change,
+    entry::{EntryKind, ROOT_INODE},
+    operation::Stamp,
+};
+
+/// What a rename finds at its target path.
+#[derive(Debug, Clone, Copy)]
+enum Target<'a> {
+    /// An entry that will be replaced.
+    Taken { inode: u64, parent: u64 },
+    /// A free name.
+    Free { parent: u64, name: &'a [u8] },
+}
+
+impl Tree {
+    pub(super) fn rename(
+        &mut self,
+        from: &[u8],
+        to: &[u8],
+        stamp: Stamp,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), FsError> {
+        let source = self.resolve(from).ok_or(FsError::NotFound)?;
+        if source == ROOT_INODE {
+            return Err(FsError::Access);
+        }
+        let is_file = self.kind(source) == EntryKind::File;
+        let (from_config, to_config) = (GuestConfig::parse(from), GuestConfig::parse(to));
+        if is_file && self.is_refused_config(from_config.as_ref(), to_config.as_ref()) {
+            return Err(FsError::Exists);
+        }
+        if !is_file && is_lock_path(from) {
+            return Err(FsError::Access);
+        }
+        let target = self.target(to)?;
+        if matches!(target, Target::Taken { inode, .. } if inode == source) {
+            return Ok(());
+        }
+        self.refuse_full_source(source, from, to, target, changes)?;
+        if !is_file && target.parent() == source {
+            return Err(FsError::Invalid);
+        }
+
+        self.step(stamp)?;
+        self.versions.bump(from);
+        self.versions.bump(to);
+        self.move_entry(source, target, stamp, changes);
+        if is_file {
+            if let Some(config) = from_config {
+                self.guests.remove(config.vmid);
+            }
+            if let Some(config) = to_config {
+                self.guests.register(&config);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file may not become this guest config, since its id belongs to another node or kind of guest. Moving a
+    /// guest's own config is how a guest moves, so that is allowed.
+    fn is_refused_config(
+        &self,
+        from: Option<&GuestConfig<'_>>,
+        to: Option<&GuestConfig<'_>>,
+    ) -> bool {
+        to.is_some_and(|to| {
+            self.guests.list().is_taken(to) && from.is_none_or(|from| from.vmid != to.vmid)
+        })
+    }
+
+    fn target<'a>(&self, to: &'a [u8]) -> Result<Target<'a>, FsError> {
+        match self.resolve(to) {
+            Some(ROOT_INODE) => Err(FsError::Access),
+            Some(inode) if self.has_children(inode) => Err(FsError::NotEmpty),
+            Some(inode) => Ok(Target::Taken {
+                inode,
+                parent: self.nodes[&inode].entry.parent,
+            }),
+            None => {
+                let slot = self.slot(to)?;
+                Ok(Target::Free {
+                    parent: slot.parent,
+                    name: slot.name,
+                })
+            }
+        }
+    }
+
+    /// Refuses to move a directory with entries. C peers notice that last, when the counters have moved and the target
+    /// is gone from their memory; among them it has to go here as well, or the trees part.
+    fn refuse_full_source(
+        &mut self,
+        source: u64,
+        from: &[u8],
+        to: &[u8],
+        target: Target<'_>,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), FsError> {
+        let child_count = self
+            .directory(source)
+            .map_or(0, |directory| directory.children.len());
+        let goes_first = matches!(target, Target::Taken { parent, .. } if parent == source);
+        if child_count == usize::from(goes_first) {
+            return Ok(());
+        }
+        self.versions.bump(from);
+        self.versions.bump(to);
+        if let Target::Taken { inode, .. } = target
+            && self.rules == Rules::Replicated
+        {
+            self.remove(inode, changes);
+        }
+        Err(FsError::NotEmpty)
+    }
+
+    fn move_entry(
+        &mut self,
+        source: u64,
+        target: Target<'_>,
+        stamp: Stamp,
+        changes: &mut Vec<Change>,
+    ) {
+        let (parent, name) = match target {
+            Target::Taken { inode, parent } => {
+                let name = self.nodes[&inode].entry.name.clone();
+                self.remove(inode, changes);
+                (parent, name)
+            }
+            Target::Free { parent, name } => (parent, Bytes::copy_from_slice(name)),
+        };
+        self.detach(source);
+        let entry = self.mark(source, stamp);
+        entry.parent = parent;
+        entry.name = name;
+        self.attach(source);
+        changes.push(Change::Put { inode: source });
+    }
+}
+
+impl Target<'_> {
+    const fn parent(self) -> u64 {
+        match self {
+            Self::Taken { parent, .. } | Self::Free { parent, .. } => parent,
+        }
+    }
+}
