@@ -1,0 +1,79 @@
+//! The boundary to the service: who may connect, and what a request is answered with.
+
+use bytes::Bytes;
+
+/// Identity of the process at the other end, as the kernel recorded it when the process connected.
+///
+/// These are effective ids (`SO_PEERCRED`), which a privileged client cannot choose as it can those in a credentials
+/// message, and which own the files that the client has to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerCredentials {
+    /// Process id.
+    pub pid: i32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+}
+
+/// What a connection may do, decided once when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everything.
+    ReadWrite,
+    /// Nothing that changes state.
+    ReadOnly,
+}
+
+/// One request. The bytes are a private copy; the client cannot change them any more.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Operation number, chosen by the client. Never -3.
+    pub id: i32,
+    /// What [`Handler::authorize`] said about this connection.
+    pub access: Access,
+    /// Who is asking.
+    pub peer: PeerCredentials,
+    /// What follows the 16-byte header: exactly the bytes that the size field announces and that were received.
+    pub body: &'a [u8],
+}
+
+/// The answer to one request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Response {
+    /// 0, or a positive errno, which travels negated.
+    pub error: i32,
+    /// What follows the 24-byte header. A body that does not fit the agreed message size (which includes the header)
+    /// is not sent; the client gets `EMSGSIZE` without a body instead.
+    pub body: Bytes,
+}
+
+impl Response {
+    /// An answer that carries data.
+    #[must_use]
+    pub fn success(body: impl Into<Bytes>) -> Self {
+        Self {
+            error: 0,
+            body: body.into(),
+        }
+    }
+
+    /// An answer that carries only a positive errno.
+    #[must_use]
+    pub const fn failure(errno: i32) -> Self {
+        Self {
+            error: errno,
+            body: Bytes::new(),
+        }
+    }
+}
+
+/// The service behind the transport. Called from several threads at a time.
+pub trait Handler: Send + Sync + 'static {
+    /// Decides whether a process may connect. `None` refuses it with EACCES, before anything is created for it.
+    fn authorize(&self, peer: &PeerCredentials) -> Option<Access>;
+
+    /// Answers one request, from memory: it must not wait for disks, peers or other clients. A panic is answered
+    /// with EIO.
+    fn handle(&self, request: &Request<'_>) -> Response;
+}

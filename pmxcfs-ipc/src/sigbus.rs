@@ -1,0 +1,205 @@
+//! Survival of files that a client truncates under our mappings.
+//!
+//! Touching a mapped page behind the end of its file raises SIGBUS. The server must touch pages of files that clients
+//! own, so it registers every such range here. On a fault inside a registered range the handler puts anonymous memory
+//! over the whole range and marks it; the interrupted access is repeated by the processor and succeeds, and the code
+//! that owns the range sees the mark after its current step and drops the connection. A fault anywhere else gets the
+//! action that was in force before, which normally ends the process.
+//!
+//! The handler may run at any instruction of any thread, so the registry is a fixed table of atomics: no lock, no
+//! allocation. Each slot has a generation that is odd while the slot is not in use or is changing; the handler reads
+//! it before and after the range and believes only a pair that belongs together. A thread that faults inside its own
+//! range keeps that range registered for as long as the handler runs.
+#![expect(
+    unsafe_code,
+    reason = "a signal handler and a mapping at a fixed address"
+)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+
+use parking_lot::Mutex;
+
+/// Ranges that can be registered at a time; an upper limit for connections of all servers in the process.
+pub(crate) const SLOT_COUNT: usize = 4096;
+
+struct Slot {
+    /// Even while `start` and `size` are valid.
+    generation: AtomicU64,
+    start: AtomicUsize,
+    size: AtomicUsize,
+    tripped: AtomicBool,
+}
+
+static SLOTS: [Slot; SLOT_COUNT] = [const {
+    Slot {
+        generation: AtomicU64::new(1),
+        start: AtomicUsize::new(0),
+        size: AtomicUsize::new(0),
+        tripped: AtomicBool::new(false),
+    }
+}; SLOT_COUNT];
+
+/// Slots that are not in use. Leaf lock; never taken by the signal handler.
+static FREE_SLOTS: Mutex<FreeSlots> = Mutex::new(FreeSlots {
+    returned: Vec::new(),
+    untouched_from: 0,
+});
+
+struct FreeSlots {
+    returned: Vec<usize>,
+    untouched_from: usize,
+}
+
+impl FreeSlots {
+    fn take(&mut self) -> Option<usize> {
+        if let Some(slot) = self.returned.pop() {
+            return Some(slot);
+        }
+        let slot = self.untouched_from;
+        (slot < SLOT_COUNT).then(|| {
+            self.untouched_from += 1;
+            slot
+        })
+    }
+}
+
+/// The action that was in force before ours.
+static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+
+/// Installs the handler; done once per process, however often it is called.
+pub(crate) fn install() -> io::Result<()> {
+    static INSTALLED: Mutex<bool> = Mutex::new(false);
+    let mut installed = INSTALLED.lock();
+    if *installed {
+        return Ok(());
+    }
+    let mut current = MaybeUninit::uninit();
+    // SAFETY: with a null new action the call only fills `current`.
+    if unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), current.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded.
+    let previous = unsafe { current.assume_init() };
+    PREVIOUS.get_or_init(|| previous);
+    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_sigbus;
+    let mut action = previous;
+    action.sa_sigaction = handler as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    // SAFETY: sa_mask is an initialised field of `action`.
+    unsafe { libc::sigemptyset(&raw mut action.sa_mask) };
+    // SAFETY: `action` is complete, and on_sigbus keeps to what a signal handler may do.
+    if unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    *installed = true;
+    Ok(())
+}
+
+/// A registered range. Whoever holds it guarantees that the range is a mapping of its own for as long.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    slot: usize,
+}
+
+impl Guard {
+    /// Registers `size` bytes from the page-aligned address `start`; `None` if the table is full.
+    pub(crate) fn register(start: usize, size: usize) -> Option<Self> {
+        let index = FREE_SLOTS.lock().take()?;
+        let slot = &SLOTS[index];
+        slot.tripped.store(false, Ordering::Relaxed);
+        slot.start.store(start, Ordering::Relaxed);
+        slot.size.store(size, Ordering::Relaxed);
+        slot.generation.fetch_add(1, Ordering::Release);
+        Some(Self { slot: index })
+    }
+
+    /// Whether a fault has cut the range off from its files. It stays usable memory, shared with nobody.
+    pub(crate) fn tripped(&self) -> bool {
+        SLOTS[self.slot].tripped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        SLOTS[self.slot].generation.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        FREE_SLOTS.lock().returned.push(self.slot);
+    }
+}
+
+/// The registered range that contains `address`.
+fn find(address: usize) -> Option<(&'static Slot, usize, usize)> {
+    SLOTS.iter().find_map(|slot| {
+        let before = slot.generation.load(Ordering::Acquire);
+        if before % 2 != 0 {
+            return None;
+        }
+        let start = slot.start.load(Ordering::Relaxed);
+        let size = slot.size.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        if slot.generation.load(Ordering::Relaxed) != before {
+            return None;
+        }
+        let inside = address.checked_sub(start)? < size;
+        inside.then_some((slot, start, size))
+    })
+}
+
+extern "C" fn on_sigbus(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
+    // SAFETY: errno is a thread-local of libc and always there.
+    let errno_location = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    let errno = unsafe { *errno_location };
+    // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler.
+    let code = unsafe { (*info).si_code };
+    // SAFETY: si_addr is set for a SIGBUS raised by a fault; for others it is some number that is not used.
+    let address = unsafe { (*info).si_addr() } as usize;
+    let is_fault = code > 0;
+    if !(is_fault && replace_range(address)) {
+        fall_back(signal, is_fault);
+    }
+    // SAFETY: as above.
+    unsafe { *errno_location = errno };
+}
+
+/// Puts anonymous memory over the registered range around `address`.
+fn replace_range(address: usize) -> bool {
+    let Some((slot, start, size)) = find(address) else {
+        return false;
+    };
+    slot.tripped.store(true, Ordering::Relaxed);
+    // SAFETY: the range is one mapping that belongs to the guard's holder, who accesses it only by atomics and copies
+    // through raw pointers; other content at the same address breaks nothing.
+    let mapped = unsafe {
+        libc::mmap(
+            ptr::with_exposed_provenance_mut(start),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    mapped != libc::MAP_FAILED
+}
+
+/// Restores the action before ours. A fault is then repeated by returning; a signal that somebody sent is raised
+/// again and delivered after the handler.
+fn fall_back(signal: libc::c_int, is_fault: bool) {
+    if let Some(previous) = PREVIOUS.get() {
+        // SAFETY: `previous` is an action as the kernel reported it.
+        unsafe { libc::sigaction(signal, previous, ptr::null_mut()) };
+    }
+    if !is_fault {
+        // SAFETY: raise is async-signal-safe.
+        unsafe { libc::raise(signal) };
+    }
+}

@@ -1,0 +1,214 @@
+//! The service that tests talk to, in a process of its own, and clients in theirs.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use pmxcfs_ipc::{
+    Access, Handler, PeerCredentials, Request, Response, Server, ServerConfig, Transport,
+};
+
+/// Answers with the request's body.
+pub const ECHO: i32 = 1;
+/// Answers with as many pattern bytes as the body, a u32, says.
+pub const PATTERN: i32 = 2;
+/// Answers after as many microseconds of work as the body, a u32, says.
+pub const WORK: i32 = 3;
+/// Panics.
+pub const PANIC: i32 = 4;
+/// Answers with the errno that the body, a u32, says.
+pub const FAIL: i32 = 5;
+/// Answers with pid, uid, gid of the peer and 1 for read-write, a u32 each.
+pub const WHO: i32 = 6;
+
+/// Byte `index` of a pattern.
+pub fn pattern(size: usize) -> Vec<u8> {
+    (0..size)
+        .map(|index| u8::try_from(index % 251).expect("small"))
+        .collect()
+}
+
+struct TestService;
+
+impl Handler for TestService {
+    fn authorize(&self, peer: &PeerCredentials) -> Option<Access> {
+        match (peer.uid, peer.gid) {
+            (_, 33) => Some(Access::ReadOnly),
+            (0, 0) => Some(Access::ReadWrite),
+            _ => None,
+        }
+    }
+
+    fn handle(&self, request: &Request<'_>) -> Response {
+        let number = || u32::from_le_bytes(request.body[..4].try_into().expect("a number"));
+        match request.id {
+            ECHO => Response::success(request.body.to_vec()),
+            PATTERN => Response::success(pattern(number() as usize)),
+            WORK => {
+                let end = Instant::now() + Duration::from_micros(number().into());
+                while Instant::now() < end {
+                    std::hint::spin_loop();
+                }
+                Response::default()
+            }
+            PANIC => panic!("asked for"),
+            FAIL => Response::failure(i32::try_from(number()).expect("an errno")),
+            WHO => {
+                let peer = request.peer;
+                let fields = [
+                    u32::try_from(peer.pid).expect("a pid"),
+                    peer.uid,
+                    peer.gid,
+                    u32::from(request.access == Access::ReadWrite),
+                ];
+                Response::success(fields.map(u32::to_le_bytes).concat())
+            }
+            _ => Response::failure(libc::ECHRNG),
+        }
+    }
+}
+
+/// Runs the service until standard input says `stop` or ends. Arguments: name, transport, then `key=value`.
+pub fn run_server(arguments: &[String]) {
+    let [service, transport, options @ ..] = arguments else {
+        panic!("name and transport");
+    };
+    let mut config = ServerConfig {
+        service: service.clone(),
+        transport: match transport.as_str() {
+            "shm" => Transport::Shm,
+            "socket" => Transport::Socket,
+            other => panic!("transport {other}"),
+        },
+        ..ServerConfig::default()
+    };
+    for option in options {
+        let (key, value) = option.split_once('=').expect("key=value");
+        let number = || value.parse().expect("a number");
+        match key {
+            "max_connections" => config.max_connections = number(),
+            "per_uid" => config.max_connections_per_uid = number(),
+            "workers" => config.worker_count = number(),
+            "directory" => config.socket_directory = Some(PathBuf::from(value)),
+            "descriptors" => {
+                let limit = number() as u64;
+                nix::sys::resource::setrlimit(
+                    nix::sys::resource::Resource::RLIMIT_NOFILE,
+                    limit,
+                    limit,
+                )
+                .expect("lowering a limit");
+            }
+            other => panic!("option {other}"),
+        }
+    }
+    let server = match Server::start(config, Arc::new(TestService)) {
+        Ok(server) => server,
+        Err(error) => {
+            println!("error {}", error.raw_os_error().unwrap_or(-1));
+            return;
+        }
+    };
+    println!("ready");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("a pipe");
+    let is_complete = server.stop(Instant::now() + Duration::from_secs(1));
+    println!("stopped {is_complete}");
+}
+
+/// This binary in another role.
+pub struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Starts a role.
+    pub fn start(role: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("a path"))
+            .args(["--role", role])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this binary starts");
+        Self {
+            input: child.stdin.take(),
+            output: BufReader::new(child.stdout.take().expect("a pipe")),
+            child,
+        }
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of output, without its end; empty at the end.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("text");
+        line.trim_end().to_owned()
+    }
+
+    /// Writes a line to the process.
+    pub fn tell(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("not closed");
+        writeln!(input, "{line}").expect("the process reads");
+    }
+
+    /// Kills the process and collects it.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it is ours");
+    }
+
+    /// Closes its input, waits for its end, and returns the rest of its output.
+    pub fn finish(mut self) -> String {
+        self.input = None;
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).expect("text");
+        let status = self.child.wait().expect("it is ours");
+        assert!(status.success(), "{status}: {rest}");
+        rest.trim_end().to_owned()
+    }
+
+    /// Whether it is still running.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("it is ours").is_none()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _already_dead = self.child.kill();
+        let _already_collected = self.child.wait();
+    }
+}
+
+/// A service name that no other test uses.
+pub fn unique_name() -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!("t{}-{number}", std::process::id())
+}
+
+/// Starts a service and waits until it listens.
+pub fn start_server(name: &str, transport: &str, options: &[&str]) -> Process {
+    let mut server = Process::start("server", &[&[name, transport], options].concat());
+    assert_eq!(server.line(), "ready");
+    server
+}
+
+/// Waits for a condition; fails after five seconds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within five seconds: {what}");
+        std::thread::yield_now();
+    }
+}
