@@ -1,0 +1,124 @@
+//! Measures the daemon and marks which bars it reaches.
+//!
+//! Rates on a shared machine say little, ratios do: the daemon is paired with the fastest filesystem that a simple
+//! program can be on the same library (the floor), in alternating rounds of one run.
+
+mod fleet;
+mod floor;
+mod pairs;
+mod report;
+mod single;
+mod workload;
+
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode};
+use std::time::Duration;
+
+use integration_tests::{Host, proc, wait};
+use nix::mount::{MntFlags, umount2};
+
+use crate::pairs::Row;
+use crate::report::Report;
+use crate::workload::WORKLOADS;
+
+const ROUND: Duration = Duration::from_millis(250);
+const PROCESS_COUNTS: [u32; 2] = [1, 4];
+
+fn main() -> io::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["floor", mount_dir] => floor::serve(Path::new(mount_dir))?,
+        ["worker", name, mount_dir, number] => {
+            workload::run(name, Path::new(mount_dir), number, ROUND)?
+        }
+        [] => return measure(None),
+        [only] => return measure(Some(only)),
+        _ => {
+            eprintln!("usage: pmxcfs-bench [PART]    (a workload's name, or `single`)");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(only: Option<&str>) -> io::Result<ExitCode> {
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
+    let mut report = Report::default();
+    if WORKLOADS.iter().any(|workload| wanted(workload.name)) {
+        filesystem(&mut report, wanted)?;
+    }
+    if wanted("single") {
+        single::run(&mut report)?;
+    }
+    Ok(if report.finish()? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn filesystem(report: &mut Report, wanted: impl Fn(&str) -> bool) -> io::Result<()> {
+    let floor = FloorProcess::start()?;
+    let host = Host::with_run_directory_in_ram();
+    let daemon = host.start();
+    let (floor_dir, daemon_dir) = (floor.mount_dir(), host.mount_dir());
+    workload::prepare(&floor_dir)?;
+    workload::prepare(&daemon_dir)?;
+    report.line("operations per second, against a memory-only filesystem on the same library")?;
+    report.line(&format!(
+        "{:<36} {:>9} {:>9}   {:>7}",
+        "", "floor", "pmxcfs", "ratio"
+    ))?;
+    for workload in WORKLOADS.iter().filter(|workload| wanted(workload.name)) {
+        for process_count in PROCESS_COUNTS {
+            let rate = |mount_dir: &Path| {
+                let mount_dir = mount_dir.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+                fleet::rate(process_count, &["worker", workload.name, mount_dir])
+            };
+            let row = Row {
+                operation: workload.operation,
+                process_count,
+                bar_percent: workload.bar_percent,
+            };
+            pairs::compare(report, &row, || rate(&floor_dir), || rate(&daemon_dir))?;
+        }
+    }
+    daemon.stop();
+    Ok(())
+}
+
+/// The floor, mounted in a throw-away directory.
+struct FloorProcess {
+    host: Host,
+    process: Child,
+}
+
+impl FloorProcess {
+    fn start() -> io::Result<Self> {
+        let host = Host::new();
+        std::fs::create_dir_all(host.mount_dir())?;
+        let process = Command::new("/proc/self/exe")
+            .arg("floor")
+            .arg(host.mount_dir())
+            .spawn()?;
+        wait::until("the floor's mount", Duration::from_secs(5), || {
+            proc::is_mounted(&host.mount_dir()).then_some(())
+        });
+        Ok(Self { host, process })
+    }
+
+    fn mount_dir(&self) -> std::path::PathBuf {
+        self.host.mount_dir()
+    }
+}
+
+impl Drop for FloorProcess {
+    fn drop(&mut self) {
+        if umount2(&self.mount_dir(), MntFlags::MNT_DETACH).is_err() {
+            drop(self.process.kill());
+        }
+        drop(self.process.wait());
+    }
+}

@@ -1,0 +1,17 @@
+//! Real daemons for tests, the demonstration and the benchmark.
+//!
+//! Everything here talks to a pmxcfs process from the outside: through its mount, its database file, its signals and
+//! its IPC service by way of the libqb that clients use. Nothing is linked with the daemon's own crates, so a mistake
+//! that both ends of a format share still shows.
+
+pub mod check;
+pub mod daemon;
+pub mod identity;
+pub mod ipc_client;
+pub mod proc;
+pub mod raw;
+pub mod wait;
+
+pub use check::Check;
+pub use daemon::{Daemon, Host};
+pub use ipc_client::IpcClient;
