@@ -1,0 +1,451 @@
+//! A client of rrdcached: the one command that is needed, over its unix socket.
+//!
+//! The protocol is lines of text. `UPDATE path time:value:...` is answered by one line that begins with a number:
+//! negative for a refusal, else the count of lines that follow. Updates are sent in batches and the answers read
+//! afterwards. The caller keeps batches so small that neither side's socket buffer fills up.
+//!
+//! A daemon that is not there costs a failed connect per batch. One that is there and does not answer would cost the
+//! timeout each time, so it is left alone for growing intervals.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+
+use crate::backend::{Backend, Outcome, Refusal, Update};
+
+/// Longest line that rrdcached takes, line feed included.
+const MAX_LINE_SIZE: usize = 4096;
+
+/// Most lines that are skipped after an answer.
+const MAX_EXTRA_LINES: u32 = 1000;
+
+const FIRST_HOLD_OFF: Duration = Duration::from_secs(10);
+const LONGEST_HOLD_OFF: Duration = Duration::from_secs(300);
+
+/// The connection to rrdcached, made when needed and kept.
+pub(crate) struct Rrdcached {
+    socket: PathBuf,
+    timeout: Duration,
+    connection: Option<BufReader<UnixStream>>,
+    hold_off: Option<HoldOff>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct HoldOff {
+    until: Instant,
+    interval: Duration,
+}
+
+impl Rrdcached {
+    /// `timeout` bounds the wait for the daemon to take or to answer one batch.
+    pub(crate) fn new(socket: PathBuf, timeout: Duration) -> Self {
+        Self {
+            socket,
+            timeout,
+            connection: None,
+            hold_off: None,
+        }
+    }
+
+    /// One batch on the present connection, or on a new one.
+    fn exchange(&mut self, updates: &[Update<'_>]) -> Outcome {
+        let mut outcome = Outcome::default();
+        match self.try_exchange(updates, &mut outcome.answers) {
+            Ok(()) => self.hold_off = None,
+            Err(error) => {
+                self.connection = None;
+                outcome.broken = Some(error);
+            }
+        }
+        outcome
+    }
+
+    fn try_exchange(
+        &mut self,
+        updates: &[Update<'_>],
+        answers: &mut Vec<Result<(), Refusal>>,
+    ) -> io::Result<()> {
+        let deadline = Instant::now() + self.timeout;
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            None => self.connection.insert(BufReader::new(open(&self.socket)?)),
+        };
+        let mut request = Vec::new();
+        let mut was_sent = Vec::with_capacity(updates.len());
+        for update in updates {
+            let line = update_line(update);
+            was_sent.push(line.len() <= MAX_LINE_SIZE);
+            if line.len() <= MAX_LINE_SIZE {
+                request.extend_from_slice(&line);
+            }
+        }
+        connection.get_ref().set_write_timeout(Some(self.timeout))?;
+        connection
+            .get_mut()
+            .write_all(&request)
+            .map_err(timed_out)?;
+        for was_sent in was_sent {
+            answers.push(if was_sent {
+                read_answer(connection, deadline)?
+            } else {
+                Err(Refusal("too long for a line of rrdcached".into()))
+            });
+        }
+        Ok(())
+    }
+
+    /// Leaves a daemon alone that hangs or talks nonsense. One that is not there can be asked again at any time.
+    fn note_failure(&mut self, error: &io::Error) {
+        let is_gone = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        ) || is_closed(error);
+        if is_gone {
+            return;
+        }
+        let interval = self.hold_off.map_or(FIRST_HOLD_OFF, |hold_off| {
+            (hold_off.interval * 2).min(LONGEST_HOLD_OFF)
+        });
+        self.hold_off = Some(HoldOff {
+            until: Instant::now() + interval,
+            interval,
+        });
+    }
+}
+
+impl Backend for Rrdcached {
+    fn update(&mut self, updates: &[Update<'_>]) -> Outcome {
+        if self
+            .hold_off
+            .is_some_and(|hold_off| Instant::now() < hold_off.until)
+        {
+            return Outcome {
+                answers: Vec::new(),
+                broken: Some(io::Error::from(io::ErrorKind::TimedOut)),
+            };
+        }
+        let was_connected = self.connection.is_some();
+        let mut outcome = self.exchange(updates);
+        // A kept connection may be to a daemon that has been restarted since: its successor may take the batch.
+        if was_connected
+            && outcome.answers.is_empty()
+            && outcome.broken.as_ref().is_some_and(is_closed)
+        {
+            outcome = self.exchange(updates);
+        }
+        if let Some(error) = &outcome.broken {
+            self.note_failure(error);
+        }
+        outcome
+    }
+}
+
+/// Connects without waiting: a daemon whose queue of connections is full counts as hanging.
+fn open(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let stream = UnixStream::from(socket);
+    connect(
+        std::os::fd::AsRawFd::as_raw_fd(&stream),
+        &UnixAddr::new(path)?,
+    )?;
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+fn update_line(update: &Update<'_>) -> Vec<u8> {
+    let mut line = b"UPDATE ".to_vec();
+    escape_into(&mut line, update.path.as_os_str().as_bytes());
+    line.push(b' ');
+    match update.text.strip_prefix("N:") {
+        // librrd knows N as the present time, rrdcached does not: its C client replaces it, too.
+        Some(values) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let now = now.unwrap_or_default().as_secs().to_string();
+            line.extend_from_slice(now.as_bytes());
+            line.push(b':');
+            escape_into(&mut line, values.as_bytes());
+        }
+        None => escape_into(&mut line, update.text.as_bytes()),
+    }
+    line.push(b'\n');
+    line
+}
+
+fn escape_into(line: &mut Vec<u8>, field: &[u8]) {
+    for byte in field {
+        if matches!(byte, b' ' | b'\\') {
+            line.push(b'\\');
+        }
+        line.push(*byte);
+    }
+}
+
+fn read_answer(
+    connection: &mut BufReader<UnixStream>,
+    deadline: Instant,
+) -> io::Result<Result<(), Refusal>> {
+    let line = read_line(connection, deadline)?;
+    let answer = parse_answer(&line)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "answer without a number"))?;
+    match answer {
+        Answer::Refused(message) => Ok(Err(Refusal(message))),
+        Answer::Lines(count) if count > MAX_EXTRA_LINES => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "answer of too many lines",
+        )),
+        Answer::Lines(count) => {
+            for _ in 0..count {
+                read_line(connection, deadline)?;
+            }
+            Ok(Ok(()))
+        }
+    }
+}
+
+/// Reads a line, without its end, of at most [`MAX_LINE_SIZE`] bytes.
+fn read_line(connection: &mut BufReader<UnixStream>, deadline: Instant) -> io::Result<Vec<u8>> {
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    if remaining.is_zero() {
+        return Err(io::Error::from(io::ErrorKind::TimedOut));
+    }
+    connection.get_ref().set_read_timeout(Some(remaining))?;
+    let mut line = Vec::new();
+    let limit = u64::try_from(MAX_LINE_SIZE).expect("a small constant");
+    connection
+        .take(limit)
+        .read_until(b'\n', &mut line)
+        .map_err(timed_out)?;
+    match line.pop() {
+        Some(b'\n') => Ok(line),
+        Some(_) if line.len() + 1 >= MAX_LINE_SIZE => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "answer longer than a line may be",
+        )),
+        _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// Accepted; so many lines follow.
+    Lines(u32),
+    /// Refused, with the daemon's reason.
+    Refused(String),
+}
+
+fn parse_answer(line: &[u8]) -> Option<Answer> {
+    let text = String::from_utf8_lossy(line);
+    let (number, message) = text.split_once(' ').unwrap_or((&text, ""));
+    let number: i64 = number.trim_end().parse().ok()?;
+    if number < 0 {
+        return Some(Answer::Refused(message.trim().to_owned()));
+    }
+    Some(Answer::Lines(u32::try_from(number).unwrap_or(u32::MAX)))
+}
+
+/// A socket with a timeout says that it would block.
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        io::Error::from(io::ErrorKind::TimedOut)
+    } else {
+        error
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::net::UnixListener;
+    use std::thread::{self, JoinHandle};
+
+    const TIMEOUT: Duration = Duration::from_millis(200);
+
+    /// Serves one connection after the other: reads as many lines as the script has answers, then sends those.
+    fn serve(
+        listener: UnixListener,
+        scripts: Vec<(usize, &'static [u8])>,
+    ) -> JoinHandle<Vec<String>> {
+        thread::spawn(move || {
+            let mut lines = Vec::new();
+            for (line_count, reply) in scripts {
+                let (stream, _) = listener.accept().unwrap();
+                let mut reader = BufReader::new(stream);
+                for _ in 0..line_count {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    lines.push(line);
+                }
+                reader.get_mut().write_all(reply).unwrap();
+            }
+            lines
+        })
+    }
+
+    fn listen() -> (tempfile::TempDir, UnixListener, Rrdcached) {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let client = Rrdcached::new(socket, TIMEOUT);
+        (directory, listener, client)
+    }
+
+    fn update<'a>(path: &'a str, text: &'a str) -> Update<'a> {
+        Update {
+            path: Path::new(path),
+            text,
+        }
+    }
+
+    #[test]
+    fn a_batch_is_answered_in_order() {
+        let (_directory, listener, mut client) = listen();
+        let reply = b"0 errors, enqueued 1 value(s).\n-1 illegal attempt\n2 lines\nx\n-1 y\n0\n";
+        let server = serve(listener, vec![(4, reply)]);
+        let long = "1".repeat(MAX_LINE_SIZE);
+        let outcome = client.update(&[
+            update("/db/a b\\c", "5:1:2"),
+            update("/db/b", "5:1:2"),
+            update("/db/long", &long),
+            update("/db/c", "6:1\\:2"),
+            update("/db/d", "7:U:2"),
+        ]);
+        assert!(outcome.broken.is_none());
+        let refusal = |text: &str| Err(Refusal(text.into()));
+        assert_eq!(
+            outcome.answers,
+            [
+                Ok(()),
+                refusal("illegal attempt"),
+                refusal("too long for a line of rrdcached"),
+                Ok(()),
+                Ok(())
+            ]
+        );
+        let lines = [
+            "UPDATE /db/a\\ b\\\\c 5:1:2\n",
+            "UPDATE /db/b 5:1:2\n",
+            "UPDATE /db/c 6:1\\\\:2\n",
+            "UPDATE /db/d 7:U:2\n",
+        ];
+        assert_eq!(server.join().unwrap(), lines);
+    }
+
+    #[test]
+    fn the_present_time_is_sent_as_a_number() {
+        let line = String::from_utf8(update_line(&update("/a", "N:1:2"))).unwrap();
+        let time = line
+            .strip_prefix("UPDATE /a ")
+            .and_then(|rest| rest.strip_suffix(":1:2\n"));
+        assert!(
+            time.is_some_and(|time| time.parse::<u64>().is_ok()),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_missing_daemon_is_asked_again_at_once() {
+        let (directory, listener, mut client) = listen();
+        drop(listener);
+        let updates = [update("/a", "5:1")];
+        let refused = client.update(&updates).broken.map(|error| error.kind());
+        assert_eq!(refused, Some(io::ErrorKind::ConnectionRefused));
+        std::fs::remove_file(directory.path().join("socket")).unwrap();
+        let missing = client.update(&updates).broken.map(|error| error.kind());
+        assert_eq!(missing, Some(io::ErrorKind::NotFound));
+
+        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
+        let server = serve(listener, vec![(1, b"0 ok\n")]);
+        assert_eq!(client.update(&updates).answers, [Ok(())]);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_daemon_that_dies_within_a_batch_leaves_the_rest_unanswered() {
+        let (_directory, listener, mut client) = listen();
+        let server = serve(listener, vec![(3, b"0 ok\n0 o")]);
+        let updates = [
+            update("/a", "5:1"),
+            update("/b", "5:1"),
+            update("/c", "5:1"),
+        ];
+        let outcome = client.update(&updates);
+        assert_eq!(outcome.answers, [Ok(())]);
+        assert!(outcome.broken.as_ref().is_some_and(is_closed));
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_kept_connection_to_a_former_daemon_is_replaced() {
+        let (_directory, listener, mut client) = listen();
+        let server = serve(listener, vec![(1, b"0 ok\n"), (1, b"-1 second\n")]);
+        let updates = [update("/a", "5:1")];
+        assert_eq!(client.update(&updates).answers, [Ok(())]);
+        let outcome = client.update(&updates);
+        assert_eq!(outcome.answers, [Err(Refusal("second".into()))]);
+        assert!(outcome.broken.is_none());
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_hanging_daemon_is_left_alone_for_a_while() {
+        let (_directory, listener, mut client) = listen();
+        let updates = [update("/a", "5:1")];
+        let start = Instant::now();
+        let broken = client.update(&updates).broken.map(|error| error.kind());
+        assert_eq!(broken, Some(io::ErrorKind::TimedOut));
+        assert!(start.elapsed() >= TIMEOUT);
+
+        for _ in 0..1000 {
+            assert!(client.update(&updates).broken.is_some());
+        }
+        listener.set_nonblocking(true).unwrap();
+        listener.accept().unwrap();
+        let again = listener.accept().map_err(|error| error.kind());
+        assert_eq!(
+            again.err(),
+            Some(io::ErrorKind::WouldBlock),
+            "one connection only"
+        );
+
+        let first = client.hold_off.unwrap().interval;
+        client.note_failure(&io::Error::from(io::ErrorKind::TimedOut));
+        assert_eq!(client.hold_off.unwrap().interval, first * 2);
+    }
+
+    #[test]
+    fn nonsense_breaks_the_connection() {
+        let endless: &'static [u8] = Box::leak(vec![b'x'; 3 * MAX_LINE_SIZE].into_boxed_slice());
+        for reply in [b"hello\n".as_slice(), b"\n", b"1001 lines\n", endless] {
+            let (_directory, listener, mut client) = listen();
+            let server = serve(listener, vec![(1, reply)]);
+            let outcome = client.update(&[update("/a", "5:1")]);
+            let kind = outcome.broken.map(|error| error.kind());
+            assert_eq!(kind, Some(io::ErrorKind::InvalidData));
+            assert!(outcome.answers.is_empty() && client.connection.is_none());
+            server.join().unwrap();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn answers_never_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Some(Answer::Refused(message)) = parse_answer(&line) {
+                prop_assert!(line.starts_with(b"-"));
+                prop_assert!(message.len() <= 3 * line.len());
+            }
+        }
+    }
+}
