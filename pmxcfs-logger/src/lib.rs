@@ -1,1 +1,25 @@
-//! placeholder
+//! The cluster log: a ring of log entries that every member keeps in memory.
+//!
+//! A member sends each entry it makes as a LOG message and its whole ring as its STATE at every change of the
+//! membership; all members then merge the same rings and end with the same log. The bytes of entries and rings are
+//! those of the C daemon, because peers read them. Nothing here does I/O, takes a lock or reads a clock.
+//!
+//! Start at [`ClusterLog`].
+
+mod cluster_log;
+mod digest;
+mod dump;
+mod duplicates;
+mod entry;
+mod escape;
+mod merge;
+mod ring;
+
+pub use cluster_log::{ClusterLog, Rejected, Submission};
+pub use digest::{text_digest, user_digest};
+pub use dump::{DEFAULT_LIMIT, write_json_text};
+pub use duplicates::Origin;
+pub use entry::{Draft, Entry, EntryError, EntryView, MAX_ENTRY_SIZE};
+pub use escape::escape;
+pub use merge::{MAX_MERGED_SIZE, Merged, merge};
+pub use ring::{RING_SIZE, Ring, RingError, RingView, Step, Walk};

@@ -1,0 +1,172 @@
+//! The log of one member: what is added, what is taken from peers, and what is shown.
+
+use crate::duplicates::{DuplicateTable, Lifetimes, Origin};
+use crate::entry::{Draft, Entry, EntryView};
+use crate::merge::merge;
+use crate::ring::{Ring, RingError, RingView};
+
+/// What a client wants to have logged.
+#[derive(Debug, Clone, Copy)]
+pub struct Submission<'a> {
+    /// Syslog priority. Above 7 nothing is logged.
+    pub priority: u8,
+    /// Process id of the client.
+    pub pid: u32,
+    /// User.
+    pub ident: &'a [u8],
+    /// What the message is about.
+    pub tag: &'a [u8],
+    /// Text.
+    pub message: &'a [u8],
+}
+
+/// A STATE that was not merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejected {
+    /// Index of the member.
+    pub member: usize,
+    /// What is wrong with its ring.
+    pub error: RingError,
+}
+
+/// The cluster log as one daemon keeps it.
+#[derive(Debug, Clone)]
+pub struct ClusterLog {
+    node_name: Vec<u8>,
+    ring: Ring,
+    last_uid: u32,
+    duplicates: DuplicateTable,
+    lifetimes: Lifetimes,
+    generation: u64,
+}
+
+impl ClusterLog {
+    /// An empty log of the node with this name.
+    #[must_use]
+    pub fn new(node_name: &[u8]) -> Self {
+        Self {
+            node_name: node_name.to_vec(),
+            ring: Ring::new(),
+            last_uid: 0,
+            duplicates: DuplicateTable::default(),
+            lifetimes: Lifetimes::default(),
+            generation: 0,
+        }
+    }
+
+    /// Adds an entry of this node and gives it back for sending. `None` if the priority is above 7. An own entry is
+    /// never taken for a duplicate, whatever the clock says.
+    pub fn log(&mut self, time: u32, submission: &Submission<'_>) -> Option<Entry> {
+        let draft = Draft {
+            uid: self.last_uid.wrapping_add(1),
+            time,
+            pid: submission.pid,
+            priority: submission.priority,
+            node: &self.node_name,
+            ident: submission.ident,
+            tag: submission.tag,
+            message: submission.message,
+        };
+        let entry = draft.pack()?;
+        self.last_uid = draft.uid;
+        self.insert(&entry.view());
+        Some(entry)
+    }
+
+    /// Adds the entry that a daemon makes when it starts. It is not sent; peers get it with the first STATE.
+    pub fn log_start(&mut self, time: u32, pid: u32) {
+        self.log(
+            time,
+            &Submission {
+                priority: 6,
+                pid,
+                ident: b"root",
+                tag: b"cluster",
+                message: b"starting cluster log",
+            },
+        );
+    }
+
+    /// Adds an entry that a peer sent, unless it is a duplicate; says whether it was added. Without an origin the rule of
+    /// C daemons alone decides.
+    pub fn receive(&mut self, entry: &Entry, origin: Option<Origin>) -> bool {
+        let view = entry.view();
+        let is_new = self.duplicates.is_newer(&view)
+            || origin.is_some_and(|origin| {
+                !self.lifetimes.has_passed(origin, view.uid()) && !self.holds(&view)
+            });
+        if let Some(origin) = origin {
+            self.lifetimes.record(origin, view.uid());
+        }
+        if is_new {
+            self.insert(&view);
+        }
+        is_new
+    }
+
+    /// The STATE of this member. Sorts the own ring, as C daemons do at this point.
+    pub fn state(&mut self) -> Vec<u8> {
+        self.ring = self.ring.sorted();
+        self.generation += 1;
+        self.ring.to_state()
+    }
+
+    /// Replaces the log by the merge of all members' states, given in the order of the membership (`None`: that member
+    /// sent none). The slot `own` is replaced by the own ring as it is now. Gives the states that could not be used.
+    ///
+    /// With fewer than two members nothing happens.
+    pub fn merge(&mut self, states: &[Option<&[u8]>], own: usize) -> Vec<Rejected> {
+        let mut rejected = Vec::new();
+        if states.len() < 2 {
+            return rejected;
+        }
+        let mut rings = Vec::with_capacity(states.len());
+        for (member, state) in states.iter().enumerate() {
+            if member == own {
+                rings.push(self.ring.view());
+            } else if let Some(state) = state {
+                match RingView::decode(state) {
+                    Ok(ring) => rings.push(ring),
+                    Err(error) => rejected.push(Rejected { member, error }),
+                }
+            }
+        }
+        let merged = merge(&rings);
+        self.ring = merged.ring;
+        self.duplicates = merged.duplicates;
+        self.generation += 1;
+        rejected
+    }
+
+    /// The newest entries as JSON: at most `limit`, of this user or, if that is empty, of all.
+    #[must_use]
+    pub fn dump(&self, limit: u32, user: &[u8]) -> String {
+        self.ring.view().dump(limit, user)
+    }
+
+    /// Grows with every change of what [`ClusterLog::dump`] gives.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The entries.
+    #[must_use]
+    pub const fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    fn insert(&mut self, entry: &EntryView<'_>) {
+        if self.ring.append(*entry) {
+            self.duplicates.record(entry);
+            self.duplicates.limit(&self.ring);
+            self.generation += 1;
+        }
+    }
+
+    fn holds(&self, entry: &EntryView<'_>) -> bool {
+        self.ring
+            .walk()
+            .any(|step| step.entry.identity() == entry.identity())
+    }
+}
