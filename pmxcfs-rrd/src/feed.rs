@@ -3,18 +3,17 @@
 //! The order per sample is the C daemon's: find the file, create it if it is missing, update it through rrdcached or, if
 //! that is not there, directly. What differs is told at the places.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::backend::Backend;
-use crate::backend::{CreateError, FileStore, Outcome, Refusal, Update};
+use crate::backend::{Backend, CreateError, FileStore, Outcome, Refusal, Update};
 use crate::columns;
 use crate::key::RrdKey;
 use crate::note::Note;
 use crate::queue::Sample;
 use crate::schema::Schema;
 use crate::throttle::Throttle;
-use std::os::unix::ffi::OsStrExt;
 
 const DAEMON: &str = "rrdcached";
 const LIBRARY: &str = "librrd";

@@ -17,7 +17,7 @@ use std::ptr;
 
 use libc::{c_char, c_int, c_ulong, time_t};
 
-/// The library's soname. 1.4 up to the current release have this one.
+/// Soname of librrd 1.7.
 const SONAME: &str = "librrd.so.8";
 
 type CreateFunction = unsafe extern "C" fn(
