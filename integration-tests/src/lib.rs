@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod daemon;
+pub mod database;
 pub mod identity;
 pub mod ipc_client;
 pub mod proc;

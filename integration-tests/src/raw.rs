@@ -89,3 +89,35 @@ fn c_path(path: &Path) -> CString {
 fn c_name(name: &str) -> CString {
     CString::new(name).expect("attribute names hold no NUL")
 }
+
+/// Maps the first page of a file for reading and returns its first byte.
+///
+/// # Errors
+/// What the kernel says to the mapping.
+pub fn first_byte_mapped(file: BorrowedFd<'_>, shared: bool) -> io::Result<u8> {
+    let flags = if shared {
+        libc::MAP_SHARED
+    } else {
+        libc::MAP_PRIVATE
+    };
+    let length = 4096;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            libc::PROT_READ,
+            flags,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping is readable and the callers' files hold at least one byte.
+    let byte = unsafe { address.cast::<u8>().read_volatile() };
+    // SAFETY: the mapping was made above and nothing refers to it any more.
+    check(unsafe { libc::munmap(address, length) })?;
+    Ok(byte)
+}
