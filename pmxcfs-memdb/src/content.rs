@@ -138,3 +138,92 @@ impl Entry {
         outcome
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::{Extent, splice};
+
+    /// The definition of [`crate::Change::Content`], word for word.
+    fn naive(former: &[u8], keep: usize, offset: usize, data: &[u8], size: usize) -> Vec<u8> {
+        let mut content = former[..keep.min(former.len())].to_vec();
+        if content.is_empty() && data.is_empty() {
+            return content;
+        }
+        if content.len() < offset {
+            content.resize(offset, 0);
+        }
+        for (index, byte) in data.iter().enumerate() {
+            match content.get_mut(offset + index) {
+                Some(place) => *place = *byte,
+                None => content.push(*byte),
+            }
+        }
+        content.resize(size, 0);
+        content
+    }
+
+    proptest! {
+        #[test]
+        fn splice_does_what_its_definition_says(
+            former in prop::collection::vec(1u8.., 0..20),
+            keep in 0u32..25,
+            offset in 0u32..25,
+            data in prop::collection::vec(1u8.., 0..10),
+            size in 0u32..40,
+            shared: bool,
+        ) {
+            let expected = naive(&former, keep as usize, offset as usize, &data, size as usize);
+            let content = Bytes::from(former.clone());
+            let reader = shared.then(|| content.clone());
+            // Former content that a smaller size leaves nothing of is gone before the data is laid over.
+            prop_assume!(size > 0);
+            prop_assert_eq!(&splice(content, keep, offset, &data, size), &expected);
+            if let Some(reader) = reader {
+                prop_assert_eq!(reader, former);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_content_of_size_0() {
+        assert_eq!(splice(Bytes::from_static(b"abc"), 3, 0, b"x", 0), "");
+    }
+
+    #[test]
+    fn a_result_never_holds_more_than_its_size() {
+        let content = splice(Bytes::from_static(b"abc"), u32::MAX, u32::MAX, b"xyz", 5);
+        assert_eq!(content, "abc\0\0");
+    }
+
+    #[test]
+    fn a_file_that_was_cut_gives_its_buffer_back() {
+        let large = splice(Bytes::new(), 0, 0, &vec![1; 1 << 20], 1 << 20);
+        let address = large.as_ptr();
+        let small = splice(large, 10, 10, b"", 10);
+        assert_eq!(small[..], [1; 10]);
+        assert_ne!(small.as_ptr(), address);
+    }
+
+    #[test]
+    fn extents_are_added_without_overflow() {
+        for (offset, length, fits) in [
+            (0, 0, true),
+            (1 << 20, 0, true),
+            ((1 << 20) - 1, 1, true),
+            (1 << 20, 1, false),
+            (1 << 32, 0, false),
+            (u64::MAX, 1, false),
+            (u64::MAX, usize::MAX, false),
+            (0, usize::MAX, false),
+        ] {
+            assert_eq!(
+                Extent::new(offset, length).is_ok(),
+                fits,
+                "{offset} {length}"
+            );
+        }
+    }
+}

@@ -219,3 +219,114 @@ impl Tree {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Index, IndexEntry, IndexError};
+    use crate::entry::RootState;
+
+    fn index(entries: &[(u64, u8)]) -> Index {
+        let entries = entries.iter().map(|(inode, fill)| IndexEntry {
+            inode: *inode,
+            digest: [*fill; 32],
+        });
+        Index {
+            root: RootState {
+                version: 0x0102_0304_0506_0708,
+                writer: 9,
+                mtime: 10,
+            },
+            last_inode: 77,
+            entries: entries.collect(),
+        }
+    }
+
+    #[test]
+    fn every_wrong_length_is_refused() {
+        let good = index(&[(0, 1), (5, 2)]).encode();
+        assert_eq!(good.len(), 112);
+        for length in 0..good.len() {
+            let error = Index::decode(&good[..length]).expect_err("cut");
+            if length < 32 {
+                assert_eq!(error, IndexError::Short(length));
+            } else {
+                let stated = 112;
+                assert_eq!(
+                    error,
+                    IndexError::Length {
+                        stated,
+                        actual: length
+                    }
+                );
+            }
+        }
+        for count in [0, 1, 3, u32::MAX] {
+            let mut bad = good.to_vec();
+            bad[24..28].copy_from_slice(&count.to_le_bytes());
+            let error = IndexError::Count {
+                stated: count,
+                actual: 112,
+            };
+            assert_eq!(Index::decode(&bad), Err(error));
+        }
+        for stated in [0, 111, 113, u32::MAX] {
+            let mut bad = good.to_vec();
+            bad[28..32].copy_from_slice(&stated.to_le_bytes());
+            let error = IndexError::Length {
+                stated,
+                actual: 112,
+            };
+            assert_eq!(Index::decode(&bad), Err(error));
+        }
+        let mut long = good.to_vec();
+        long.push(0);
+        long[28..32].copy_from_slice(&113u32.to_le_bytes());
+        assert!(matches!(
+            Index::decode(&long),
+            Err(IndexError::Count { .. })
+        ));
+    }
+
+    #[test]
+    fn inodes_must_ascend() {
+        for (entries, previous, inode) in [([(0, 1), (0, 1)], 0, 0), ([(7, 1), (3, 1)], 7, 3)] {
+            let bytes = index(&entries).encode();
+            assert_eq!(
+                Index::decode(&bytes),
+                Err(IndexError::Order { previous, inode })
+            );
+        }
+    }
+
+    #[test]
+    fn differences_of_two_indexes() {
+        let leader = index(&[(0, 1), (2, 1), (3, 1), (9, 1)]);
+        let member = index(&[(0, 2), (2, 1), (4, 1), (5, 1), (9, 9), (12, 1)]);
+        let changed: Vec<u64> = leader.changed_against(&member).collect();
+        assert_eq!(changed, [0, 3, 9]);
+        let removed: Vec<u64> = member.absent_from(&leader).collect();
+        assert_eq!(removed, [4, 5, 12]);
+        assert_eq!(leader.changed_against(&leader).count(), 0);
+        assert_eq!(leader.changed_against(&index(&[])).count(), 4);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_to_what_encodes_to_them_or_are_refused(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+            fix_lengths: bool,
+        ) {
+            if fix_lengths && bytes.len() >= 32 {
+                let count = u32::try_from((bytes.len() - 32) / 40).expect("short");
+                let length = u32::try_from(bytes.len()).expect("short");
+                bytes[24..28].copy_from_slice(&count.to_le_bytes());
+                bytes[28..32].copy_from_slice(&length.to_le_bytes());
+            }
+            if let Ok(index) = Index::decode(&bytes) {
+                prop_assert_eq!(&index.encode()[..], &bytes[..]);
+            }
+        }
+    }
+}

@@ -115,13 +115,17 @@ impl Tree {
         Ok(Precheck::Proceed)
     }
 
-    /// C peers take `.` and `..` as target names, and a directory that moves into itself makes them use freed memory.
+    /// C peers take `.` and `..` as target names and make a second entry of a name that is reached as `./x`; a directory
+    /// that moves into itself makes them use freed memory.
     fn refuse_bad_target(&self, source: u64, to: &[u8]) -> Result<(), FsError> {
         let (directory, name) = split(to);
         if is_reserved_name(name) {
             return Err(FsError::Access);
         }
-        if self.resolve(directory) == Some(source) && self.kind(source) == EntryKind::Directory {
+        let parent = self.resolve(directory);
+        let is_taken = parent.is_some_and(|parent| self.child_inode(parent, name).is_some());
+        let is_inside = parent == Some(source) && self.kind(source) == EntryKind::Directory;
+        if is_taken || is_inside {
             return Err(FsError::Invalid);
         }
         Ok(())

@@ -81,6 +81,8 @@ impl Tree {
         })
     }
 
+    /// What is at the target path. A path like `./x` is found by no lookup, although its directory and base name may lead
+    /// to an entry: C peers then have two entries of one name, and databases that do not load.
     fn target<'a>(&self, to: &'a [u8]) -> Result<Target<'a>, FsError> {
         match self.resolve(to) {
             Some(ROOT_INODE) => Err(FsError::Access),
@@ -91,6 +93,9 @@ impl Tree {
             }),
             None => {
                 let slot = self.slot(to)?;
+                if self.occupant(slot).is_some() {
+                    return Err(FsError::Invalid);
+                }
                 Ok(Target::Free {
                     parent: slot.parent,
                     name: slot.name,

@@ -125,6 +125,7 @@ fn renames_that_harm_c_peers() {
         (rename("empty", "empty/x"), Err(Invalid)),
         (rename("full", "full/y"), Err(Invalid)),
         (rename("f", "empty/.."), Err(Access)),
+        (rename("f", "./g"), Err(Invalid)),
         (rename("f", "."), Ok(Proceed)),
         (rename("f", ".."), Err(Access)),
         (rename("f", "f"), Ok(NothingToDo)),

@@ -69,6 +69,7 @@ fn the_first_check_that_fails_decides_and_nothing_changes() {
         ("f", "..", Access),
         ("full", "somewhere", NotEmpty),
         ("full", "full/z", NotEmpty),
+        ("f", "./g", Invalid),
         ("empty", "empty/x", Invalid),
         ("empty", "empty//x", Invalid),
         ("one", "one/x", Invalid),
