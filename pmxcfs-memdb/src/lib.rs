@@ -7,8 +7,10 @@ mod entry;
 mod guests;
 mod index;
 mod locks;
+mod memdb;
 mod operation;
 mod statfs;
+pub mod store;
 mod tree;
 mod versions;
 
@@ -18,6 +20,7 @@ pub use content::splice;
 pub use entry::{Entry, EntryKind, ROOT_INODE, RootState};
 pub use guests::{Guest, GuestList};
 pub use index::{Index, IndexEntry, IndexError};
+pub use memdb::{MemDb, Mutation, Mutator, Plan};
 pub use operation::{Operation, Stamp};
 pub use statfs::Statfs;
 pub use tree::{ListedEntry, Precheck, Rules, Tree, TreeError, TreeWarning};

@@ -1,0 +1,275 @@
+//! The tree, shared between threads and kept by the store.
+//!
+//! Every mutation goes through one place, [`MemDb::submit`] in local mode: it applies the operation under the tree's
+//! write lock, records what changed in the same critical section, and answers when the record is safe. Readers take the
+//! read lock for as long as it takes to clone a [`bytes::Bytes`]; nobody holds either lock across I/O, a reply or a
+//! wait.
+//!
+//! Lock order: tree, then the locks inside the store.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use parking_lot::{RwLock, RwLockReadGuard};
+use pmxcfs_api_types::FsError;
+
+use crate::store::{EntrySource, ShutdownOutcome, Store, StoreHandle};
+use crate::{Change, Entry, Operation, Precheck, RootState, Stamp, Tree};
+
+/// What a mutation does to the tree it meets.
+#[derive(Debug)]
+pub enum Plan {
+    /// An operation on the tree, recorded and replicated.
+    Apply(Operation),
+    /// A change to an entry that only open handles can still see: memory only.
+    Orphan,
+}
+
+/// One mutation on its way through the daemon, with whoever waits for it.
+///
+/// The methods are called in this order, each at most once, possibly on different threads:
+/// [`plan`](Self::plan), [`applied`](Self::applied), [`finish`](Self::finish). `finish` is always called.
+pub trait Mutation: Send {
+    /// Says what to do, from the tree as it is now.
+    ///
+    /// # Errors
+    /// The reason why nothing can be done; it becomes the result.
+    fn plan(&mut self, tree: &Tree) -> Result<Plan, FsError>;
+
+    /// Makes the change of a [`Plan::Orphan`].
+    ///
+    /// # Errors
+    /// As the operation it stands for.
+    fn apply_orphan(&mut self, tree: &mut Tree) -> Result<u32, FsError>;
+
+    /// Sees the result and the tree at the moment when the operation was applied: the place to pick up attributes and
+    /// to pin what stays open.
+    fn applied(&mut self, tree: &mut Tree, result: Result<u32, FsError>);
+
+    /// Answers the caller. `durable` is an error if the operation was refused before it reached the tree, or was applied
+    /// and could not be recorded.
+    fn finish(self: Box<Self>, durable: Result<(), FsError>);
+}
+
+/// The tree of this node.
+pub struct MemDb {
+    /// Guards the tree. First in the lock order. Held for single operations only.
+    tree: RwLock<Tree>,
+    /// Set once the store's thread runs; before that nothing can be changed.
+    store: OnceLock<Arc<StoreHandle>>,
+    started: Instant,
+}
+
+impl std::fmt::Debug for MemDb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemDb").finish_non_exhaustive()
+    }
+}
+
+impl MemDb {
+    /// Puts a loaded tree under shared access. `started` is the moment that the tree's lock ages count from.
+    #[must_use]
+    pub fn new(tree: Tree, started: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            tree: RwLock::new(tree),
+            store: OnceLock::new(),
+            started,
+        })
+    }
+
+    /// Starts the store's thread. Call after daemonizing, once.
+    pub fn start_store(self: &Arc<Self>, store: Store) -> std::io::Result<()> {
+        let source = Arc::new(Source(Arc::clone(self)));
+        let handle = store.start(source)?;
+        assert!(self.store.set(handle).is_ok(), "the store is started once");
+        Ok(())
+    }
+
+    /// The tree for reading. Take what is needed (contents are shared, not copied) and drop the guard.
+    pub fn read(&self) -> RwLockReadGuard<'_, Tree> {
+        self.tree.read()
+    }
+
+    /// The running store.
+    #[must_use]
+    pub fn store(&self) -> Option<&Arc<StoreHandle>> {
+        self.store.get()
+    }
+
+    /// Keeps an entry readable until [`MemDb::unpin`], even if it is deleted or replaced meanwhile.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`] if it is gone already.
+    pub fn pin(&self, inode: u64) -> Result<(), FsError> {
+        let mut tree = self.tree.write();
+        if tree.pin(inode) {
+            Ok(())
+        } else {
+            Err(FsError::NotFound)
+        }
+    }
+
+    /// Ends one [`MemDb::pin`].
+    pub fn unpin(&self, inode: u64) {
+        self.tree.write().unpin(inode);
+    }
+
+    /// Runs a mutation in local mode: writer 0, time now, applied at once.
+    pub fn submit(&self, mut mutation: Box<dyn Mutation>) {
+        let Some(store) = self.store.get().filter(|store| !store.is_failed()) else {
+            return mutation.finish(Err(FsError::Io));
+        };
+        let stamp = Stamp {
+            writer: 0,
+            mtime: wall_clock_secs(),
+        };
+        let mut changes = Vec::with_capacity(2);
+        let ticket = {
+            let mut tree = self.tree.write();
+            let result = match mutation.plan(&tree) {
+                Err(error) => Err(error),
+                Ok(Plan::Orphan) => mutation.apply_orphan(&mut tree),
+                Ok(Plan::Apply(operation)) => {
+                    self.apply_local(&mut tree, &operation, stamp, &mut changes)
+                }
+            };
+            mutation.applied(&mut tree, result);
+            if changes.is_empty() {
+                None
+            } else {
+                let root = tree.root();
+                Some(store.record(root, &changes, &|inode| tree.entry(inode)))
+            }
+        };
+        match ticket {
+            None => mutation.finish(Ok(())),
+            Some(ticket) => store.acknowledge(ticket, move |durable| mutation.finish(durable)),
+        }
+    }
+
+    fn apply_local(
+        &self,
+        tree: &mut Tree,
+        operation: &Operation,
+        stamp: Stamp,
+        changes: &mut Vec<Change>,
+    ) -> Result<u32, FsError> {
+        let now_secs = self.now_secs();
+        match (tree.check_before_send(operation)?, operation) {
+            (Precheck::NothingToDo, _) => return Ok(0),
+            (Precheck::FillWithZeros { size }, Operation::Write { path, .. }) => {
+                let zeros = Operation::Write {
+                    path: path.clone(),
+                    offset: 0,
+                    data: Bytes::from(vec![0; size as usize]),
+                    truncate: true,
+                };
+                return tree.apply(&zeros, stamp, now_secs, changes).map(|_| 0);
+            }
+            _ => {}
+        }
+        if let Operation::SetMtime { path, mtime: 0 } = operation
+            && tree.is_lock_directory(path)
+        {
+            return tree.unlock_or_touch(path, stamp, now_secs, changes);
+        }
+        tree.apply(operation, stamp, now_secs, changes)
+    }
+
+    /// Applies one operation in local mode and waits until it is recorded. For the start, where nobody else waits.
+    ///
+    /// # Errors
+    /// As the operation.
+    pub fn apply_and_wait(&self, operation: Operation) -> Result<u32, FsError> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.submit(Box::new(Waited {
+            operation: Some(operation),
+            result: Err(FsError::Io),
+            sender,
+        }));
+        receiver.recv().unwrap_or(Err(FsError::Io))
+    }
+
+    /// Calls `done` when everything applied so far is on disk.
+    pub fn sync(&self, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+        match self.store.get() {
+            Some(store) => store.sync(done),
+            None => done(Err(FsError::Io)),
+        }
+    }
+
+    /// Commits what is queued and closes the database, within the deadline. `None` if the store never ran.
+    pub fn shutdown(&self, deadline: Duration) -> Option<ShutdownOutcome> {
+        self.store.get().map(|store| store.shutdown(deadline))
+    }
+
+    /// Seconds of the monotonic clock that lock ages are counted in.
+    fn now_secs(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+}
+
+/// A mutation that somebody blocks on.
+struct Waited {
+    operation: Option<Operation>,
+    result: Result<u32, FsError>,
+    sender: std::sync::mpsc::Sender<Result<u32, FsError>>,
+}
+
+impl Mutation for Waited {
+    fn plan(&mut self, _tree: &Tree) -> Result<Plan, FsError> {
+        self.operation
+            .take()
+            .map(Plan::Apply)
+            .ok_or(FsError::Invalid)
+    }
+
+    fn apply_orphan(&mut self, _tree: &mut Tree) -> Result<u32, FsError> {
+        Err(FsError::NotFound)
+    }
+
+    fn applied(&mut self, _tree: &mut Tree, result: Result<u32, FsError>) {
+        self.result = result;
+    }
+
+    fn finish(self: Box<Self>, durable: Result<(), FsError>) {
+        // Nobody listens any more if the receiver is gone.
+        let _sent = self.sender.send(durable.and(self.result));
+    }
+}
+
+/// Seconds since 1970 as the database stores them, modulo 2^32.
+fn wall_clock_secs() -> u32 {
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs());
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "mtimes are stored modulo 2^32"
+    )]
+    let wrapped = seconds as u32;
+    wrapped
+}
+
+/// The tree as the store's thread sees it.
+struct Source(Arc<MemDb>);
+
+impl EntrySource for Source {
+    fn with_entries(&self, visit: &mut dyn FnMut(RootState, &dyn Fn(u64) -> Option<Entry>)) {
+        let tree = self.0.tree.read();
+        visit(tree.root(), &|inode| tree.entry(inode).cloned());
+    }
+}
+
+/// Where mutations go: straight into the tree in local mode, to all members in cluster mode.
+pub trait Mutator: Send + Sync {
+    /// Runs a mutation. Returns at once; the mutation answers its caller.
+    fn submit(&self, mutation: Box<dyn Mutation>);
+}
+
+impl Mutator for MemDb {
+    fn submit(&self, mutation: Box<dyn Mutation>) {
+        Self::submit(self, mutation);
+    }
+}

@@ -1,0 +1,209 @@
+//! The store as mutators see it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pmxcfs_api_types::FsError;
+
+use super::ShutdownOutcome;
+use super::queue::Shared;
+use super::redo::encode_changes;
+use super::stats::StoreStats;
+use crate::{Change, Entry, RootState};
+
+/// Stands for an operation that was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[must_use = "an operation is safe only when it is acknowledged"]
+pub struct Ticket(u64);
+
+/// Time that ending the thread may take beyond the deadline of a shutdown.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The running store.
+pub struct StoreHandle {
+    pub(super) shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for StoreHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreHandle")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+impl StoreHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            thread: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn own(&self, thread: JoinHandle<()>) {
+        *self.thread.lock() = Some(thread);
+    }
+
+    /// Records what an operation did. Call with the tree locked for writing, in the order in which operations are
+    /// applied. `root` and `entry` are the state after it. Does no I/O and never waits.
+    pub fn record<'e>(
+        &self,
+        root: RootState,
+        changes: &[Change],
+        entry: &dyn Fn(u64) -> Option<&'e Entry>,
+    ) -> Ticket {
+        let mut queue = self.shared.queue.lock();
+        let queue = &mut *queue;
+        queue.sequence += 1;
+        if queue.journaling {
+            let before = queue.buffer.len();
+            encode_changes(&mut queue.buffer, queue.sequence, root, changes, entry);
+            queue.queued_size += (queue.buffer.len() - before) as u64;
+        }
+        for change in changes {
+            let (Change::Put { inode }
+            | Change::Content { inode, .. }
+            | Change::Removed { inode, .. }) = change;
+            queue.dirty.insert(*inode);
+        }
+        self.wake(queue);
+        Ticket(queue.sequence)
+    }
+
+    /// Records that the tree was replaced as a whole, as a sync does: `touched` are the inodes that differ from before or
+    /// are gone. Call with the tree locked for writing. Nothing of it goes to the crash journal; it is one transaction,
+    /// and what comes after it is acknowledged when that transaction is committed.
+    pub fn record_replacement(&self, touched: impl IntoIterator<Item = u64>) -> Ticket {
+        let mut queue = self.shared.queue.lock();
+        let queue = &mut *queue;
+        queue.sequence += 1;
+        queue.journaling = false;
+        queue.dirty.extend(touched);
+        queue.urgent = true;
+        self.wake(queue);
+        Ticket(queue.sequence)
+    }
+
+    fn wake(&self, queue: &mut super::queue::Queue) {
+        if queue.queued_since.is_none() {
+            queue.queued_since = Some(Instant::now());
+        }
+        let early = queue.queued_size >= queue.early_size
+            || queue.dirty.len() >= super::pacing::EARLY_COUNT;
+        if early {
+            queue.urgent = true;
+        }
+        if queue.asleep || early {
+            queue.asleep = false;
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Calls `done` when the operation can no longer be lost by a death of this process: at once if the crash journal
+    /// takes it, else when it is in the database. Call without any lock held.
+    ///
+    /// The error is [`FsError::Io`]: the journal does not have the operation, and the database cannot be written. The
+    /// operation stays in memory, and the store goes on trying.
+    pub fn acknowledge(
+        &self,
+        ticket: Ticket,
+        done: impl FnOnce(Result<(), FsError>) + Send + 'static,
+    ) {
+        let covered = {
+            let mut journal = self.shared.journal.lock();
+            let committed = self.shared.committed();
+            if !journal.covers(ticket.0, committed) {
+                journal.flush(&self.shared);
+            }
+            journal.covers(ticket.0, committed)
+        };
+        if covered {
+            done(Ok(()));
+        } else {
+            self.shared.wait_for_commit(ticket.0, Box::new(done));
+        }
+    }
+
+    /// Calls `done` when everything recorded before is in the database and on the disk.
+    ///
+    /// The error is [`FsError::Io`]: that could not be done.
+    pub fn sync(&self, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+        if !self.shared.is_failed() && !self.shared.is_closed() {
+            let mut queue = self.shared.queue.lock();
+            // Looked at again under the lock: the thread takes what it finds there before it ends.
+            if !self.shared.is_closed() {
+                let sequence = queue.sequence;
+                queue.syncs.push((sequence, Box::new(done)));
+                queue.urgent = true;
+                queue.asleep = false;
+                self.shared.wake.notify_one();
+                return;
+            }
+        }
+        done(Err(FsError::Io));
+    }
+
+    /// Whether commits fail, so that changes should be refused. Cheap.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.shared.is_failed()
+    }
+
+    /// Has `watcher` called from the store's thread with `true` when the store fails and with `false` when it works again.
+    pub fn watch(&self, watcher: impl Fn(bool) + Send + Sync + 'static) {
+        self.shared.watchers.lock().push(Box::new(watcher));
+    }
+
+    /// Counters and queue lengths.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let shared = &self.shared;
+        let journal_size_bytes = shared.journal.lock().size();
+        let waiter_count = shared.waiters.lock().len();
+        let queue = shared.queue.lock();
+        StoreStats {
+            journal_size_bytes,
+            waiter_count,
+            queued_entry_count: queue.dirty.len(),
+            queued_operation_count: queue.sequence.saturating_sub(shared.committed()),
+            ..shared.counters.snapshot()
+        }
+    }
+
+    /// Commits what is queued, closes the database and ends the thread; everybody who waits is answered. Takes little
+    /// longer than `deadline`, whatever the disk or other processes do. Nothing is taken any more afterwards.
+    pub fn shutdown(&self, deadline: Duration) -> ShutdownOutcome {
+        let stop = Instant::now() + deadline;
+        {
+            let mut queue = self.shared.queue.lock();
+            queue.stop.get_or_insert(stop);
+            queue.asleep = false;
+            self.shared.wake.notify_one();
+        }
+        let mut outcome = self.shared.outcome.lock();
+        while outcome.is_none() {
+            if self
+                .shared
+                .ended
+                .wait_until(&mut outcome, stop + GRACE)
+                .timed_out()
+            {
+                break;
+            }
+        }
+        let Some(outcome) = outcome.clone() else {
+            self.shared.closed.store(true, Ordering::Release);
+            self.shared.answer_waiters(Some(FsError::Io));
+            return ShutdownOutcome::Unfinished { deadline };
+        };
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic in it was logged and has been turned into an outcome.
+            let _result = thread.join();
+        }
+        outcome
+    }
+}

@@ -1,0 +1,260 @@
+//! What a crash journal found at start means for the database found at start.
+//!
+//! The rule, with D the database's root state:
+//!
+//! 1. A journal whose segments name another database file (device and inode number) is not ours.
+//! 2. The states that the journal knows, in order, are: before its first record, and after each record. D must be one
+//!    of them. If it is not, somebody else changed the database (a C daemon, a restored backup), and the records must
+//!    not be laid over it.
+//! 3. Everything behind the last such place is applied. Several places in a row can have the same state, because some
+//!    operations of the C daemon change the tree without a new version; then the first of them counts, since records
+//!    may be applied twice.
+//! 4. A gap in the sequence numbers ends it. Records behind a gap were written while an earlier state was still on its
+//!    way to the database, and nobody was told that they are safe.
+//!
+//! A journal that is not ours is kept under another name and the start goes on without it. Nothing here touches a
+//! file; the journal goes on where it ended, and what was applied is committed as the first batch.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use pmxcfs_api_types::limits::MAX_FILE_SIZE;
+
+use super::redo::{Metadata, Redo, Step};
+use super::schema::FileIdentity;
+use super::segment::{Scanned, SegmentError};
+use crate::{Entry, RootState};
+
+/// Number of files that the journal alternates between.
+pub(super) const SEGMENT_COUNT: usize = 2;
+
+/// Why a journal is not applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalRefusal {
+    /// It was written for another file.
+    #[error("it belongs to another database file")]
+    OtherFile,
+    /// The database is in a state that the journal does not know.
+    #[error(
+        "the database is at version {found}, and the journal continues version {expected}: the database was changed \
+         or replaced by something else"
+    )]
+    OtherState {
+        /// Version of the database.
+        found: u64,
+        /// Version before the journal's first record.
+        expected: u64,
+    },
+    /// A file is not a journal.
+    #[error(transparent)]
+    Unreadable(#[from] SegmentError),
+    /// A record cannot be applied to the state before it.
+    #[error("a record does not fit the state before it")]
+    Inconsistent,
+}
+
+/// A segment that stays in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LiveSegment {
+    pub(super) size: u64,
+    pub(super) last_sequence: u64,
+}
+
+/// What to apply, and how the journal goes on.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Recovery {
+    /// Operations that the database lacks, in order.
+    pub(super) records: Vec<Redo>,
+    /// Sequence number of the last operation that the database has.
+    pub(super) committed: u64,
+    /// Segments that hold those operations; the others are not needed any more.
+    pub(super) live: [Option<LiveSegment>; SEGMENT_COUNT],
+    /// The segment that new records go to.
+    pub(super) current: usize,
+    /// Records behind a gap, never acknowledged.
+    pub(super) dropped_count: usize,
+    /// Bytes of a record that was being written.
+    pub(super) torn_size: usize,
+}
+
+/// One state that the journal knows.
+struct Place {
+    sequence: u64,
+    root: RootState,
+}
+
+/// Decides by the rule above.
+pub(super) fn plan(
+    segments: [Option<Scanned>; SEGMENT_COUNT],
+    database: FileIdentity,
+    root: RootState,
+) -> Result<Recovery, JournalRefusal> {
+    let mut segments: Vec<(usize, Scanned)> = segments
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, segment)| Some((index, segment?)))
+        .collect();
+    segments.sort_by_key(|(_, segment)| segment.header.first_sequence);
+    if segments
+        .iter()
+        .all(|(_, segment)| segment.records.is_empty())
+    {
+        return Ok(Recovery::default());
+    }
+    if segments
+        .iter()
+        .any(|(_, segment)| segment.header.database != database)
+    {
+        return Err(JournalRefusal::OtherFile);
+    }
+    let places = places(&segments);
+    let Some(place) = find(&places, root) else {
+        return Err(JournalRefusal::OtherState {
+            found: root.version,
+            expected: segments
+                .first()
+                .map_or(0, |(_, segment)| segment.header.base.version),
+        });
+    };
+    Ok(collect(segments, place.sequence))
+}
+
+fn places(segments: &[(usize, Scanned)]) -> Vec<Place> {
+    let mut places = Vec::new();
+    for (_, segment) in segments {
+        places.push(Place {
+            sequence: segment.header.first_sequence.wrapping_sub(1),
+            root: segment.header.base,
+        });
+        places.extend(segment.records.iter().map(|record| Place {
+            sequence: record.sequence,
+            root: record.root,
+        }));
+    }
+    places
+}
+
+/// The first of the last run of places with this state.
+fn find(places: &[Place], root: RootState) -> Option<&Place> {
+    let mut at = places.iter().rposition(|place| place.root == root)?;
+    while let Some(before) = at.checked_sub(1)
+        && places[before].root == root
+        && places[at].sequence.wrapping_sub(places[before].sequence) <= 1
+    {
+        at = before;
+    }
+    places.get(at)
+}
+
+fn collect(segments: Vec<(usize, Scanned)>, committed: u64) -> Recovery {
+    let mut recovery = Recovery {
+        committed,
+        ..Recovery::default()
+    };
+    let mut last = committed;
+    for (index, segment) in segments {
+        let mut live = false;
+        for record in segment.records {
+            if record.sequence <= last {
+                continue;
+            }
+            if Some(record.sequence) == last.checked_add(1) {
+                last = record.sequence;
+                live = true;
+                recovery.records.push(record);
+            } else {
+                recovery.dropped_count += 1;
+            }
+        }
+        if live {
+            recovery.current = index;
+            recovery.torn_size = segment.torn_size;
+            recovery.live[index] = Some(LiveSegment {
+                size: segment.valid_size as u64,
+                last_sequence: last,
+            });
+        }
+    }
+    recovery
+}
+
+/// Applies records to the entries of a database, in row order before and after. Returns the touched inodes.
+pub(super) fn apply(
+    entries: &mut Vec<Entry>,
+    records: &[Redo],
+) -> Result<HashSet<u64>, JournalRefusal> {
+    let mut touched = HashSet::new();
+    if records.is_empty() {
+        return Ok(touched);
+    }
+    let mut by_inode: HashMap<u64, Entry> = entries
+        .iter()
+        .map(|entry| (entry.inode, entry.clone()))
+        .collect();
+    for step in records.iter().flat_map(|record| &record.steps) {
+        touched.insert(match step {
+            Step::Put(metadata) => {
+                let content = by_inode.remove(&metadata.inode).map(|entry| entry.data);
+                put(&mut by_inode, metadata, content.unwrap_or_default())
+            }
+            Step::Content {
+                metadata,
+                keep,
+                offset,
+                size,
+                data,
+            } => {
+                let content = by_inode.remove(&metadata.inode).map(|entry| entry.data);
+                let content = patch(&content.unwrap_or_default(), *keep, *offset, *size, data)
+                    .ok_or(JournalRefusal::Inconsistent)?;
+                put(&mut by_inode, metadata, content)
+            }
+            Step::Removed { inode } => {
+                by_inode.remove(inode);
+                *inode
+            }
+        });
+    }
+    *entries = by_inode.into_values().collect();
+    entries.sort_unstable_by_key(|entry| entry.inode.cast_signed());
+    Ok(touched)
+}
+
+fn put(entries: &mut HashMap<u64, Entry>, metadata: &Metadata, data: Bytes) -> u64 {
+    let entry = Entry {
+        inode: metadata.inode,
+        parent: metadata.parent,
+        version: metadata.version,
+        writer: metadata.writer,
+        mtime: metadata.mtime,
+        size: u32::try_from(data.len()).expect("contents are built from 32-bit sizes"),
+        kind: metadata.kind,
+        // The record's buffer is the whole segment; do not keep it alive for a name.
+        name: Bytes::copy_from_slice(&metadata.name),
+        data,
+    };
+    entries.insert(metadata.inode, entry);
+    metadata.inode
+}
+
+/// The content after a change. `None` if it would be larger than any content that such a change can leave.
+fn patch(old: &[u8], keep: u32, offset: u32, size: u32, data: &[u8]) -> Option<Bytes> {
+    let limit = old.len().max(usize::try_from(MAX_FILE_SIZE).ok()?);
+    let [keep, offset, size] = [keep, offset, size].map(usize::try_from);
+    let (keep, offset, size) = (keep.ok()?, offset.ok()?, size.ok()?);
+    let end = offset.checked_add(data.len())?;
+    if size > limit || end > limit {
+        return None;
+    }
+    let kept = &old[..keep.min(old.len())];
+    let mut content = Vec::with_capacity(size.max(end).max(kept.len()));
+    content.extend_from_slice(kept);
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    content[offset..end].copy_from_slice(data);
+    content.resize(size, 0);
+    content.shrink_to_fit();
+    Some(content.into())
+}

@@ -1,0 +1,305 @@
+//! Redo records: the content of the crash journal.
+//!
+//! A record stands for one operation and carries its effects with absolute values: applying a run of records again to
+//! the state they led to changes nothing, so recovery may start at any record at or before the database's state.
+//! Records are small: a write carries the bytes written, not the file.
+//!
+//! All integers are little-endian.
+//!
+//! # Record
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | CRC-32 (IEEE) of everything behind this field |
+//! | 4 | 4 | length of the record in bytes, this header of 32 bytes included |
+//! | 8 | 8 | sequence number; grows by one per record, also across segments and restarts |
+//! | 16 | 8 | root version after the operation |
+//! | 24 | 4 | root writer |
+//! | 28 | 4 | root mtime |
+//! | 32 | .. | steps, up to the length |
+//!
+//! # Steps
+//!
+//! | tag | name | content behind the tag byte |
+//! |---|---|---|
+//! | 1 | put | metadata. The content stays; a new entry has none |
+//! | 2 | content | metadata; keep 4, offset 4, size 4, length n 4, n bytes: the content is cut to `keep` bytes, extended with zeros to `offset`, the bytes are laid over at `offset`, and the result is cut or extended with zeros to `size` |
+//! | 3 | removed | inode 8 |
+//!
+//! # Metadata
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | inode |
+//! | 8 | 8 | parent |
+//! | 16 | 8 | version |
+//! | 24 | 4 | writer |
+//! | 28 | 4 | mtime |
+//! | 32 | 1 | kind, 4 or 8 |
+//! | 33 | 4 | length n of the name |
+//! | 37 | n | name |
+
+use bytes::{Buf, BufMut, Bytes};
+
+use crate::{Change, Entry, EntryKind, RootState};
+
+const RECORD_HEADER: usize = 32;
+const TAG_PUT: u8 = 1;
+const TAG_CONTENT: u8 = 2;
+const TAG_REMOVED: u8 = 3;
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Redo {
+    /// Position in the order of all records.
+    pub(super) sequence: u64,
+    /// State of the database after the operation.
+    pub(super) root: RootState,
+    /// Effects in the order in which they happened.
+    pub(super) steps: Vec<Step>,
+}
+
+/// One effect of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The entry exists with this metadata.
+    Put(Metadata),
+    /// As `Put`, and the content changed.
+    Content {
+        /// The entry.
+        metadata: Metadata,
+        /// How many bytes of the former content stay at most.
+        keep: u32,
+        /// Where `data` begins.
+        offset: u32,
+        /// Size afterwards.
+        size: u32,
+        /// The bytes written.
+        data: Bytes,
+    },
+    /// The entry is gone.
+    Removed {
+        /// The entry.
+        inode: u64,
+    },
+}
+
+/// An entry without its content. Fields as in [`Entry`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Metadata {
+    pub(super) inode: u64,
+    pub(super) parent: u64,
+    pub(super) version: u64,
+    pub(super) writer: u32,
+    pub(super) mtime: u32,
+    pub(super) kind: EntryKind,
+    pub(super) name: Bytes,
+}
+
+/// Why bytes are not a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RedoError {
+    /// There are fewer bytes than the record needs.
+    #[error("the record is incomplete")]
+    Incomplete,
+    /// The checksum does not match.
+    #[error("the record's checksum is wrong")]
+    Checksum,
+    /// The checksum matches and the content makes no sense.
+    #[error("the record is malformed")]
+    Malformed,
+}
+
+/// Appends one operation to a buffer, given the entries as they are after it.
+///
+/// An entry that the operation put and took away again is left out. Holes are recorded as the empty files that they
+/// are after a restart.
+pub(super) fn encode_changes<'e>(
+    buffer: &mut Vec<u8>,
+    sequence: u64,
+    root: RootState,
+    changes: &[Change],
+    entry: &dyn Fn(u64) -> Option<&'e Entry>,
+) {
+    let mut record = RecordEncoder::begin(buffer, sequence, root);
+    for change in changes {
+        match change {
+            Change::Put { inode } => {
+                if let Some(entry) = entry(*inode) {
+                    record.put(entry);
+                }
+            }
+            Change::Content {
+                inode,
+                keep,
+                offset,
+                data,
+                size,
+            } => {
+                if let Some(entry) = entry(*inode) {
+                    let hole = entry.data.is_empty();
+                    let (keep, offset, size) = if hole {
+                        (0, 0, 0)
+                    } else {
+                        (*keep, *offset, *size)
+                    };
+                    record.content(entry, keep, offset, size, if hole { &[] } else { data });
+                }
+            }
+            Change::Removed { inode, .. } => record.removed(*inode),
+        }
+    }
+    record.finish();
+}
+
+/// Writes one record to the end of a buffer.
+struct RecordEncoder<'a> {
+    buffer: &'a mut Vec<u8>,
+    start: usize,
+}
+
+impl<'a> RecordEncoder<'a> {
+    fn begin(buffer: &'a mut Vec<u8>, sequence: u64, root: RootState) -> Self {
+        let start = buffer.len();
+        buffer.put_u64_le(0);
+        buffer.put_u64_le(sequence);
+        put_root(buffer, root);
+        Self { buffer, start }
+    }
+
+    fn put(&mut self, entry: &Entry) {
+        self.buffer.put_u8(TAG_PUT);
+        self.metadata(entry);
+    }
+
+    fn content(&mut self, entry: &Entry, keep: u32, offset: u32, size: u32, data: &[u8]) {
+        self.buffer.put_u8(TAG_CONTENT);
+        self.metadata(entry);
+        self.buffer.put_u32_le(keep);
+        self.buffer.put_u32_le(offset);
+        self.buffer.put_u32_le(size);
+        self.bytes(data);
+    }
+
+    fn removed(&mut self, inode: u64) {
+        self.buffer.put_u8(TAG_REMOVED);
+        self.buffer.put_u64_le(inode);
+    }
+
+    fn metadata(&mut self, entry: &Entry) {
+        self.buffer.put_u64_le(entry.inode);
+        self.buffer.put_u64_le(entry.parent);
+        self.buffer.put_u64_le(entry.version);
+        self.buffer.put_u32_le(entry.writer);
+        self.buffer.put_u32_le(entry.mtime);
+        self.buffer.put_u8(entry.kind as u8);
+        self.bytes(&entry.name);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        let length = u32::try_from(bytes.len()).expect("names and writes are far below 4 GiB");
+        self.buffer.put_u32_le(length);
+        self.buffer.put_slice(bytes);
+    }
+
+    fn finish(self) {
+        let record = &mut self.buffer[self.start..];
+        let length = u32::try_from(record.len()).expect("an operation is far below 4 GiB");
+        record[4..8].copy_from_slice(&length.to_le_bytes());
+        let checksum = crc32fast::hash(&record[4..]);
+        record[..4].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+/// Appends version, writer and mtime: 16 bytes.
+pub(super) fn put_root(buffer: &mut Vec<u8>, root: RootState) {
+    buffer.put_u64_le(root.version);
+    buffer.put_u32_le(root.writer);
+    buffer.put_u32_le(root.mtime);
+}
+
+/// Takes what [`put_root`] wrote.
+pub(super) fn take_root(bytes: &mut Bytes) -> Option<RootState> {
+    Some(RootState {
+        version: bytes.try_get_u64_le().ok()?,
+        writer: bytes.try_get_u32_le().ok()?,
+        mtime: bytes.try_get_u32_le().ok()?,
+    })
+}
+
+/// Takes one record off the front of `bytes`. Names and data share the buffer.
+///
+/// # Errors
+/// [`RedoError`]; `bytes` is unchanged then.
+pub(super) fn decode(bytes: &mut Bytes) -> Result<Redo, RedoError> {
+    let mut header = bytes.clone();
+    let checksum = header.try_get_u32_le().or(Err(RedoError::Incomplete))?;
+    let length = header.try_get_u32_le().or(Err(RedoError::Incomplete))?;
+    let length = usize::try_from(length).or(Err(RedoError::Incomplete))?;
+    if length > bytes.len() {
+        return Err(RedoError::Incomplete);
+    }
+    if length < RECORD_HEADER {
+        return Err(RedoError::Malformed);
+    }
+    let mut body = bytes.slice(4..length);
+    if crc32fast::hash(&body) != checksum {
+        return Err(RedoError::Checksum);
+    }
+    body.advance(4);
+    let redo = decode_body(body).ok_or(RedoError::Malformed)?;
+    bytes.advance(length);
+    Ok(redo)
+}
+
+fn decode_body(mut body: Bytes) -> Option<Redo> {
+    let sequence = body.try_get_u64_le().ok()?;
+    let root = take_root(&mut body)?;
+    let mut steps = Vec::new();
+    while body.has_remaining() {
+        steps.push(decode_step(&mut body)?);
+    }
+    Some(Redo {
+        sequence,
+        root,
+        steps,
+    })
+}
+
+fn decode_step(body: &mut Bytes) -> Option<Step> {
+    Some(match body.try_get_u8().ok()? {
+        TAG_PUT => Step::Put(decode_metadata(body)?),
+        TAG_CONTENT => Step::Content {
+            metadata: decode_metadata(body)?,
+            keep: body.try_get_u32_le().ok()?,
+            offset: body.try_get_u32_le().ok()?,
+            size: body.try_get_u32_le().ok()?,
+            data: take_bytes(body)?,
+        },
+        TAG_REMOVED => Step::Removed {
+            inode: body.try_get_u64_le().ok()?,
+        },
+        _ => return None,
+    })
+}
+
+fn decode_metadata(body: &mut Bytes) -> Option<Metadata> {
+    Some(Metadata {
+        inode: body.try_get_u64_le().ok()?,
+        parent: body.try_get_u64_le().ok()?,
+        version: body.try_get_u64_le().ok()?,
+        writer: body.try_get_u32_le().ok()?,
+        mtime: body.try_get_u32_le().ok()?,
+        kind: match body.try_get_u8().ok()? {
+            4 => EntryKind::Directory,
+            8 => EntryKind::File,
+            _ => return None,
+        },
+        name: take_bytes(body)?,
+    })
+}
+
+fn take_bytes(body: &mut Bytes) -> Option<Bytes> {
+    let length = usize::try_from(body.try_get_u32_le().ok()?).ok()?;
+    (length <= body.len()).then(|| body.split_to(length))
+}

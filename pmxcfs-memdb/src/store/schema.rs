@@ -1,0 +1,252 @@
+//! The database file: how it is opened, its table, and what identifies it.
+//!
+//! The file is shared with C daemons (before and after this one ran) and with operators' `sqlite3`, so table, row
+//! format and modes are fixed; see the table in the documentation of [`TABLE`].
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::RootState;
+
+/// The statement that makes the table, in the C daemon's words.
+///
+/// | column | meaning |
+/// |---|---|
+/// | inode | identity of the entry, u64 as its i64 bit pattern; 0 is the version row |
+/// | parent | inode of the directory, 0 for the root |
+/// | version, writer, mtime | of the entry's last change; in the version row of the last change at all |
+/// | type | 4 directory, 8 file; the version row has 8, or 4 after a C daemon applied a sync |
+/// | name | one path component, any bytes but `/` and NUL; `__version__` in the version row |
+/// | data | content of a file, NULL when empty; NULL (or a zero-length blob) otherwise |
+pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS tree (\
+    \x20 inode INTEGER PRIMARY KEY NOT NULL,\
+    \x20 parent INTEGER NOT NULL CHECK(typeof(parent)=='integer'),\
+    \x20 version INTEGER NOT NULL CHECK(typeof(version)=='integer'),\
+    \x20 writer INTEGER NOT NULL CHECK(typeof(writer)=='integer'),\
+    \x20 mtime INTEGER NOT NULL CHECK(typeof(mtime)=='integer'),\
+    \x20 type INTEGER NOT NULL CHECK(typeof(type)=='integer'),\
+    \x20 name TEXT NOT NULL,\
+    \x20 data BLOB)";
+
+/// Name of the version row.
+pub(super) const VERSION_ROW_NAME: &str = "__version__";
+
+/// Type of the version row as this daemon writes it.
+pub(super) const VERSION_ROW_KIND: i64 = 8;
+
+/// Mode of the database; SQLite gives its companions the same.
+const FILE_MODE: u32 = 0o600;
+
+/// How long opening waits for a process that holds the database.
+const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which file a path led to: device and inode number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileIdentity {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+impl FileIdentity {
+    /// Looks the path up. Never opens it: closing a second descriptor would drop SQLite's locks.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
+/// Why the database cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file cannot be made or its mode cannot be set.
+    #[error("cannot create {} or set its mode", path.display())]
+    File {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// SQLite cannot open it or work with it.
+    #[error("cannot open {}", path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// SQLite did not switch to write-ahead logging.
+    #[error("unable to set WAL mode on {}: it stays in mode {mode}", path.display())]
+    JournalMode {
+        /// The database.
+        path: PathBuf,
+        /// The mode that SQLite keeps.
+        mode: String,
+    },
+}
+
+/// An open database.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    /// The file was not there before.
+    pub(super) created: bool,
+    /// The root state as stored in a database that was given its first version row just now.
+    pub(super) initialised: Option<RootState>,
+}
+
+/// Opens the database, makes it where it is missing, and sees to mode, table and version row of a new one.
+pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
+    let (created, empty) = prepare_file(path).map_err(|source| OpenError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let failed = |source| OpenError::Database {
+        path: path.to_owned(),
+        source,
+    };
+    let connection = connect(path).map_err(failed)?;
+    busy_timeout(&connection, OPEN_BUSY_TIMEOUT).map_err(failed)?;
+    if empty {
+        // Nothing can be lost yet, and each of the three syncs of making an empty file durable costs milliseconds.
+        connection
+            .pragma_update(None, "synchronous", "OFF")
+            .map_err(failed)?;
+    }
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+        .map_err(failed)?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        return Err(OpenError::JournalMode {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    connection
+        .pragma_update(None, "synchronous", "NORMAL")
+        .map_err(failed)?;
+    let initialised = initialise(&connection).map_err(failed)?;
+    Ok(Opened {
+        connection,
+        created,
+        initialised,
+    })
+}
+
+/// Opens the database for looking only. It must exist.
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let connection = Connection::open_with_flags(path, flags)?;
+        busy_timeout(&connection, OPEN_BUSY_TIMEOUT)?;
+        Ok(connection)
+    };
+    open().map_err(|source| OpenError::Database {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Opens a database that [`open`] has seen before, for the thread that writes it: never waits for a lock, never
+/// checkpoints by itself, and leaves the checkpoint at close to an orderly shutdown.
+pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path)?;
+    busy_timeout(&connection, Duration::ZERO)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // A file's whole content can be dirty at once; spilling it to the log early would write it twice.
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.pragma_update(None, "cache_spill", false)?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_row| Ok(()))?;
+    // The log is cut to its live part whenever it starts over, so its length on disk is its true length.
+    connection.pragma_update_and_check(None, "journal_size_limit", 0, |_row| Ok(()))?;
+    Ok(connection)
+}
+
+/// Chooses whether closing the connection folds the log in and removes it.
+pub(super) fn checkpoint_at_close(connection: &Connection, enabled: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !enabled)?;
+    Ok(())
+}
+
+/// Path of the write-ahead log of a database.
+pub(super) fn wal_path(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    path.into()
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    checkpoint_at_close(&connection, false)?;
+    Ok(connection)
+}
+
+/// As `Connection::busy_timeout`, which needs a newer SQLite than Debian 12 has.
+fn busy_timeout(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
+    let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+    connection.pragma_update_and_check(None, "busy_timeout", timeout_ms, |_row| Ok(()))
+}
+
+/// Makes the file where it is missing and sets its mode, before SQLite opens it: never readable for others, and no
+/// descriptor of ours is closed while SQLite holds locks. Returns whether it was made, and whether it is empty.
+fn prepare_file(path: &Path) -> io::Result<(bool, bool)> {
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path);
+    let created = match made {
+        Ok(_) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => return Err(error),
+    };
+    fs::set_permissions(path, Permissions::from_mode(FILE_MODE))?;
+    Ok((created, fs::metadata(path)?.len() == 0))
+}
+
+/// Makes the table and, if there is no row at all, the version row.
+fn initialise(connection: &Connection) -> rusqlite::Result<Option<RootState>> {
+    let known: bool = connection.query_row(
+        "SELECT count(*) FROM sqlite_master WHERE type='table' AND name='tree'",
+        [],
+        |row| row.get(0),
+    )?;
+    if known && connection.query_row("SELECT EXISTS (SELECT 1 FROM tree)", [], |row| row.get(0))? {
+        return Ok(None);
+    }
+    let root = RootState {
+        version: 1,
+        writer: 0,
+        mtime: wall_clock_secs(),
+    };
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    connection.execute_batch(TABLE)?;
+    connection.execute(
+        "INSERT INTO tree (inode, parent, version, writer, mtime, type, name) VALUES (0, 0, ?1, ?2, ?3, ?4, ?5)",
+        (1_i64, root.writer, root.mtime, VERSION_ROW_KIND, VERSION_ROW_NAME),
+    )?;
+    connection.execute_batch("COMMIT")?;
+    Ok(Some(root))
+}
+
+/// Seconds since 1970, modulo 2^32 as mtimes are stored.
+pub(super) fn wall_clock_secs() -> u32 {
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "mtimes are stored modulo 2^32"
+    )]
+    let wrapped = elapsed.as_secs() as u32;
+    wrapped
+}

@@ -1,0 +1,242 @@
+//! The command line.
+//!
+//! The C daemon's options and statuses, plus options for paths so that daemons can run beside each other.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Parser, ValueEnum};
+use pmxcfs_api_types::names::IPC_SERVICE;
+use pmxcfs_config::{PathOptions, Paths};
+
+/// Transport that IPC clients are told to use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum IpcTransport {
+    /// Ring buffers in shared memory, what the C daemon offers.
+    #[default]
+    Shm,
+    /// Datagram sockets; carries no messages above about 416 KiB with Debian's defaults.
+    Socket,
+}
+
+/// The Proxmox VE cluster filesystem.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "pmxcfs",
+    version,
+    about = "Serve the Proxmox VE cluster filesystem at /etc/pve"
+)]
+pub struct Options {
+    /// Turn on debug messages
+    #[arg(short, long)]
+    pub debug: bool,
+
+    /// Do not daemonize server
+    #[arg(short, long)]
+    pub foreground: bool,
+
+    /// Force local mode (ignore corosync.conf, force quorum)
+    #[arg(short, long)]
+    pub local: bool,
+
+    /// Put all paths below this directory
+    #[arg(long, value_name = "DIR")]
+    root_dir: Option<PathBuf>,
+
+    /// Mount point [/etc/pve]
+    #[arg(long, value_name = "DIR")]
+    mount_dir: Option<PathBuf>,
+
+    /// Directory of the database [/var/lib/pve-cluster]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// RAM-backed directory of the crash journal and the restart flag [/run/pve-cluster]
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+
+    /// PID file [/run/pve-cluster.pid]
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+
+    /// Configuration of corosync on this host [/etc/corosync/corosync.conf]
+    #[arg(long, value_name = "FILE")]
+    corosync_conf: Option<PathBuf>,
+
+    /// Directory of RRD files [/var/lib/rrdcached/db]
+    #[arg(long, value_name = "DIR")]
+    rrd_dir: Option<PathBuf>,
+
+    /// Socket of rrdcached [/var/run/rrdcached.sock]
+    #[arg(long, value_name = "FILE")]
+    rrdcached_socket: Option<PathBuf>,
+
+    /// Name of the IPC service
+    #[arg(long, value_name = "NAME", default_value = IPC_SERVICE)]
+    pub ipc_name: String,
+
+    /// Transport of the IPC service
+    #[arg(long, value_enum, default_value_t)]
+    pub ipc_transport: IpcTransport,
+
+    /// Name of this node [host name up to the first dot]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+}
+
+impl Options {
+    /// The paths that result from what was given.
+    #[must_use]
+    pub fn paths(&self) -> Paths {
+        let working_dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
+        let given = PathOptions {
+            root_dir: self.root_dir.clone(),
+            mount_dir: self.mount_dir.clone(),
+            state_dir: self.state_dir.clone(),
+            run_dir: self.run_dir.clone(),
+            pid_file: self.pid_file.clone(),
+            corosync_conf: self.corosync_conf.clone(),
+            rrd_dir: self.rrd_dir.clone(),
+            rrdcached_socket: self.rrdcached_socket.clone(),
+        };
+        Paths::resolve(&given, &working_dir)
+    }
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Run the daemon.
+    Run(Box<Options>),
+    /// Print this and end with status 0.
+    Print(String),
+}
+
+/// A command line that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UsageError {
+    /// An option is unknown or lacks its value.
+    #[error("option parsing failed: {0}")]
+    Option(String),
+    /// There is an argument that is not an option.
+    #[error("too many arguments")]
+    Argument,
+}
+
+impl UsageError {
+    /// Exit status that scripts know from the C daemon.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Option(_) => 1,
+            Self::Argument => 255,
+        }
+    }
+}
+
+/// Parses a command line, the program's name first.
+///
+/// # Errors
+/// [`UsageError`] with the status to end with.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let error = match Options::try_parse_from(&arguments) {
+        Ok(options) => return Ok(Invocation::Run(Box::new(options))),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            Ok(Invocation::Print(error.render().to_string()))
+        }
+        ErrorKind::UnknownArgument => match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(argument))
+                if argument.starts_with('-') && is_option(&arguments, argument) =>
+            {
+                Err(UsageError::Option(format!("Unknown option {argument}")))
+            }
+            _ => Err(UsageError::Argument),
+        },
+        _ => {
+            let text = error.render().to_string();
+            let first_line = text.lines().next().unwrap_or_default();
+            Err(UsageError::Option(
+                first_line.trim_start_matches("error: ").to_owned(),
+            ))
+        }
+    }
+}
+
+/// Whether an argument that looks like an option stands where options are looked for: before any `--`. A single letter may
+/// be part of a cluster.
+fn is_option(arguments: &[OsString], argument: &str) -> bool {
+    arguments
+        .iter()
+        .take_while(|given| *given != "--")
+        .any(|given| {
+            let given = given.to_string_lossy();
+            given.starts_with(argument)
+                || (given.starts_with('-')
+                    && argument.len() == 2
+                    && given.contains(argument.trim_start_matches('-')))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Invocation, UsageError> {
+        parse(
+            std::iter::once("pmxcfs")
+                .chain(line.split_whitespace())
+                .map(OsString::from),
+        )
+    }
+
+    #[test]
+    fn statuses_are_the_c_daemons() {
+        for (line, code, text) in [
+            ("--foo", 1, "option parsing failed: Unknown option --foo"),
+            ("-X", 1, "option parsing failed: Unknown option -X"),
+            ("-lX", 1, "option parsing failed: Unknown option -X"),
+            ("--foo=1", 1, "option parsing failed: Unknown option --foo"),
+            ("argument", 255, "too many arguments"),
+            ("-f argument", 255, "too many arguments"),
+            ("-- -f", 255, "too many arguments"),
+        ] {
+            let error = parse_line(line).expect_err(line);
+            assert_eq!(
+                (error.exit_code(), error.to_string().as_str()),
+                (code, text),
+                "{line}"
+            );
+        }
+        assert_eq!(
+            parse_line("--mount-dir")
+                .expect_err("lacks its value")
+                .exit_code(),
+            1
+        );
+    }
+
+    #[test]
+    fn short_options_combine() {
+        let Ok(Invocation::Run(options)) = parse_line("-lf --debug") else {
+            panic!("accepted by the C daemon");
+        };
+        assert!(options.local && options.foreground && options.debug);
+        assert_eq!(options.ipc_name, "pve2");
+    }
+
+    #[test]
+    fn help_and_version_go_to_stdout() {
+        for line in ["-h", "--help", "--version", "-V"] {
+            assert!(
+                matches!(parse_line(line), Ok(Invocation::Print(text)) if !text.is_empty()),
+                "{line}"
+            );
+        }
+    }
+}

@@ -1,0 +1,546 @@
+//! The requests of the kernel, one by one: translation only.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use fuser::{
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow,
+    WriteFlags,
+};
+use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::limits::MAX_REQUEST_SIZE;
+use pmxcfs_memdb::{MemDb, Mutator};
+
+use super::attr::{NO_TTL, Ownership, TTL, wrapped_seconds};
+use super::handles::{Handle, Handles, TREE_FILE};
+use super::inodes::{InodeMap, Node};
+use super::mutation::{Action, FuseMutation, OpenExisting, Reply};
+use super::shared::{Shared, errno};
+use crate::plugins::{Content, Plugin, Registry};
+
+/// The filesystem that is mounted at `/etc/pve`.
+pub struct PveFilesystem {
+    shared: Arc<Shared>,
+}
+
+impl PveFilesystem {
+    /// `quorate` is asked for every mode; it must be cheap.
+    pub fn new(
+        db: Arc<MemDb>,
+        mutator: Arc<dyn Mutator>,
+        plugins: Registry,
+        quorate: Box<dyn Fn() -> bool + Send + Sync>,
+        ownership: Ownership,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                db,
+                mutator,
+                plugins,
+                quorate,
+                ownership,
+                inodes: InodeMap::default(),
+                handles: Handles::default(),
+            }),
+        }
+    }
+}
+
+impl Filesystem for PveFilesystem {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // A refusal names the nearest value that works, or leaves the kernel's default in place.
+        let _nearest = config.set_max_write(MAX_REQUEST_SIZE);
+        let _nearest = config.set_max_readahead(MAX_REQUEST_SIZE);
+        let _missing = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.shared.lookup_attr(parent, name) {
+            Ok((attr, false)) => reply.entry(&TTL, &attr, Generation(0)),
+            Ok((attr, true)) => reply.entry_with_ttls(&NO_TTL, &TTL, &attr, Generation(0)),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        match self.shared.attr_of(ino, fh) {
+            Ok((attr, generated)) => reply.attr(if generated { &NO_TTL } else { &TTL }, &attr),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let Some(node) = self.shared.inodes.node(ino) else {
+            return reply.error(Errno::ENOENT);
+        };
+        if let Err(error) = self.shared.check_ownership(node, mode, uid, gid) {
+            return reply.error(errno(error));
+        }
+        let inode = match node {
+            Node::Plugin(index) => {
+                let refused = match self.shared.plugin(index).map(Plugin::content) {
+                    Ok(Content::File(file)) if size.is_some() => file.truncate().err(),
+                    Ok(_) => None,
+                    Err(error) => Some(error),
+                };
+                let touched = (atime.is_some() && mtime.is_some()).then_some(FsError::Access);
+                return match refused.or(touched) {
+                    Some(error) => reply.error(errno(error)),
+                    None => self.getattr(request, ino, fh, reply),
+                };
+            }
+            Node::Tree(inode) => inode,
+        };
+        // A truncate by path carries "mtime now" of its own; the truncation sets the mtime anyway.
+        let touch = match (mtime, size) {
+            (Some(TimeOrNow::SpecificTime(time)), _) => Some(wrapped_seconds(time)),
+            (Some(TimeOrNow::Now), None) => Some(wrapped_seconds(SystemTime::now())),
+            _ => None,
+        }
+        .map(|mtime| Action::SetMtime { inode, mtime });
+        let truncate = size.map(|size| Action::Truncate { inode, size });
+        match (truncate, touch) {
+            (None, None) => self.getattr(request, ino, fh, reply),
+            (Some(first), Some(second)) => {
+                FuseMutation::submit_two(&self.shared, first, second, Reply::Attr(reply));
+            }
+            (Some(only), None) | (None, Some(only)) => {
+                FuseMutation::submit(&self.shared, only, Reply::Attr(reply))
+            }
+        }
+    }
+
+    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        let target = match self.shared.inodes.node(ino) {
+            Some(Node::Plugin(index)) => self.shared.plugin(index).ok().map(Plugin::content),
+            _ => None,
+        };
+        match target {
+            Some(Content::Link(target)) => reply.data(target.as_bytes()),
+            _ => reply.error(Errno::EINVAL),
+        }
+    }
+
+    fn mknod(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let kind = mode & libc::S_IFMT;
+        if kind != libc::S_IFREG && kind != 0 {
+            return reply.error(Errno::ENOSYS);
+        }
+        match self.shared.free_of_plugins(parent, name, FsError::Exists) {
+            Ok((parent, name)) => {
+                let action = Action::Create {
+                    parent,
+                    name,
+                    open: None,
+                };
+                FuseMutation::submit(&self.shared, action, Reply::Entry(reply));
+            }
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn mkdir(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        match self.shared.free_of_plugins(parent, name, FsError::Exists) {
+            Ok((parent, name)) => {
+                FuseMutation::submit(
+                    &self.shared,
+                    Action::Mkdir { parent, name },
+                    Reply::Entry(reply),
+                );
+            }
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        match self.shared.free_of_plugins(parent, name, FsError::Access) {
+            Ok((parent, name)) => {
+                FuseMutation::submit(
+                    &self.shared,
+                    Action::Remove { parent, name },
+                    Reply::Empty(reply),
+                );
+            }
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.unlink(request, parent, name, reply);
+    }
+
+    fn symlink(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _link_name: &OsStr,
+        _target: &std::path::Path,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        // No flag can be kept across nodes, and programs fall back when the C daemon's EINVAL tells them so.
+        if !flags.is_empty() {
+            return reply.error(Errno::EINVAL);
+        }
+        let from = self.shared.free_of_plugins(parent, name, FsError::Access);
+        let to = self
+            .shared
+            .free_of_plugins(newparent, newname, FsError::Access);
+        match (from, to) {
+            (Ok((parent, name)), Ok((new_parent, new_name))) => {
+                let action = Action::Rename {
+                    parent,
+                    name,
+                    new_parent,
+                    new_name,
+                };
+                FuseMutation::submit(&self.shared, action, Reply::Empty(reply));
+            }
+            (Err(error), _) | (_, Err(error)) => reply.error(errno(error)),
+        }
+    }
+
+    fn open(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.shared.opened(ino) {
+            Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        match self.shared.content(ino, fh) {
+            Ok(content) => {
+                let start = usize::try_from(offset)
+                    .map_or(content.len(), |offset| offset.min(content.len()));
+                let end = start.saturating_add(size as usize).min(content.len());
+                reply.data(&content[start..end]);
+            }
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        match self.shared.inodes.node(ino) {
+            Some(Node::Tree(inode)) => {
+                let action = Action::Write {
+                    inode,
+                    offset,
+                    data: Bytes::copy_from_slice(data),
+                };
+                FuseMutation::submit(&self.shared, action, Reply::Write(reply));
+            }
+            Some(Node::Plugin(index)) => match self.shared.write_plugin(index, offset, data) {
+                Ok(count) => reply.written(count),
+                Err(error) => reply.error(errno(error)),
+            },
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn flush(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        // Nothing is buffered for a handle; the kernel stops asking.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        if fh != TREE_FILE {
+            self.shared.handles.remove(fh);
+        } else if let Some(Node::Tree(inode)) = self.shared.inodes.node(ino) {
+            self.shared.db.unpin(inode);
+        }
+        reply.ok();
+    }
+
+    fn fsync(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.shared.db.sync(move |result| match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(error)),
+        });
+    }
+
+    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.shared.directory(ino) {
+            Ok(_) => reply.opened(
+                self.shared.handles.insert(Handle::Directory(None)),
+                FopenFlags::empty(),
+            ),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        match self.shared.directory(ino) {
+            Ok(inode) => {
+                self.shared.fill_listing(inode, fh, offset, &mut reply);
+                reply.ok();
+            }
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.shared.handles.remove(fh);
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.fsync(request, ino, fh, datasync, reply);
+    }
+
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let usage = self.shared.db.read().statfs();
+        reply.statfs(
+            usage.blocks,
+            usage.blocks_free,
+            usage.blocks_free,
+            usage.files,
+            usage.files_free,
+            usage.block_size,
+            usage.name_max,
+            usage.block_size,
+        );
+    }
+
+    // The remaining requests exist only to be refused without the warning that the library's defaults log.
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn getxattr(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _size: u32,
+        reply: fuser::ReplyXattr,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: fuser::ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn create(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        match self.shared.free_of_plugins(parent, name, FsError::Exists) {
+            Ok((parent, name)) => {
+                let open = (flags & libc::O_EXCL == 0).then_some(OpenExisting {
+                    truncate: flags & libc::O_TRUNC != 0,
+                });
+                FuseMutation::submit(
+                    &self.shared,
+                    Action::Create { parent, name, open },
+                    Reply::Create(reply),
+                );
+            }
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: fuser::IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: fuser::ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn poll(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _ph: fuser::PollNotifier,
+        _events: fuser::PollEvents,
+        _flags: fuser::PollFlags,
+        reply: fuser::ReplyPoll,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: fuser::ReplyLseek,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _ino_in: INodeNo,
+        _fh_in: FileHandle,
+        _offset_in: u64,
+        _ino_out: INodeNo,
+        _fh_out: FileHandle,
+        _offset_out: u64,
+        _len: u64,
+        _flags: fuser::CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+}

@@ -1,0 +1,344 @@
+//! A change that a FUSE request asks for, with the reply it is answered by.
+//!
+//! The request is planned against the tree at the moment when it is applied or sent, so that a handle bound to an inode
+//! follows its entry: to a new path after a rename, into memory after an unlink.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use fuser::{
+    FileAttr, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyWrite,
+};
+use pmxcfs_api_types::FsError;
+use pmxcfs_memdb::{EntryKind, Mutation, Operation, Plan, Tree};
+
+use super::attr::TTL;
+use super::handles::TREE_FILE;
+use super::shared::{Shared, errno};
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub(super) enum Action {
+    Mkdir {
+        parent: u64,
+        name: Bytes,
+    },
+    Create {
+        parent: u64,
+        name: Bytes,
+        open: Option<OpenExisting>,
+    },
+    Remove {
+        parent: u64,
+        name: Bytes,
+    },
+    Rename {
+        parent: u64,
+        name: Bytes,
+        new_parent: u64,
+        new_name: Bytes,
+    },
+    Write {
+        inode: u64,
+        offset: u64,
+        data: Bytes,
+    },
+    Truncate {
+        inode: u64,
+        size: u64,
+    },
+    SetMtime {
+        inode: u64,
+        mtime: u32,
+    },
+}
+
+/// A CREATE without `O_EXCL` that meets a file somebody else has just made opens it instead.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenExisting {
+    /// `O_TRUNC` was given.
+    pub(super) truncate: bool,
+}
+
+/// Who waits.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Empty(ReplyEmpty),
+    Entry(ReplyEntry),
+    Create(ReplyCreate),
+    Write(ReplyWrite),
+    Attr(ReplyAttr),
+}
+
+impl Reply {
+    fn error(self, error: FsError) {
+        let errno = errno(error);
+        match self {
+            Self::Empty(reply) => reply.error(errno),
+            Self::Entry(reply) => reply.error(errno),
+            Self::Create(reply) => reply.error(errno),
+            Self::Write(reply) => reply.error(errno),
+            Self::Attr(reply) => reply.error(errno),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Count(u32),
+    Attr(u64, Box<FileAttr>),
+}
+
+pub(super) struct FuseMutation {
+    shared: Arc<Shared>,
+    action: Action,
+    reply: Reply,
+    /// Runs after this one with the same reply, if this one succeeds.
+    follow_up: Option<Action>,
+    outcome: Result<Outcome, FsError>,
+    /// The entry was pinned for the handle that the reply will open.
+    pinned: Option<u64>,
+}
+
+impl FuseMutation {
+    pub(super) fn submit(shared: &Arc<Shared>, action: Action, reply: Reply) {
+        Self::submit_with(shared, action, None, reply, None);
+    }
+
+    /// Two steps behind one reply: `truncate`, then `utime`.
+    pub(super) fn submit_two(shared: &Arc<Shared>, first: Action, second: Action, reply: Reply) {
+        Self::submit_with(shared, first, Some(second), reply, None);
+    }
+
+    fn submit_with(
+        shared: &Arc<Shared>,
+        action: Action,
+        follow_up: Option<Action>,
+        reply: Reply,
+        pinned: Option<u64>,
+    ) {
+        shared.mutator.submit(Box::new(Self {
+            shared: Arc::clone(shared),
+            action,
+            reply,
+            follow_up,
+            outcome: Err(FsError::Io),
+            pinned,
+        }));
+    }
+
+    /// The entry whose attributes the reply carries.
+    fn attr_inode(&self, tree: &Tree) -> Option<u64> {
+        match &self.action {
+            Action::Mkdir { parent, name } | Action::Create { parent, name, .. } => {
+                tree.child(*parent, name).map(|entry| entry.inode)
+            }
+            Action::Truncate { inode, .. } | Action::SetMtime { inode, .. } => Some(*inode),
+            Action::Remove { .. } | Action::Rename { .. } | Action::Write { .. } => None,
+        }
+    }
+
+    fn outcome_in(&self, tree: &Tree, count: u32) -> Result<Outcome, FsError> {
+        if matches!(self.reply, Reply::Empty(_) | Reply::Write(_)) {
+            return Ok(Outcome::Count(count));
+        }
+        let inode = self.attr_inode(tree).ok_or(FsError::NotFound)?;
+        let attr = self
+            .shared
+            .entry_attr(tree, inode)
+            .ok_or(FsError::NotFound)?;
+        Ok(Outcome::Attr(inode, Box::new(attr)))
+    }
+
+    /// Turns "exists" into an open, when the caller did not insist on being the one who creates.
+    fn open_existing(&mut self, tree: &Tree) -> bool {
+        let Action::Create {
+            parent,
+            name,
+            open: Some(open),
+        } = &self.action
+        else {
+            return false;
+        };
+        let Some(entry) = tree
+            .child(*parent, name)
+            .filter(|entry| entry.kind == EntryKind::File)
+        else {
+            return false;
+        };
+        if open.truncate {
+            self.follow_up = Some(Action::Truncate {
+                inode: entry.inode,
+                size: 0,
+            });
+        }
+        true
+    }
+}
+
+impl Mutation for FuseMutation {
+    fn plan(&mut self, tree: &Tree) -> Result<Plan, FsError> {
+        let operation = match &self.action {
+            Action::Mkdir { parent, name } => Operation::Mkdir {
+                path: child_path(tree, *parent, name)?,
+            },
+            Action::Create { parent, name, .. } => Operation::Create {
+                path: child_path(tree, *parent, name)?,
+            },
+            Action::Remove { parent, name } => Operation::Delete {
+                path: child_path(tree, *parent, name)?,
+            },
+            Action::Rename {
+                parent,
+                name,
+                new_parent,
+                new_name,
+            } => Operation::Rename {
+                from: child_path(tree, *parent, name)?,
+                to: child_path(tree, *new_parent, new_name)?,
+            },
+            Action::Write {
+                inode,
+                offset,
+                data,
+            } => match node_path(tree, *inode)? {
+                None => return Ok(Plan::Orphan),
+                Some(path) => Operation::Write {
+                    path,
+                    offset: *offset,
+                    data: data.clone(),
+                    truncate: false,
+                },
+            },
+            Action::Truncate { inode, size } => match node_path(tree, *inode)? {
+                None => return Ok(Plan::Orphan),
+                Some(path) => Operation::Write {
+                    path,
+                    offset: *size,
+                    data: Bytes::new(),
+                    truncate: true,
+                },
+            },
+            Action::SetMtime { inode, mtime } => match node_path(tree, *inode)? {
+                None => return Ok(Plan::Orphan),
+                Some(path) => Operation::SetMtime {
+                    path,
+                    mtime: *mtime,
+                },
+            },
+        };
+        Ok(Plan::Apply(operation))
+    }
+
+    fn apply_orphan(&mut self, tree: &mut Tree) -> Result<u32, FsError> {
+        match &self.action {
+            Action::Write {
+                inode,
+                offset,
+                data,
+            } => tree.write_orphan(*inode, *offset, data, false),
+            Action::Truncate { inode, size } => {
+                tree.write_orphan(*inode, *size, &Bytes::new(), true)
+            }
+            Action::SetMtime { inode, mtime } => {
+                tree.touch_orphan(*inode, *mtime);
+                Ok(0)
+            }
+            Action::Mkdir { .. }
+            | Action::Create { .. }
+            | Action::Remove { .. }
+            | Action::Rename { .. } => Err(FsError::NotFound),
+        }
+    }
+
+    fn applied(&mut self, tree: &mut Tree, result: Result<u32, FsError>) {
+        let result = match result {
+            Err(FsError::Exists) if self.open_existing(tree) => Ok(0),
+            other => other,
+        };
+        self.outcome = result.and_then(|count| self.outcome_in(tree, count));
+        if let (Ok(Outcome::Attr(inode, _)), Reply::Create(_), None) =
+            (&self.outcome, &self.reply, self.pinned)
+        {
+            tree.pin(*inode);
+            self.pinned = Some(*inode);
+        }
+    }
+
+    fn finish(mut self: Box<Self>, durable: Result<(), FsError>) {
+        let outcome = durable.and(std::mem::replace(&mut self.outcome, Err(FsError::Io)));
+        let this = *self;
+        match outcome {
+            Err(error) => {
+                if let Some(inode) = this.pinned {
+                    this.shared.db.unpin(inode);
+                }
+                tracing::debug!(action = ?ActionName(&this.action), errno = error.errno(), "refused");
+                this.reply.error(error);
+            }
+            Ok(outcome) => match this.follow_up {
+                Some(next) => Self::submit_with(&this.shared, next, None, this.reply, this.pinned),
+                None => answer(this.reply, outcome),
+            },
+        }
+    }
+}
+
+fn answer(reply: Reply, outcome: Outcome) {
+    match (reply, outcome) {
+        (Reply::Empty(reply), _) => reply.ok(),
+        (Reply::Write(reply), Outcome::Count(count)) => reply.written(count),
+        (Reply::Entry(reply), Outcome::Attr(_, attr)) => reply.entry(&TTL, &attr, Generation(0)),
+        (Reply::Create(reply), Outcome::Attr(_, attr)) => {
+            reply.created(
+                &TTL,
+                &attr,
+                Generation(0),
+                TREE_FILE,
+                FopenFlags::FOPEN_DIRECT_IO,
+            );
+        }
+        (Reply::Attr(reply), Outcome::Attr(_, attr)) => reply.attr(&TTL, &attr),
+        (reply, _) => reply.error(FsError::Io),
+    }
+}
+
+/// Path of a name in a directory that may be gone by now.
+fn child_path(tree: &Tree, parent: u64, name: &[u8]) -> Result<Bytes, FsError> {
+    let directory = tree.path_of(parent).ok_or(FsError::NotFound)?;
+    if directory.is_empty() {
+        return Ok(Bytes::copy_from_slice(name));
+    }
+    let mut path = BytesMut::with_capacity(directory.len() + 1 + name.len());
+    path.put_slice(&directory);
+    path.put_u8(b'/');
+    path.put_slice(name);
+    Ok(path.freeze())
+}
+
+/// Path of an entry, `None` if only open handles can still see it.
+fn node_path(tree: &Tree, inode: u64) -> Result<Option<Bytes>, FsError> {
+    match tree.path_of(inode) {
+        Some(path) => Ok(Some(path)),
+        None if tree.is_orphan(inode) => Ok(None),
+        None => Err(FsError::NotFound),
+    }
+}
+
+/// Prints what is asked for without the data.
+struct ActionName<'a>(&'a Action);
+
+impl std::fmt::Debug for ActionName<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (name, inode) = match self.0 {
+            Action::Mkdir { parent, .. } => ("mkdir", parent),
+            Action::Create { parent, .. } => ("create", parent),
+            Action::Remove { parent, .. } => ("remove", parent),
+            Action::Rename { parent, .. } => ("rename", parent),
+            Action::Write { inode, .. } => ("write", inode),
+            Action::Truncate { inode, .. } => ("truncate", inode),
+            Action::SetMtime { inode, .. } => ("utime", inode),
+        };
+        write!(f, "{name} {inode}")
+    }
+}

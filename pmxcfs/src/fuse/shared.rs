@@ -1,0 +1,201 @@
+//! What all requests share, and the parts of requests that only read.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fuser::{Errno, FileAttr, FileHandle, FileType, INodeNo};
+use pmxcfs_api_types::FsError;
+use pmxcfs_memdb::{EntryKind, MemDb, Mutator, ROOT_INODE, Tree};
+
+use super::attr::{Ownership, accepted_chmod};
+use super::handles::{Handle, Handles, TREE_FILE};
+use super::inodes::{InodeMap, Node};
+use crate::plugins::{Content, Plugin, Registry};
+
+/// What all requests share.
+pub(super) struct Shared {
+    pub(super) db: Arc<MemDb>,
+    pub(super) mutator: Arc<dyn Mutator>,
+    pub(super) plugins: Registry,
+    pub(super) quorate: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(super) ownership: Ownership,
+    pub(super) inodes: InodeMap,
+    pub(super) handles: Handles,
+}
+
+impl Shared {
+    /// Attributes of an entry that exists or that an open handle keeps.
+    pub(super) fn entry_attr(&self, tree: &Tree, inode: u64) -> Option<FileAttr> {
+        let entry = tree.node(inode)?;
+        let number = self.inodes.number(Node::Tree(inode));
+        let private = tree.is_private(inode);
+        let mut attr = self
+            .ownership
+            .of_entry(number, entry, private, (self.quorate)());
+        if tree.is_orphan(inode) {
+            attr.nlink = 0;
+        }
+        Some(attr)
+    }
+
+    fn plugin_attr(&self, index: usize, plugin: &Plugin, size: Option<u64>) -> FileAttr {
+        let number = self.inodes.number(Node::Plugin(index));
+        let (kind, perm, present) = match plugin.content() {
+            Content::Link(target) => {
+                let perm = if (self.quorate)() { 0o755 } else { 0o555 };
+                (FileType::Symlink, perm, target.len())
+            }
+            Content::File(file) => {
+                let size = if size.is_some() {
+                    0
+                } else {
+                    file.render().len()
+                };
+                (FileType::RegularFile, file.mode(), size)
+            }
+        };
+        self.ownership
+            .of_plugin(number, kind, perm, size.unwrap_or(present as u64))
+    }
+
+    fn plugin_in(&self, parent: u64, name: &[u8]) -> Option<(usize, &Plugin)> {
+        if parent == ROOT_INODE {
+            self.plugins.find(name)
+        } else {
+            None
+        }
+    }
+
+    /// Entry of the tree that a directory's number stands for. Nothing lies below a plugin.
+    pub(super) fn directory(&self, number: INodeNo) -> Result<u64, FsError> {
+        match self.inodes.node(number) {
+            Some(Node::Tree(inode)) => Ok(inode),
+            Some(Node::Plugin(_)) => Err(FsError::NotDirectory),
+            None => Err(FsError::NotFound),
+        }
+    }
+
+    pub(super) fn plugin(&self, index: usize) -> Result<&Plugin, FsError> {
+        self.plugins.at(index).ok_or(FsError::NotFound)
+    }
+
+    /// A name in a directory of the tree that no plugin holds.
+    pub(super) fn free_of_plugins(
+        &self,
+        parent: INodeNo,
+        name: &OsStr,
+        taken: FsError,
+    ) -> Result<(u64, Bytes), FsError> {
+        let parent = self.directory(parent)?;
+        let name = name.as_bytes();
+        if self.plugin_in(parent, name).is_some() {
+            return Err(taken);
+        }
+        Ok((parent, Bytes::copy_from_slice(name)))
+    }
+
+    pub(super) fn lookup_attr(
+        &self,
+        parent: INodeNo,
+        name: &OsStr,
+    ) -> Result<(FileAttr, bool), FsError> {
+        let parent = self.directory(parent)?;
+        let name = name.as_bytes();
+        if let Some((index, plugin)) = self.plugin_in(parent, name) {
+            return Ok((self.plugin_attr(index, plugin, None), true));
+        }
+        let tree = self.db.read();
+        let inode = tree.child(parent, name).ok_or(FsError::NotFound)?.inode;
+        let attr = self.entry_attr(&tree, inode).ok_or(FsError::NotFound)?;
+        Ok((attr, false))
+    }
+
+    pub(super) fn attr_of(
+        &self,
+        number: INodeNo,
+        handle: Option<FileHandle>,
+    ) -> Result<(FileAttr, bool), FsError> {
+        match self.inodes.node(number) {
+            Some(Node::Tree(inode)) => {
+                let attr = self.entry_attr(&self.db.read(), inode);
+                attr.map(|attr| (attr, false)).ok_or(FsError::NotFound)
+            }
+            Some(Node::Plugin(index)) => {
+                let size = handle
+                    .and_then(|handle| self.handles.snapshot(handle))
+                    .map(|text| text.len() as u64);
+                Ok((self.plugin_attr(index, self.plugin(index)?, size), true))
+            }
+            None => Err(FsError::NotFound),
+        }
+    }
+
+    /// The parts of a setattr that change nothing: `chmod` and `chown` to what is there already.
+    pub(super) fn check_ownership(
+        &self,
+        node: Node,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> Result<(), FsError> {
+        if let Some(mode) = mode {
+            let private = match node {
+                Node::Tree(inode) => self.db.read().is_private(inode),
+                Node::Plugin(_) => false,
+            };
+            if mode & 0o7777 != accepted_chmod(private) {
+                return Err(FsError::NotPermitted);
+            }
+        }
+        let kept =
+            uid.is_none_or(|uid| uid == 0) && gid.is_none_or(|gid| gid == self.ownership.gid);
+        if kept {
+            Ok(())
+        } else {
+            Err(FsError::NotPermitted)
+        }
+    }
+
+    pub(super) fn opened(&self, number: INodeNo) -> Result<FileHandle, FsError> {
+        match self.inodes.node(number).ok_or(FsError::NotFound)? {
+            Node::Tree(inode) => self.db.pin(inode).map(|()| TREE_FILE),
+            Node::Plugin(index) => match self.plugin(index)?.content() {
+                Content::File(file) => Ok(self.handles.insert(Handle::Snapshot(file.render()))),
+                Content::Link(_) => Err(FsError::Access),
+            },
+        }
+    }
+
+    pub(super) fn content(&self, number: INodeNo, handle: FileHandle) -> Result<Bytes, FsError> {
+        match self.inodes.node(number).ok_or(FsError::NotFound)? {
+            Node::Tree(inode) => {
+                let tree = self.db.read();
+                let entry = tree.node(inode).ok_or(FsError::NotFound)?;
+                match entry.kind {
+                    EntryKind::File => Ok(entry.content()),
+                    EntryKind::Directory => Err(FsError::IsDirectory),
+                }
+            }
+            Node::Plugin(_) => self.handles.snapshot(handle).ok_or(FsError::Io),
+        }
+    }
+
+    pub(super) fn write_plugin(
+        &self,
+        index: usize,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<u32, FsError> {
+        match self.plugin(index)?.content() {
+            Content::File(file) => file.write(offset, data),
+            Content::Link(_) => Err(FsError::Access),
+        }
+    }
+}
+
+/// The number that the kernel gets for an error.
+pub(super) fn errno(error: FsError) -> Errno {
+    Errno::from_i32(error.errno())
+}

@@ -1,0 +1,14 @@
+//! The Proxmox VE cluster filesystem daemon.
+//!
+//! A library only so that tests can reach the parts; the binary is a few lines around [`startup::run`].
+
+pub mod cli;
+pub mod daemonize;
+pub mod fuse;
+pub mod instance;
+pub mod logging;
+pub mod plugins;
+mod services;
+pub mod shutdown;
+pub mod signals;
+pub mod startup;

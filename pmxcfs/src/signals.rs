@@ -1,0 +1,98 @@
+//! Signals that end the daemon.
+//!
+//! They are blocked in every thread and read from a descriptor, so nothing ever runs in a signal handler. A signal that
+//! the caller had set to be ignored (`nohup`) stays ignored: the kernel drops it before it reaches the descriptor.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// Signals that mean an orderly stop. HUP is not a reload.
+const STOP_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// Why the daemon ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// A signal asked for it.
+    Signal(Signal),
+    /// The filesystem was unmounted from outside.
+    Unmounted,
+}
+
+/// Lets another thread say that the filesystem is gone.
+#[derive(Debug, Clone)]
+pub struct UnmountNotice(Arc<EventFd>);
+
+impl UnmountNotice {
+    /// Wakes the main thread.
+    pub fn send(&self) {
+        // Fails only when the counter is full, and then the main thread is awake.
+        let _written = self.0.write(1);
+    }
+}
+
+/// What the main thread waits on.
+#[derive(Debug)]
+pub struct StopEvents {
+    signals: SignalFd,
+    unmounted: Arc<EventFd>,
+}
+
+impl StopEvents {
+    /// Takes over the stop signals. Call before any thread is started: threads inherit what is blocked.
+    ///
+    /// # Errors
+    /// If the kernel refuses a descriptor.
+    pub fn take_over() -> io::Result<Self> {
+        let set: SigSet = STOP_SIGNALS.into_iter().collect();
+        set.thread_block()?;
+        Ok(Self {
+            signals: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?,
+            unmounted: Arc::new(EventFd::from_flags(
+                EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
+            )?),
+        })
+    }
+
+    /// Sender for the thread that serves the mount.
+    #[must_use]
+    pub fn unmount_notice(&self) -> UnmountNotice {
+        UnmountNotice(Arc::clone(&self.unmounted))
+    }
+
+    /// Waits for a reason to stop.
+    ///
+    /// # Errors
+    /// If the descriptors cannot be waited on.
+    pub fn wait(&mut self) -> io::Result<StopReason> {
+        loop {
+            let ready = |fd: BorrowedFd<'_>| -> nix::Result<bool> {
+                let mut poll = [PollFd::new(fd, PollFlags::POLLIN)];
+                Ok(nix::poll::poll(&mut poll, PollTimeout::ZERO)? > 0)
+            };
+            if ready(self.unmounted.as_fd())? {
+                return Ok(StopReason::Unmounted);
+            }
+            if let Some(info) = self.signals.read_signal()?
+                && let Ok(number) = i32::try_from(info.ssi_signo)
+                && let Ok(signal) = Signal::try_from(number)
+            {
+                return Ok(StopReason::Signal(signal));
+            }
+            let mut both = [
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.unmounted.as_fd(), PollFlags::POLLIN),
+            ];
+            match nix::poll::poll(&mut both, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
