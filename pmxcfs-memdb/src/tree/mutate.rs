@@ -58,6 +58,27 @@ impl Tree {
         Ok(0)
     }
 
+    /// Gives every hole the zeros that it reads as, and appends what was done to `changes`. No version moves.
+    ///
+    /// To be called before the index of this node is announced: a C follower cannot hold a size without data, so it can
+    /// only agree with an index that was computed over the zeros.
+    pub fn fill_holes(&mut self, changes: &mut Vec<Change>) {
+        for node in self.nodes.values_mut() {
+            let entry = &mut node.entry;
+            if entry.is_hole() {
+                let zeros = entry.content();
+                changes.push(Change::Content {
+                    inode: entry.inode,
+                    keep: 0,
+                    offset: 0,
+                    data: zeros.clone(),
+                    size: entry.size,
+                });
+                entry.data = zeros;
+            }
+        }
+    }
+
     fn mkdir(
         &mut self,
         path: &[u8],

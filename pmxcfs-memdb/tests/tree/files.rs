@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pmxcfs_api_types::FsError::{
     self, Access, Exists, Io, NotDirectory, NotEmpty, NotFound, TooBig,
 };
-use pmxcfs_memdb::{Change, EntryKind, Operation, RootState, Rules, Stamp, Tree};
+use pmxcfs_memdb::{Change, EntryKind, Operation, RootState, Rules, Stamp, Tree, splice};
 
 use crate::harness::{Bench, NO_EFFECT, create, delete, mkdir, set_mtime, write};
 
@@ -290,6 +290,44 @@ fn holes_read_as_zeros() {
     assert_eq!(bench.changes, [reported]);
     assert_eq!(bench.write("f", 50, b"x"), Ok(1));
     assert_eq!(bench.at("f").size, 51);
+}
+
+#[test]
+fn holes_can_be_filled_without_a_version() {
+    let mut bench = Bench::of(Rules::Replicated, &["f!", "g!", "d", "d/h!"]);
+    bench.truncate("f", 3).expect("a hole");
+    bench.write("g", 0, b"data").expect("written");
+    bench.truncate("d/h", 5000).expect("a hole");
+    let before = bench.state();
+    let index = bench.tree.index();
+
+    let mut changes = Vec::new();
+    bench.tree.fill_holes(&mut changes);
+    assert_eq!(changes.len(), 2);
+    let mut expected = before;
+    for change in changes {
+        let Change::Content {
+            inode,
+            keep,
+            offset,
+            data,
+            size,
+        } = change
+        else {
+            panic!("{change:?}");
+        };
+        let mut entries = expected.entries.iter_mut();
+        let entry = entries.find(|entry| entry.inode == inode).expect("there");
+        entry.data = splice(entry.data.clone(), keep, offset, &data, size);
+        assert_eq!(entry.data, vec![0; entry.size as usize]);
+    }
+    assert_eq!(bench.state(), expected);
+    let changed: Vec<u64> = bench.tree.index().changed_against(&index).collect();
+    assert_eq!(changed, [bench.inode("f"), bench.inode("d/h")]);
+
+    let mut changes = Vec::new();
+    bench.tree.fill_holes(&mut changes);
+    assert_eq!(changes, NO_EFFECT);
 }
 
 #[test]
