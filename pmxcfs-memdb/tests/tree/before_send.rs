@@ -215,6 +215,16 @@ fn the_size_of_the_filesystem_is_a_limit_for_growth() {
     );
     assert_eq!(bench.check(&write("f0", 0, b"", true)), Ok(Proceed));
     assert_eq!(bench.check(&write("missing", 0, b"xy", false)), Ok(Proceed));
+
+    bench
+        .write("small", 0, b"peers do not look at the limit")
+        .expect("written");
+    assert_eq!(bench.check(&write("small", 0, b"xy", false)), Ok(Proceed));
+    assert_eq!(bench.check(&write("f0", 9, b"", true)), Ok(Proceed));
+    assert_eq!(
+        bench.check(&write("f127", 0, &[1; 1 << 20], false)),
+        Err(NoSpace)
+    );
 }
 
 #[test]
