@@ -6,6 +6,7 @@ pub mod cli;
 pub mod daemonize;
 pub mod fuse;
 pub mod instance;
+pub mod ipc;
 pub mod logging;
 pub mod plugins;
 mod services;

@@ -1,18 +1,139 @@
-//! x
-use crate::{cli::Options, logging::LogLevel, plugins::Registry};
-use pmxcfs_config::Config;
-use pmxcfs_memdb::MemDb;
+//! What runs beside the mount: status, RRD writer, IPC server.
+
+use std::io;
 use std::sync::Arc;
-pub struct Services;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use pmxcfs_config::Config;
+use pmxcfs_ipc::{Server, ServerConfig, Transport};
+use pmxcfs_memdb::MemDb;
+use pmxcfs_rrd::{RrdConfig, RrdWriter};
+use pmxcfs_status::{RrdSink, Status, StatusConfig, SystemClock};
+
+use crate::cli::{IpcTransport, Options};
+use crate::ipc::Operations;
+use crate::logging::LogLevel;
+use crate::plugins::{DebugSwitch, ReadOnly, Registry};
+
+/// How long clients may take to be disconnected.
+const IPC_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long RRD values that are queued may take to be written.
+const RRD_PATIENCE: Duration = Duration::from_millis(300);
+
+/// The running services.
+pub(crate) struct Services {
+    status: Arc<Status>,
+    rrd: Arc<RrdWriter>,
+    ipc: Server,
+    level: LogLevel,
+    node_name: String,
+}
+
+/// Values on their way to RRD files.
+struct RrdFeed(Arc<RrdWriter>);
+
+impl RrdSink for RrdFeed {
+    fn update(&self, key: &[u8], value: &[u8]) {
+        self.0.submit(key, value);
+    }
+}
+
 impl Services {
-    pub fn start(_c: &Config, _o: &Options, _d: &Arc<MemDb>, _l: LogLevel) -> anyhow::Result<Self> {
-        Ok(Self)
+    /// Starts everything in local mode: quorate, without peers.
+    pub(crate) fn start(
+        config: &Config,
+        options: &Options,
+        db: &Arc<MemDb>,
+        level: LogLevel,
+    ) -> anyhow::Result<Self> {
+        let paths = &config.paths;
+        let rrd_config = RrdConfig::new(paths.rrd_dir.clone(), paths.rrdcached_socket.clone());
+        let rrd = Arc::new(RrdWriter::start(rrd_config).context("cannot start the RRD thread")?);
+        let status_config = StatusConfig {
+            node_name: config.node_name.clone(),
+            node_address: config.node_address,
+            pid: std::process::id(),
+        };
+        let status = Arc::new(Status::new(
+            &status_config,
+            Box::new(SystemClock::new()),
+            Box::new(RrdFeed(Arc::clone(&rrd))),
+        ));
+        status.set_quorate(true);
+        let operations = Operations::new(Arc::clone(db), Arc::clone(&status), config.admin_gid);
+        let ipc = start_ipc(config, options, operations)
+            .with_context(|| format!("cannot open the IPC service '{}'", config.ipc_name))?;
+        Ok(Self {
+            status,
+            rrd,
+            ipc,
+            level,
+            node_name: config.node_name.clone(),
+        })
     }
-    pub fn stop(&self) {}
-    pub fn plugins(&self, _d: &Arc<MemDb>) -> Registry {
-        Registry::with_links("x")
+
+    /// The plugins in the root of the mount.
+    pub(crate) fn plugins(&self, db: &Arc<MemDb>) -> Registry {
+        let mut registry = Registry::with_links(&self.node_name);
+        let status = &self.status;
+        registry.file(".version", {
+            let (status, db) = (Arc::clone(status), Arc::clone(db));
+            ReadOnly(move || status.version_document(&*db.read()))
+        });
+        registry.file(".members", {
+            let status = Arc::clone(status);
+            ReadOnly(move || status.members_document())
+        });
+        registry.file(".vmlist", {
+            let (status, db) = (Arc::clone(status), Arc::clone(db));
+            ReadOnly(move || status.guest_list_document(db.read().guests()))
+        });
+        registry.file(".rrd", {
+            let status = Arc::clone(status);
+            ReadOnly(move || status.rrd_document())
+        });
+        registry.file(".clusterlog", {
+            let status = Arc::clone(status);
+            ReadOnly(move || status.log_document())
+        });
+        registry.file(".debug", DebugSwitch::new(self.level.clone()));
+        registry
     }
-    pub fn quorum(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
-        Box::new(|| true)
+
+    /// What the mount asks for every mode.
+    pub(crate) fn quorum(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
+        let status = Arc::clone(&self.status);
+        Box::new(move || status.is_quorate())
     }
+
+    /// Work that comes up now and then, whether or not anybody asks for anything.
+    pub(crate) fn tick(&self) {
+        self.status.expire_samples();
+    }
+
+    /// Stops everything, within bounds.
+    pub(crate) fn stop(self) {
+        tracing::info!("withdrawing server sockets");
+        if !self.ipc.stop(Instant::now() + IPC_PATIENCE) {
+            tracing::warn!("an IPC request did not end in time, its client gets no answer");
+        }
+        if let Err(error) = self.rrd.stop(Instant::now() + RRD_PATIENCE) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+fn start_ipc(config: &Config, options: &Options, operations: Operations) -> io::Result<Server> {
+    let transport = match options.ipc_transport {
+        IpcTransport::Shm => Transport::Shm,
+        IpcTransport::Socket => Transport::Socket,
+    };
+    let server_config = ServerConfig {
+        service: config.ipc_name.clone(),
+        transport,
+        ..ServerConfig::default()
+    };
+    Server::start(server_config, Arc::new(operations))
 }

@@ -19,22 +19,31 @@ const SESSION_PATIENCE: Duration = Duration::from_millis(200);
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Waits for a reason to stop and takes the daemon down. Returns status 0.
-pub(crate) fn serve_until_stopped(mut daemon: Daemon) -> ExitCode {
-    match daemon.stop_events.wait() {
+pub(crate) fn serve_until_stopped(daemon: Daemon) -> ExitCode {
+    let Daemon {
+        config,
+        mut stop_events,
+        db,
+        services,
+        session,
+        pid_file,
+        lock,
+    } = daemon;
+    match stop_events.wait(|| services.tick()) {
         Ok(StopReason::Signal(signal)) => tracing::debug!(%signal, "stopping"),
         Ok(StopReason::Unmounted) => {
-            tracing::warn!(path = %daemon.config.paths.mount_dir.display(), "unmounted from outside, stopping");
+            tracing::warn!(path = %config.paths.mount_dir.display(), "unmounted from outside, stopping");
         }
         Err(error) => tracing::error!(%error, "cannot wait for signals, stopping"),
     }
-    let config = &daemon.config;
     instance::set_restart_flag(&config.paths.restart_flag(), config.admin_gid);
     tracing::info!("teardown filesystem");
-    daemon.services.stop();
+    services.stop();
     fuse::detach(&config.paths.mount_dir);
-    wait_for_session(&daemon.session);
-    close_database(&daemon.db);
-    drop(daemon.pid_file);
+    wait_for_session(&session);
+    close_database(&db);
+    drop(pid_file);
+    drop(lock);
     tracing::info!("exit proxmox configuration filesystem (0)");
     ExitCode::SUCCESS
 }

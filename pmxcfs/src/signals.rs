@@ -16,6 +16,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// Signals that mean an orderly stop. HUP is not a reload.
 const STOP_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
+/// Longest time between two ticks, in milliseconds, while nothing happens.
+const TICK_MS: u16 = 30_000;
+
 /// Why the daemon ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
@@ -66,11 +69,11 @@ impl StopEvents {
         UnmountNotice(Arc::clone(&self.unmounted))
     }
 
-    /// Waits for a reason to stop.
+    /// Waits for a reason to stop; calls `tick` now and then.
     ///
     /// # Errors
     /// If the descriptors cannot be waited on.
-    pub fn wait(&mut self) -> io::Result<StopReason> {
+    pub fn wait(&mut self, mut tick: impl FnMut()) -> io::Result<StopReason> {
         loop {
             let ready = |fd: BorrowedFd<'_>| -> nix::Result<bool> {
                 let mut poll = [PollFd::new(fd, PollFlags::POLLIN)];
@@ -89,7 +92,8 @@ impl StopEvents {
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.unmounted.as_fd(), PollFlags::POLLIN),
             ];
-            match nix::poll::poll(&mut both, PollTimeout::NONE) {
+            match nix::poll::poll(&mut both, PollTimeout::from(TICK_MS)) {
+                Ok(0) => tick(),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }

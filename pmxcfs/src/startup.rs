@@ -49,7 +49,7 @@ pub(crate) struct Daemon {
     pub(crate) services: Services,
     pub(crate) session: fuse::FuseSession,
     pub(crate) pid_file: PidFile,
-    pub(crate) _lock: InstanceLock,
+    pub(crate) lock: InstanceLock,
 }
 
 /// Runs the daemon to its end and returns the status to end with.
@@ -135,7 +135,7 @@ fn start(
             services,
             session,
             pid_file,
-            _lock: lock,
+            lock,
         }),
         Err(error) => {
             fuse::detach(&config.paths.mount_dir);
@@ -157,8 +157,11 @@ fn open_database(config: &Config) -> anyhow::Result<Arc<MemDb>> {
             database.display()
         )
     };
-    let (store, loaded) = Store::open(StoreConfig::new(database.clone(), Some(paths.run_dir.clone())))
-        .with_context(failed)?;
+    let (store, loaded) = Store::open(StoreConfig::new(
+        database.clone(),
+        Some(paths.run_dir.clone()),
+    ))
+    .with_context(failed)?;
     for warning in &loaded.warnings {
         tracing::warn!("{}: {warning}", database.display());
     }
