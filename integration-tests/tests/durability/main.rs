@@ -1,0 +1,11 @@
+//! What was acknowledged survives: kills, restarts, a busy or full disk.
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "what does not hold here fails the test"
+)]
+
+mod crash;
+mod model;
+mod store;
+mod torture;

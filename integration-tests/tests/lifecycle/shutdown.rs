@@ -1,0 +1,220 @@
+//! The stop: always orderly, never long.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use integration_tests::identity::Identity;
+use integration_tests::ipc_client::IpcError;
+use integration_tests::{Check, Host, IpcClient, proc, wait};
+use nix::errno::Errno;
+use nix::mount::umount;
+use nix::sys::signal::Signal;
+
+use crate::STOP_BAR;
+
+#[test]
+fn each_stop_signal_ends_it_orderly() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let host = Host::new();
+        let daemon = host.start();
+        fs::write(host.path("f"), "x").unwrap();
+        let exit = daemon.end_with(signal);
+        let mut check = Check::new();
+        let row = |text: &str| format!("{signal}: {text}");
+        check.equal(&row("status"), exit.status.unwrap().code(), Some(0));
+        check.holds(&row("time"), exit.elapsed < STOP_BAR);
+        check.holds(&row("no mount"), !proc::is_mounted(&host.mount_dir()));
+        check.equal(&row("no PID file"), host.recorded_pid(), None);
+        let mut left: Vec<String> = fs::read_dir(host.state_dir())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        check.equal(
+            &row("plain database"),
+            left,
+            vec![".pmxcfs.lockfile".to_owned(), "config.db".to_owned()],
+        );
+        let log = host.log();
+        check.holds(&row("log"), log.contains("teardown filesystem"));
+        check.holds(
+            &row("log"),
+            log.contains("exit proxmox configuration filesystem (0)"),
+        );
+        let flag = fs::metadata(host.restart_flag()).unwrap();
+        check.equal(
+            &row("restart flag"),
+            (flag.mode() & 0o7777, flag.uid(), flag.gid(), flag.len()),
+            (0o440, 0, Identity::www_data().gid, 0),
+        );
+        drop(check);
+        let daemon = host.start();
+        assert!(
+            !host.restart_flag().exists(),
+            "the next start takes the flag away"
+        );
+        assert_eq!(fs::read(host.path("f")).unwrap(), b"x");
+        daemon.stop();
+    }
+}
+
+#[test]
+fn other_signals_keep_their_meaning() {
+    let host = Host::new();
+    let daemon = host.start();
+    daemon.signal(Signal::SIGPIPE);
+    fs::write(host.path("f"), "x").unwrap();
+    let exit = daemon.end_with(Signal::SIGUSR1);
+    assert_eq!(exit.status.unwrap().signal(), Some(Signal::SIGUSR1 as i32));
+    let daemon = host.start();
+    assert_eq!(fs::read(host.path("f")).unwrap(), b"x");
+    daemon.stop();
+}
+
+#[test]
+fn an_ignored_hangup_stays_ignored() {
+    let host = Host::new();
+    let command = host.command(["-f", "-l"]);
+    let mut shell = Command::new("bash");
+    shell
+        .args(["-c", "trap '' HUP; exec \"$@\"", "bash"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = shell.spawn().unwrap();
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+    wait::until("the mount", Duration::from_secs(20), || {
+        fs::read_link(host.path("local")).ok()
+    });
+    nix::sys::signal::kill(pid, Signal::SIGHUP).unwrap();
+    fs::write(host.path("f"), "x").unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "it runs on");
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    let status = wait::until("the stop", STOP_BAR, || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn unmounting_from_outside_is_a_stop() {
+    let host = Host::new();
+    let mut daemon = host.start();
+    fs::write(host.path("f"), "x").unwrap();
+    umount(&host.mount_dir()).unwrap();
+    let exit = daemon.await_exit();
+    assert_eq!(exit.status.unwrap().code(), Some(0));
+    assert!(exit.elapsed < STOP_BAR, "{:?}", exit.elapsed);
+    assert_eq!(host.recorded_pid(), None);
+    drop(daemon);
+    let daemon = host.start();
+    assert_eq!(fs::read(host.path("f")).unwrap(), b"x");
+    daemon.stop();
+}
+
+#[test]
+fn a_stop_under_load_is_quick_and_blocks_nobody() {
+    const WORKERS: usize = 3;
+    let host = Host::new();
+    let daemon = host.start();
+    fs::create_dir(host.path("d")).unwrap();
+    let done = AtomicBool::new(false);
+    let operations = AtomicU32::new(0);
+    let mut idle_clients: Vec<IpcClient> = (0..5).map(|_| host.ipc()).collect();
+    let open_file = File::create_new(host.path("open")).unwrap();
+    let open_directory = File::open(host.path("d")).unwrap();
+    let working_directory = Command::new("sleep")
+        .arg("60")
+        .current_dir(host.path("d"))
+        .spawn();
+    let mut sleeper = working_directory.unwrap();
+    let elapsed = std::thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let (host, done, operations) = (&host, &done, &operations);
+            scope.spawn(move || {
+                let file = OpenOptions::new()
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .open(host.path(format!("w{worker}")));
+                let file = file.unwrap();
+                while !done.load(Ordering::Relaxed) && file.write_at(&[1; 4096], 0).is_ok() {
+                    operations.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            scope.spawn(move || {
+                let mut client = host.ipc();
+                while !done.load(Ordering::Relaxed) && client.version().is_ok() {
+                    operations.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) && fs::read(host.path(".version")).is_ok() {
+                    operations.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        wait::until("all workers to be at it", Duration::from_secs(20), || {
+            (operations.load(Ordering::Relaxed) > 300).then_some(())
+        });
+        // The workers end by the errors that they get; a worker that blocks would hang this scope.
+        let elapsed = daemon.stop();
+        done.store(true, Ordering::Relaxed);
+        elapsed
+    });
+    assert!(elapsed < STOP_BAR, "{elapsed:?}");
+    let error = open_file.write_at(b"x", 0).unwrap_err();
+    let errno = Errno::from_raw(error.raw_os_error().unwrap());
+    assert!(
+        matches!(errno, Errno::ENOTCONN | Errno::ECONNABORTED),
+        "{errno}"
+    );
+    for client in &mut idle_clients {
+        let answer = client.version();
+        assert!(matches!(answer, Err(IpcError::Transport(_))), "{answer:?}");
+    }
+    // Everything that held the old mount is still there: a new start works all the same.
+    let daemon = host.start();
+    assert!(host.path("w0").exists());
+    drop((open_file, open_directory));
+    daemon.stop();
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+}
+
+#[test]
+fn quick_cycles_never_hang() {
+    const CYCLES: u32 = 30;
+    let host = Host::new();
+    for cycle in 0..CYCLES {
+        let daemon = host.start();
+        fs::write(host.path("f"), cycle.to_string()).unwrap();
+        let elapsed = daemon.stop();
+        assert!(elapsed < STOP_BAR, "cycle {cycle}: {elapsed:?}");
+    }
+    let daemon = host.start();
+    assert_eq!(
+        fs::read_to_string(host.path("f")).unwrap(),
+        (CYCLES - 1).to_string()
+    );
+    daemon.stop();
+}
+
+#[test]
+fn a_stop_right_after_the_start_is_orderly_too() {
+    let host = Host::new();
+    for _ in 0..10 {
+        let daemon = host.spawn(["-f", "-l"]);
+        wait::until("the first signs of life", Duration::from_secs(10), || {
+            host.pid_file().exists().then_some(())
+        });
+        let exit = daemon.end_with(Signal::SIGTERM);
+        assert_eq!(exit.status.unwrap().code(), Some(0), "{}", host.log());
+        assert!(exit.elapsed < STOP_BAR);
+        assert!(!proc::is_mounted(&host.mount_dir()));
+    }
+}
