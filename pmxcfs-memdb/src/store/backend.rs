@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, ToSql};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql};
 
 use super::schema::{self, VERSION_ROW_KIND, VERSION_ROW_NAME};
 use crate::{Entry, RootState};
@@ -161,6 +161,7 @@ pub struct SqliteBackend {
 const UPDATE: &str = "UPDATE tree SET parent=?2, version=?3, writer=?4, mtime=?5, type=?6, name=?7, data=?8 WHERE inode=?1";
 const INSERT: &str = "INSERT INTO tree (inode, parent, version, writer, mtime, type, name, data) \
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const STORED_SIZE: &str = "SELECT length(data) FROM tree WHERE inode=?1";
 const DELETE: &str = "DELETE FROM tree WHERE inode=?1";
 
 /// TEXT of any bytes, as C programs bind it.
@@ -201,17 +202,30 @@ impl SqliteBackend {
         })
     }
 
-    /// UPDATE first: with it SQLite leaves those pages of a content alone that did not change.
+    /// Writes a row such that few pages change.
+    ///
+    /// UPDATE to a content of the same size leaves those pages alone that are equal. UPDATE to another size takes new
+    /// pages before it gives the old ones back, and these are written too, as zeros (Debian's SQLite wipes what is
+    /// deleted); DELETE and INSERT use the old pages again.
     fn put_row(&self, values: RowValues<'_>) -> Result<(), BackendError> {
-        let updated = self
+        let stored: Option<Option<i64>> = self
             .connection
-            .prepare_cached(UPDATE)?
+            .prepare_cached(STORED_SIZE)?
+            .query_row([values.0], |row| row.get(0))
+            .optional()?;
+        let statement = match stored {
+            Some(size) if usize::try_from(size.unwrap_or(0)) == Ok(values.7.0.len()) => UPDATE,
+            Some(_) => {
+                self.connection
+                    .prepare_cached(DELETE)?
+                    .execute([values.0])?;
+                INSERT
+            }
+            None => INSERT,
+        };
+        self.connection
+            .prepare_cached(statement)?
             .execute(parameters(&values))?;
-        if updated == 0 {
-            self.connection
-                .prepare_cached(INSERT)?
-                .execute(parameters(&values))?;
-        }
         Ok(())
     }
 }

@@ -25,9 +25,8 @@ pub(super) struct Rows {
     pub(super) findings: Vec<Finding>,
 }
 
-/// A number in `data` is read as its text form, as for C readers.
-const SELECT_ROWS: &str = "SELECT inode, parent, version, writer, mtime, type, name, \
-    CASE typeof(data) WHEN 'real' THEN CAST(data AS TEXT) ELSE data END FROM tree ORDER BY inode";
+const SELECT_ROWS: &str =
+    "SELECT inode, parent, version, writer, mtime, type, name, data FROM tree ORDER BY inode";
 
 /// Reads all rows.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
@@ -56,7 +55,27 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
             Err(RowError::Sqlite(error)) => return Err(error),
         }
     }
+    drop(cursor);
+    drop(statement);
+    read_real_data(connection, &mut rows.entries)?;
     Ok(rows)
+}
+
+/// Floating point numbers as content: nobody writes them, but a C daemon serves them.
+fn read_real_data(connection: &Connection, entries: &mut [Entry]) -> rusqlite::Result<()> {
+    let mut statement = connection
+        .prepare("SELECT CAST(data AS TEXT) FROM tree WHERE inode=?1 AND typeof(data)='real'")?;
+    for entry in entries
+        .iter_mut()
+        .filter(|entry| entry.kind == EntryKind::File && entry.data.is_empty())
+    {
+        let mut cursor = statement.query([entry.inode.cast_signed()])?;
+        if let Some(row) = cursor.next()? {
+            entry.data = bytes_of(row, 0)?;
+            entry.size = u32::try_from(entry.data.len()).expect("a number has few digits");
+        }
+    }
+    Ok(())
 }
 
 /// Why a row gives no entry.
@@ -162,13 +181,14 @@ fn data_len(row: &Row<'_>) -> rusqlite::Result<usize> {
     })
 }
 
-/// A column's bytes in a buffer of exactly their size.
+/// A column's bytes in a buffer of exactly their size. A number is its text form, as for C readers; that of a floating
+/// point number is SQLite's own and added by [`read_real_data`].
 fn bytes_of(row: &Row<'_>, index: usize) -> rusqlite::Result<Bytes> {
     Ok(match row.get_ref(index)? {
         ValueRef::Null => Bytes::new(),
         ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Bytes::copy_from_slice(bytes),
         ValueRef::Integer(number) => Bytes::from(number.to_string()),
-        ValueRef::Real(number) => Bytes::from(number.to_string()),
+        ValueRef::Real(_) => Bytes::new(),
     })
 }
 

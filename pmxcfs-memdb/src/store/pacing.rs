@@ -10,10 +10,14 @@ pub(super) const GATHER_TIME: Duration = Duration::from_millis(3);
 
 /// A commit of this many bytes is followed by one more [`COMMIT_INTERVAL`] of rest: a file that grows is written whole
 /// by each commit.
-const REST_SIZE: u64 = 512 * 1024;
+const REST_SIZE: u64 = 256 * 1024;
 
-/// The log is moved into the database when it is larger than this.
-pub(super) const LOG_SIZE: u64 = 1024 * 1024;
+/// The log is moved into the database when it is larger than this. Moving syncs the disk, and writes a page once that
+/// several commits changed.
+pub(super) const LOG_SIZE: u64 = 4 * 1024 * 1024;
+
+/// So much of a log that cannot be emptied adds one [`COMMIT_INTERVAL`].
+const STUCK_LOG_STEP: u64 = 1024 * 1024;
 
 /// The log is emptied when nothing was committed for this long.
 pub(super) const LOG_IDLE_TIME: Duration = Duration::from_secs(30);
@@ -34,7 +38,7 @@ pub(super) const EARLY_COUNT: usize = 16 * 1024;
 /// sqrt(40 B T) MiB, instead of B T / 0.05 s. [`COMMIT_INTERVAL`] is the only constant that says how old the database
 /// may be in normal times.
 pub(super) fn commit_interval(last_size: u64, stuck_log_size: u64) -> Duration {
-    let steps = (1 + last_size / REST_SIZE).max(stuck_log_size.div_ceil(LOG_SIZE));
+    let steps = (1 + last_size / REST_SIZE).max(stuck_log_size.div_ceil(STUCK_LOG_STEP));
     let steps = u32::try_from(steps).unwrap_or(u32::MAX);
     COMMIT_INTERVAL.saturating_mul(steps).min(LONGEST_INTERVAL)
 }
@@ -104,10 +108,13 @@ mod tests {
     #[test]
     fn the_interval_grows_with_the_log_that_cannot_be_emptied() {
         assert_eq!(commit_interval(0, 0), COMMIT_INTERVAL);
-        assert_eq!(commit_interval(4096, LOG_SIZE), COMMIT_INTERVAL);
-        assert_eq!(commit_interval(0, 20 * LOG_SIZE), COMMIT_INTERVAL * 20);
+        assert_eq!(commit_interval(4096, STUCK_LOG_STEP), COMMIT_INTERVAL);
+        assert_eq!(
+            commit_interval(0, 20 * STUCK_LOG_STEP),
+            COMMIT_INTERVAL * 20
+        );
         assert_eq!(commit_interval(0, u64::MAX), LONGEST_INTERVAL);
-        assert_eq!(commit_interval(1024 * 1024, 0), COMMIT_INTERVAL * 3);
+        assert_eq!(commit_interval(1024 * 1024, 0), COMMIT_INTERVAL * 5);
     }
 
     #[test]
@@ -115,11 +122,11 @@ mod tests {
         // One MiB of content dirty at every commit, for an hour.
         let (mut log_size, mut elapsed) = (0_u64, Duration::ZERO);
         while elapsed < Duration::from_secs(3600) {
-            log_size += LOG_SIZE;
-            elapsed += commit_interval(LOG_SIZE, log_size);
+            log_size += STUCK_LOG_STEP;
+            elapsed += commit_interval(0, log_size);
         }
         let bound = (40.0_f64 * 3600.0).sqrt() + 1.0;
-        assert!((log_size / LOG_SIZE) as f64 <= bound, "{log_size}");
+        assert!((log_size / STUCK_LOG_STEP) as f64 <= bound, "{log_size}");
     }
 
     #[test]
