@@ -87,12 +87,15 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Writes this process' id, readers see the old file or the new one.
+    /// Writes this process' id, readers see the old file or the new one. Makes the directory if it is missing.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn write(path: &Path) -> io::Result<Self> {
         let pid = std::process::id();
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{pid:06}"));
         let temporary = PathBuf::from(temporary);
