@@ -53,7 +53,7 @@ pub fn version(
     for (node, table) in keys.peers() {
         match members.name_of(node) {
             Some(name) if name != members.own_name() => {
-                out.push(b',');
+                out.extend_from_slice(b",\n");
                 write_table(&mut out, name, table);
             }
             _ => {}

@@ -1,0 +1,56 @@
+//! What stands around a status in tests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+use pmxcfs_logger::Entry;
+use pmxcfs_status::{Clock, Peers, RrdSink, Update};
+
+/// A clock that is set by hand; both clocks show the same.
+#[derive(Clone)]
+pub(crate) struct TestClock(Arc<AtomicU32>);
+
+impl TestClock {
+    pub(crate) fn at(secs: u32) -> Self {
+        Self(Arc::new(AtomicU32::new(secs)))
+    }
+
+    pub(crate) fn advance(&self, secs: u32) {
+        self.0.fetch_add(secs, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn wall_secs(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn monotonic_secs(&self) -> u64 {
+        u64::from(self.wall_secs())
+    }
+}
+
+/// Keeps what it is given, in order.
+#[derive(Clone, Default)]
+pub(crate) struct Recorder(pub(crate) Arc<Mutex<Vec<String>>>);
+
+impl RrdSink for Recorder {
+    fn update(&self, key: &[u8], value: &[u8]) {
+        let line = format!("rrd {}={}", key.escape_ascii(), value.escape_ascii());
+        self.0.lock().push(line);
+    }
+}
+
+impl Peers for Recorder {
+    fn send_update(&self, update: Update) {
+        let (key, value) = (update.key.escape_ascii(), update.value.escape_ascii());
+        self.0.lock().push(format!("update {key}={value}"));
+    }
+
+    fn send_log(&self, entry: Entry) {
+        let view = entry.view();
+        let line = format!("log {} {}", view.uid(), view.message().escape_ascii());
+        self.0.lock().push(line);
+    }
+}
