@@ -8,7 +8,8 @@ use integration_tests::ipc_client::IpcError;
 
 const USAGE: &str = "usage: pmxcfs-ipc-query SERVICE version|members|guests|log
        pmxcfs-ipc-query SERVICE read PATH
-       pmxcfs-ipc-query SERVICE property VMID NAME     (VMID 0: all guests)";
+       pmxcfs-ipc-query SERVICE property VMID NAME     (VMID 0: all guests)
+       pmxcfs-ipc-query SERVICE hold                   (stay connected until standard input ends)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         ["members"] => client.members(),
         ["guests"] => client.guests(),
         ["log"] => client.cluster_log(0, ""),
+        ["hold"] => hold(&mut client),
         ["read", path] => client.config(path),
         ["property", vmid, name] => match vmid.parse() {
             Ok(vmid) => client.guest_property(vmid, name),
@@ -48,6 +50,14 @@ fn main() -> ExitCode {
             eprintln!("no answer: {}", errno.desc());
             ExitCode::FAILURE
         }
+    }
+}
+
+fn hold(client: &mut IpcClient) -> Result<Vec<u8>, IpcError> {
+    let answer = client.version()?;
+    match std::io::copy(&mut std::io::stdin(), &mut std::io::sink()) {
+        Ok(_ignored) => Ok(answer),
+        Err(_closed) => Ok(Vec::new()),
     }
 }
 

@@ -3,8 +3,10 @@
 //! Rates on a shared machine say little, ratios do: the daemon is paired with the fastest filesystem that a simple
 //! program can be on the same library (the floor), in alternating rounds of one run.
 
+mod echo_server;
 mod fleet;
 mod floor;
+mod ipc;
 mod pairs;
 mod report;
 mod single;
@@ -23,6 +25,9 @@ use crate::report::Report;
 use crate::workload::WORKLOADS;
 
 const ROUND: Duration = Duration::from_millis(250);
+/// Parts of the benchmark beside the single workloads.
+const PARTS: [&str; 2] = ["ipc", "single"];
+
 const PROCESS_COUNTS: [u32; 2] = [1, 4];
 
 fn main() -> io::Result<ExitCode> {
@@ -33,10 +38,23 @@ fn main() -> io::Result<ExitCode> {
         ["worker", name, mount_dir, number] => {
             workload::run(name, Path::new(mount_dir), number, ROUND)?
         }
+        ["echo-server", service, size] => {
+            let size = size.parse().map_err(|_text| io::ErrorKind::InvalidInput)?;
+            echo_server::serve(service, size)?;
+        }
+        ["ipc-worker", operation, service, _number] => {
+            workload::run_ipc(operation, service, ROUND)?;
+        }
         [] => return measure(None),
-        [only] => return measure(Some(only)),
+        [part] if PARTS.contains(&part) || workload::find(part).is_some() => {
+            return measure(Some(part));
+        }
         _ => {
-            eprintln!("usage: pmxcfs-bench [PART]    (a workload's name, or `single`)");
+            eprintln!(
+                "usage: pmxcfs-bench [PART]    PART: {}, or a workload: {}",
+                PARTS.join(", "),
+                WORKLOADS.map(|workload| workload.name).join(", ")
+            );
             return Ok(ExitCode::from(2));
         }
     }
@@ -48,6 +66,9 @@ fn measure(only: Option<&str>) -> io::Result<ExitCode> {
     let mut report = Report::default();
     if WORKLOADS.iter().any(|workload| wanted(workload.name)) {
         filesystem(&mut report, wanted)?;
+    }
+    if wanted("ipc") {
+        ipc::run(&mut report)?;
     }
     if wanted("single") {
         single::run(&mut report)?;

@@ -9,6 +9,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use integration_tests::IpcClient;
+
+use crate::ipc;
+
 /// Names in the directory that is listed and looked up in.
 pub(crate) const NAME_COUNT: usize = 2_000;
 
@@ -35,7 +39,7 @@ const WRITE_BAR: u32 = 50;
 const READ_BAR: u32 = 90;
 
 /// All kinds of work, in the order of the table.
-pub(crate) const WORKLOADS: [Workload; 9] = [
+pub(crate) static WORKLOADS: [Workload; 9] = [
     Workload {
         name: "create",
         operation: "create + write 1 KiB + close",
@@ -92,6 +96,11 @@ pub(crate) const WORKLOADS: [Workload; 9] = [
     },
 ];
 
+/// The work of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Workload> {
+    WORKLOADS.iter().find(|workload| workload.name == name)
+}
+
 /// Makes what the workers read: once per mounted filesystem.
 pub(crate) fn prepare(mount_dir: &Path) -> io::Result<()> {
     let names = mount_dir.join("names");
@@ -112,6 +121,21 @@ struct Worker {
 }
 
 impl Worker {
+    fn new(mount_dir: &Path, own_dir: &Path, duration: Duration) -> Self {
+        Self {
+            mount_dir: mount_dir.to_owned(),
+            own_dir: own_dir.to_owned(),
+            duration,
+            operations: 0,
+            worked: Duration::ZERO,
+        }
+    }
+
+    fn report(&self) -> io::Result<()> {
+        let seconds = self.worked.as_secs_f64();
+        writeln!(io::stdout(), "{} {seconds}", self.operations)
+    }
+
     /// Repeats `operation` for the whole time.
     fn repeat(&mut self, mut operation: impl FnMut(u64) -> io::Result<()>) -> io::Result<()> {
         self.await_start()?;
@@ -134,6 +158,14 @@ impl Worker {
     }
 }
 
+/// Runs one IPC worker in this process.
+pub(crate) fn run_ipc(operation: &str, service: &str, duration: Duration) -> io::Result<()> {
+    let mut client = IpcClient::connect(service)?;
+    let mut worker = Worker::new(Path::new(""), Path::new(""), duration);
+    worker.repeat(|_number| ipc::request(&mut client, operation))?;
+    worker.report()
+}
+
 /// Runs one worker in this process.
 pub(crate) fn run(
     name: &str,
@@ -141,27 +173,13 @@ pub(crate) fn run(
     number: &str,
     duration: Duration,
 ) -> io::Result<()> {
-    let workload = WORKLOADS
-        .iter()
-        .find(|workload| workload.name == name)
-        .ok_or(io::ErrorKind::InvalidInput)?;
+    let workload = find(name).ok_or(io::ErrorKind::InvalidInput)?;
     let own_dir = mount_dir.join(format!("worker-{number}"));
     fs::create_dir(&own_dir)?;
-    let mut worker = Worker {
-        mount_dir: mount_dir.to_owned(),
-        own_dir: own_dir.clone(),
-        duration,
-        operations: 0,
-        worked: Duration::ZERO,
-    };
+    let mut worker = Worker::new(mount_dir, &own_dir, duration);
     (workload.work)(&mut worker)?;
     fs::remove_dir_all(&own_dir)?;
-    writeln!(
-        io::stdout(),
-        "{} {}",
-        worker.operations,
-        worker.worked.as_secs_f64()
-    )
+    worker.report()
 }
 
 fn create(worker: &mut Worker) -> io::Result<()> {
