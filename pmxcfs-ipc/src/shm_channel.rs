@@ -97,11 +97,12 @@ impl ShmChannel {
             return Err(Closing::CutOff);
         }
         self.undrained += count;
+        let mut is_drained = true;
         if count == 0 || self.undrained >= REQUESTS_PER_DRAIN {
             self.undrained = 0;
-            discard_wake_ups(stream)?;
+            is_drained = discard_wake_ups(stream, buffer)?;
         }
-        Ok(if announced > count {
+        Ok(if announced > count || !is_drained {
             Outcome::More
         } else {
             Outcome::Idle
@@ -117,17 +118,13 @@ impl ShmChannel {
     }
 }
 
-/// Reads what is in the socket, a bounded amount, without waiting.
-fn discard_wake_ups(stream: BorrowedFd<'_>) -> Result<(), Closing> {
-    let mut bytes = [0; 1024];
-    for _ in 0..4 {
-        match recv(stream.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => return Err(Closing::HungUp),
-            Ok(count) if count < bytes.len() => return Ok(()),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
+/// Reads what is in the socket, at most a buffer full, without waiting. Says whether that was all.
+fn discard_wake_ups(stream: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<bool, Closing> {
+    match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+        Ok(0) => Err(Closing::HungUp),
+        Ok(count) => Ok(count < buffer.len()),
+        Err(Errno::EAGAIN) => Ok(true),
+        Err(Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
-    Ok(())
 }

@@ -56,13 +56,10 @@ pub(crate) fn run(shared: &Arc<Shared>) {
                 return;
             }
         }
-        let [event] = events;
-        if event.data() == STOP_TOKEN {
-            if shared.is_stopping() {
-                return;
-            }
-            continue;
+        if shared.is_stopping() {
+            return;
         }
+        let [event] = events;
         let connection = shared.connections.read().get(&event.data()).cloned();
         if let Some(connection) = connection {
             serve(shared, &connection, event.events(), &mut buffer);

@@ -2,9 +2,11 @@
 #![allow(
     dead_code,
     unreachable_pub,
-    reason = "every test file uses a part of it"
+    clippy::print_stdout,
+    reason = "every test file uses a part of it, and some are their own test runner"
 )]
 
 pub mod harness;
 pub mod qb;
+pub mod raw;
 pub mod service;

@@ -3,6 +3,7 @@
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 #[repr(C)]
@@ -75,12 +76,13 @@ impl Client {
     }
 
     /// The stream socket.
-    pub fn descriptor(&self) -> i32 {
+    pub fn stream(&self) -> BorrowedFd<'_> {
         let mut fd = -1;
         // SAFETY: the connection is live.
         let result = unsafe { qb_ipcc_fd_get(self.connection.as_ptr(), &raw mut fd) };
         assert_eq!(result, 0);
-        fd
+        // SAFETY: libqb keeps the descriptor open as long as the connection.
+        unsafe { BorrowedFd::borrow_raw(fd) }
     }
 
     /// The agreed maximum message size.

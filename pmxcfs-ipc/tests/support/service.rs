@@ -161,6 +161,11 @@ impl Process {
         writeln!(input, "{line}").expect("the process reads");
     }
 
+    /// Closes its standard input.
+    pub fn close_input(&mut self) {
+        self.input = None;
+    }
+
     /// Kills the process and collects it.
     pub fn kill(mut self) {
         self.child.kill().expect("it is ours");

@@ -1,0 +1,300 @@
+//! Round trips of our server compared with those of libqb's own server.
+//!
+//! Both servers run in processes of their own, and every client is a process that uses libqb's client library. The
+//! servers are measured alternately in short rounds, because a machine's speed changes from minute to minute; what is
+//! printed are medians over the rounds, and medians of the ratio within a round.
+//!
+//! ```text
+//! cargo bench -p pmxcfs-ipc                          all scenarios
+//! cargo bench -p pmxcfs-ipc -- --rounds 30 100B      more rounds, matching scenarios
+//! ```
+//!
+//! Bars: rate at least 0.9 of libqb's, 99th percentile at most 1.3 times libqb's.
+#![allow(
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    dead_code,
+    unreachable_pub,
+    reason = "a benchmark"
+)]
+
+mod histogram;
+#[path = "../../tests/support/qb.rs"]
+mod qb;
+mod qb_server;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pmxcfs_ipc::{
+    Access, Handler, PeerCredentials, Request, Response, Server, ServerConfig, Transport,
+};
+
+use histogram::Histogram;
+use qb::Client;
+
+/// Operation that answers with as many bytes as the body, a u32, says.
+const PATTERN: i32 = 2;
+/// Largest answer body.
+const LARGEST: usize = 1024 * 1024;
+/// Clients that only connect and disconnect.
+const CONNECT: usize = usize::MAX;
+
+struct Echo(bytes::Bytes);
+
+impl Handler for Echo {
+    fn authorize(&self, _peer: &PeerCredentials) -> Option<Access> {
+        Some(Access::ReadWrite)
+    }
+
+    fn handle(&self, request: &Request<'_>) -> Response {
+        assert_eq!(request.id, PATTERN);
+        let size = u32::from_le_bytes(request.body.try_into().expect("a number"));
+        Response::success(self.0.slice(..size as usize))
+    }
+}
+
+fn run_our_server(service: &str, transport: Transport, workers: Option<&str>) {
+    let mut config = ServerConfig {
+        service: service.to_owned(),
+        transport,
+        ..ServerConfig::default()
+    };
+    if let Some(count) = workers {
+        config.worker_count = count.parse().expect("a count");
+    }
+    let handler = Arc::new(Echo(vec![b'x'; LARGEST].into()));
+    let _server = Server::start(config, handler).expect("nobody has the name");
+    println!("ready");
+    wait_for_line();
+}
+
+fn run_client(service: &str, size: usize, duration: Duration) {
+    let client = (size != CONNECT).then(|| Client::connect(service).expect("it listens"));
+    println!("ready");
+    wait_for_line();
+    let mut histogram = Histogram::default();
+    let end = Instant::now() + duration;
+    let mut measure = |f: &mut dyn FnMut()| {
+        let mut start = Instant::now();
+        while start < end {
+            f();
+            let now = Instant::now();
+            histogram.record((now - start).as_nanos() as u64);
+            start = now;
+        }
+    };
+    match client {
+        Some(mut client) => measure(&mut || {
+            let reply = client.call(PATTERN, &(size as u32).to_le_bytes());
+            assert_eq!(reply.expect("an answer").body.len(), size);
+        }),
+        None => measure(&mut || drop(Client::connect(service).expect("it listens"))),
+    }
+    println!("{}", histogram.render());
+}
+
+fn wait_for_line() {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("a pipe");
+}
+
+struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("a path"))
+            .arg("--role")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this binary starts");
+        let mut process = Self {
+            input: child.stdin.take().expect("a pipe"),
+            output: BufReader::new(child.stdout.take().expect("a pipe")),
+            child,
+        };
+        assert_eq!(process.line().trim_end(), "ready");
+        process
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("text");
+        line
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it is ours");
+    }
+}
+
+/// What one round of one server gave.
+struct Round {
+    per_second: f64,
+    p50: f64,
+    p99: f64,
+}
+
+fn measure(service: &str, size: usize, clients: usize, duration: Duration) -> Round {
+    let (size, milliseconds) = (size.to_string(), duration.as_millis().to_string());
+    let mut clients: Vec<_> = (0..clients)
+        .map(|_| Process::start(&["client", service, &size, &milliseconds]))
+        .collect();
+    for client in &mut clients {
+        client.input.write_all(b"go\n").expect("it reads");
+    }
+    let mut histogram = Histogram::default();
+    for client in &mut clients {
+        histogram.add(&client.line());
+    }
+    Round {
+        per_second: histogram.count() as f64 / duration.as_secs_f64(),
+        p50: histogram.quantile(0.5) as f64 / 1000.0,
+        p99: histogram.quantile(0.99) as f64 / 1000.0,
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn compare(label: &str, services: [&str; 2], size: usize, clients: usize, options: &Options) {
+    let [libqb, ours] = services;
+    let pairs: Vec<(Round, Round)> = (0..options.rounds)
+        .map(|round| {
+            let run = |service| measure(service, size, clients, options.duration);
+            if round % 2 == 0 {
+                let first = run(libqb);
+                (first, run(ours))
+            } else {
+                let first = run(ours);
+                (run(libqb), first)
+            }
+        })
+        .collect();
+    let of = |f: fn(&Round) -> f64| {
+        [
+            median(pairs.iter().map(|(libqb, _)| f(libqb))),
+            median(pairs.iter().map(|(_, ours)| f(ours))),
+            median(pairs.iter().map(|(libqb, ours)| f(ours) / f(libqb))),
+        ]
+    };
+    let [rate_qb, rate, rate_ratio] = of(|round| round.per_second);
+    let [p50_qb, p50, p50_ratio] = of(|round| round.p50);
+    let [p99_qb, p99, p99_ratio] = of(|round| round.p99);
+    let verdict = if rate_ratio >= 0.9 && p99_ratio <= 1.3 {
+        ""
+    } else {
+        "  <-- below the bar"
+    };
+    println!(
+        "{label:<18} {rate_qb:>9.0} {rate:>9.0} {rate_ratio:>5.2} | {p50_qb:>8.1} {p50:>8.1} \
+         {p50_ratio:>5.2} | {p99_qb:>8.1} {p99:>8.1} {p99_ratio:>5.2}{verdict}"
+    );
+}
+
+struct Options {
+    rounds: usize,
+    duration: Duration,
+    transport: &'static str,
+    workers: String,
+    filters: Vec<String>,
+}
+
+fn parse_options() -> Options {
+    let mut options = Options {
+        rounds: 15,
+        duration: Duration::from_millis(300),
+        transport: "shm",
+        workers: ServerConfig::default().worker_count.to_string(),
+        filters: Vec::new(),
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().expect("an option needs a value");
+        match argument.as_str() {
+            "--rounds" => options.rounds = value().parse().expect("a count"),
+            "--ms" => options.duration = Duration::from_millis(value().parse().expect("a time")),
+            "--workers" => options.workers = value(),
+            "--socket" => options.transport = "socket",
+            "--bench" => {}
+            _ => options.filters.push(argument),
+        }
+    }
+    options
+}
+
+fn run_role(arguments: &[String]) {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["ours", service, "shm", workers] => run_our_server(service, Transport::Shm, Some(workers)),
+        ["ours", service, "socket", workers] => {
+            run_our_server(service, Transport::Socket, Some(workers));
+        }
+        ["libqb", service, "shm"] => qb_server::run(service, 1),
+        ["libqb", service, "socket"] => qb_server::run(service, 0),
+        ["client", service, size, milliseconds] => run_client(
+            service,
+            size.parse().expect("a size"),
+            Duration::from_millis(milliseconds.parse().expect("a time")),
+        ),
+        other => panic!("role {other:?}"),
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, rest @ ..] = arguments.as_slice()
+        && flag == "--role"
+    {
+        return run_role(rest);
+    }
+    let options = parse_options();
+    let pid = std::process::id();
+    let names = [format!("bench-qb-{pid}"), format!("bench-{pid}")];
+    let services = [names[0].as_str(), names[1].as_str()];
+    let _libqb = Process::start(&["libqb", services[0], options.transport]);
+    let _ours = Process::start(&["ours", services[1], options.transport, &options.workers]);
+    println!(
+        "{:<18} {:>9} {:>9} {:>5} | {:>8} {:>8} {:>5} | {:>8} {:>8} {:>5}",
+        "answer, clients",
+        "libqb/s",
+        "ours/s",
+        "ratio",
+        "p50 us",
+        "ours",
+        "ratio",
+        "p99 us",
+        "ours",
+        "ratio"
+    );
+    let sizes = [
+        ("100B", 100),
+        ("4KiB", 4096),
+        ("64KiB", 65536),
+        ("900KiB", 900 * 1024),
+        ("connect", CONNECT),
+    ];
+    for (name, size) in sizes {
+        for clients in [1, 8] {
+            let label = format!("{name}, {clients}");
+            if options.filters.is_empty() || options.filters.iter().any(|it| label.contains(it)) {
+                compare(&label, services, size, clients, &options);
+            }
+        }
+    }
+}
