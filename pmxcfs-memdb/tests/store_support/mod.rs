@@ -1,6 +1,9 @@
 //! A small tree to drive the store with, and ways to look at what the store left behind.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod broken;
+pub(crate) mod fault;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -219,8 +222,23 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// In memory where that is possible: syncs cost time, and nothing here depends on them.
     pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        let memory = Path::new("/dev/shm");
+        Self::inside(if memory.is_dir() {
+            memory.to_owned()
+        } else {
+            std::env::temp_dir()
+        })
+    }
+
+    /// On a disk.
+    pub(crate) fn on_disk() -> Self {
+        Self::inside(std::env::temp_dir())
+    }
+
+    fn inside(parent: PathBuf) -> Self {
+        let directory = tempfile::tempdir_in(parent).expect("a directory");
         std::fs::create_dir(directory.path().join("run")).expect("a directory");
         Self { directory }
     }

@@ -1,0 +1,291 @@
+//! The daemon dies, or a write fails, at every single step that the store makes. Afterwards nothing that was
+//! acknowledged may be missing, and nothing may be there that was never done.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod store_support;
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use pmxcfs_api_types::FsError;
+use pmxcfs_memdb::store::{ShutdownOutcome, Store, StoreConfig};
+use pmxcfs_memdb::{Change, EntryKind};
+use store_support::broken::BrokenDatabase;
+use store_support::fault::{Fault, FaultyMedium};
+use store_support::{Fixture, PATIENCE, Place, State};
+
+/// One operation of the script.
+type Operation = fn(&mut State) -> Vec<Change>;
+
+/// Operations that touch each other: files that are made, grow, are cut, replaced and removed.
+const SCRIPT: [Operation; 16] = [
+    |state| state.create(b"a", EntryKind::File).1,
+    |state| state.write(inode(state, b"a"), 0, b"first content", false),
+    |state| state.create(b"dir", EntryKind::Directory).1,
+    |state| state.write(inode(state, b"a"), 6, b"CONTENT, longer", false),
+    |state| state.create(b"b", EntryKind::File).1,
+    |state| state.write(inode(state, b"b"), 0, &[b'b'; 9000], false),
+    |state| state.write(inode(state, b"a"), 3, b"", true),
+    |state| state.rename(inode(state, b"b"), b"a"),
+    |state| state.write(inode(state, b"a"), 8000, &[b'c'; 2000], false),
+    |state| state.create(b"other", EntryKind::Directory).1,
+    // What a rename leaves that a C peer refuses after it removed its target: no version step.
+    |state| vec![state.drop_silently(inode(state, b"dir"))],
+    |state| state.write(inode(state, b"a"), 0, b"", true),
+    |state| state.remove(inode(state, b"other")),
+    |state| state.create(b"dir", EntryKind::Directory).1,
+    |state| state.write(inode(state, b"a"), 5, b"holes are zero", false),
+    |state| state.remove(inode(state, b"a")),
+];
+
+fn inode(state: &State, name: &[u8]) -> u64 {
+    let entry = state.entries.values().find(|entry| entry.name == name);
+    entry.expect("the script made it").inode
+}
+
+/// What a run did.
+struct Run {
+    /// The states after each operation; the first is the one at the start.
+    history: Vec<State>,
+    /// How many of them were acknowledged, the first included.
+    acknowledged: usize,
+    fixture: Fixture,
+}
+
+/// Runs the script until it ends or the process is dead. A commit is forced after every `commit_every`th operation.
+fn run(config: StoreConfig, medium: &FaultyMedium, commit_every: usize) -> Option<Run> {
+    let (store, loaded) = Store::open(config).ok()?;
+    let fixture = Fixture::start(store, &loaded);
+    let mut run = Run {
+        history: vec![fixture.state()],
+        acknowledged: 1,
+        fixture,
+    };
+    for (index, operation) in SCRIPT.into_iter().enumerate() {
+        let ((), ticket) = run.fixture.record(|state| ((), operation(state)));
+        run.history.push(run.fixture.state());
+        let mut answer = outcome(medium, |done| run.fixture.store.acknowledge(ticket, done));
+        if answer == Some(Ok(())) {
+            run.acknowledged = run.history.len();
+        }
+        if answer.is_some() && (index + 1) % commit_every == 0 {
+            answer = outcome(medium, |done| run.fixture.store.sync(done));
+        }
+        if answer.is_none() {
+            break;
+        }
+    }
+    Some(run)
+}
+
+/// Waits for an answer, or for the death of the process.
+fn outcome(
+    medium: &FaultyMedium,
+    call: impl FnOnce(Box<dyn FnOnce(Result<(), FsError>) + Send>),
+) -> Option<Result<(), FsError>> {
+    let (sender, receiver) = mpsc::channel();
+    call(Box::new(move |result| {
+        let _sent = sender.send(result);
+    }));
+    loop {
+        match receiver.recv_timeout(Duration::from_millis(1)) {
+            Ok(answer) => return Some(answer),
+            Err(RecvTimeoutError::Timeout) if medium.is_dead() => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => panic!("nobody answered"),
+        }
+    }
+}
+
+fn with_medium(place: &Place, medium: &Arc<FaultyMedium>) -> StoreConfig {
+    StoreConfig {
+        medium: medium.shared(),
+        ..place.config()
+    }
+}
+
+/// The state that a start after the death finds must be one that was, and not older than what was acknowledged.
+fn assert_survived(place: &Place, run: &Run, case: &str) {
+    let (store, loaded) = Store::open(place.config()).expect(case);
+    let found = State::of(&loaded);
+    let known = &run.history[run.acknowledged - 1..];
+    assert!(
+        known.iter().any(|state| same(state, &found)),
+        "{case}: found {found:?}\nafter {} acknowledged operations, warnings {:?}",
+        run.acknowledged - 1,
+        loaded.warnings,
+    );
+    // The next life brings it into the database, whatever the first one left behind.
+    let fixture = Fixture::start(store, &loaded);
+    assert_eq!(
+        fixture.store.shutdown(PATIENCE),
+        ShutdownOutcome::Clean,
+        "{case}"
+    );
+    assert_eq!(place.files(), ["config.db", "run"], "{case}");
+    assert!(same(&place.stored(), &found), "{case}");
+}
+
+/// Equal but for the mtime of a new database, which memory does not have.
+fn same(a: &State, b: &State) -> bool {
+    let root = |state: &State| {
+        if state.root.version == 1 {
+            (1, 0, 0)
+        } else {
+            (state.root.version, state.root.writer, state.root.mtime)
+        }
+    };
+    a.entries == b.entries && root(a) == root(b)
+}
+
+fn die_at_every_step(fault: Fault, commit_every: usize, limit_bytes: u64) {
+    let mut reached = 0;
+    for at in 1.. {
+        let case = format!("{fault:?} at step {at}, commit every {commit_every}");
+        let place = Place::new();
+        let medium = FaultyMedium::new(fault, at);
+        let config = StoreConfig {
+            journal_limit_bytes: limit_bytes,
+            ..with_medium(&place, &medium)
+        };
+        let Some(run) = run(config, &medium, commit_every) else {
+            continue;
+        };
+        let outcome = run.fixture.store.shutdown(if medium.is_dead() {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        });
+        assert_survived(&place, &run, &case);
+        if !medium.was_reached() {
+            assert_eq!(outcome, ShutdownOutcome::Clean, "{case}");
+            assert_eq!(run.acknowledged, run.history.len(), "{case}");
+            break;
+        }
+        reached = at;
+    }
+    assert!(reached > 30, "the script makes many steps, not {reached}");
+}
+
+const NO_LIMIT: u64 = 1 << 20;
+
+#[test]
+fn a_death_before_any_step_loses_nothing_acknowledged() {
+    for commit_every in [2, 100] {
+        die_at_every_step(Fault::DieBefore, commit_every, NO_LIMIT);
+    }
+}
+
+#[test]
+fn a_death_during_any_step_loses_nothing_acknowledged() {
+    for commit_every in [2, 100] {
+        die_at_every_step(Fault::DieDuring, commit_every, NO_LIMIT);
+    }
+}
+
+#[test]
+fn a_death_while_the_journal_overflows_loses_nothing_acknowledged() {
+    // Room for some of the operations; the one of 9000 bytes never fits.
+    for fault in [Fault::DieBefore, Fault::DieDuring] {
+        die_at_every_step(fault, 5, 700);
+    }
+}
+
+#[test]
+fn steps_that_fail_once_or_for_a_while_leave_no_trace() {
+    for at in 1.. {
+        let case = format!("two failing steps from step {at}");
+        let place = Place::new();
+        let medium = FaultyMedium::new(Fault::Outage(2), at);
+        let Some(run) = run(with_medium(&place, &medium), &medium, 3) else {
+            continue;
+        };
+        let expected = run.fixture.state();
+        assert_eq!(
+            run.fixture.store.shutdown(PATIENCE),
+            ShutdownOutcome::Clean,
+            "{case}"
+        );
+        assert!(same(&place.stored(), &expected), "{case}");
+        if !medium.was_reached() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_outage_refuses_changes_and_ends_by_itself() {
+    let place = Place::new();
+    let medium = FaultyMedium::healthy();
+    let fixture = Fixture::open(with_medium(&place, &medium));
+    let (sender, told) = mpsc::channel();
+    fixture.store.watch(move |failed| {
+        let _sent = sender.send(failed);
+    });
+    let a = fixture.create("a");
+    fixture.sync().unwrap();
+    medium.break_database(true);
+    let ((), first) = fixture.record(|state| ((), state.write(a, 0, b"in time", false)));
+    assert_eq!(fixture.wait(first), Ok(()), "the journal takes it");
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
+    assert!(fixture.store.is_failed());
+    assert_eq!(fixture.sync(), Err(FsError::Io));
+    let ((), second) = fixture.record(|state| ((), state.write(a, 0, b"late", false)));
+    assert!(fixture.store.stats().failure_count >= 4);
+
+    medium.break_database(false);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(false));
+    assert!(!fixture.store.is_failed());
+    assert_eq!(fixture.wait(second), Ok(()));
+    assert_eq!(fixture.sync(), Ok(()));
+    assert_eq!(fixture.store.shutdown(PATIENCE), ShutdownOutcome::Clean);
+    assert_eq!(place.stored(), fixture.state());
+}
+
+#[test]
+fn what_the_journal_cannot_take_is_refused_while_the_database_is_broken() {
+    let place = Place::new();
+    let medium = FaultyMedium::healthy();
+    let fixture = Fixture::open(StoreConfig {
+        journal_limit_bytes: 4096,
+        ..with_medium(&place, &medium)
+    });
+    let a = fixture.create("a");
+    fixture.sync().unwrap();
+    medium.break_database(true);
+    let ((), large) = fixture.record(|state| ((), state.write(a, 0, &[1; 9000], false)));
+    assert_eq!(fixture.wait(large), Err(FsError::Io));
+    assert!(fixture.store.is_failed());
+    let ((), next) = fixture.record(|state| ((), state.write(a, 0, b"x", false)));
+    assert_eq!(fixture.wait(next), Err(FsError::Io));
+    let outcome = fixture.store.shutdown(PATIENCE);
+    assert!(
+        matches!(outcome, ShutdownOutcome::Lost { .. }),
+        "{outcome:?}"
+    );
+    // Only what was refused is missing.
+    let (_store, loaded) = Store::open(place.config()).unwrap();
+    assert_eq!(loaded.entries[0].name, "a");
+    assert_eq!(loaded.entries[0].data, "");
+}
+
+#[test]
+fn a_shutdown_during_an_outage_keeps_the_journal() {
+    let place = Place::new();
+    let fixture = Fixture::open(StoreConfig {
+        medium: BrokenDatabase::shared(),
+        ..place.config()
+    });
+    let a = fixture.create("a");
+    fixture.write(a, 0, b"kept");
+    let expected = fixture.state();
+    let outcome = fixture.store.shutdown(PATIENCE);
+    assert!(
+        matches!(outcome, ShutdownOutcome::JournalKept { .. }),
+        "{outcome:?}"
+    );
+    assert!(place.stored().entries.is_empty());
+    let (_store, loaded) = Store::open(place.config()).unwrap();
+    assert_eq!(State::of(&loaded), expected);
+}
