@@ -14,6 +14,9 @@ const TABLE: &str = "CREATE TABLE tree (inode INTEGER PRIMARY KEY NOT NULL, pare
                      writer INTEGER, mtime INTEGER, type INTEGER, name TEXT, data BLOB)";
 const VERSION_ROW: &str = "(0, 0, 50, 2, 99, 8, '__version__', NULL)";
 
+/// Name, rows, and what is odd about which inode.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [(u64, Problem)]);
+
 /// Makes a database of these rows, without the constraints that keep bad ones out.
 fn database(rows: &[&str]) -> Place {
     let place = Place::new();
@@ -61,7 +64,7 @@ fn open(rows: &[&str]) -> Outcome {
 #[test]
 fn refused() {
     use Problem as P;
-    let table: [(&str, &[&str], &[(u64, P)]); 17] = [
+    let table: [Case<'_>; 17] = [
         (
             "row 0 with another name",
             &["(0, 0, 5, 0, 0, 8, 'x', NULL)"],
@@ -360,7 +363,7 @@ fn taken() {
 #[test]
 fn taken_with_a_warning() {
     use Problem as P;
-    let table: [(&str, &[&str], &[(u64, P)]); 5] = [
+    let table: [Case<'_>; 5] = [
         (
             "name with a slash",
             &[VERSION_ROW, "(2, 0, 2, 0, 0, 8, 'a/b', NULL)"],

@@ -16,9 +16,11 @@
 //! | `queue`, `handle` | what mutators do |
 //! | `writer`, `batch`, `pacing`, `log_state` | what the thread does, and when |
 //! | `backend` | seams to SQLite and the files |
+//! | `create` | a whole database at once, for tools |
 
 mod backend;
 mod batch;
+mod create;
 mod finding;
 mod handle;
 mod journal;
@@ -42,6 +44,7 @@ use std::time::Duration;
 pub use backend::{
     Backend, BackendError, Checkpoint, Medium, SegmentFile, SqliteBackend, SystemMedium,
 };
+pub use create::{CreateError, create};
 pub use finding::{Finding, Problem};
 pub use handle::{StoreHandle, Ticket};
 pub use open::{Loaded, Report, Store, StoreError, Warning, check};

@@ -303,3 +303,141 @@ fn take_bytes(body: &mut Bytes) -> Option<Bytes> {
     let length = usize::try_from(body.try_get_u32_le().ok()?).ok()?;
     (length <= body.len()).then(|| body.split_to(length))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes(limit: usize) -> impl Strategy<Value = Bytes> {
+        vec(any::<u8>(), 0..limit).prop_map(Bytes::from)
+    }
+
+    prop_compose! {
+        fn entry()(
+            inode in 1..20_u64, parent in any::<u64>(), version in any::<u64>(), writer in any::<u32>(),
+            mtime in any::<u32>(), file in any::<bool>(), name in bytes(300), data in bytes(50),
+        ) -> Entry {
+            let kind = if file { EntryKind::File } else { EntryKind::Directory };
+            let size = u32::try_from(data.len()).expect("it is short");
+            Entry { inode, parent, version, writer, mtime, size, kind, name, data }
+        }
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let content = (1..20_u64, any::<[u32; 3]>(), bytes(200));
+        prop_oneof![
+            (1..20_u64).prop_map(|inode| Change::Put { inode }),
+            content.prop_map(|(inode, [keep, offset, size], data)| Change::Content {
+                inode,
+                keep,
+                offset,
+                data,
+                size
+            }),
+            (1..20_u64, any::<u64>(), bytes(30)).prop_map(|(inode, parent, name)| {
+                Change::Removed {
+                    inode,
+                    parent,
+                    name,
+                }
+            }),
+        ]
+    }
+
+    fn metadata(entry: &Entry) -> Metadata {
+        Metadata {
+            inode: entry.inode,
+            parent: entry.parent,
+            version: entry.version,
+            writer: entry.writer,
+            mtime: entry.mtime,
+            kind: entry.kind,
+            name: entry.name.clone(),
+        }
+    }
+
+    /// What a change becomes, said apart from the encoder.
+    fn expected(change: &Change, entries: &BTreeMap<u64, Entry>) -> Option<Step> {
+        match change {
+            Change::Put { inode } => entries.get(inode).map(|entry| Step::Put(metadata(entry))),
+            Change::Content {
+                inode,
+                keep,
+                offset,
+                data,
+                size,
+            } => entries.get(inode).map(|entry| match entry.data.is_empty() {
+                true => Step::Content {
+                    metadata: metadata(entry),
+                    keep: 0,
+                    offset: 0,
+                    size: 0,
+                    data: Bytes::new(),
+                },
+                false => Step::Content {
+                    metadata: metadata(entry),
+                    keep: *keep,
+                    offset: *offset,
+                    size: *size,
+                    data: data.clone(),
+                },
+            }),
+            Change::Removed { inode, .. } => Some(Step::Removed { inode: *inode }),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_undoes_encoding(
+            entries in vec(entry(), 0..10), changes in vec(change(), 0..10),
+            sequence in any::<u64>(), root in any::<(u64, u32, u32)>(), before in bytes(20), after in bytes(20),
+        ) {
+            let entries: BTreeMap<u64, Entry> = entries.into_iter().map(|entry| (entry.inode, entry)).collect();
+            let root = RootState { version: root.0, writer: root.1, mtime: root.2 };
+            let mut buffer = before.to_vec();
+            encode_changes(&mut buffer, sequence, root, &changes, &|inode| entries.get(&inode));
+            let length = buffer.len();
+            buffer.extend_from_slice(&after);
+
+            let mut encoded = Bytes::from(buffer);
+            encoded.advance(before.len());
+            let whole = encoded.slice(..length - before.len());
+            let redo = decode(&mut encoded).expect("it was encoded");
+            prop_assert_eq!(encoded, after);
+            prop_assert_eq!((redo.sequence, redo.root), (sequence, root));
+            let steps: Vec<Step> = changes.iter().filter_map(|change| expected(change, &entries)).collect();
+            prop_assert_eq!(redo.steps, steps);
+
+            for cut in 0..whole.len() {
+                let mut part = whole.slice(..cut);
+                prop_assert!(decode(&mut part).is_err());
+                prop_assert_eq!(part.len(), cut);
+            }
+        }
+
+        #[test]
+        fn any_bytes_with_a_right_checksum_are_decoded_or_refused(body in bytes(200), tags in vec(1..4_u8, 0..4)) {
+            let mut record = vec![0; 8];
+            record.extend_from_slice(&body);
+            for (index, tag) in tags.iter().enumerate() {
+                if let Some(byte) = record.get_mut(RECORD_HEADER + 40 * index) {
+                    *byte = *tag;
+                }
+            }
+            let length = u32::try_from(record.len()).expect("it is short");
+            record[4..8].copy_from_slice(&length.to_le_bytes());
+            let checksum = crc32fast::hash(&record[4..]);
+            record[..4].copy_from_slice(&checksum.to_le_bytes());
+            let mut bytes = Bytes::from(record);
+            match decode(&mut bytes) {
+                Ok(redo) => prop_assert!(redo.steps.len() <= body.len()),
+                Err(error) => prop_assert_eq!(error, RedoError::Malformed),
+            }
+        }
+    }
+}
