@@ -11,13 +11,13 @@ use integration_tests::{Check, Host, database, wait};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// An operator's sqlite3 session that holds a transaction open.
-struct Session {
+pub(crate) struct Session {
     process: Child,
     input: ChildStdin,
 }
 
 impl Session {
-    fn holding(database: &Path, transaction: &str) -> Self {
+    pub(crate) fn holding(database: &Path, transaction: &str) -> Self {
         let mut process = Command::new("sqlite3")
             .arg(database)
             .stdin(Stdio::piped())
@@ -38,7 +38,7 @@ impl Session {
         Self { process, input }
     }
 
-    fn release(mut self) {
+    pub(crate) fn release(mut self) {
         writeln!(self.input, "ROLLBACK;\n.quit").unwrap();
         drop(self.input);
         assert!(self.process.wait().unwrap().success());
@@ -151,6 +151,20 @@ fn a_kill_while_the_database_is_locked_loses_nothing() {
             number.to_string()
         );
     }
+    daemon.stop();
+}
+
+#[test]
+fn a_stop_while_the_database_is_locked_is_quick_and_loses_nothing() {
+    let host = Host::with_run_directory_in_ram();
+    let daemon = host.start();
+    let session = Session::holding(&host.database(), "BEGIN IMMEDIATE;");
+    fs::write(host.path("f"), "x").unwrap();
+    let elapsed = daemon.stop();
+    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+    session.release();
+    let daemon = host.start();
+    assert_eq!(fs::read(host.path("f")).unwrap(), b"x");
     daemon.stop();
 }
 

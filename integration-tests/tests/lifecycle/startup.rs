@@ -1,15 +1,17 @@
 //! What a start makes, and what keeps it from succeeding.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use integration_tests::identity::Identity;
 use integration_tests::{Check, Daemon, Host, IpcClient, database, proc, wait};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
+use nix::sys::signal::Signal;
+
+use crate::{STOP_BAR, hold_instance_lock, lock_file};
 
 fn mode_and_owner(path: &Path) -> Option<(u32, u32, u32)> {
     let data = fs::symlink_metadata(path).ok()?;
@@ -34,24 +36,6 @@ fn assert_refused(host: &Host, words: &str) {
         None,
         "a failed start leaves no PID file"
     );
-}
-
-fn lock_file(host: &Host) -> std::path::PathBuf {
-    host.state_dir().join(".pmxcfs.lockfile")
-}
-
-/// Takes the instance lock as another daemon would.
-fn hold_instance_lock(host: &Host) -> Flock<File> {
-    fs::create_dir_all(host.state_dir()).unwrap();
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(lock_file(host))
-        .unwrap();
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_file, errno)| errno)
-        .unwrap()
 }
 
 #[test]
@@ -174,6 +158,26 @@ fn a_start_waits_for_the_previous_instance_to_end() {
     lock.unlock().map_err(|(_lock, errno)| errno).unwrap();
     daemon.await_mount();
     daemon.stop();
+}
+
+#[test]
+fn a_start_that_waits_can_be_stopped() {
+    let host = Host::new();
+    let lock = hold_instance_lock(&host);
+    let daemon = host.spawn(["-f", "-l"]);
+    wait::until(
+        "the daemon to find the lock taken",
+        Duration::from_secs(10),
+        || {
+            host.log()
+                .contains("unable to acquire pmxcfs lock - trying again")
+                .then_some(())
+        },
+    );
+    let exit = daemon.end_with(Signal::SIGTERM);
+    assert!(exit.elapsed < STOP_BAR, "{:?}", exit.elapsed);
+    assert!(!proc::is_mounted(&host.mount_dir()));
+    drop(lock);
 }
 
 #[test]
