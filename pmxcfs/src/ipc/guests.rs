@@ -9,39 +9,52 @@ use pmxcfs_api_types::{FsError, VmType, Vmid};
 use pmxcfs_memdb::{Entry, EntryKind, MemDb, Tree};
 use pmxcfs_status::render_properties;
 
+use super::answers::Answers;
 use super::decode::PropertyQuery;
 
 /// Guests have ids from here on, as far as these operations are concerned.
 const MIN_VMID: u32 = 100;
 
-/// Configs of the guests that a query is about.
-enum Configs {
-    One(Vmid, Option<Bytes>),
-    All(Vec<(Vmid, Bytes)>),
-}
-
 /// One property, which may be empty.
-pub(super) fn property(db: &MemDb, query: &PropertyQuery<'_>) -> Result<Bytes, FsError> {
-    let configs = configs(db, query.vmid)?;
-    render(configs, &[query.single_name()?])
+pub(super) fn property(
+    db: &MemDb,
+    answers: &Answers,
+    query: &PropertyQuery<'_>,
+) -> Result<Bytes, FsError> {
+    answer(db, answers, query.vmid, || Ok(vec![query.single_name()?]))
 }
 
 /// Several properties.
-pub(super) fn properties(db: &MemDb, query: &PropertyQuery<'_>) -> Result<Bytes, FsError> {
-    let configs = configs(db, query.vmid)?;
-    render(configs, &query.names()?)
+pub(super) fn properties(
+    db: &MemDb,
+    answers: &Answers,
+    query: &PropertyQuery<'_>,
+) -> Result<Bytes, FsError> {
+    answer(db, answers, query.vmid, || query.names())
 }
 
-/// The guest is checked before the names are, so this comes first. It copies no content.
-fn configs(db: &MemDb, vmid: u32) -> Result<Configs, FsError> {
+/// The guest is checked before the names are. No content is copied.
+fn answer<'n>(
+    db: &MemDb,
+    answers: &Answers,
+    vmid: u32,
+    names: impl FnOnce() -> Result<Vec<&'n [u8]>, FsError>,
+) -> Result<Bytes, FsError> {
     match vmid {
-        0 => Ok(Configs::All(all_configs(&db.read()))),
+        0 => Ok(of_all(db, answers, &names()?)),
         1..MIN_VMID => Err(FsError::Invalid),
-        _ => one_config(&db.read(), Vmid(vmid)),
+        _ => {
+            let config = config(&db.read(), Vmid(vmid))?;
+            let names = names()?;
+            let config = config.filter(|config| !config.is_empty());
+            let config = config.ok_or(FsError::Io)?;
+            Ok(render_properties([(Vmid(vmid), config)], &names).into())
+        }
     }
 }
 
-fn one_config(tree: &Tree, vmid: Vmid) -> Result<Configs, FsError> {
+/// Content of a guest's config; `None` if the list knows the guest and its file is gone.
+fn config(tree: &Tree, vmid: Vmid) -> Result<Option<Bytes>, FsError> {
     let guest = tree
         .guests()
         .guests
@@ -54,7 +67,21 @@ fn one_config(tree: &Tree, vmid: Vmid) -> Result<Configs, FsError> {
     let config = tree
         .lookup(&path)
         .filter(|entry| entry.kind == EntryKind::File);
-    Ok(Configs::One(vmid, config.map(Entry::content)))
+    Ok(config.map(Entry::content))
+}
+
+fn of_all(db: &MemDb, answers: &Answers, names: &[&[u8]]) -> Bytes {
+    let (tree_version, configs) = {
+        let tree = db.read();
+        let tree_version = tree.root().version;
+        if let Some(text) = answers.find(tree_version, names) {
+            return text;
+        }
+        (tree_version, all_configs(&tree))
+    };
+    let text = render_properties(configs, names).into();
+    answers.keep(tree_version, names, &text);
+    text
 }
 
 /// The configs of all guests in the guest list. Goes by directories: their listings are kept by the tree, while a search
@@ -82,17 +109,4 @@ fn all_configs(tree: &Tree) -> Vec<(Vmid, Bytes)> {
     }
     configs.sort_unstable_by_key(|(vmid, _)| *vmid);
     configs
-}
-
-fn render(configs: Configs, names: &[&[u8]]) -> Result<Bytes, FsError> {
-    let text = match configs {
-        Configs::One(vmid, config) => {
-            let config = config
-                .filter(|config| !config.is_empty())
-                .ok_or(FsError::Io)?;
-            render_properties([(vmid, config)], names)
-        }
-        Configs::All(configs) => render_properties(configs, names),
-    };
-    Ok(text.into())
 }

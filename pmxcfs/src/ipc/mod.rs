@@ -4,6 +4,7 @@
 //! modules answer it from the tree and the status. Nothing here waits: the tree's read lock is held for lookups only, and
 //! contents are shared, not copied.
 
+mod answers;
 pub mod decode;
 mod guests;
 mod token;
@@ -18,6 +19,7 @@ use pmxcfs_logger::Submission;
 use pmxcfs_memdb::{EntryKind, MemDb};
 use pmxcfs_status::Status;
 
+use answers::Answers;
 use decode::Call;
 
 /// File whose lines are the tokens that clients may ask to be verified.
@@ -29,6 +31,7 @@ pub struct Operations {
     db: Arc<MemDb>,
     status: Arc<Status>,
     admin_gid: u32,
+    answers: Answers,
 }
 
 impl Operations {
@@ -39,6 +42,7 @@ impl Operations {
             db,
             status,
             admin_gid,
+            answers: Answers::default(),
         }
     }
 
@@ -66,8 +70,8 @@ impl Operations {
             }
             Call::ClusterLog { limit, user } => Ok(self.status.log_response(limit, user)),
             Call::RrdDump => Ok(self.status.rrd_response()),
-            Call::GuestProperty(query) => guests::property(&self.db, &query),
-            Call::GuestProperties(query) => guests::properties(&self.db, &query),
+            Call::GuestProperty(query) => guests::property(&self.db, &self.answers, &query),
+            Call::GuestProperties(query) => guests::properties(&self.db, &self.answers, &query),
             Call::VerifyToken { token } => {
                 let tokens = self.file(TOKEN_FILE).ok_or(FsError::NotFound)?;
                 match token::is_listed(token, &tokens) {

@@ -1,0 +1,98 @@
+//! The crate graph that ARCHITECTURE.txt draws is the one that cargo builds, and it points one way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a member of the workspace")
+}
+
+/// Lines `  CRATE   DEPENDENCY ...` of the section "Crates", up to the first empty line behind them. Dependencies leave
+/// out the prefix `pmxcfs-`.
+fn documented() -> Graph {
+    let text = std::fs::read_to_string(workspace().join("ARCHITECTURE.txt")).expect("readable");
+    let lines = text.lines().skip_while(|line| *line != "Crates");
+    let is_row = |line: &&str| line.starts_with("  pmxcfs");
+    lines
+        .skip_while(|line| !is_row(line))
+        .take_while(is_row)
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let name = words.next().expect("a row is not empty").to_owned();
+            (name, words.map(|word| format!("pmxcfs-{word}")).collect())
+        })
+        .collect()
+}
+
+fn built() -> Graph {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .current_dir(workspace())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("a list");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    packages
+        .iter()
+        .filter(|package| text(&package["name"]).starts_with("pmxcfs"))
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().expect("a list");
+            let ours = dependencies
+                .iter()
+                .filter(|dependency| dependency["kind"].is_null() && !dependency["path"].is_null());
+            (
+                text(&package["name"]),
+                ours.map(|dependency| text(&dependency["name"])).collect(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn documented_crate_graph_is_the_real_one() {
+    assert_eq!(documented(), built());
+}
+
+#[test]
+fn crates_depend_only_on_crates_below_them() {
+    let text = std::fs::read_to_string(workspace().join("ARCHITECTURE.txt")).expect("readable");
+    let order: Vec<&str> = text
+        .lines()
+        .skip_while(|line| *line != "Crates")
+        .filter(|line| line.starts_with("  pmxcfs"))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    let position = |name: &str| {
+        order
+            .iter()
+            .position(|other| *other == name)
+            .expect("documented")
+    };
+    for (name, dependencies) in built() {
+        for dependency in dependencies {
+            assert!(
+                position(&name) < position(&dependency),
+                "{name} on {dependency}"
+            );
+        }
+    }
+}
