@@ -16,7 +16,8 @@ check: packages
 
 # Everything that has to hold. Mounts filesystems: run it as root.
 test: check
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --doc
+	$(CARGO) test --workspace --lib --bins --tests
 
 # Starts a daemon in a throw-away directory, uses it and stops it.
 demo: packages

@@ -53,18 +53,24 @@ pub(crate) fn run(report: &mut Report) -> io::Result<()> {
 pub(crate) fn request(client: &mut IpcClient, operation: &str) -> io::Result<()> {
     match operation {
         "version" => client.request(1, &[])?,
+        "guests" => client.request(3, &[])?,
+        "lock-all" => client.request(11, b"\0\0\0\0lock\0")?,
+        "lock-one" => client.request(11, b"\xc8\0\0\0lock\0")?,
         _ => client.request(6, b"file\0")?,
     };
     Ok(())
 }
 
-struct EchoServer {
-    service: String,
+/// libqb's server, in a process of its own.
+pub(crate) struct EchoServer {
+    /// Name to connect to.
+    pub(crate) service: String,
     process: Child,
 }
 
 impl EchoServer {
-    fn start(body_size: usize) -> io::Result<Self> {
+    /// Starts one whose answers have bodies of this size.
+    pub(crate) fn start(body_size: usize) -> io::Result<Self> {
         let service = format!("echo-{}-{body_size}", std::process::id());
         let process = Command::new("/proc/self/exe")
             .args(["echo-server", &service, &body_size.to_string()])

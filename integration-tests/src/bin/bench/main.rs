@@ -10,6 +10,7 @@ mod ipc;
 mod pairs;
 mod report;
 mod single;
+mod status;
 mod workload;
 
 use std::io;
@@ -26,7 +27,7 @@ use crate::workload::WORKLOADS;
 
 const ROUND: Duration = Duration::from_millis(250);
 /// Parts of the benchmark beside the single workloads.
-const PARTS: [&str; 2] = ["ipc", "single"];
+const PARTS: [&str; 3] = ["ipc", "single", "status"];
 
 const PROCESS_COUNTS: [u32; 2] = [1, 4];
 
@@ -72,6 +73,9 @@ fn measure(only: Option<&str>) -> io::Result<ExitCode> {
     }
     if wanted("single") {
         single::run(&mut report)?;
+    }
+    if wanted("status") {
+        status::run(&mut report)?;
     }
     Ok(if report.finish()? {
         ExitCode::SUCCESS
