@@ -1,0 +1,51 @@
+//! The systemd unit is one that systemd accepts, and says what management programs rely on.
+
+use std::path::Path;
+use std::process::Command;
+
+const UNIT: &str = "pve-cluster.service";
+
+/// The daemon as the unit names it; not installed where the tests run.
+const DAEMON: &str = "/usr/bin/pmxcfs";
+
+fn unit() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a member of the workspace")
+        .join("systemd")
+        .join(UNIT);
+    std::fs::read_to_string(path).expect("the unit is there")
+}
+
+#[test]
+fn systemd_accepts_the_unit() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let copy = directory.path().join(UNIT);
+    std::fs::write(&copy, unit().replace(DAEMON, "/bin/true")).expect("written");
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&copy)
+        .output()
+        .expect("systemd-analyze runs (package systemd)");
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{messages}");
+    assert!(!messages.contains(UNIT), "{messages}");
+}
+
+#[test]
+fn unit_starts_before_corosync_and_names_the_pid_file() {
+    let unit = unit();
+    for line in [
+        "ExecStart=/usr/bin/pmxcfs",
+        "Type=forking",
+        "PIDFile=/run/pve-cluster.pid",
+        "KillMode=mixed",
+        "TimeoutStopSec=10",
+        "Restart=on-failure",
+        "Before=corosync.service",
+        "DefaultDependencies=no",
+        "WantedBy=multi-user.target",
+    ] {
+        assert!(unit.lines().any(|found| found == line), "{line}");
+    }
+}
