@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::ipc_client::IpcClient;
@@ -44,6 +45,8 @@ pub struct Host {
     ram_directory: Option<TempDir>,
     service: String,
     node_name: &'static str,
+    /// Daemons that have run here.
+    pids: Mutex<Vec<u32>>,
 }
 
 impl Host {
@@ -76,6 +79,7 @@ impl Host {
                 HOST_COUNT.fetch_add(1, Ordering::Relaxed)
             ),
             node_name: NODE_NAME,
+            pids: Mutex::new(Vec::new()),
         }
     }
 
@@ -257,6 +261,7 @@ impl Host {
             .spawn()
             .expect("the daemon's binary can be run");
         let pid = child.id();
+        self.pids.lock().push(pid);
         Daemon {
             host: self,
             pid,
@@ -281,6 +286,7 @@ impl Host {
         let pid = self
             .recorded_pid()
             .expect("a PID file when the start has returned");
+        self.pids.lock().push(pid);
         Daemon {
             host: self,
             pid,
@@ -332,8 +338,25 @@ impl Drop for Host {
         while proc::is_mounted(&self.mount_dir())
             && umount2(&self.mount_dir(), MntFlags::MNT_DETACH).is_ok()
         {}
+        for pid in self.pids.get_mut() {
+            remove_ipc_files(*pid);
+        }
         if std::thread::panicking() {
             eprintln!("--- daemon's log\n{}---", self.log());
+        }
+    }
+}
+
+/// Removes the shared memory of connections that a killed daemon has left.
+fn remove_ipc_files(pid: u32) {
+    let prefix = format!("qb-{pid}-");
+    let Ok(entries) = fs::read_dir("/dev/shm") else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            // A client that is still there may remove them at the same time.
+            drop(fs::remove_dir_all(entry.path()));
         }
     }
 }

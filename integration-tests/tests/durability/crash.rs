@@ -199,10 +199,11 @@ fn a_journal_of_another_database_is_not_replayed() {
     let daemon = other.start();
     fs::write(other.path("of-the-second"), "y").unwrap();
     daemon.stop();
+    // Kept, so that the other file cannot get its inode number.
     for suffix in ["", "-wal", "-shm"] {
         let path = host.state_dir().join(format!("config.db{suffix}"));
         if path.exists() {
-            fs::remove_file(path).unwrap();
+            fs::rename(&path, host.root().join(format!("old.db{suffix}"))).unwrap();
         }
     }
     fs::copy(other.database(), host.database()).unwrap();

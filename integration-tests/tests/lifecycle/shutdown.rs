@@ -1,10 +1,10 @@
 //! The stop: always orderly, never long.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use integration_tests::identity::Identity;
@@ -118,53 +118,49 @@ fn unmounting_from_outside_is_a_stop() {
 
 #[test]
 fn a_stop_under_load_is_quick_and_blocks_nobody() {
-    const WORKERS: usize = 3;
+    const WORKERS_OF_A_KIND: usize = 3;
     let host = Host::new();
     let daemon = host.start();
     fs::create_dir(host.path("d")).unwrap();
-    let done = AtomicBool::new(false);
-    let operations = AtomicU32::new(0);
     let mut idle_clients: Vec<IpcClient> = (0..5).map(|_| host.ipc()).collect();
     let open_file = File::create_new(host.path("open")).unwrap();
     let open_directory = File::open(host.path("d")).unwrap();
-    let working_directory = Command::new("sleep")
+    let mut command = Command::new("sleep");
+    let mut sleeper = command
         .arg("60")
         .current_dir(host.path("d"))
-        .spawn();
-    let mut sleeper = working_directory.unwrap();
+        .spawn()
+        .unwrap();
+    let counts: [[AtomicU32; 3]; WORKERS_OF_A_KIND] = Default::default();
     let elapsed = std::thread::scope(|scope| {
-        for worker in 0..WORKERS {
-            let (host, done, operations) = (&host, &done, &operations);
+        for (number, [writes, requests, reads]) in counts.iter().enumerate() {
+            // The workers end by the errors that they get; one that blocks would hang this scope.
+            let host = &host;
             scope.spawn(move || {
-                let file = OpenOptions::new()
-                    .write(true)
-                    .create(true)
-                    .truncate(true)
-                    .open(host.path(format!("w{worker}")));
-                let file = file.unwrap();
-                while !done.load(Ordering::Relaxed) && file.write_at(&[1; 4096], 0).is_ok() {
-                    operations.fetch_add(1, Ordering::Relaxed);
+                let path = host.path(format!("w{number}"));
+                let file = File::create(path).unwrap();
+                while file.write_at(&[1; 4096], 0).is_ok() {
+                    writes.fetch_add(1, Ordering::Relaxed);
                 }
             });
             scope.spawn(move || {
                 let mut client = host.ipc();
-                while !done.load(Ordering::Relaxed) && client.version().is_ok() {
-                    operations.fetch_add(1, Ordering::Relaxed);
+                while client.version().is_ok() {
+                    requests.fetch_add(1, Ordering::Relaxed);
                 }
             });
             scope.spawn(move || {
-                while !done.load(Ordering::Relaxed) && fs::read(host.path(".version")).is_ok() {
-                    operations.fetch_add(1, Ordering::Relaxed);
+                while fs::read(host.path(".version")).is_ok() {
+                    reads.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
         wait::until("all workers to be at it", Duration::from_secs(20), || {
-            (operations.load(Ordering::Relaxed) > 300).then_some(())
+            let mut all = counts.iter().flatten();
+            all.all(|count| count.load(Ordering::Relaxed) > 20)
+                .then_some(())
         });
-        // The workers end by the errors that they get; a worker that blocks would hang this scope.
-        let elapsed = daemon.stop();
-        done.store(true, Ordering::Relaxed);
-        elapsed
+        daemon.stop()
     });
     assert!(elapsed < STOP_BAR, "{elapsed:?}");
     let error = open_file.write_at(b"x", 0).unwrap_err();
