@@ -1,0 +1,139 @@
+//! What delivered messages do.
+
+use bytes::Bytes;
+
+use super::{Actions, LogLevel, Machine, MemberId, Mode, mode::State, queue::Queued};
+use crate::{
+    app::{Application, Delivery, Outcome},
+    wire::{Header, MessageKind, NormalMessage, StateMessage},
+};
+
+impl<A: Application> Machine<A> {
+    pub(super) fn delivered(
+        &mut self,
+        sender: MemberId,
+        message: Bytes,
+        out: &mut Actions<A::Notice>,
+    ) {
+        if self.mode().is_error() {
+            return;
+        }
+        if self.members.is_empty() {
+            return self.leave("message before the first membership", out);
+        }
+        let Ok(header) = Header::decode(&message) else {
+            return refuse(sender, "shorter than a header", out);
+        };
+        if header.protocol > A::PROTOCOL {
+            let reason = format!(
+                "{sender} speaks protocol {}, this daemon {}",
+                header.protocol,
+                A::PROTOCOL
+            );
+            return self.stop(State::VersionError, &reason, out);
+        }
+        if header.protocol < A::PROTOCOL {
+            return refuse(sender, "older protocol", out);
+        }
+        match header.kind {
+            MessageKind::Normal => match NormalMessage::decode(&message) {
+                Ok(normal) => self.normal(
+                    Queued {
+                        sender,
+                        message: normal,
+                        raw: message,
+                    },
+                    out,
+                ),
+                Err(_) => refuse(sender, "shorter than a message count", out),
+            },
+            kind => match StateMessage::decode(&message) {
+                Ok(_) if kind == MessageKind::SyncStart => {
+                    self.state_message(sender, &message, out);
+                }
+                Ok(state) if state.epoch != self.epoch => {}
+                Ok(_) => self.state_message(sender, &message, out),
+                Err(_) => self.leave("state message shorter than its header", out),
+            },
+        }
+    }
+
+    fn normal(&mut self, queued: Queued, out: &mut Actions<A::Notice>) {
+        if self.mode() == Mode::Synced {
+            return self.apply(&queued, out);
+        }
+        if self.member(queued.sender).is_none() {
+            return self.leave("message of a process that is not in the group", out);
+        }
+        match &mut self.state {
+            // The synced members apply this now, whoever sent it.
+            State::Update { replay, .. } => replay.push(queued),
+            _ => self.queue.insert(queued),
+        }
+    }
+
+    /// Applies a message and answers the request that it belongs to.
+    pub(super) fn apply(&mut self, queued: &Queued, out: &mut Actions<A::Notice>) {
+        let (sender, message) = (queued.sender, &queued.message);
+        let delivery = Delivery {
+            sender,
+            subtype: message.header.subtype,
+            time_secs: message.header.time_secs,
+            payload: &message.payload,
+        };
+        let outcome = self.with_app(out, |app, context| app.deliver(&delivery, context));
+        let is_own = self.local == Some(sender);
+        match outcome {
+            Outcome::Applied(result) if is_own => {
+                self.requests.answer(sender, message.count, result, out);
+            }
+            Outcome::Refused(error) if is_own => {
+                self.requests.answer(sender, message.count, Err(error), out);
+            }
+            Outcome::Applied(_) | Outcome::Refused(_) => {}
+            Outcome::Leave => self.leave("a message could not be applied here", out),
+            Outcome::Fail => self.stop(State::Error, "the local store has failed", out),
+        }
+    }
+
+    fn state_message(&mut self, sender: MemberId, message: &Bytes, out: &mut Actions<A::Notice>) {
+        let Ok(StateMessage {
+            header,
+            epoch,
+            payload,
+        }) = StateMessage::decode(message)
+        else {
+            return;
+        };
+        match (self.mode(), header.kind) {
+            (Mode::StartSync, MessageKind::SyncStart) => self.sync_start(sender, epoch, out),
+            (Mode::StartSync, MessageKind::State) => self.collect_state(sender, payload, out),
+            (Mode::Update, MessageKind::Update) => self.record_update(&payload, out),
+            (Mode::Update, MessageKind::UpdateComplete) => self.complete_update(out),
+            (Mode::Synced, MessageKind::UpdateComplete) => {
+                self.mark_all_synced();
+                self.walk_queue(out);
+            }
+            (Mode::Synced, MessageKind::VerifyRequest) => {
+                self.verify_requested(sender, &payload, out);
+            }
+            (Mode::Synced, MessageKind::Verify) => self.compare_checksum(&payload, out),
+            (Mode::StartSync | Mode::Update, MessageKind::VerifyRequest | MessageKind::Verify)
+            | (Mode::Synced, _)
+            // An older configuration's start of synchronisation harms nobody who is past it.
+            | (Mode::Update, MessageKind::SyncStart) => {}
+            (mode, kind) => {
+                let reason = format!("{kind:?} of {sender} in mode {mode:?}");
+                self.leave(&reason, out);
+            }
+        }
+    }
+}
+
+/// C peers leave over such a message, none applies it; who leaves is brought up to date by who stays.
+fn refuse<N>(sender: MemberId, reason: &str, out: &mut Actions<N>) {
+    out.log(
+        LogLevel::Warn,
+        format!("ignore message of {sender}: {reason}"),
+    );
+}

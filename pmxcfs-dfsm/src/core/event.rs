@@ -1,0 +1,164 @@
+//! What goes into the core and what comes out.
+
+use bytes::Bytes;
+use pmxcfs_api_types::FsError;
+
+/// A process in a group, as CPG reports it. Ordered by node id, then process id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId {
+    /// Node id of corosync.
+    pub node: u32,
+    /// Process id.
+    pub pid: u32,
+}
+
+impl std::fmt::Display for MemberId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.node, self.pid)
+    }
+}
+
+/// Number by which a caller knows its request. Chosen by the caller, unique among the unanswered ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// The time at which an event is handled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of a monotonic clock: for waits.
+    pub monotonic_ms: u64,
+    /// Wall clock: what messages and epochs carry.
+    pub wall_secs: u32,
+}
+
+/// What happens to a member.
+#[derive(Debug, Clone)]
+pub enum Event<R> {
+    /// A connection is open, and the group is being joined on it.
+    Connected {
+        /// Node id as the connection tells it, and own process id.
+        local: MemberId,
+    },
+    /// No connection could be had, or the group not be joined.
+    ConnectFailed,
+    /// The connection is gone, with everything on its way.
+    Disconnected,
+    /// A membership change of the group.
+    Membership {
+        /// Everybody in the group.
+        members: Vec<MemberId>,
+        /// Whether the list of those who joined is not empty.
+        has_joined: bool,
+    },
+    /// A message of the group, own ones included.
+    Delivered {
+        /// Who sent it.
+        sender: MemberId,
+        /// The whole message.
+        message: Bytes,
+    },
+    /// Somebody on this node wants something done. Every request is answered exactly once.
+    Request {
+        /// Name of the request in its answer.
+        id: RequestId,
+        /// What is wanted; understood by the application.
+        request: R,
+    },
+    /// Corosync asked to try again: all messages that were not handed over, in the order in which they were to be sent.
+    SendBlocked {
+        /// The messages of the actions not carried out.
+        unsent: Vec<Bytes>,
+    },
+    /// Corosync refused messages for another reason; they are not on their way.
+    SendFailed {
+        /// The messages of the actions not carried out.
+        unsent: Vec<Bytes>,
+    },
+    /// The quorum changed.
+    Quorum(bool),
+    /// What made this member give up was mended: it may join again.
+    Mended,
+    /// Time has passed. At least one per second; one every 100 ms while messages wait to be sent again.
+    Tick,
+}
+
+/// What must be done for a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action<N> {
+    /// Send to the group, in agreed order.
+    Multicast(Bytes),
+    /// Leave the group and close the connection.
+    Leave,
+    /// Open a new connection and join, after this time.
+    Join {
+        /// Milliseconds from now.
+        delay_ms: u64,
+    },
+    /// Answer a request: what the operation returns, 0 or a number of bytes.
+    Answer {
+        /// The request.
+        id: RequestId,
+        /// Its result. `Busy` says that the outcome is unknown, `Io` that this member takes no writes.
+        result: Result<u32, FsError>,
+    },
+    /// Something for the rest of the daemon, in the application's words.
+    Notice(N),
+    /// A line for the log.
+    Log {
+        /// How bad it is.
+        level: LogLevel,
+        /// The line.
+        text: String,
+    },
+}
+
+/// Weight of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// An operator must act.
+    Error,
+    /// Degraded, recovers alone.
+    Warn,
+    /// A change of state.
+    Info,
+    /// Detail.
+    Debug,
+}
+
+/// Actions in the order in which they must be carried out.
+#[derive(Debug)]
+pub struct Actions<N> {
+    list: Vec<Action<N>>,
+}
+
+impl<N> Default for Actions<N> {
+    fn default() -> Self {
+        Self { list: Vec::new() }
+    }
+}
+
+impl<N> Actions<N> {
+    /// No actions yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the actions out.
+    pub fn take(&mut self) -> Vec<Action<N>> {
+        std::mem::take(&mut self.list)
+    }
+
+    /// Adds an action.
+    pub fn push(&mut self, action: Action<N>) {
+        self.list.push(action);
+    }
+
+    /// Adds a log line.
+    pub fn log(&mut self, level: LogLevel, text: impl Into<String>) {
+        self.push(Action::Log {
+            level,
+            text: text.into(),
+        });
+    }
+}

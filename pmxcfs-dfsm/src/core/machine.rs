@@ -1,0 +1,500 @@
+//! State of a member, and what changes it from outside of the group: connection, membership, requests, time.
+
+use bytes::Bytes;
+use pmxcfs_api_types::FsError;
+
+use super::{
+    Action, Actions, Event, LogLevel, MemberId, Mode, Now, RequestId,
+    backoff::Backoff,
+    mode::{State, Wait},
+    outbox::Outbox,
+    queue::Queue,
+    requests::Requests,
+    verify::Verifier,
+};
+use crate::{
+    app::{Application, Context, Outgoing, Prepared},
+    wire::{Epoch, Header, MessageKind, NormalMessage, StateMessage},
+};
+
+/// One process of the last membership.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member {
+    pub(super) id: MemberId,
+    /// Its data are the leader's.
+    pub(super) is_synced: bool,
+}
+
+/// What an observer may know of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// What it is doing.
+    pub mode: Mode,
+    /// The last membership, ascending.
+    pub members: Vec<MemberId>,
+    /// Messages that wait for the end of a synchronisation ("queue 1").
+    pub queued_count: usize,
+    /// Requests without an answer.
+    pub pending_count: usize,
+}
+
+/// One member of one group.
+#[derive(Debug)]
+pub struct Machine<A: Application> {
+    pub(super) app: A,
+    pub(super) state: State,
+    pub(super) local: Option<MemberId>,
+    pub(super) members: Vec<Member>,
+    pub(super) lowest_node: u32,
+    pub(super) epoch: Epoch,
+    /// Number of membership changes so far, in all modes.
+    epoch_count: u32,
+    /// Number of normal messages so far. Survives rejoins.
+    message_count: u64,
+    pub(super) queue: Queue,
+    pub(super) requests: Requests,
+    pub(super) verifier: Verifier,
+    outbox: Outbox,
+    backoff: Backoff,
+    is_quorate: bool,
+    pub(super) now: Now,
+}
+
+impl<A: Application> Machine<A> {
+    /// A member that waits for its first connection.
+    #[must_use]
+    pub fn new(app: A) -> Self {
+        Self {
+            app,
+            state: State::Start,
+            local: None,
+            members: Vec::new(),
+            lowest_node: 0,
+            epoch: Epoch::default(),
+            epoch_count: 0,
+            message_count: 0,
+            queue: Queue::default(),
+            requests: Requests::default(),
+            verifier: Verifier::default(),
+            outbox: Outbox::default(),
+            backoff: Backoff::default(),
+            is_quorate: false,
+            now: Now::default(),
+        }
+    }
+
+    /// What is replicated.
+    pub const fn app(&self) -> &A {
+        &self.app
+    }
+
+    /// What is replicated. Replicated data must only be changed by the group.
+    pub const fn app_mut(&mut self) -> &mut A {
+        &mut self.app
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.state.mode()
+    }
+
+    /// Mode, members and what waits.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            mode: self.mode(),
+            members: self.members.iter().map(|member| member.id).collect(),
+            queued_count: self.queue.len(),
+            pending_count: self.requests.len(),
+        }
+    }
+
+    /// Handles one event and appends what must be done, in order.
+    pub fn handle(&mut self, now: Now, event: Event<A::Request>, out: &mut Actions<A::Notice>) {
+        self.now = now;
+        self.verifier.start(now.monotonic_ms);
+        match event {
+            Event::Connected { local } => self.connected(local, out),
+            Event::ConnectFailed => self.join_later(out),
+            Event::Disconnected => self.disconnected(out),
+            Event::Membership {
+                members,
+                has_joined,
+            } => self.membership(members, has_joined, out),
+            Event::Delivered { sender, message } => self.delivered(sender, message, out),
+            Event::Request { id, request } => self.request(id, request, out),
+            Event::SendBlocked { unsent } => self.send_blocked(unsent, out),
+            Event::SendFailed { unsent } => self.give_up_sending(unsent, out),
+            Event::Quorum(is_quorate) => self.quorum(is_quorate, out),
+            Event::Mended => self.mended(out),
+            Event::Tick => self.tick(out),
+        }
+    }
+
+    fn connected(&mut self, local: MemberId, out: &mut Actions<A::Notice>) {
+        if matches!(self.mode(), Mode::VersionError | Mode::Error) {
+            out.push(Action::Leave);
+            return;
+        }
+        self.forget_group(FsError::Busy, out);
+        self.local = Some(local);
+        out.log(LogLevel::Info, Mode::Start.announcement().1);
+        self.state = State::Start;
+    }
+
+    fn disconnected(&mut self, out: &mut Actions<A::Notice>) {
+        if self.local.take().is_none() || self.mode().is_error() {
+            return;
+        }
+        self.settle();
+        self.forget_group(FsError::Busy, out);
+        self.state = State::Start;
+        out.log(LogLevel::Warn, "connection to corosync lost");
+        self.join_later(out);
+    }
+
+    fn mended(&mut self, out: &mut Actions<A::Notice>) {
+        if self.mode() == Mode::Error {
+            self.state = State::Start;
+            self.join_later(out);
+        }
+    }
+
+    fn join_later(&mut self, out: &mut Actions<A::Notice>) {
+        if !matches!(self.mode(), Mode::VersionError | Mode::Error) {
+            let delay_ms = self.backoff.next_delay_ms();
+            out.push(Action::Join { delay_ms });
+        }
+    }
+
+    /// What does not survive the loss of a connection: everything that belongs to the group. Kept are the data, the
+    /// counters of messages and epochs, the verification's request counter, and the back-off.
+    fn forget_group(&mut self, answer: FsError, out: &mut Actions<A::Notice>) {
+        self.members.clear();
+        self.queue.take();
+        self.outbox.take();
+        self.app.discard();
+        self.verifier.forget();
+        self.requests.answer_all(answer, out);
+    }
+
+    /// A membership change. Kept: queue 1 unless somebody joined, own requests, normal messages not yet sent. Dropped:
+    /// states, recorded updates, the replay, the verification, state messages not yet sent.
+    fn membership(
+        &mut self,
+        mut ids: Vec<MemberId>,
+        has_joined: bool,
+        out: &mut Actions<A::Notice>,
+    ) {
+        let Some(local) = self.local else {
+            return;
+        };
+        self.epoch_count = self.epoch_count.wrapping_add(1);
+        self.epoch = Epoch {
+            number: self.epoch_count,
+            time_secs: self.now.wall_secs,
+            node: local.node,
+            pid: local.pid,
+        };
+        self.verifier.forget();
+        self.drop_replay(local);
+        if self.mode().is_error() {
+            return;
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        self.lowest_node = ids.first().map_or(0, |first| first.node);
+        self.app.discard();
+        self.members = ids.iter().copied().map(Member::unsynced).collect();
+        self.outbox.retain(is_normal);
+        if !ids.contains(&local) {
+            if self.mode() != Mode::Start {
+                self.leave("this process is not in its group any more", out);
+            }
+            return;
+        }
+        if ids.len() > 1 {
+            self.begin_sync(local, has_joined, out);
+        } else {
+            self.stay_alone(out);
+        }
+        if !self.mode().is_error() {
+            self.with_app(out, |app, context| app.members_changed(&ids, context));
+        }
+    }
+
+    fn begin_sync(&mut self, local: MemberId, has_joined: bool, out: &mut Actions<A::Notice>) {
+        if has_joined {
+            for queued in self.queue.take() {
+                if queued.sender == local {
+                    self.send(queued.raw, out);
+                }
+            }
+        }
+        self.enter(
+            State::StartSync {
+                states: std::collections::BTreeMap::new(),
+                wait: Wait::since(self.now.monotonic_ms),
+            },
+            out,
+        );
+        if local.node == self.lowest_node {
+            self.send_state(MessageKind::SyncStart, Bytes::new(), out);
+        }
+    }
+
+    fn stay_alone(&mut self, out: &mut Actions<A::Notice>) {
+        self.mark_all_synced();
+        self.become_synced(out);
+        self.walk_queue(out);
+    }
+
+    /// The synced members have applied what was to be replayed, or nobody has.
+    fn drop_replay(&mut self, local: MemberId) {
+        if let State::Update { replay, .. } = &mut self.state {
+            for queued in replay.drain(..).filter(|queued| queued.sender == local) {
+                self.requests
+                    .mark_applied_elsewhere(local, queued.message.count);
+            }
+        }
+    }
+
+    fn request(&mut self, id: RequestId, request: A::Request, out: &mut Actions<A::Notice>) {
+        let result = match self.prepare(request, out) {
+            Ok(Prepared::Done(value)) => Ok(value),
+            Ok(Prepared::Announce(messages)) => {
+                for message in messages {
+                    self.send_normal(message, None, out);
+                }
+                Ok(0)
+            }
+            Ok(Prepared::Send {
+                mut messages,
+                reply,
+            }) => match (messages.pop(), self.is_joined()) {
+                (None, _) => Ok(0),
+                (Some(_), false) => Err(FsError::Io),
+                (Some(last), true) => {
+                    for message in messages {
+                        self.send_normal(message, None, out);
+                    }
+                    self.send_normal(last, Some((id, reply)), out);
+                    return;
+                }
+            },
+            Err(error) => Err(error),
+        };
+        out.push(Action::Answer { id, result });
+    }
+
+    fn prepare(
+        &mut self,
+        request: A::Request,
+        out: &mut Actions<A::Notice>,
+    ) -> Result<Prepared, FsError> {
+        if A::NEEDS_QUORUM && !self.is_quorate {
+            return Err(FsError::Access);
+        }
+        self.with_app(out, |app, context| app.prepare(request, context))
+    }
+
+    fn quorum(&mut self, is_quorate: bool, out: &mut Actions<A::Notice>) {
+        if self.is_quorate == is_quorate {
+            return;
+        }
+        self.is_quorate = is_quorate;
+        let text = if is_quorate {
+            "node has quorum"
+        } else {
+            "node lost quorum"
+        };
+        out.log(LogLevel::Info, text);
+        if A::NEEDS_QUORUM && !is_quorate {
+            let mut unsent = Vec::new();
+            self.outbox.retain(|message| {
+                if is_normal(message) {
+                    unsent.push(message.clone());
+                }
+                !is_normal(message)
+            });
+            self.answer_unsent(&unsent, FsError::Access, out);
+        }
+    }
+
+    fn tick(&mut self, out: &mut Actions<A::Notice>) {
+        if self.outbox.is_hopeless(self.now.monotonic_ms) {
+            let unsent = self.outbox.take();
+            self.give_up_sending(unsent, out);
+        }
+        for message in self.outbox.due(self.now.monotonic_ms) {
+            out.push(Action::Multicast(message));
+        }
+        self.outbox.unblock();
+        self.watch_sync(out);
+        self.verify_when_due(out);
+    }
+
+    fn send_blocked(&mut self, unsent: Vec<Bytes>, out: &mut Actions<A::Notice>) {
+        if self.is_joined() {
+            self.outbox.put_back(unsent, self.now.monotonic_ms);
+        } else {
+            self.answer_unsent(&unsent, FsError::Busy, out);
+        }
+    }
+
+    /// Normal messages that are not sent are failed requests; a round of synchronisation cannot end without its messages.
+    fn give_up_sending(&mut self, mut unsent: Vec<Bytes>, out: &mut Actions<A::Notice>) {
+        unsent.extend(self.outbox.take());
+        self.answer_unsent(&unsent, FsError::Busy, out);
+        if self.is_joined() && !unsent.iter().all(is_normal) {
+            self.leave("messages of the synchronisation could not be sent", out);
+        }
+    }
+
+    fn answer_unsent(&mut self, unsent: &[Bytes], error: FsError, out: &mut Actions<A::Notice>) {
+        let Some(local) = self.local else {
+            return;
+        };
+        for message in unsent.iter().filter(|message| is_normal(message)) {
+            if let Ok(message) = NormalMessage::decode(message) {
+                self.requests.answer(local, message.count, Err(error), out);
+            }
+        }
+    }
+
+    /// Whether messages of this member reach the group.
+    fn is_joined(&self) -> bool {
+        !self.mode().is_error() && self.mode() != Mode::Start
+    }
+
+    pub(super) fn is_lowest(&self) -> bool {
+        self.local
+            .is_some_and(|local| local.node == self.lowest_node)
+    }
+
+    pub(super) fn send(&mut self, message: Bytes, out: &mut Actions<A::Notice>) {
+        if self.outbox.is_blocked() {
+            self.outbox.push(message);
+        } else {
+            out.push(Action::Multicast(message));
+        }
+    }
+
+    pub(super) fn send_state(
+        &mut self,
+        kind: MessageKind,
+        payload: Bytes,
+        out: &mut Actions<A::Notice>,
+    ) {
+        let message = StateMessage::new(kind, A::PROTOCOL, self.now.wall_secs, self.epoch, payload);
+        self.send(message.encode(), out);
+    }
+
+    /// Sends a message of the application, unless this member is not joined.
+    fn send_normal(
+        &mut self,
+        message: Outgoing,
+        request: Option<(RequestId, Option<u32>)>,
+        out: &mut Actions<A::Notice>,
+    ) {
+        let Some(local) = self.local.filter(|_| self.is_joined()) else {
+            return;
+        };
+        self.message_count += 1;
+        let count = self.message_count;
+        if let Some((id, reply)) = request {
+            self.requests.insert(local, count, id, reply);
+        }
+        let Outgoing { subtype, payload } = message;
+        let normal = NormalMessage::new(A::PROTOCOL, subtype, self.now.wall_secs, count, payload);
+        self.send(normal.encode(), out);
+    }
+
+    /// Calls the application, then sends what it wants sent.
+    pub(super) fn with_app<R>(
+        &mut self,
+        out: &mut Actions<A::Notice>,
+        call: impl FnOnce(&mut A, &mut Context<'_, A::Notice>) -> R,
+    ) -> R {
+        let mut outgoing = Vec::new();
+        let mut context = Context {
+            now: self.now,
+            is_quorate: self.is_quorate,
+            local: self.local.unwrap_or(MemberId { node: 0, pid: 0 }),
+            lowest_node: self.lowest_node,
+            out,
+            outgoing: &mut outgoing,
+        };
+        let result = call(&mut self.app, &mut context);
+        for message in outgoing {
+            self.send_normal(message, None, out);
+        }
+        result
+    }
+
+    /// Changes the mode. Entering the mode that already is replaces its data only.
+    pub(super) fn enter(&mut self, state: State, out: &mut Actions<A::Notice>) {
+        let mode = state.mode();
+        if mode != self.mode() {
+            let (level, text) = mode.announcement();
+            out.log(level, text);
+            self.settle();
+        }
+        self.state = state;
+    }
+
+    pub(super) fn become_synced(&mut self, out: &mut Actions<A::Notice>) {
+        if self.mode() == Mode::Synced {
+            return;
+        }
+        let since_ms = self.now.monotonic_ms;
+        self.enter(State::Synced { since_ms }, out);
+        self.requests.answer_applied_elsewhere(out);
+        self.with_app(out, |app, context| app.became_synced(context));
+    }
+
+    /// Leaves the group, to join again and be brought up to date.
+    pub(super) fn leave(&mut self, reason: &str, out: &mut Actions<A::Notice>) {
+        out.log(LogLevel::Warn, reason);
+        self.leave_for(State::Leave, FsError::Busy, out);
+        self.join_later(out);
+    }
+
+    /// Leaves the group to stay out.
+    pub(super) fn stop(&mut self, state: State, reason: &str, out: &mut Actions<A::Notice>) {
+        out.log(LogLevel::Error, reason);
+        self.leave_for(state, FsError::Io, out);
+    }
+
+    fn leave_for(&mut self, state: State, answer: FsError, out: &mut Actions<A::Notice>) {
+        debug_assert!(
+            state.mode().may_follow(self.mode()),
+            "an error mode hides no worse one"
+        );
+        self.enter(state, out);
+        self.forget_group(answer, out);
+        self.local = None;
+        out.push(Action::Leave);
+    }
+
+    fn settle(&mut self) {
+        if let State::Synced { since_ms } = self.state {
+            self.backoff
+                .settle(self.now.monotonic_ms.saturating_sub(since_ms));
+        }
+    }
+}
+
+impl Member {
+    const fn unsynced(id: MemberId) -> Self {
+        Self {
+            id,
+            is_synced: false,
+        }
+    }
+}
+
+fn is_normal(message: &Bytes) -> bool {
+    Header::decode(message).is_ok_and(|header| header.kind == MessageKind::Normal)
+}

@@ -1,0 +1,20 @@
+//! The protocol, as a value that turns events into actions.
+//!
+//! [`Machine`] is the only entry. `machine` holds the state and the membership rules, `deliver` what messages do in each
+//! mode, `sync` the exchange of states, `verify` the comparison of checksums; `queue`, `requests`, `outbox` and `backoff`
+//! are the parts that know nothing of the others.
+
+mod backoff;
+mod deliver;
+mod event;
+mod machine;
+mod mode;
+mod outbox;
+mod queue;
+mod requests;
+mod sync;
+mod verify;
+
+pub use event::{Action, Actions, Event, LogLevel, MemberId, Now, RequestId};
+pub use machine::{Machine, Status};
+pub use mode::Mode;

@@ -1,0 +1,213 @@
+//! The exchange of states, and the updates after it.
+//!
+//! All members decide the same from the same states in the same order. Every wait for another member is bounded: a member
+//! that is listed but silent is named in the log, then this member leaves and joins again, which also makes corosync
+//! rebuild a list that holds a process that is gone.
+
+use bytes::Bytes;
+
+use super::{
+    Actions, LogLevel, Machine, MemberId, Mode,
+    machine::Member,
+    mode::{State, Wait},
+    queue::Queued,
+};
+use crate::{
+    app::{Application, SyncError},
+    wire::{Epoch, MessageKind},
+};
+
+/// Silence after which the log names who is missing.
+const TOLD_AFTER_MS: u64 = 5_000;
+
+/// Silence after which a member leaves.
+const LEAVE_AFTER_MS: u64 = 30_000;
+
+/// Members do not leave at the same moment: each one's change of membership is a new chance for the others.
+const STAGGER_MS: u64 = 1_000;
+
+impl<A: Application> Machine<A> {
+    /// Obeyed whoever sent it: C peers do, and would wait for states that never come.
+    pub(super) fn sync_start(
+        &mut self,
+        sender: MemberId,
+        epoch: Epoch,
+        out: &mut Actions<A::Notice>,
+    ) {
+        if sender.node != self.lowest_node {
+            let text = format!("synchronisation started by {sender}, which is not the lowest");
+            out.log(LogLevel::Warn, text);
+        }
+        self.epoch = epoch;
+        self.app.discard();
+        self.state = State::StartSync {
+            states: std::collections::BTreeMap::new(),
+            wait: Wait::since(self.now.monotonic_ms),
+        };
+        match self.app.state() {
+            Ok(state) if state.is_empty() => self.leave("there is no state to send", out),
+            Ok(state) => self.send_state(MessageKind::State, state, out),
+            Err(error) => self.sync_failed(&error, out),
+        }
+    }
+
+    pub(super) fn collect_state(
+        &mut self,
+        sender: MemberId,
+        payload: Bytes,
+        out: &mut Actions<A::Notice>,
+    ) {
+        if self.member(sender).is_none() {
+            return self.leave("state of a process that is not in the group", out);
+        }
+        let now_ms = self.now.monotonic_ms;
+        let State::StartSync { states, wait } = &mut self.state else {
+            return;
+        };
+        *wait = Wait::since(now_ms);
+        if states.insert(sender, payload).is_some() {
+            return self.leave("second state of a member", out);
+        }
+        if states.len() == self.members.len() {
+            let states: Vec<(MemberId, Bytes)> = std::mem::take(states).into_iter().collect();
+            self.end_exchange(&states, out);
+        }
+    }
+
+    fn end_exchange(&mut self, states: &[(MemberId, Bytes)], out: &mut Actions<A::Notice>) {
+        let own = states.iter().position(|(id, _)| self.local == Some(*id));
+        let Some(own) = own else {
+            return self.leave("the own state was not received", out);
+        };
+        let exchange = match self.with_app(out, |app, context| app.exchange(states, own, context)) {
+            Ok(exchange) => exchange,
+            Err(error) => return self.sync_failed(&error, out),
+        };
+        for (kind, payload) in exchange.messages {
+            self.send_state(kind, payload, out);
+        }
+        for (member, is_synced) in self.members.iter_mut().zip(exchange.synced) {
+            member.is_synced = is_synced;
+        }
+        if self.members.get(own).is_some_and(|member| member.is_synced) {
+            self.become_synced(out);
+            self.app.discard();
+        } else {
+            let update = State::Update {
+                replay: Vec::new(),
+                wait: Wait::since(self.now.monotonic_ms),
+            };
+            self.enter(update, out);
+        }
+        self.walk_queue(out);
+    }
+
+    pub(super) fn record_update(&mut self, payload: &Bytes, out: &mut Actions<A::Notice>) {
+        if let State::Update { wait, .. } = &mut self.state {
+            *wait = Wait::since(self.now.monotonic_ms);
+        }
+        if let Err(error) = self.app.update(payload) {
+            self.sync_failed(&error, out);
+        }
+    }
+
+    /// Commits, then does what the synced members have done meanwhile, in their order: what they had queued of each
+    /// other, what came since then from anybody, what was queued of the others.
+    pub(super) fn complete_update(&mut self, out: &mut Actions<A::Notice>) {
+        if let Err(error) = self.with_app(out, |app, context| app.commit(context)) {
+            return self.sync_failed(&error, out);
+        }
+        let replay = match &mut self.state {
+            State::Update { replay, .. } => std::mem::take(replay),
+            _ => Vec::new(),
+        };
+        self.mark_all_synced();
+        self.become_synced(out);
+        self.app.discard();
+        for queued in &replay {
+            if self.mode() != Mode::Synced {
+                return;
+            }
+            self.apply(queued, out);
+        }
+        self.walk_queue(out);
+    }
+
+    /// Queue 1 after its reason is gone. Messages of members that are not synced stay for the end of the update.
+    pub(super) fn walk_queue(&mut self, out: &mut Actions<A::Notice>) {
+        let members = &self.members;
+        self.queue
+            .retain(|queued| members.iter().any(|member| member.id == queued.sender));
+        while let Some(queued) = self.next_of_synced() {
+            match &mut self.state {
+                State::Synced { .. } => self.apply(&queued, out),
+                State::Update { replay, .. } => replay.push(queued),
+                _ => return,
+            }
+        }
+    }
+
+    /// Names who is missing, and leaves if nothing helps.
+    pub(super) fn watch_sync(&mut self, out: &mut Actions<A::Notice>) {
+        let now_ms = self.now.monotonic_ms;
+        let position = self
+            .members
+            .iter()
+            .position(|member| self.local == Some(member.id));
+        let stagger_ms = STAGGER_MS * position.unwrap_or(0) as u64;
+        let (wait, missing) = match &mut self.state {
+            State::StartSync { states, wait } => {
+                let missing = self
+                    .members
+                    .iter()
+                    .filter(|member| !states.contains_key(&member.id));
+                (wait, names(missing))
+            }
+            State::Update { wait, .. } => {
+                let leaders = self.members.iter().filter(|member| member.is_synced);
+                (wait, names(leaders))
+            }
+            _ => return,
+        };
+        let silent_ms = now_ms.saturating_sub(wait.progress_ms);
+        if silent_ms >= LEAVE_AFTER_MS + stagger_ms {
+            let reason = format!("no progress for {} s, missing: {missing}", silent_ms / 1000);
+            self.leave(&reason, out);
+        } else if silent_ms >= TOLD_AFTER_MS && !wait.is_told {
+            wait.is_told = true;
+            let text = format!("synchronisation waits for {missing}");
+            out.log(LogLevel::Warn, text);
+        }
+    }
+
+    pub(super) fn member(&self, id: MemberId) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == id)
+    }
+
+    pub(super) fn mark_all_synced(&mut self) {
+        for member in &mut self.members {
+            member.is_synced = true;
+        }
+    }
+
+    fn next_of_synced(&mut self) -> Option<Queued> {
+        let members = &self.members;
+        self.queue.take_first(|queued| {
+            members
+                .iter()
+                .any(|member| member.id == queued.sender && member.is_synced)
+        })
+    }
+
+    fn sync_failed(&mut self, error: &SyncError, out: &mut Actions<A::Notice>) {
+        match error {
+            SyncError::Inconsistent(reason) => self.leave(reason, out),
+            SyncError::Store(reason) => self.stop(State::Error, reason, out),
+        }
+    }
+}
+
+fn names<'a>(members: impl Iterator<Item = &'a Member>) -> String {
+    let names: Vec<String> = members.map(|member| member.id.to_string()).collect();
+    names.join(" ")
+}

@@ -1,0 +1,125 @@
+//! The hourly comparison of checksums.
+
+use bytes::Bytes;
+use pmxcfs_memdb::Digest;
+
+use super::{Actions, LogLevel, Machine, MemberId, Mode};
+use crate::{
+    app::Application,
+    wire::{Epoch, MessageKind, VerifyMessage},
+};
+
+/// Time between two verifications.
+const PERIOD_MS: u64 = 3_600_000;
+
+/// What this member remembers of verifications.
+#[derive(Debug, Default)]
+pub(super) struct Verifier {
+    /// Number of requests made by this process.
+    request_count: u64,
+    /// Id of the last request seen; own number of requests after a membership change.
+    saved_id: u64,
+    /// What belongs to `saved_id`, until the membership changes.
+    saved: Option<(Epoch, Digest)>,
+    due_ms: Option<u64>,
+}
+
+impl Verifier {
+    /// The period runs from the first event on.
+    pub(super) fn start(&mut self, now_ms: u64) {
+        self.due_ms.get_or_insert(now_ms.saturating_add(PERIOD_MS));
+    }
+
+    /// A verification that is under way has no result.
+    pub(super) fn forget(&mut self) {
+        self.saved_id = self.request_count;
+        self.saved = None;
+    }
+
+    fn is_due(&mut self, now_ms: u64) -> bool {
+        let is_due = self.due_ms.is_some_and(|due| now_ms >= due);
+        if is_due {
+            self.due_ms = Some(now_ms.saturating_add(PERIOD_MS));
+        }
+        is_due
+    }
+}
+
+impl<A: Application> Machine<A> {
+    /// The member with the lowest node id requests a verification.
+    pub(super) fn verify_when_due(&mut self, out: &mut Actions<A::Notice>) {
+        let is_due = self.verifier.is_due(self.now.monotonic_ms);
+        if !A::IS_VERIFIED || !is_due || self.mode() != Mode::Synced || !self.is_lowest() {
+            return;
+        }
+        if self.verifier.request_count != self.verifier.saved_id {
+            return out.log(LogLevel::Info, "delay verify request");
+        }
+        self.verifier.request_count += 1;
+        let request = VerifyMessage {
+            id: self.verifier.request_count,
+            checksum: None,
+        };
+        self.send_state(MessageKind::VerifyRequest, request.encode(), out);
+    }
+
+    /// Everybody computes a checksum at the same point of the order; who asked sends its own.
+    pub(super) fn verify_requested(
+        &mut self,
+        sender: MemberId,
+        payload: &Bytes,
+        out: &mut Actions<A::Notice>,
+    ) {
+        let Ok(request) = VerifyMessage::decode_request(payload) else {
+            return self.leave("verification request of a wrong length", out);
+        };
+        if !A::IS_VERIFIED {
+            return;
+        }
+        let checksum = self.app.checksum();
+        self.verifier.saved_id = request.id;
+        self.verifier.saved = Some((self.epoch, checksum));
+        if self.local == Some(sender) {
+            let answer = VerifyMessage {
+                id: request.id,
+                checksum: Some(checksum),
+            };
+            self.send_state(MessageKind::Verify, answer.encode(), out);
+        }
+    }
+
+    pub(super) fn compare_checksum(&mut self, payload: &Bytes, out: &mut Actions<A::Notice>) {
+        if !A::IS_VERIFIED {
+            return;
+        }
+        let Ok(message) = VerifyMessage::decode_checksum(payload) else {
+            return self.leave("verification of a wrong length", out);
+        };
+        let saved = self
+            .verifier
+            .saved
+            .filter(|(epoch, _)| *epoch == self.epoch && self.verifier.saved_id == message.id);
+        match (saved, message.checksum) {
+            (Some((_, own)), Some(theirs)) if own == theirs => {
+                out.log(LogLevel::Info, "data verification successful");
+            }
+            (Some((_, own)), Some(theirs)) => {
+                let reason = format!(
+                    "checksum mismatch: own {}, sent {}",
+                    first_half(&own),
+                    first_half(&theirs)
+                );
+                self.leave(&reason, out);
+            }
+            _ => out.log(LogLevel::Info, "skip verification - no checksum saved"),
+        }
+    }
+}
+
+/// The first 8 bytes as a number, which is what C daemons log.
+fn first_half(digest: &Digest) -> String {
+    let number = digest
+        .first_chunk::<8>()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    format!("{number:016X}")
+}

@@ -1,0 +1,155 @@
+//! What delivered operations do.
+//!
+//! All members apply the same messages in the same order; nothing here may depend on this node, apart from whom it tells
+//! and which member watches the locks.
+
+use pmxcfs_api_types::{FsError, names::COROSYNC_CONF};
+use pmxcfs_memdb::{Operation, Stamp};
+
+use super::{
+    Database, DatabaseNotice, TreeStore,
+    wire::{LockMessage, OperationKind, OperationMessage, UNLOCK, UNLOCK_REQUEST},
+};
+use crate::{
+    app::{Context, Delivery, Outcome, Outgoing},
+    core::LogLevel,
+    wire::DecodeError,
+};
+
+impl<S: TreeStore> Database<S> {
+    pub(super) fn apply_message(
+        &mut self,
+        delivery: &Delivery<'_>,
+        context: &mut Context<'_, DatabaseNotice>,
+    ) -> Outcome {
+        let kind = OperationKind::from_subtype(delivery.subtype);
+        if kind.is_none() && !matches!(delivery.subtype, UNLOCK_REQUEST | UNLOCK) {
+            let error = DecodeError::Subtype(delivery.subtype);
+            return refuse(delivery, error, FsError::NotPermitted, context);
+        }
+        if !context.is_quorate {
+            context.log(
+                LogLevel::Error,
+                "received write while not quorate - trigger resync",
+            );
+            return Outcome::Leave;
+        }
+        match kind {
+            Some(kind) => match OperationMessage::decode(kind, delivery.payload) {
+                Ok(message) => self.apply_operation(&message, delivery, context),
+                Err(error) => refuse(delivery, error, FsError::Invalid, context),
+            },
+            None => match LockMessage::decode(delivery.payload) {
+                Ok(message) => self.apply_unlock(&message, delivery, context),
+                Err(error) => refuse(delivery, error, FsError::Invalid, context),
+            },
+        }
+    }
+
+    fn apply_operation(
+        &mut self,
+        message: &OperationMessage,
+        delivery: &Delivery<'_>,
+        context: &mut Context<'_, DatabaseNotice>,
+    ) -> Outcome {
+        if self.store.is_failed() {
+            return Outcome::Fail;
+        }
+        let operation = match message.operation() {
+            Ok(operation) => operation,
+            Err(error) => return Outcome::Applied(Err(error)),
+        };
+        let result = self.change_tree(&operation, delivery, context);
+        if self.store.is_failed() {
+            return Outcome::Fail;
+        }
+        if result.is_ok() && is_corosync_conf(&operation) {
+            context.notice(DatabaseNotice::CorosyncConf {
+                reload: delivery.sender == context.local,
+            });
+        }
+        Outcome::Applied(result)
+    }
+
+    /// A request is decided by the member with the lowest node id, whose clock alone counts; the decision is carried out
+    /// by all, if the lock is still in the state that was meant.
+    fn apply_unlock(
+        &mut self,
+        message: &LockMessage,
+        delivery: &Delivery<'_>,
+        context: &mut Context<'_, DatabaseNotice>,
+    ) -> Outcome {
+        if self.store.is_failed() {
+            return Outcome::Fail;
+        }
+        let LockMessage { checksum, path } = message;
+        let is_decision = delivery.subtype == UNLOCK;
+        let decides = context.local.node == context.lowest_node;
+        let now_secs = context.now.monotonic_ms / 1000;
+        let (is_meant, is_expired) = self.store.change(|tree, _changes| {
+            let is_lock = tree.is_lock_directory(path);
+            let entry = tree.lookup(path).filter(|_| is_lock);
+            let is_meant = entry.is_some_and(|entry| entry.checksum() == *checksum);
+            let is_asked = is_meant && decides && !is_decision;
+            (
+                is_meant,
+                is_asked && tree.lock_expired(path, checksum, now_secs),
+            )
+        });
+        if is_expired {
+            context.send(Outgoing {
+                subtype: UNLOCK,
+                payload: message.encode(),
+            });
+        }
+        if is_decision && is_meant {
+            let delete = Operation::Delete { path: path.clone() };
+            if let Err(error) = self.change_tree(&delete, delivery, context) {
+                let text = format!("unable to remove lock {}: {error}", path.escape_ascii());
+                context.log(LogLevel::Warn, text);
+            }
+        }
+        if self.store.is_failed() {
+            return Outcome::Fail;
+        }
+        Outcome::Applied(Ok(0))
+    }
+
+    fn change_tree(
+        &mut self,
+        operation: &Operation,
+        delivery: &Delivery<'_>,
+        context: &Context<'_, DatabaseNotice>,
+    ) -> Result<u32, FsError> {
+        let stamp = Stamp {
+            writer: delivery.sender.node,
+            mtime: delivery.time_secs,
+        };
+        let now_secs = context.now.monotonic_ms / 1000;
+        self.store
+            .change(|tree, changes| tree.apply(operation, stamp, now_secs, changes))
+    }
+}
+
+fn is_corosync_conf(operation: &Operation) -> bool {
+    let path = match operation {
+        Operation::Create { path } | Operation::Write { path, .. } => path,
+        Operation::Rename { to, .. } => to,
+        Operation::Mkdir { .. } | Operation::Delete { .. } | Operation::SetMtime { .. } => {
+            return false;
+        }
+    };
+    path == COROSYNC_CONF.as_bytes()
+}
+
+/// C peers leave the group over such a message without applying it, and come back to this member's data.
+fn refuse(
+    delivery: &Delivery<'_>,
+    error: DecodeError,
+    result: FsError,
+    context: &mut Context<'_, DatabaseNotice>,
+) -> Outcome {
+    let text = format!("ignore malformed write of {}: {error}", delivery.sender);
+    context.log(LogLevel::Warn, text);
+    Outcome::Refused(result)
+}

@@ -1,0 +1,154 @@
+//! Who has the data that count, and what the others must be sent.
+//!
+//! The highest version wins, then the later mtime, then the lowest member. Leader and follower use one test for being
+//! synced: the whole state is equal, byte for byte.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use pmxcfs_memdb::{Entry, Index};
+
+use super::{Database, TreeStore, update::Following, wire::UpdateMessage};
+use crate::{
+    app::{Exchange, SyncError},
+    core::MemberId,
+    wire::MessageKind,
+};
+
+impl<S: TreeStore> Database<S> {
+    /// Makes the state of this member. Holes get their zeros first: a C follower could not agree with a size without data.
+    pub(super) fn announce(&mut self) -> Result<Bytes, SyncError> {
+        let index = self.store.change(|tree, changes| {
+            tree.fill_holes(changes);
+            tree.index()
+        });
+        if self.store.is_failed() {
+            return Err(SyncError::Store("the local store has failed".to_owned()));
+        }
+        let bytes = index.encode();
+        self.announced = Some((bytes.clone(), index));
+        Ok(bytes)
+    }
+
+    pub(super) fn decide(
+        &mut self,
+        states: &[(MemberId, Bytes)],
+        own: usize,
+    ) -> Result<Exchange, SyncError> {
+        let indexes = decode_all(states)?;
+        let leader = leader(&indexes);
+        let (Some((leader_state, leader_index)), Some((announced, own_index))) =
+            (states.get(leader).zip(indexes.get(leader)), &self.announced)
+        else {
+            return Err(inconsistent("states without an own state"));
+        };
+        let leader_state = &leader_state.1;
+        if states.get(own).is_none_or(|(_, state)| state != announced) {
+            return Err(inconsistent("the own state is not what was sent"));
+        }
+        let synced: Vec<bool> = states
+            .iter()
+            .map(|(_, state)| state == leader_state)
+            .collect();
+        let mut messages = Vec::new();
+        if own == leader {
+            let others = indexes.iter().enumerate();
+            let others = others.filter(|(index, _)| *index != own);
+            let wanted: BTreeSet<u64> = others
+                .flat_map(|(_, other)| own_index.changed_against(other))
+                .collect();
+            messages = self.updates(&wanted)?;
+            messages.push((MessageKind::UpdateComplete, Bytes::new()));
+        } else if synced.get(own) != Some(&true) {
+            self.following = Some(Following::new(
+                own_index.clone(),
+                leader_state.clone(),
+                leader_index.clone(),
+            ));
+        }
+        Ok(Exchange { synced, messages })
+    }
+
+    fn updates(&mut self, wanted: &BTreeSet<u64>) -> Result<Vec<(MessageKind, Bytes)>, SyncError> {
+        self.store.change(|tree, _changes| {
+            wanted
+                .iter()
+                .map(|inode| {
+                    let entry: &Entry = tree
+                        .entry(*inode)
+                        .ok_or_else(|| inconsistent("the tree changed during the exchange"))?;
+                    let update = UpdateMessage {
+                        entry: entry.clone(),
+                    };
+                    Ok((MessageKind::Update, update.encode()))
+                })
+                .collect()
+        })
+    }
+}
+
+fn decode_all(states: &[(MemberId, Bytes)]) -> Result<Vec<Index>, SyncError> {
+    states
+        .iter()
+        .map(|(member, state)| {
+            Index::decode(state)
+                .map_err(|error| SyncError::Inconsistent(format!("bad state of {member}: {error}")))
+        })
+        .collect()
+}
+
+/// Position of the leader among indexes in ascending order of members.
+fn leader(indexes: &[Index]) -> usize {
+    let rank = |index: &Index| (index.root.version, index.root.mtime);
+    let mut leader = 0;
+    for (candidate, index) in indexes.iter().enumerate() {
+        if indexes
+            .get(leader)
+            .is_some_and(|best| rank(index) > rank(best))
+        {
+            leader = candidate;
+        }
+    }
+    leader
+}
+
+fn inconsistent(reason: &str) -> SyncError {
+    SyncError::Inconsistent(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use pmxcfs_memdb::{Index, RootState};
+
+    use super::leader;
+
+    #[test]
+    fn highest_version_then_latest_mtime_then_lowest_member_leads() {
+        let table = [
+            (
+                "version before mtime",
+                vec![(3, 900), (4, 100), (3, 950)],
+                1,
+            ),
+            ("mtime breaks ties", vec![(4, 100), (3, 900), (4, 101)], 2),
+            ("all equal", vec![(4, 100), (4, 100), (4, 100)], 0),
+            ("tie of two", vec![(1, 1), (4, 100), (4, 100)], 1),
+            ("alone", vec![(0, 0)], 0),
+        ];
+        for (name, roots, expected) in table {
+            let indexes: Vec<Index> = roots
+                .iter()
+                .map(|(version, mtime)| Index {
+                    root: RootState {
+                        version: *version,
+                        writer: 0,
+                        mtime: *mtime,
+                    },
+                    last_inode: 0,
+                    entries: Vec::new(),
+                })
+                .collect();
+            assert_eq!(leader(&indexes), expected, "{name}");
+        }
+    }
+}

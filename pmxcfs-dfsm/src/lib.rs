@@ -1,0 +1,19 @@
+//! The replication protocol of `/etc/pve`, as a core without I/O.
+//!
+//! Every daemon of a cluster runs two groups of one protocol over corosync's closed process groups: one replicates the
+//! configuration database, one the status data. [`core::Machine`] is the protocol; what a group replicates is an
+//! [`app::Application`]: [`database::Database`] or [`status::StatusGroup`]. Neither owns a socket, a thread or a clock:
+//! time, deliveries and membership come in as events, and everything that must happen goes out as actions. So a whole
+//! cluster runs inside one test.
+//!
+//! Duties of whoever drives a machine, in this order:
+//! 1. hand in events one at a time, with the time at which they are handled;
+//! 2. carry out the actions of one event in order before handing in the next event;
+//! 3. when corosync asks to try again, stop sending and give back everything not yet sent, in order;
+//! 4. open a new connection for every join, since corosync refuses a second join on one that has left.
+
+pub mod app;
+pub mod core;
+pub mod database;
+pub mod status;
+pub mod wire;
