@@ -50,7 +50,7 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Connections at a time of one user id, handshakes included.
     pub max_connections_per_uid: usize,
-    /// Threads that run the handler.
+    /// Threads that run the handler. One is busy normally; each of the others stands in for one slow request.
     pub worker_count: usize,
     /// Where the shared files are made.
     pub shm_directory: PathBuf,
@@ -65,7 +65,7 @@ impl Default for ServerConfig {
             max_message_size: MAX_IPC_MESSAGE_SIZE,
             max_connections: 1000,
             max_connections_per_uid: 500,
-            worker_count: 2,
+            worker_count: 4,
             shm_directory: PathBuf::from("/dev/shm"),
         }
     }

@@ -1,6 +1,6 @@
 //! One client's connection, from the accepted handshake to the removal of its files.
 //!
-//! Several workers wait on one edge-triggered epoll instance, so news about a connection can arrive on one thread
+//! When a worker is slow another takes over the waiting for events, so news about a connection can arrive on one thread
 //! while another is busy with it. [`Turn`] makes sure that one worker at a time runs a connection, that no news is
 //! lost, and that a worker never waits for another.
 

@@ -15,6 +15,7 @@ mod connection;
 mod directory;
 mod futex;
 mod handler;
+mod lead;
 mod listener;
 mod ring;
 mod server;

@@ -5,19 +5,20 @@
 //! | thread | does | waits for |
 //! |---|---|---|
 //! | `ipc-setup` | accepts, handshakes, makes and removes the files of connections | its epoll instance |
-//! | `ipc-worker-N` | takes requests, calls the handler, writes responses | the shared epoll instance |
+//! | `ipc-worker-N` | takes requests, calls the handler, writes responses | events, if it leads; else its turn to lead |
 //!
 //! These are plain threads around epoll and not tasks of an async runtime. A request costs some ten microseconds
 //! from the client's point of view, most of it for waking threads. A worker needs two system calls for it (wait,
 //! wake the client), where a runtime adds its own queue, a wake-up of a second worker for every burst, and one more
-//! read to find out that the socket is empty. Nothing here waits for anything but readiness, so there is nothing that
-//! a runtime would make simpler.
+//! read to find out that the socket is empty; and it cannot tell a slow handler from a fast one before it has run. Why
+//! one worker leads is told in `lead.rs`.
 //!
 //! Making and removing a connection's files takes most of a millisecond and happens on a thread of its own, so a
 //! storm of connections delays new connections and not the requests of existing ones.
 //!
 //! Locks: `connections` is taken for a lookup and released before anything else; a connection's `channel` is held
-//! while that connection runs, the handler included; `retired` and the counters are leaf locks.
+//! while that connection runs, the handler included; `retired` and the counters are leaf locks; those of `lead.rs` are
+//! its own.
 
 use std::collections::HashMap;
 use std::io;
@@ -40,6 +41,7 @@ use crate::config::{MIN_MESSAGE_SIZE, ServerConfig, Transport};
 use crate::connection::{Channel, Connection};
 use crate::directory;
 use crate::handler::Handler;
+use crate::lead::Lead;
 use crate::listener::Listener;
 use crate::sigbus;
 use crate::worker::{self, STOP_TOKEN};
@@ -66,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) retired: Mutex<Vec<Arc<Connection>>>,
     /// Wakes the set-up thread.
     pub(crate) setup_wake_up: EventFd,
+    /// Which worker waits.
+    pub(crate) lead: Lead,
     stop_workers: EventFd,
     stopping: AtomicBool,
 }
@@ -119,6 +123,7 @@ impl Server {
             connections: RwLock::default(),
             retired: Mutex::default(),
             setup_wake_up: wake_up()?,
+            lead: Lead::default(),
             stop_workers: wake_up()?,
             stopping: AtomicBool::new(false),
             config,
@@ -136,7 +141,7 @@ impl Server {
         for number in 0..shared.config.worker_count {
             let (shared, alive) = (Arc::clone(&shared), alive.clone());
             spawn(format!("ipc-worker-{number}"), move || {
-                worker::run(&shared);
+                worker::run(&shared, number == 0);
                 drop(alive);
             })?;
         }
@@ -159,6 +164,7 @@ impl Server {
     fn stop_by(&mut self, deadline: Instant) -> bool {
         self.is_stopped = true;
         self.shared.stopping.store(true, Ordering::Release);
+        self.shared.lead.stop();
         for wake_up in [&self.shared.stop_workers, &self.shared.setup_wake_up] {
             if let Err(error) = wake_up.write(1) {
                 tracing::error!(%error, "cannot wake the IPC threads");

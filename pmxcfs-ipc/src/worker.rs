@@ -1,9 +1,10 @@
 //! The threads that run connections.
 //!
-//! All workers wait on one epoll instance and take one event at a time, so a handler that is slow with one request
-//! keeps one worker busy while the others serve everybody else; nothing is queued behind it. Registrations are
-//! edge-triggered: an event is delivered to one worker, once, and costs no further system call. A connection that has
-//! used up its turn is put at the end of the kernel's queue by modifying its registration, which reports it again.
+//! One of them leads at a time ([`lead`](crate::lead)): it waits for an event, runs the connection, and waits again.
+//! It takes one event at a time, so that nothing is queued behind a handler that is slow and everything else is there
+//! for the successor. Registrations are edge-triggered: an event is delivered to one worker, once, and costs no
+//! further system call. A connection that has used up its turn is put at the end of the kernel's queue by modifying
+//! its registration, which reports it again.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::connection::{Closing, Connection, Outcome};
+use crate::lead::Leadership;
 use crate::server::Shared;
 
 /// Event data of the wake-up that ends the workers. Connections are numbered from 1.
@@ -44,25 +46,42 @@ fn requeue(shared: &Shared, connection: &Connection) -> nix::Result<()> {
     shared.epoll.modify(connection.stream.as_fd(), &mut event)
 }
 
-/// Runs connections until the server stops.
-pub(crate) fn run(shared: &Arc<Shared>) {
+/// Runs connections until the server stops. The first worker begins to lead, the others follow.
+pub(crate) fn run(shared: &Arc<Shared>, is_first: bool) {
     let mut buffer = vec![0; shared.max_message_size as usize];
-    let mut events = [EpollEvent::empty()];
-    loop {
-        match shared.epoll.wait(&mut events, EpollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => {
-                tracing::error!(%error, "IPC worker cannot wait for events");
-                return;
-            }
+    let mut leadership = is_first.then(|| shared.lead.first());
+    while let Some(current) = leadership.take().or_else(|| shared.lead.follow()) {
+        if let Err(error) = lead(shared, current, &mut buffer) {
+            tracing::error!(%error, "IPC worker cannot wait for events");
+            return;
         }
         if shared.is_stopping() {
             return;
         }
+    }
+}
+
+/// Handles events for as long as this worker leads.
+fn lead(shared: &Shared, mut leadership: Leadership, buffer: &mut [u8]) -> nix::Result<()> {
+    let mut events = [EpollEvent::empty()];
+    loop {
+        match shared.epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error),
+        }
+        if shared.is_stopping() {
+            return Ok(());
+        }
+        shared.lead.begin_turn(&mut leadership);
         let [event] = events;
         let connection = shared.connections.read().get(&event.data()).cloned();
         if let Some(connection) = connection {
-            serve(shared, &connection, event.events(), &mut buffer);
+            serve(shared, &connection, event.events(), buffer);
+        }
+        match shared.lead.end_turn(leadership) {
+            Some(next) => leadership = next,
+            None => return Ok(()),
         }
     }
 }

@@ -7,6 +7,8 @@
 //! ```text
 //! cargo bench -p pmxcfs-ipc                          all scenarios
 //! cargo bench -p pmxcfs-ipc -- --rounds 30 100B      more rounds, matching scenarios
+//! cargo bench -p pmxcfs-ipc -- --socket              the other transport
+//! cargo bench -p pmxcfs-ipc -- --baseline 1          ours against ours with one worker
 //! ```
 //!
 //! Bars: rate at least 0.9 of libqb's, 99th percentile at most 1.3 times libqb's.
@@ -73,7 +75,15 @@ fn run_our_server(service: &str, transport: Transport, workers: Option<&str>) {
 }
 
 fn run_client(service: &str, size: usize, duration: Duration) {
-    let client = (size != CONNECT).then(|| Client::connect(service).expect("it listens"));
+    let mut client = (size != CONNECT).then(|| Client::connect(service).expect("it listens"));
+    // Twice around the ring, so that every page has been touched.
+    if let Some(client) = &mut client {
+        for _ in 0..(2 * LARGEST / size).clamp(10, 2000) {
+            client
+                .call(PATTERN, &(size as u32).to_le_bytes())
+                .expect("an answer");
+        }
+    }
     println!("ready");
     wait_for_line();
     let mut histogram = Histogram::default();
@@ -212,6 +222,8 @@ struct Options {
     duration: Duration,
     transport: &'static str,
     workers: String,
+    /// Worker count of a second server of ours to compare with instead of libqb's.
+    baseline: Option<String>,
     filters: Vec<String>,
 }
 
@@ -221,6 +233,7 @@ fn parse_options() -> Options {
         duration: Duration::from_millis(300),
         transport: "shm",
         workers: ServerConfig::default().worker_count.to_string(),
+        baseline: None,
         filters: Vec::new(),
     };
     let mut arguments = std::env::args().skip(1);
@@ -230,6 +243,7 @@ fn parse_options() -> Options {
             "--rounds" => options.rounds = value().parse().expect("a count"),
             "--ms" => options.duration = Duration::from_millis(value().parse().expect("a time")),
             "--workers" => options.workers = value(),
+            "--baseline" => options.baseline = Some(value()),
             "--socket" => options.transport = "socket",
             "--bench" => {}
             _ => options.filters.push(argument),
@@ -267,7 +281,10 @@ fn main() {
     let pid = std::process::id();
     let names = [format!("bench-qb-{pid}"), format!("bench-{pid}")];
     let services = [names[0].as_str(), names[1].as_str()];
-    let _libqb = Process::start(&["libqb", services[0], options.transport]);
+    let _baseline = match &options.baseline {
+        None => Process::start(&["libqb", services[0], options.transport]),
+        Some(count) => Process::start(&["ours", services[0], options.transport, count]),
+    };
     let _ours = Process::start(&["ours", services[1], options.transport, &options.workers]);
     println!(
         "{:<18} {:>9} {:>9} {:>5} | {:>8} {:>8} {:>5} | {:>8} {:>8} {:>5}",
