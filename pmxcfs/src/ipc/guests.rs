@@ -43,14 +43,32 @@ fn answer<'n>(
     match vmid {
         0 => Ok(of_all(db, answers, &names()?)),
         1..MIN_VMID => Err(FsError::Invalid),
-        _ => {
-            let config = config(&db.read(), Vmid(vmid))?;
-            let names = names()?;
-            let config = config.filter(|config| !config.is_empty());
-            let config = config.ok_or(FsError::Io)?;
-            Ok(render_properties([(Vmid(vmid), config)], &names).into())
-        }
+        _ => of_one(db, answers, vmid, names()),
     }
+}
+
+fn of_one(
+    db: &MemDb,
+    answers: &Answers,
+    vmid: u32,
+    names: Result<Vec<&[u8]>, FsError>,
+) -> Result<Bytes, FsError> {
+    let (tree_version, config) = {
+        let tree = db.read();
+        let tree_version = tree.root().version;
+        if let Ok(names) = &names
+            && let Some(text) = answers.find_of(vmid, tree_version, names)
+        {
+            return Ok(text);
+        }
+        (tree_version, config(&tree, Vmid(vmid))?)
+    };
+    let names = names?;
+    let config = config.filter(|config| !config.is_empty());
+    let config = config.ok_or(FsError::Io)?;
+    let text = render_properties([(Vmid(vmid), config)], &names).into();
+    answers.keep_of(vmid, tree_version, &names, &text);
+    Ok(text)
 }
 
 /// Content of a guest's config; `None` if the list knows the guest and its file is gone.
