@@ -271,6 +271,40 @@ fn what_the_journal_cannot_take_is_refused_while_the_database_is_broken() {
 }
 
 #[test]
+fn a_journal_with_a_gap_takes_nothing_until_a_commit() {
+    let place = Place::new();
+    let medium = FaultyMedium::healthy();
+    let fixture = Fixture::open(StoreConfig {
+        journal_limit_bytes: 4096,
+        ..with_medium(&place, &medium)
+    });
+    let a = fixture.create("a");
+    fixture.sync().unwrap();
+    medium.break_database(true);
+    let another_try = || {
+        let tries = fixture.store.stats().failure_count;
+        while fixture.store.stats().failure_count < tries + 2 {
+            std::thread::yield_now();
+        }
+    };
+    // Both files have records that no commit took over.
+    let ((), before) = fixture.record(|state| ((), state.write(a, 0, b"one", false)));
+    assert_eq!(fixture.wait(before), Ok(()));
+    another_try();
+    let ((), before) = fixture.record(|state| ((), state.write(a, 3, b"two", false)));
+    assert_eq!(fixture.wait(before), Ok(()));
+    let acknowledged = fixture.state();
+    let ((), gap) = fixture.record(|state| ((), state.write(a, 0, &[1; 9000], false)));
+    assert_eq!(fixture.wait(gap), Err(FsError::Io));
+    another_try();
+    let ((), after) = fixture.record(|state| ((), state.write(a, 0, b"three", false)));
+    assert_eq!(fixture.wait(after), Err(FsError::Io));
+    fixture.store.shutdown(Duration::ZERO);
+    let (_store, loaded) = Store::open(place.config()).unwrap();
+    assert_eq!(State::of(&loaded), acknowledged);
+}
+
+#[test]
 fn a_shutdown_during_an_outage_keeps_the_journal() {
     let place = Place::new();
     let fixture = Fixture::open(StoreConfig {

@@ -23,6 +23,7 @@ use pmxcfs_api_types::limits::MAX_FILE_SIZE;
 use super::redo::{Metadata, Redo, Step};
 use super::schema::FileIdentity;
 use super::segment::{Scanned, SegmentError};
+use crate::content::splice;
 use crate::{Entry, RootState};
 
 /// Number of files that the journal alternates between.
@@ -206,7 +207,7 @@ pub(super) fn apply(
                 data,
             } => {
                 let content = by_inode.remove(&metadata.inode).map(|entry| entry.data);
-                let content = patch(&content.unwrap_or_default(), *keep, *offset, *size, data)
+                let content = patch(content.unwrap_or_default(), *keep, *offset, data, *size)
                     .ok_or(JournalRefusal::Inconsistent)?;
                 put(&mut by_inode, metadata, content)
             }
@@ -239,22 +240,22 @@ fn put(entries: &mut HashMap<u64, Entry>, metadata: &Metadata, data: Bytes) -> u
 }
 
 /// The content after a change. `None` if it would be larger than any content that such a change can leave.
-fn patch(old: &[u8], keep: u32, offset: u32, size: u32, data: &[u8]) -> Option<Bytes> {
-    let limit = old.len().max(usize::try_from(MAX_FILE_SIZE).ok()?);
-    let [keep, offset, size] = [keep, offset, size].map(usize::try_from);
-    let (keep, offset, size) = (keep.ok()?, offset.ok()?, size.ok()?);
-    let end = offset.checked_add(data.len())?;
-    if size > limit || end > limit {
-        return None;
+fn patch(former: Bytes, keep: u32, offset: u32, data: &[u8], size: u32) -> Option<Bytes> {
+    let limit = MAX_FILE_SIZE.max(former.len() as u64);
+    (u64::from(size) <= limit).then(|| splice(former, keep, offset, data, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::patch;
+
+    #[test]
+    fn absurd_sizes_are_refused_before_memory_is_taken() {
+        assert_eq!(patch(Bytes::from_static(b"a"), 1, 0, b"", u32::MAX), None);
+        let large = Bytes::from(vec![1; 3 * 1024 * 1024]);
+        let cut = patch(large, u32::MAX, 0, b"x", 2 * 1024 * 1024);
+        assert_eq!(cut.map(|content| content.len()), Some(2 * 1024 * 1024));
     }
-    let kept = &old[..keep.min(old.len())];
-    let mut content = Vec::with_capacity(size.max(end).max(kept.len()));
-    content.extend_from_slice(kept);
-    if content.len() < end {
-        content.resize(end, 0);
-    }
-    content[offset..end].copy_from_slice(data);
-    content.resize(size, 0);
-    content.shrink_to_fit();
-    Some(content.into())
 }

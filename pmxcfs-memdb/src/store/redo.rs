@@ -23,7 +23,7 @@
 //! | tag | name | content behind the tag byte |
 //! |---|---|---|
 //! | 1 | put | metadata. The content stays; a new entry has none |
-//! | 2 | content | metadata; keep 4, offset 4, size 4, length n 4, n bytes: the content is cut to `keep` bytes, extended with zeros to `offset`, the bytes are laid over at `offset`, and the result is cut or extended with zeros to `size` |
+//! | 2 | content | metadata; keep 4, offset 4, size 4, length n 4, n bytes: arguments of [`splice`](crate::splice) |
 //! | 3 | removed | inode 8 |
 //!
 //! # Metadata
@@ -112,8 +112,7 @@ pub(super) enum RedoError {
 
 /// Appends one operation to a buffer, given the entries as they are after it.
 ///
-/// An entry that the operation put and took away again is left out. Holes are recorded as the empty files that they
-/// are after a restart.
+/// An entry that the operation put and took away again is left out.
 pub(super) fn encode_changes<'e>(
     buffer: &mut Vec<u8>,
     sequence: u64,
@@ -137,13 +136,7 @@ pub(super) fn encode_changes<'e>(
                 size,
             } => {
                 if let Some(entry) = entry(*inode) {
-                    let hole = entry.data.is_empty();
-                    let (keep, offset, size) = if hole {
-                        (0, 0, 0)
-                    } else {
-                        (*keep, *offset, *size)
-                    };
-                    record.content(entry, keep, offset, size, if hole { &[] } else { data });
+                    record.content(entry, *keep, *offset, *size, data);
                 }
             }
             Change::Removed { inode, .. } => record.removed(*inode),
@@ -371,21 +364,12 @@ mod tests {
                 offset,
                 data,
                 size,
-            } => entries.get(inode).map(|entry| match entry.data.is_empty() {
-                true => Step::Content {
-                    metadata: metadata(entry),
-                    keep: 0,
-                    offset: 0,
-                    size: 0,
-                    data: Bytes::new(),
-                },
-                false => Step::Content {
-                    metadata: metadata(entry),
-                    keep: *keep,
-                    offset: *offset,
-                    size: *size,
-                    data: data.clone(),
-                },
+            } => entries.get(inode).map(|entry| Step::Content {
+                metadata: metadata(entry),
+                keep: *keep,
+                offset: *offset,
+                size: *size,
+                data: data.clone(),
             }),
             Change::Removed { inode, .. } => Some(Step::Removed { inode: *inode }),
         }
