@@ -31,11 +31,11 @@ pub enum Plan {
 /// The methods are called in this order, each at most once, possibly on different threads:
 /// [`plan`](Self::plan), [`applied`](Self::applied), [`finish`](Self::finish). `finish` is always called.
 pub trait Mutation: Send {
-    /// Says what to do, from the tree as it is now.
+    /// Says what to do, from the tree as it is now. May pin what the operation will remove.
     ///
     /// # Errors
     /// The reason why nothing can be done; it becomes the result.
-    fn plan(&mut self, tree: &Tree) -> Result<Plan, FsError>;
+    fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError>;
 
     /// Makes the change of a [`Plan::Orphan`].
     ///
@@ -127,7 +127,7 @@ impl MemDb {
         let mut changes = Vec::with_capacity(2);
         let ticket = {
             let mut tree = self.tree.write();
-            let result = match mutation.plan(&tree) {
+            let result = match mutation.plan(&mut tree) {
                 Err(error) => Err(error),
                 Ok(Plan::Orphan) => mutation.apply_orphan(&mut tree),
                 Ok(Plan::Apply(operation)) => {
@@ -218,7 +218,7 @@ struct Waited {
 }
 
 impl Mutation for Waited {
-    fn plan(&mut self, _tree: &Tree) -> Result<Plan, FsError> {
+    fn plan(&mut self, _tree: &mut Tree) -> Result<Plan, FsError> {
         self.operation
             .take()
             .map(Plan::Apply)

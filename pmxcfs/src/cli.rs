@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 use pmxcfs_api_types::names::IPC_SERVICE;
 use pmxcfs_config::{PathOptions, Paths};
 
@@ -24,6 +24,7 @@ pub enum IpcTransport {
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "pmxcfs",
+    disable_version_flag = true,
     version,
     about = "Serve the Proxmox VE cluster filesystem at /etc/pve"
 )]
@@ -39,6 +40,14 @@ pub struct Options {
     /// Force local mode (ignore corosync.conf, force quorum)
     #[arg(short, long)]
     pub local: bool,
+
+    /// Print help
+    #[arg(long, action = ArgAction::Help, hide = true)]
+    help_all: Option<bool>,
+
+    /// Print version
+    #[arg(long, action = ArgAction::Version)]
+    version: Option<bool>,
 
     /// Put all paths below this directory
     #[arg(long, value_name = "DIR")]
@@ -232,7 +241,7 @@ mod tests {
 
     #[test]
     fn help_and_version_go_to_stdout() {
-        for line in ["-h", "--help", "--version", "-V"] {
+        for line in ["-h", "--help", "--help-all", "--version"] {
             assert!(
                 matches!(parse_line(line), Ok(Invocation::Print(text)) if !text.is_empty()),
                 "{line}"

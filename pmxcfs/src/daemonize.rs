@@ -93,14 +93,14 @@ fn remove_dead_mount(mount_dir: &Path) {
 }
 
 impl WaitingParent {
-    /// Tells the parent that the daemon serves, and lets go of the terminal.
+    /// Lets go of the terminal and tells the parent that the daemon serves.
     ///
     /// # Errors
     /// If the parent is gone: whoever asked for the start has been told that it failed.
     pub fn ready(mut self) -> io::Result<()> {
-        self.ready.write_all(&[READY])?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
-        redirect_standard_streams(&null.into())
+        redirect_standard_streams(&null.into())?;
+        self.ready.write_all(&[READY])
     }
 }
 

@@ -115,14 +115,15 @@ fn start(
 ) -> anyhow::Result<Daemon> {
     std::env::set_current_dir("/").context("cannot change to /")?;
     umask(Mode::from_bits_truncate(UMASK));
-    let stop_events = StopEvents::take_over().context("cannot take over signals")?;
     let paths = &config.paths;
     instance::prepare_state_dir(&paths.state_dir)
         .with_context(|| format!("cannot make state directory {}", paths.state_dir.display()))?;
     instance::prepare_run_dir(&paths.run_dir, config.admin_gid)
         .with_context(|| format!("cannot make run directory {}", paths.run_dir.display()))?;
+    // A start that waits for the lock can still be ended by any signal.
     let lock =
         InstanceLock::acquire(&paths.lock_file()).context("unable to acquire pmxcfs lock")?;
+    let stop_events = StopEvents::take_over().context("cannot take over signals")?;
 
     let db = open_database(&config)?;
     check_mode(&config, &db)?;
@@ -250,6 +251,9 @@ fn mount_and_serve(
             gid: config.admin_gid,
         },
     );
+    instance::clear_restart_flag(&config.paths.restart_flag());
+    let pid_file = PidFile::write(&config.paths.pid_file)
+        .with_context(|| format!("cannot write {}", config.paths.pid_file.display()))?;
     let notice = stop_events.unmount_notice();
     let session = fuse::serve(filesystem, connection, move |result| {
         if let Err(error) = result {
@@ -258,9 +262,6 @@ fn mount_and_serve(
         notice.send();
     })
     .context("cannot serve the mount")?;
-    instance::clear_restart_flag(&config.paths.restart_flag());
-    let pid_file = PidFile::write(&config.paths.pid_file)
-        .with_context(|| format!("cannot write {}", config.paths.pid_file.display()))?;
     if let Readiness::Daemon(parent) = readiness {
         parent.ready().context("the starting process is gone")?;
     }

@@ -18,6 +18,7 @@ use pmxcfs_memdb::{MemDb, Mutator};
 use super::attr::{NO_TTL, Ownership, TTL, wrapped_seconds};
 use super::handles::{Handle, Handles, TREE_FILE};
 use super::inodes::{InodeMap, Node};
+use super::lookups::Lookups;
 use super::mutation::{Action, FuseMutation, OpenExisting, Reply};
 use super::shared::{Shared, errno};
 use crate::plugins::{Content, Plugin, Registry};
@@ -45,6 +46,7 @@ impl PveFilesystem {
                 ownership,
                 inodes: InodeMap::default(),
                 handles: Handles::default(),
+                lookups: Lookups::default(),
             }),
         }
     }
@@ -64,6 +66,14 @@ impl Filesystem for PveFilesystem {
             Ok((attr, false)) => reply.entry(&TTL, &attr, Generation(0)),
             Ok((attr, true)) => reply.entry_with_ttls(&NO_TTL, &TTL, &attr, Generation(0)),
             Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn forget(&self, _request: &Request, ino: INodeNo, nlookup: u64) {
+        if let Some(Node::Tree(inode)) = self.shared.inodes.node(ino)
+            && self.shared.lookups.forget(inode, nlookup)
+        {
+            self.shared.db.unpin(inode);
         }
     }
 

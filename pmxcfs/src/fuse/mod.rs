@@ -9,6 +9,7 @@ mod filesystem;
 mod handles;
 mod inodes;
 mod listing;
+mod lookups;
 mod mount;
 mod mutation;
 mod session;

@@ -89,6 +89,28 @@ enum Outcome {
     Attr(u64, Box<FileAttr>),
 }
 
+/// What a reply hands to the kernel. It is taken back if the reply becomes an error.
+#[derive(Debug, Default)]
+struct Held {
+    /// The entry is counted as known.
+    counted: Option<u64>,
+    /// The entry is pinned for an open handle.
+    pinned: Option<u64>,
+}
+
+impl Held {
+    fn take_back(self, shared: &Shared) {
+        if let Some(inode) = self.pinned {
+            shared.db.unpin(inode);
+        }
+        if let Some(inode) = self.counted
+            && shared.lookups.forget(inode, 1)
+        {
+            shared.db.unpin(inode);
+        }
+    }
+}
+
 pub(super) struct FuseMutation {
     shared: Arc<Shared>,
     action: Action,
@@ -96,18 +118,20 @@ pub(super) struct FuseMutation {
     /// Runs after this one with the same reply, if this one succeeds.
     follow_up: Option<Action>,
     outcome: Result<Outcome, FsError>,
-    /// The entry was pinned for the handle that the reply will open.
-    pinned: Option<u64>,
+    /// What the kernel will hold once it has the reply.
+    held: Held,
+    /// The entry that will be removed was pinned for as long as the kernel knows it.
+    victim: Option<u64>,
 }
 
 impl FuseMutation {
     pub(super) fn submit(shared: &Arc<Shared>, action: Action, reply: Reply) {
-        Self::submit_with(shared, action, None, reply, None);
+        Self::submit_with(shared, action, None, reply, Held::default());
     }
 
     /// Two steps behind one reply: `truncate`, then `utime`.
     pub(super) fn submit_two(shared: &Arc<Shared>, first: Action, second: Action, reply: Reply) {
-        Self::submit_with(shared, first, Some(second), reply, None);
+        Self::submit_with(shared, first, Some(second), reply, Held::default());
     }
 
     fn submit_with(
@@ -115,7 +139,7 @@ impl FuseMutation {
         action: Action,
         follow_up: Option<Action>,
         reply: Reply,
-        pinned: Option<u64>,
+        held: Held,
     ) {
         shared.mutator.submit(Box::new(Self {
             shared: Arc::clone(shared),
@@ -123,8 +147,44 @@ impl FuseMutation {
             reply,
             follow_up,
             outcome: Err(FsError::Io),
-            pinned,
+            held,
+            victim: None,
         }));
+    }
+
+    /// Pins what will be removed, if the kernel knows it: whoever has looked it up may be about to open it.
+    fn keep_victim(&mut self, tree: &mut Tree) {
+        let (parent, name) = match &self.action {
+            Action::Remove { parent, name } => (parent, name),
+            Action::Rename {
+                new_parent,
+                new_name,
+                ..
+            } => (new_parent, new_name),
+            _ => return,
+        };
+        let victim = tree.child(*parent, name).map(|entry| entry.inode);
+        self.victim = victim.filter(|inode| self.shared.lookups.begin_removal(*inode));
+        if let Some(inode) = self.victim {
+            tree.pin(inode);
+        }
+    }
+
+    /// Counts and pins what the reply will name and open, once for all steps behind one reply.
+    fn hold(&mut self, tree: &mut Tree, inode: u64) {
+        let (names, opens) = match self.reply {
+            Reply::Entry(_) => (true, false),
+            Reply::Create(_) => (true, true),
+            Reply::Empty(_) | Reply::Write(_) | Reply::Attr(_) => (false, false),
+        };
+        if names && self.held.counted.is_none() {
+            self.shared.lookups.add(inode);
+            self.held.counted = Some(inode);
+        }
+        if opens && self.held.pinned.is_none() {
+            tree.pin(inode);
+            self.held.pinned = Some(inode);
+        }
     }
 
     /// The entry whose attributes the reply carries.
@@ -177,7 +237,8 @@ impl FuseMutation {
 }
 
 impl Mutation for FuseMutation {
-    fn plan(&mut self, tree: &Tree) -> Result<Plan, FsError> {
+    fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError> {
+        self.keep_victim(tree);
         let operation = match &self.action {
             Action::Mkdir { parent, name } => Operation::Mkdir {
                 path: child_path(tree, *parent, name)?,
@@ -252,16 +313,20 @@ impl Mutation for FuseMutation {
     }
 
     fn applied(&mut self, tree: &mut Tree, result: Result<u32, FsError>) {
+        if result.is_err()
+            && let Some(victim) = self.victim.take()
+        {
+            self.shared.lookups.cancel_removal(victim);
+            tree.unpin(victim);
+        }
         let result = match result {
             Err(FsError::Exists) if self.open_existing(tree) => Ok(0),
             other => other,
         };
         self.outcome = result.and_then(|count| self.outcome_in(tree, count));
-        if let (Ok(Outcome::Attr(inode, _)), Reply::Create(_), None) =
-            (&self.outcome, &self.reply, self.pinned)
-        {
-            tree.pin(*inode);
-            self.pinned = Some(*inode);
+        if let Ok(Outcome::Attr(inode, _)) = &self.outcome {
+            let inode = *inode;
+            self.hold(tree, inode);
         }
     }
 
@@ -270,14 +335,12 @@ impl Mutation for FuseMutation {
         let this = *self;
         match outcome {
             Err(error) => {
-                if let Some(inode) = this.pinned {
-                    this.shared.db.unpin(inode);
-                }
+                this.held.take_back(&this.shared);
                 tracing::debug!(action = ?ActionName(&this.action), errno = error.errno(), "refused");
                 this.reply.error(error);
             }
             Ok(outcome) => match this.follow_up {
-                Some(next) => Self::submit_with(&this.shared, next, None, this.reply, this.pinned),
+                Some(next) => Self::submit_with(&this.shared, next, None, this.reply, this.held),
                 None => answer(this.reply, outcome),
             },
         }

@@ -12,6 +12,7 @@ use pmxcfs_memdb::{EntryKind, MemDb, Mutator, ROOT_INODE, Tree};
 use super::attr::{Ownership, accepted_chmod};
 use super::handles::{Handle, Handles, TREE_FILE};
 use super::inodes::{InodeMap, Node};
+use super::lookups::Lookups;
 use crate::plugins::{Content, Plugin, Registry};
 
 /// What all requests share.
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) ownership: Ownership,
     pub(super) inodes: InodeMap,
     pub(super) handles: Handles,
+    pub(super) lookups: Lookups,
 }
 
 impl Shared {
@@ -90,6 +92,7 @@ impl Shared {
     ) -> Result<(u64, Bytes), FsError> {
         let parent = self.directory(parent)?;
         let name = name.as_bytes();
+        check_length(name)?;
         if self.plugin_in(parent, name).is_some() {
             return Err(taken);
         }
@@ -106,9 +109,11 @@ impl Shared {
         if let Some((index, plugin)) = self.plugin_in(parent, name) {
             return Ok((self.plugin_attr(index, plugin, None), true));
         }
+        check_length(name)?;
         let tree = self.db.read();
         let inode = tree.child(parent, name).ok_or(FsError::NotFound)?.inode;
         let attr = self.entry_attr(&tree, inode).ok_or(FsError::NotFound)?;
+        self.lookups.add(inode);
         Ok((attr, false))
     }
 
@@ -193,6 +198,16 @@ impl Shared {
             Content::Link(_) => Err(FsError::Access),
         }
     }
+}
+
+/// Longest name in bytes. Newer kernels let longer ones pass, the C daemon's never did.
+const MAX_NAME_LENGTH: usize = 1024;
+
+fn check_length(name: &[u8]) -> Result<(), FsError> {
+    if name.len() > MAX_NAME_LENGTH {
+        return Err(FsError::NameTooLong);
+    }
+    Ok(())
 }
 
 /// The number that the kernel gets for an error.
