@@ -305,6 +305,28 @@ fn a_journal_with_a_gap_takes_nothing_until_a_commit() {
 }
 
 #[test]
+fn operations_that_a_failed_batch_took_are_in_the_journal() {
+    let place = Place::new();
+    let medium = FaultyMedium::healthy();
+    let fixture = Fixture::open(with_medium(&place, &medium));
+    let a = fixture.create("a");
+    fixture.sync().unwrap();
+    medium.break_database(true);
+    // Nobody has asked for an acknowledgement when the batch is taken.
+    let ((), taken) = fixture.record(|state| ((), state.write(a, 0, b"one", false)));
+    while fixture.store.stats().failure_count == 0 {
+        std::thread::yield_now();
+    }
+    let ((), next) = fixture.record(|state| ((), state.write(a, 3, b"two", false)));
+    assert_eq!(fixture.wait(next), Ok(()));
+    assert_eq!(fixture.wait(taken), Ok(()));
+    let expected = fixture.state();
+    fixture.store.shutdown(Duration::ZERO);
+    let (_store, loaded) = Store::open(place.config()).unwrap();
+    assert_eq!(State::of(&loaded), expected);
+}
+
+#[test]
 fn a_shutdown_during_an_outage_keeps_the_journal() {
     let place = Place::new();
     let fixture = Fixture::open(StoreConfig {

@@ -258,6 +258,37 @@ fn a_start_after_a_commit_that_was_not_cleared_changes_nothing() {
 }
 
 #[test]
+fn records_of_a_former_life_are_not_taken_for_new_ones() {
+    let place = Place::new();
+    let fixture = Fixture::open(place.config());
+    let a = fixture.create("a");
+    assert_eq!(fixture.store.shutdown(PATIENCE), ShutdownOutcome::Clean);
+    let journal = place.run().join("memdb-journal.0");
+
+    // A life whose records are as long as those of the next, and reached the database.
+    let one_life = |contents: &[&[u8]]| {
+        let (store, loaded) = Store::open(place.config()).unwrap();
+        let mut state = State::of(&loaded);
+        let handle = store.handle();
+        for content in contents {
+            let changes = state.write(a, 0, content, false);
+            let ticket = handle.record(state.root, &changes, &|inode| state.entries.get(&inode));
+            wait(|done| handle.acknowledge(ticket, done)).unwrap();
+        }
+        state
+    };
+    one_life(&[b"one", b"two"]);
+    let stale = fs::read(&journal).unwrap();
+    let fixture = Fixture::open(place.config());
+    assert_eq!(fixture.store.shutdown(PATIENCE), ShutdownOutcome::Clean);
+    fs::write(&journal, &stale).unwrap();
+
+    let expected = one_life(&[b"new"]);
+    let (_store, loaded) = Store::open(place.config()).unwrap();
+    assert_eq!(State::of(&loaded), expected);
+}
+
+#[test]
 fn without_a_journal_operations_are_acknowledged_by_commits() {
     let place = Place::new();
     let fixture = Fixture::open(StoreConfig {
