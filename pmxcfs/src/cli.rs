@@ -211,6 +211,7 @@ mod tests {
             ("-X", 1, "option parsing failed: Unknown option -X"),
             ("-lX", 1, "option parsing failed: Unknown option -X"),
             ("--foo=1", 1, "option parsing failed: Unknown option --foo"),
+            ("-V", 1, "option parsing failed: Unknown option -V"),
             ("argument", 255, "too many arguments"),
             ("-f argument", 255, "too many arguments"),
             ("-- -f", 255, "too many arguments"),

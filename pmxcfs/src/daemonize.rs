@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 
@@ -98,9 +99,21 @@ impl WaitingParent {
     /// # Errors
     /// If the parent is gone: whoever asked for the start has been told that it failed.
     pub fn ready(mut self) -> io::Result<()> {
+        // Looked at while the terminal is still there to be told.
+        self.check_alive()?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
         redirect_standard_streams(&null.into())?;
         self.ready.write_all(&[READY])
+    }
+}
+
+impl WaitingParent {
+    fn check_alive(&self) -> io::Result<()> {
+        let mut pipe = [PollFd::new(self.ready.as_fd(), PollFlags::empty())];
+        match nix::poll::poll(&mut pipe, PollTimeout::ZERO)? {
+            0 => Ok(()),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 }
 
