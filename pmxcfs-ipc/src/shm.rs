@@ -2,7 +2,12 @@
 //!
 //! A [`Region`] is one reservation of address space that holds the headers and data of the request and the response
 //! ring; the event ring exists for the client only and is not mapped. One reservation is one entry in the
-//! [`sigbus`](crate::sigbus) registry and one `munmap`.
+//! [`sigbus`] registry and one `munmap`.
+//!
+//! The alternative is to never touch the memory: read and write the files, and use the semaphores through
+//! `FUTEX_WAKE_OP`. It needs no SIGBUS handler, but nine system calls more per request. `benches/ring_access.rs`
+//! compares them; on the machine this was written on one request with an answer of 100 bytes took 0.5 us by mapping
+//! and 10 us by calls, with one of 900 KiB 28 and 107 us. A whole round trip of libqb's server takes 10 us there.
 //!
 //! The other process may change every byte at any time. So no reference to the memory is ever made except to single
 //! atomics, and messages cross by raw copies into or out of private buffers. All offsets are checked here again; a

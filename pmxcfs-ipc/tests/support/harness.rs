@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use nix::unistd::Uid;
+
 /// A named test.
 pub type Test = (&'static str, fn());
 
@@ -23,6 +25,11 @@ pub fn main(tests: &[Test], role: impl Fn(&str, &[String])) -> ExitCode {
         for (name, _) in tests {
             println!("{name}: test");
         }
+        return ExitCode::SUCCESS;
+    }
+    if !Uid::effective().is_root() {
+        let names: Vec<_> = tests.iter().map(|(name, _)| name).collect();
+        eprintln!("SKIPPED, needs root to make clients of several users: {names:?}");
         return ExitCode::SUCCESS;
     }
     let filters: Vec<_> = arguments

@@ -1,6 +1,7 @@
 //! The service that tests talk to, in a process of its own, and clients in theirs.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -69,6 +70,15 @@ impl Handler for TestService {
             _ => Response::failure(libc::ECHRNG),
         }
     }
+}
+
+/// Runs the service in this process.
+pub fn start_in_process(service: &str) -> Server {
+    let config = ServerConfig {
+        service: service.to_owned(),
+        ..ServerConfig::default()
+    };
+    Server::start(config, Arc::new(TestService)).expect("the name is free")
 }
 
 /// Runs the service until standard input says `stop` or ends. Arguments: name, transport, then `key=value`.
@@ -180,6 +190,11 @@ impl Process {
         let status = self.child.wait().expect("it is ours");
         assert!(status.success(), "{status}: {rest}");
         rest.trim_end().to_owned()
+    }
+
+    /// Waits for its end; the signal that it died of.
+    pub fn signal(&mut self) -> Option<i32> {
+        self.child.wait().expect("it is ours").signal()
     }
 
     /// Whether it is still running.
