@@ -187,10 +187,10 @@ impl<A: Application> Machine<A> {
         has_joined: bool,
         out: &mut Actions<A::Notice>,
     ) {
+        self.epoch_count = self.epoch_count.wrapping_add(1);
         let Some(local) = self.local else {
             return;
         };
-        self.epoch_count = self.epoch_count.wrapping_add(1);
         self.epoch = Epoch {
             number: self.epoch_count,
             time_secs: self.now.wall_secs,
