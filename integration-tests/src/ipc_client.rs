@@ -89,6 +89,22 @@ impl IpcClient {
     pub fn request(&mut self, operation: i32, body: &[u8]) -> Result<&[u8], IpcError> {
         let size = i32::try_from(REQUEST_HEADER_SIZE + body.len())
             .map_err(|_too_large| IpcError::Transport(Errno::EMSGSIZE))?;
+        self.request_claiming(operation, size, body)
+    }
+
+    /// Sends one request whose header tells this size, which may be a lie.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    ///
+    /// # Panics
+    /// As [`Self::request`].
+    pub fn request_claiming(
+        &mut self,
+        operation: i32,
+        size: i32,
+        body: &[u8],
+    ) -> Result<&[u8], IpcError> {
         let mut header = [0u8; REQUEST_HEADER_SIZE];
         header[0..4].copy_from_slice(&operation.to_le_bytes());
         header[8..12].copy_from_slice(&size.to_le_bytes());
