@@ -43,6 +43,8 @@ pub struct SampleTable {
     samples: BTreeMap<Bytes, Sample>,
     size: usize,
     text: Option<(u64, Bytes)>,
+    /// When old values were dropped last.
+    expiry_secs: Option<u64>,
 }
 
 impl SampleTable {
@@ -54,9 +56,12 @@ impl SampleTable {
 
     /// Stores a valid value under its key, without `rrd/`. Says whether there was room.
     pub fn set(&mut self, key: &[u8], value: &Bytes, now_secs: u64) -> bool {
-        if !self.samples.contains_key(key) && !self.has_room(key.len() + value.len()) {
-            self.expire(now_secs);
-            if !self.has_room(key.len() + value.len()) {
+        if !self.has_room(key, value) {
+            // Looking through a full table for each refused value would be work that a peer can cause.
+            if self.expiry_secs != Some(now_secs) {
+                self.expire(now_secs);
+            }
+            if !self.has_room(key, value) {
                 return false;
             }
         }
@@ -78,8 +83,15 @@ impl SampleTable {
         true
     }
 
-    fn has_room(&self, size: usize) -> bool {
-        self.samples.len() < MAX_SAMPLE_COUNT && self.size + size <= MAX_TABLE_SIZE
+    /// Whether the bounds hold when the key has this value.
+    fn has_room(&self, key: &[u8], value: &[u8]) -> bool {
+        match self.samples.get(key) {
+            Some(former) => self.size - former.value.len() + value.len() <= MAX_TABLE_SIZE,
+            None => {
+                self.samples.len() < MAX_SAMPLE_COUNT
+                    && self.size + key.len() + value.len() <= MAX_TABLE_SIZE
+            }
+        }
     }
 
     /// Drops values that are too old to be shown.
@@ -93,6 +105,7 @@ impl SampleTable {
             is_current
         });
         self.size = size;
+        self.expiry_secs = Some(now_secs);
     }
 
     /// Number of stored values.
@@ -161,6 +174,28 @@ mod tests {
         assert_eq!(table.text(1302), "a:1\nc:3\n\0");
         assert_eq!(table.text(9999), "\0");
         assert_eq!(table.size, 0);
+    }
+
+    #[test]
+    fn known_keys_do_not_outgrow_the_table() {
+        let mut table = SampleTable::default();
+        let (small, large) = (
+            Bytes::from_static(b"\0"),
+            Bytes::from(vec![0; MAX_SAMPLE_SIZE]),
+        );
+        for number in 0..MAX_SAMPLE_COUNT {
+            assert!(table.set(number.to_string().as_bytes(), &small, 0));
+        }
+        let grown = (0..MAX_SAMPLE_COUNT)
+            .take_while(|number| table.set(number.to_string().as_bytes(), &large, 0))
+            .count();
+        assert!(grown < MAX_SAMPLE_COUNT && table.size <= MAX_TABLE_SIZE);
+        assert!(table.set(b"0", &small, 0), "smaller ones are welcome");
+        assert!(
+            table.set(b"new", &large, MAX_AGE_SECS + 1),
+            "all others are old"
+        );
+        assert_eq!(table.len(), 1);
     }
 
     #[test]

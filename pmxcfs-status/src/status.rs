@@ -328,18 +328,17 @@ impl Status {
     pub fn apply_update(&self, sender: NodeId, update: &Update) -> Result<(), UpdateError> {
         let name = self.members.lock().name_of(sender).cloned();
         let name = name.ok_or(UpdateError::UnknownSender(sender))?;
+        // The value of a message is a part of the buffer it came in, which may be a lot larger than what is kept.
+        let value = Bytes::copy_from_slice(&update.value);
         match Subject::of(&update.key) {
-            Subject::Sample(item) => self.set_sample(item, &update.value),
+            Subject::Sample(item) => self.set_sample(item, &value),
             Subject::Address => {
-                self.set_address(name, &update.value)?;
+                self.set_address(name, &value)?;
                 self.keys.lock().finish_repetition(sender);
                 Ok(())
             }
             Subject::Key => {
-                let set = self
-                    .keys
-                    .lock()
-                    .set_peer(sender, &update.key, &update.value);
+                let set = self.keys.lock().set_peer(sender, &update.key, &value);
                 set.map_err(|_full| UpdateError::LimitReached)
             }
         }
