@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
 use pmxcfs_memdb::MemDb;
+use pmxcfs_memdb::store::ShutdownOutcome;
 
 use crate::fuse::{self, FuseSession};
 use crate::instance;
 use crate::signals::StopReason;
-use crate::startup::Daemon;
+use crate::startup::{Daemon, EXIT_FAILURE};
 
 /// How long requests that the kernel has already handed over may take. Handlers do not wait, so this is ample.
 const SESSION_PATIENCE: Duration = Duration::from_millis(200);
@@ -18,7 +19,8 @@ const SESSION_PATIENCE: Duration = Duration::from_millis(200);
 /// journal for the next start.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Waits for a reason to stop and takes the daemon down. Returns status 0.
+/// Waits for a reason to stop and takes the daemon down. Returns status 0, or that of a failure if the mount could not be
+/// served any more, so that systemd starts the daemon again.
 pub(crate) fn serve_until_stopped(daemon: Daemon) -> ExitCode {
     let Daemon {
         config,
@@ -29,13 +31,21 @@ pub(crate) fn serve_until_stopped(daemon: Daemon) -> ExitCode {
         pid_file,
         lock,
     } = daemon;
-    match stop_events.wait(|| services.tick()) {
-        Ok(StopReason::Signal(signal)) => tracing::debug!(%signal, "stopping"),
+    let failed = match stop_events.wait(|| services.tick()) {
+        Ok(StopReason::Signal(signal)) => {
+            tracing::debug!(%signal, "stopping");
+            false
+        }
         Ok(StopReason::Unmounted) => {
             tracing::warn!(path = %config.paths.mount_dir.display(), "unmounted from outside, stopping");
+            false
         }
-        Err(error) => tracing::error!(%error, "cannot wait for signals, stopping"),
-    }
+        Ok(StopReason::SessionFailed) => true,
+        Err(error) => {
+            tracing::error!(%error, "cannot wait for signals, stopping");
+            true
+        }
+    };
     instance::set_restart_flag(&config.paths.restart_flag(), config.admin_gid);
     tracing::info!("teardown filesystem");
     services.stop();
@@ -44,6 +54,10 @@ pub(crate) fn serve_until_stopped(daemon: Daemon) -> ExitCode {
     close_database(&db);
     drop(pid_file);
     drop(lock);
+    if failed {
+        tracing::info!("exit proxmox configuration filesystem (-1)");
+        return ExitCode::from(EXIT_FAILURE);
+    }
     tracing::info!("exit proxmox configuration filesystem (0)");
     ExitCode::SUCCESS
 }
@@ -60,7 +74,28 @@ fn wait_for_session(session: &FuseSession) {
 
 /// Commits what is queued and closes the database.
 pub(crate) fn close_database(db: &MemDb) {
-    if let Some(outcome) = db.shutdown(STORE_PATIENCE) {
-        tracing::debug!(?outcome, "database closed");
+    match db.shutdown(STORE_PATIENCE) {
+        None | Some(ShutdownOutcome::Clean) => tracing::debug!("database closed"),
+        Some(ShutdownOutcome::LogKept) => {
+            tracing::info!(
+                "another process has the database open, so SQLite's log stays beside it"
+            );
+        }
+        Some(ShutdownOutcome::JournalKept { reason }) => {
+            tracing::warn!(
+                "{reason}: the last changes are in the crash journal, the next start applies them"
+            );
+        }
+        Some(ShutdownOutcome::Lost { reason }) => {
+            tracing::error!(
+                "{reason}, and the crash journal is incomplete: the last changes are lost"
+            );
+        }
+        Some(outcome) => {
+            tracing::warn!(
+                ?outcome,
+                "the database was not closed; the next start applies the crash journal"
+            );
+        }
     }
 }

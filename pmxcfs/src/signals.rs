@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -26,17 +27,23 @@ pub enum StopReason {
     Signal(Signal),
     /// The filesystem was unmounted from outside.
     Unmounted,
+    /// The filesystem cannot be served any more.
+    SessionFailed,
 }
 
 /// Lets another thread say that the filesystem is gone.
 #[derive(Debug, Clone)]
-pub struct UnmountNotice(Arc<EventFd>);
+pub struct SessionNotice {
+    ended: Arc<EventFd>,
+    failed: Arc<AtomicBool>,
+}
 
-impl UnmountNotice {
-    /// Wakes the main thread.
-    pub fn send(&self) {
+impl SessionNotice {
+    /// Wakes the main thread: the session ended, because of an unmount or with a failure.
+    pub fn send(&self, failed: bool) {
+        self.failed.store(failed, Ordering::Release);
         // Fails only when the counter is full, and then the main thread is awake.
-        let _written = self.0.write(1);
+        let _written = self.ended.write(1);
     }
 }
 
@@ -44,7 +51,8 @@ impl UnmountNotice {
 #[derive(Debug)]
 pub struct StopEvents {
     signals: SignalFd,
-    unmounted: Arc<EventFd>,
+    session_ended: Arc<EventFd>,
+    session_failed: Arc<AtomicBool>,
 }
 
 impl StopEvents {
@@ -57,7 +65,8 @@ impl StopEvents {
         set.thread_block()?;
         Ok(Self {
             signals: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?,
-            unmounted: Arc::new(EventFd::from_flags(
+            session_failed: Arc::default(),
+            session_ended: Arc::new(EventFd::from_flags(
                 EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
             )?),
         })
@@ -65,8 +74,11 @@ impl StopEvents {
 
     /// Sender for the thread that serves the mount.
     #[must_use]
-    pub fn unmount_notice(&self) -> UnmountNotice {
-        UnmountNotice(Arc::clone(&self.unmounted))
+    pub fn session_notice(&self) -> SessionNotice {
+        SessionNotice {
+            ended: Arc::clone(&self.session_ended),
+            failed: Arc::clone(&self.session_failed),
+        }
     }
 
     /// Waits for a reason to stop; calls `tick` now and then.
@@ -79,8 +91,11 @@ impl StopEvents {
                 let mut poll = [PollFd::new(fd, PollFlags::POLLIN)];
                 Ok(nix::poll::poll(&mut poll, PollTimeout::ZERO)? > 0)
             };
-            if ready(self.unmounted.as_fd())? {
-                return Ok(StopReason::Unmounted);
+            if ready(self.session_ended.as_fd())? {
+                return Ok(match self.session_failed.load(Ordering::Acquire) {
+                    true => StopReason::SessionFailed,
+                    false => StopReason::Unmounted,
+                });
             }
             if let Some(info) = self.signals.read_signal()?
                 && let Ok(number) = i32::try_from(info.ssi_signo)
@@ -90,7 +105,7 @@ impl StopEvents {
             }
             let mut both = [
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.unmounted.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.session_ended.as_fd(), PollFlags::POLLIN),
             ];
             match nix::poll::poll(&mut both, PollTimeout::from(TICK_MS)) {
                 Ok(0) => tick(),

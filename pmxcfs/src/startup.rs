@@ -254,12 +254,12 @@ fn mount_and_serve(
     instance::clear_restart_flag(&config.paths.restart_flag());
     let pid_file = PidFile::write(&config.paths.pid_file)
         .with_context(|| format!("cannot write {}", config.paths.pid_file.display()))?;
-    let notice = stop_events.unmount_notice();
+    let notice = stop_events.session_notice();
     let session = fuse::serve(filesystem, connection, move |result| {
-        if let Err(error) = result {
-            tracing::debug!(%error, "the filesystem's session ended");
+        if let Err(error) = &result {
+            tracing::error!(%error, "the filesystem cannot be served any more");
         }
-        notice.send();
+        notice.send(result.is_err());
     })
     .context("cannot serve the mount")?;
     if let Readiness::Daemon(parent) = readiness {
