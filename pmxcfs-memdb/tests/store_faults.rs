@@ -327,6 +327,27 @@ fn operations_that_a_failed_batch_took_are_in_the_journal() {
 }
 
 #[test]
+fn only_who_asks_for_durability_pays_for_it_and_gets_it() {
+    let place = Place::new();
+    let medium = FaultyMedium::healthy();
+    let fixture = Fixture::open(with_medium(&place, &medium));
+    let a = fixture.create("a");
+    for round in 0..10_u32 {
+        fixture.write(a, round, b"x");
+        while fixture.store.stats().queued_operation_count > 0 {
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(medium.sync_count(), 0);
+    assert_eq!(fixture.sync(), Ok(()));
+    assert_eq!(medium.sync_count(), 1);
+    // Nothing new was done, but what was done must still be durable.
+    assert_eq!(fixture.sync(), Ok(()));
+    assert_eq!(medium.sync_count(), 2);
+    assert_eq!(fixture.store.shutdown(PATIENCE), ShutdownOutcome::Clean);
+}
+
+#[test]
 fn a_shutdown_during_an_outage_keeps_the_journal() {
     let place = Place::new();
     let fixture = Fixture::open(StoreConfig {

@@ -79,6 +79,17 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_cannot_be_moved_is_stuck() {
+        let now = Instant::now();
+        let mut log = LogState::default();
+        assert!(log.committed(2 * LOG_SIZE, now));
+        log.checkpointed(false, 2 * LOG_SIZE, now);
+        assert_eq!(log.stuck_size(), 2 * LOG_SIZE);
+        log.checkpointed(true, 0, now);
+        assert_eq!(log.stuck_size(), 0);
+    }
+
+    #[test]
     fn a_log_that_grows_after_it_was_moved_is_stuck_until_it_starts_over() {
         let now = Instant::now();
         let mut log = LogState::default();

@@ -27,6 +27,7 @@ pub(crate) struct FaultyMedium {
     steps: AtomicU64,
     dead: AtomicBool,
     database_broken: AtomicBool,
+    syncs: AtomicU64,
     system: SystemMedium,
 }
 
@@ -47,6 +48,7 @@ impl FaultyMedium {
             steps: AtomicU64::new(0),
             dead: AtomicBool::new(false),
             database_broken: AtomicBool::new(false),
+            syncs: AtomicU64::new(0),
             system: SystemMedium,
         })
     }
@@ -64,6 +66,11 @@ impl FaultyMedium {
     /// From now on all steps of the database fail, and none of the journal, or it is over.
     pub(crate) fn break_database(&self, broken: bool) {
         self.database_broken.store(broken, Ordering::SeqCst);
+    }
+
+    /// How often the database was made durable.
+    pub(crate) fn sync_count(&self) -> u64 {
+        self.syncs.load(Ordering::SeqCst)
     }
 
     fn database_step(&self) -> Verdict {
@@ -226,7 +233,9 @@ impl Backend for FaultyBackend {
     }
 
     fn sync(&mut self) -> Result<(), BackendError> {
-        self.run(|inner| inner.sync())
+        self.run(|inner| inner.sync())?;
+        self.medium.syncs.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 
     fn log_size(&self) -> u64 {
