@@ -21,9 +21,6 @@ use crate::wire::DecodeError;
 use crate::wire::request::{DISCONNECT_ID, RequestHeader};
 use crate::wire::response::{RESPONSE_HEADER_SIZE, ResponseHeader};
 
-/// Requests that are handled in one turn before other connections get theirs.
-pub(crate) const REQUESTS_PER_TURN: u32 = 5;
-
 /// How a turn ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {

@@ -9,13 +9,16 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
-use crate::connection::{Caller, Closing, Outcome, REQUESTS_PER_TURN};
+use crate::connection::{Caller, Closing, Outcome};
 use crate::directory::NewDirectory;
 use crate::handler::Handler;
 use crate::ring::{Consumer, Geometry, Producer, RingMemory};
 use crate::shm::{Region, RingFiles, page_size};
 use crate::wire::request::REQUEST_HEADER_SIZE;
 use crate::wire::ring_header::{self, HEADER_SIZE};
+
+/// Requests that are handled in one turn before other connections get theirs.
+const REQUESTS_PER_TURN: u32 = 5;
 
 /// Requests after which wake-up bytes are read. A sender's buffer holds some 270 of them.
 const REQUESTS_PER_DRAIN: u32 = 32;

@@ -16,7 +16,7 @@ use nix::sys::socket::{
     recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 
-use crate::connection::{Caller, Closing, Outcome, REQUESTS_PER_TURN, Reply};
+use crate::connection::{Caller, Closing, Outcome, Reply};
 use crate::directory::NewDirectory;
 use crate::handler::{Handler, PeerCredentials};
 use crate::wire::address::abstract_address;
@@ -76,7 +76,7 @@ impl SocketChannel {
         self.requests.as_fd()
     }
 
-    /// Handles up to [`REQUESTS_PER_TURN`] datagrams.
+    /// Handles one datagram. A client that answers quickly would otherwise be served again before all others.
     pub(crate) fn run(
         &mut self,
         caller: &Caller,
@@ -84,14 +84,12 @@ impl SocketChannel {
         buffer: &mut [u8],
     ) -> Result<Outcome, Closing> {
         let buffer = &mut buffer[..caller.max_message_size as usize];
-        for _ in 0..REQUESTS_PER_TURN {
-            match self.receive(caller.peer, buffer)? {
-                Received::Nothing => return Ok(Outcome::Idle),
-                Received::Foreign => {}
-                Received::Message(size) => {
-                    let reply = caller.answer(handler, &buffer[..size])?;
-                    self.respond(&reply)?;
-                }
+        match self.receive(caller.peer, buffer)? {
+            Received::Nothing => return Ok(Outcome::Idle),
+            Received::Foreign => {}
+            Received::Message(size) => {
+                let reply = caller.answer(handler, &buffer[..size])?;
+                self.respond(&reply)?;
             }
         }
         Ok(Outcome::More)

@@ -40,10 +40,19 @@ pub(crate) fn watch(shared: &Shared, connection: &Connection) -> nix::Result<()>
         .unwrap_or(Ok(()))
 }
 
-/// Reports a connection again, behind all others that are ready.
+/// Reports a connection again, behind all others that are ready, whether or not there is input.
 fn requeue(shared: &Shared, connection: &Connection) -> nix::Result<()> {
     let mut event = EpollEvent::new(stream_flags(), connection.number);
     shared.epoll.modify(connection.stream.as_fd(), &mut event)
+}
+
+/// Reports a connection again that may have requests left: if its transport has a socket for them, only if there is
+/// something in it.
+fn requeue_for_requests(shared: &Shared, connection: &Connection) -> nix::Result<()> {
+    let mut event = EpollEvent::new(request_socket_flags(), connection.number);
+    connection
+        .with_request_socket(|socket| shared.epoll.modify(socket, &mut event))
+        .unwrap_or_else(|| requeue(shared, connection))
 }
 
 /// Runs connections until the server stops. The first worker begins to lead, the others follow.
@@ -97,11 +106,8 @@ fn serve(shared: &Shared, connection: &Arc<Connection>, events: EpollFlags, buff
         connection.run(&*shared.handler, buffer)
     };
     let is_unfinished = match outcome {
-        Outcome::Idle => connection.turn.end(),
-        Outcome::More => {
-            connection.turn.end();
-            true
-        }
+        Outcome::Idle => false,
+        Outcome::More => true,
         Outcome::Close(reason) => {
             connection.turn.close();
             let peer = connection.caller.peer;
@@ -110,7 +116,15 @@ fn serve(shared: &Shared, connection: &Arc<Connection>, events: EpollFlags, buff
             return;
         }
     };
-    if is_unfinished && let Err(error) = requeue(shared, connection) {
+    let has_news = connection.turn.end();
+    let requeued = if has_news {
+        requeue(shared, connection)
+    } else if is_unfinished {
+        requeue_for_requests(shared, connection)
+    } else {
+        return;
+    };
+    if let Err(error) = requeued {
         tracing::warn!(%error, "connection lost its place in the queue");
         shared.retire(connection);
     }
