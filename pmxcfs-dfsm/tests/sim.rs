@@ -4,6 +4,7 @@
 //!
 //! `PMXCFS_SIM_SEED=N` replays one seed, `PMXCFS_SIM_COUNT=N` runs more of them.
 #![allow(
+    dead_code,
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     clippy::print_stdout,

@@ -330,7 +330,6 @@ impl<A: Application> Machine<A> {
         for message in self.outbox.due(self.now.monotonic_ms) {
             out.push(Action::Multicast(message));
         }
-        self.outbox.unblock();
         self.watch_sync(out);
         self.verify_when_due(out);
     }

@@ -42,18 +42,15 @@ impl Outbox {
         self.blocked = Some((since, now_ms));
     }
 
-    /// What to send now: everything that waits, if it is time for another attempt.
+    /// What to send now: everything that waits, if it is time for another attempt. If nothing waits, the last attempt
+    /// went through.
     pub(super) fn due(&mut self, now_ms: u64) -> Vec<Bytes> {
+        if !self.is_blocked() {
+            self.blocked = None;
+        }
         match self.blocked {
             Some((_, last)) if now_ms.saturating_sub(last) < RETRY_MS => Vec::new(),
             _ => self.waiting.drain(..).collect(),
-        }
-    }
-
-    /// An attempt went through.
-    pub(super) fn unblock(&mut self) {
-        if self.waiting.is_empty() {
-            self.blocked = None;
         }
     }
 

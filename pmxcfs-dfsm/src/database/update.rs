@@ -14,6 +14,9 @@ use crate::{
 /// After this many commits in a row that failed, a member stays out: each round makes all members exchange states.
 const FAILED_COMMIT_LIMIT: u32 = 3;
 
+/// How many discarded entries the log names; the notice has all.
+const NAMED_LIMIT: usize = 20;
+
 /// An update under way.
 #[derive(Debug)]
 pub(super) struct Following {
@@ -74,8 +77,7 @@ impl<S: TreeStore> Database<S> {
             .map_err(SyncError::Store)?;
         self.failed_commit_count = 0;
         if !discarded.is_empty() {
-            let text = format!("{} entries were replaced by older ones", discarded.len());
-            context.log(LogLevel::Warn, text);
+            context.log(LogLevel::Warn, discarded_text(&discarded));
         }
         context.notice(DatabaseNotice::Replaced { discarded });
         Ok(())
@@ -130,6 +132,25 @@ impl<S: TreeStore> Database<S> {
 /// Whether an own entry is replaced by one that is not newer.
 fn is_loss(own: &Entry, update: &Entry) -> bool {
     own != update && own.version >= update.version
+}
+
+/// Names what the leader's data replaced.
+fn discarded_text(discarded: &[Entry]) -> String {
+    let names: Vec<String> = discarded
+        .iter()
+        .take(NAMED_LIMIT)
+        .map(|entry| entry.name.escape_ascii().to_string())
+        .collect();
+    let more = if discarded.len() > NAMED_LIMIT {
+        ", ..."
+    } else {
+        ""
+    };
+    format!(
+        "{} entries gave way to the leader's data: {}{more}",
+        discarded.len(),
+        names.join(", ")
+    )
 }
 
 fn root_state(entry: &Entry) -> RootState {

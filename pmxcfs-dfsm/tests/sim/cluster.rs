@@ -401,6 +401,10 @@ impl Cluster {
 }
 
 impl Process {
+    pub(crate) fn disk(&mut self) -> &mut Disk {
+        self.machine.app_mut().store_mut()
+    }
+
     /// Nothing of a closed connection reaches the group or comes from it.
     fn close(&mut self) {
         self.is_joined = false;

@@ -249,6 +249,11 @@ impl Story {
         let count = self.cluster.nodes.len();
         self.cluster.is_congested = false;
         self.cluster.ghosts.clear();
+        if self.profile.is_rough && self.random.chance(30) {
+            // Corosync's list gets right again only when somebody leaves.
+            self.add_ghost(0);
+            self.cluster.ghosts[0].0 = 0;
+        }
         for node in 0..count {
             self.cluster.nodes[node].is_stopped = false;
             self.restart(node);

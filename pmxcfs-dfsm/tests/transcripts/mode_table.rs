@@ -1,0 +1,269 @@
+//! Every mode with every event: the mode that follows and what is done.
+
+use bytes::Bytes;
+use pmxcfs_dfsm::{
+    core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
+    database::{Database, DatabaseNotice, DatabaseRequest, wire::OperationMessage},
+    wire::{Epoch, Header, MessageKind, NormalMessage, StateMessage},
+};
+use pmxcfs_memdb::{Operation, RootState, Rules, Stamp, Tree};
+
+use super::cluster::Disk;
+
+type Subject = Machine<Database<Disk>>;
+
+const SELF: MemberId = MemberId { node: 1, pid: 10 };
+const PEER: MemberId = MemberId { node: 2, pid: 20 };
+const STRANGER: MemberId = MemberId { node: 3, pid: 30 };
+const MODES: [Mode; 7] = [
+    Mode::Start,
+    Mode::StartSync,
+    Mode::Synced,
+    Mode::Update,
+    Mode::Leave,
+    Mode::VersionError,
+    Mode::Error,
+];
+
+fn now(ms: u64) -> Now {
+    Now {
+        monotonic_ms: 1_000_000 + ms,
+        wall_secs: 5000,
+    }
+}
+
+fn feed(
+    subject: &mut Subject,
+    ms: u64,
+    event: Event<DatabaseRequest>,
+) -> Vec<Action<DatabaseNotice>> {
+    let mut actions = Actions::new();
+    subject.handle(now(ms), event, &mut actions);
+    actions.take()
+}
+
+fn tree() -> Tree {
+    let root = RootState {
+        version: 1,
+        writer: 0,
+        mtime: 4000,
+    };
+    Tree::from_entries(root, [], Rules::Replicated, 0).unwrap()
+}
+
+/// The state of a member that has made one change more.
+fn newer_state() -> Bytes {
+    let mut tree = tree();
+    let operation = Operation::Mkdir {
+        path: Bytes::from_static(b"newer"),
+    };
+    let stamp = Stamp {
+        writer: 2,
+        mtime: 4500,
+    };
+    tree.apply(&operation, stamp, 0, &mut Vec::new()).unwrap();
+    tree.index().encode()
+}
+
+fn delivered(sender: MemberId, message: Bytes) -> Event<DatabaseRequest> {
+    Event::Delivered { sender, message }
+}
+
+fn membership(members: &[MemberId], has_joined: bool) -> Event<DatabaseRequest> {
+    Event::Membership {
+        members: members.to_vec(),
+        has_joined,
+    }
+}
+
+fn request() -> Event<DatabaseRequest> {
+    let operation = Operation::Mkdir {
+        path: Bytes::from_static(b"wanted"),
+    };
+    Event::Request {
+        id: RequestId(1),
+        request: DatabaseRequest::Apply(operation),
+    }
+}
+
+fn state(kind: MessageKind, epoch: Epoch, payload: Bytes) -> Bytes {
+    StateMessage::new(kind, 1, 5000, epoch, payload).encode()
+}
+
+fn write(protocol: u32) -> Bytes {
+    let operation = Operation::Mkdir {
+        path: Bytes::from_static(b"dir"),
+    };
+    let payload = OperationMessage::new(&operation).unwrap().encode();
+    NormalMessage::new(protocol, 2, 4999, 7, payload).encode()
+}
+
+/// A member in a mode, and the epoch that it is in.
+fn subject(mode: Mode) -> (Subject, Epoch) {
+    let disk = Disk {
+        tree: tree(),
+        is_failed: false,
+    };
+    let mut subject = Machine::new(Database::new(disk));
+    let mut epoch = Epoch::default();
+    feed(&mut subject, 0, Event::Quorum(true));
+    feed(&mut subject, 0, Event::Connected { local: SELF });
+    if mode != Mode::Start {
+        let actions = feed(&mut subject, 0, membership(&[SELF, PEER], true));
+        let [.., Action::Multicast(start)] = &actions[..] else {
+            panic!("the lowest member starts the synchronisation");
+        };
+        epoch = StateMessage::decode(start).unwrap().epoch;
+        feed(&mut subject, 0, delivered(SELF, start.clone()));
+    }
+    let own = tree().index().encode();
+    let finish = |subject: &mut Subject, theirs: Bytes| {
+        feed(
+            subject,
+            0,
+            delivered(SELF, state(MessageKind::State, epoch, own.clone())),
+        );
+        feed(
+            subject,
+            0,
+            delivered(PEER, state(MessageKind::State, epoch, theirs)),
+        );
+    };
+    match mode {
+        Mode::Start | Mode::StartSync => {}
+        Mode::Synced => finish(&mut subject, own.clone()),
+        Mode::Update => finish(&mut subject, newer_state()),
+        Mode::Leave => drop(feed(&mut subject, 0, membership(&[PEER], false))),
+        Mode::VersionError => drop(feed(&mut subject, 0, delivered(PEER, write(2)))),
+        Mode::Error => {
+            finish(&mut subject, own.clone());
+            subject.app_mut().store_mut().is_failed = true;
+            feed(&mut subject, 0, delivered(PEER, write(1)));
+        }
+    }
+    assert_eq!(subject.mode(), mode);
+    (subject, epoch)
+}
+
+fn events(epoch: Epoch) -> Vec<(&'static str, Event<DatabaseRequest>)> {
+    let other = Epoch {
+        number: 77,
+        ..epoch
+    };
+    let of_peer = |kind, payload| delivered(PEER, state(kind, epoch, payload));
+    let none = Bytes::new;
+    let own = tree().index().encode();
+    let id = || Bytes::from(1u64.to_le_bytes().to_vec());
+    let verify = Bytes::from([1u64.to_le_bytes().to_vec(), vec![0; 32]].concat());
+    let start = state(MessageKind::SyncStart, epoch, none());
+    vec![
+        ("connected", Event::Connected { local: SELF }),
+        ("connect failed", Event::ConnectFailed),
+        ("disconnected", Event::Disconnected),
+        ("alone", membership(&[SELF], false)),
+        ("peer joined", membership(&[SELF, PEER], true)),
+        ("third left", membership(&[SELF, PEER], false)),
+        ("not in the list", membership(&[PEER], false)),
+        ("write of member", delivered(PEER, write(1))),
+        ("write of stranger", delivered(STRANGER, write(1))),
+        ("newer protocol", delivered(PEER, write(2))),
+        ("older protocol", delivered(PEER, write(0))),
+        (
+            "short message",
+            delivered(PEER, Bytes::from_static(b"short")),
+        ),
+        ("sync start", of_peer(MessageKind::SyncStart, none())),
+        (
+            "sync start, other epoch",
+            delivered(PEER, state(MessageKind::SyncStart, other, none())),
+        ),
+        ("state", of_peer(MessageKind::State, own.clone())),
+        (
+            "state, other epoch",
+            delivered(PEER, state(MessageKind::State, other, own)),
+        ),
+        (
+            "state of stranger",
+            delivered(STRANGER, state(MessageKind::State, epoch, none())),
+        ),
+        ("bad update", of_peer(MessageKind::Update, none())),
+        (
+            "update complete",
+            of_peer(MessageKind::UpdateComplete, none()),
+        ),
+        ("verify request", of_peer(MessageKind::VerifyRequest, id())),
+        (
+            "verify request, long",
+            of_peer(MessageKind::VerifyRequest, verify.clone()),
+        ),
+        ("verify", of_peer(MessageKind::Verify, verify)),
+        ("verify, short", of_peer(MessageKind::Verify, id())),
+        ("unknown kind", of_peer(MessageKind::Unknown(7), none())),
+        ("request", request()),
+        (
+            "send blocked",
+            Event::SendBlocked {
+                unsent: vec![start.clone()],
+            },
+        ),
+        (
+            "send failed",
+            Event::SendFailed {
+                unsent: vec![start],
+            },
+        ),
+        ("quorum lost", Event::Quorum(false)),
+        ("mended", Event::Mended),
+        ("tick", Event::Tick),
+        ("tick after an hour", Event::Tick),
+    ]
+}
+
+fn describe(action: &Action<DatabaseNotice>) -> Option<String> {
+    Some(match action {
+        Action::Multicast(message) => {
+            format!("send {:?}", Header::decode(message).unwrap().kind)
+        }
+        Action::Leave => "leave".to_owned(),
+        Action::Join { .. } => "join later".to_owned(),
+        Action::Answer {
+            result: Ok(value), ..
+        } => format!("answer {value}"),
+        Action::Answer {
+            result: Err(error), ..
+        } => format!("answer {error}"),
+        Action::Notice(notice) => format!("notice {notice:?}"),
+        Action::Log { .. } => return None,
+    })
+}
+
+pub(crate) fn print() -> String {
+    let mut lines = vec![
+        "event, then for each mode the next mode and what is done; -- changes nothing".to_owned(),
+    ];
+    for (index, (name, _)) in events(Epoch::default()).iter().enumerate() {
+        lines.push(format!("\n{name}"));
+        for mode in MODES {
+            let (mut subject, epoch) = subject(mode);
+            let event = events(epoch).swap_remove(index).1;
+            let ms = if name.ends_with("hour") {
+                3_600_000
+            } else {
+                1000
+            };
+            let actions = feed(&mut subject, ms, event);
+            let done: Vec<String> = actions.iter().filter_map(describe).collect();
+            let next = match subject.mode() {
+                next if next == mode && done.is_empty() => "--".to_owned(),
+                next => format!("{next:?}"),
+            };
+            let line = format!(
+                "  {:<13} {next:<13} {}",
+                format!("{mode:?}"),
+                done.join(", ")
+            );
+            lines.push(line.trim_end().to_owned());
+        }
+    }
+    lines.join("\n") + "\n"
+}
