@@ -23,6 +23,9 @@ const ROUND_COUNT: usize = 5;
 /// Pause between two writes of the trickle.
 const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 
+/// No slower, as far as the median of a few rounds can tell on a shared machine.
+const EQUAL_PERCENT: u32 = 90;
+
 const RRD_KEY_COUNT: u32 = 2_000;
 const RRD_INTERVAL: Duration = Duration::from_secs(10);
 const RRD_ROUND_COUNT: i64 = 2;
@@ -70,7 +73,7 @@ fn guests(report: &mut Report) -> io::Result<()> {
         let row = Row {
             operation: "op 11, lock of one guest",
             process_count,
-            bar_percent: 100,
+            bar_percent: EQUAL_PERCENT,
         };
         pairs::compare(
             report,
