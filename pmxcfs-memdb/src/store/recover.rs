@@ -2,7 +2,7 @@
 //!
 //! The rule, with D the database's root state:
 //!
-//! 1. A journal whose segments name another database file (device and inode number) is not ours.
+//! 1. A journal whose segments name another database file (device, inode number, time of creation) is not ours.
 //! 2. The states that the journal knows, in order, are: before its first record, and after each record. D must be one
 //!    of them. If it is not, somebody else changed the database (a C daemon, a restored backup), and the records must
 //!    not be laid over it.

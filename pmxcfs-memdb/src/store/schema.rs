@@ -46,11 +46,13 @@ const FILE_MODE: u32 = 0o600;
 /// How long opening waits for a process that holds the database.
 const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which file a path led to: device and inode number.
+/// Which file a path led to: device, inode number, and the time of its creation, since inode numbers are used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileIdentity {
     pub(super) device: u64,
     pub(super) inode: u64,
+    /// Nanoseconds since 1970; 0 on filesystems that do not know.
+    pub(super) created_ns: u64,
 }
 
 impl FileIdentity {
@@ -60,6 +62,12 @@ impl FileIdentity {
         Ok(Self {
             device: metadata.dev(),
             inode: metadata.ino(),
+            created_ns: metadata
+                .created()
+                .ok()
+                .and_then(|created| created.duration_since(UNIX_EPOCH).ok())
+                .and_then(|since| u64::try_from(since.as_nanos()).ok())
+                .unwrap_or(0),
         })
     }
 }

@@ -6,16 +6,17 @@
 //! |---|---|---|
 //! | 0 | 8 | `pmxcfsRJ` |
 //! | 8 | 4 | format, 1 |
-//! | 12 | 4 | length of this header, 64 |
+//! | 12 | 4 | length of this header, 72 |
 //! | 16 | 8 | device of the database file |
 //! | 24 | 8 | its inode number |
-//! | 32 | 8 | sequence number of the first record |
-//! | 40 | 8 | root version before the first record |
-//! | 48 | 4 | root writer before the first record |
-//! | 52 | 4 | root mtime before the first record |
-//! | 56 | 4 | 0 |
-//! | 60 | 4 | CRC-32 (IEEE) of bytes 0 to 59 |
-//! | 64 | .. | records, see the documentation of the module `redo` |
+//! | 32 | 8 | time of its creation, nanoseconds since 1970; 0 where the filesystem does not know |
+//! | 40 | 8 | sequence number of the first record |
+//! | 48 | 8 | root version before the first record |
+//! | 56 | 4 | root writer before the first record |
+//! | 60 | 4 | root mtime before the first record |
+//! | 64 | 4 | 0 |
+//! | 68 | 4 | CRC-32 (IEEE) of bytes 0 to 67 |
+//! | 72 | .. | records, see the documentation of the module `redo` |
 //!
 //! An empty file is a segment that is not in use.
 
@@ -29,7 +30,7 @@ const MAGIC: [u8; 8] = *b"pmxcfsRJ";
 const FORMAT: u32 = 1;
 
 /// Length of the header in bytes.
-pub(super) const HEADER_SIZE: usize = 64;
+pub(super) const HEADER_SIZE: usize = 72;
 
 /// What a segment continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +56,10 @@ impl SegmentHeader {
         let mut bytes = Vec::with_capacity(HEADER_SIZE);
         bytes.put_slice(&MAGIC);
         bytes.put_u32_le(FORMAT);
-        bytes.put_u32_le(u32::try_from(HEADER_SIZE).expect("64 fits"));
+        bytes.put_u32_le(u32::try_from(HEADER_SIZE).expect("a small number"));
         bytes.put_u64_le(self.database.device);
         bytes.put_u64_le(self.database.inode);
+        bytes.put_u64_le(self.database.created_ns);
         bytes.put_u64_le(self.first_sequence);
         put_root(&mut bytes, self.base);
         bytes.put_u32_le(0);
@@ -79,6 +81,7 @@ impl SegmentHeader {
                 database: FileIdentity {
                     device: header.try_get_u64_le().ok()?,
                     inode: header.try_get_u64_le().ok()?,
+                    created_ns: header.try_get_u64_le().ok()?,
                 },
                 first_sequence: header.try_get_u64_le().ok()?,
                 base: take_root(&mut header)?,
