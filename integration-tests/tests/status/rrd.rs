@@ -9,7 +9,7 @@ use integration_tests::{Check, Host, IpcClient, wait};
 use nix::sys::signal::Signal;
 
 use crate::requests::{ask, set};
-use crate::rrd_tools::{LIMIT, Place, dump, info, last_update, rrdtool};
+use crate::rrd_tools::{LIMIT, Place, dump, ends_at, info, rrdtool};
 
 /// A day long past: a new file then starts one step before its first value, whenever the test runs.
 const START: i64 = 1_700_000_040;
@@ -183,7 +183,7 @@ fn every_kind_of_key_makes_the_file_that_rrdtool_makes() {
         let last = START + 60 * (MINUTES - 1);
         wait::until("the last value", LIMIT, || {
             rrdcached.flush(&file);
-            (last_update(&file) == last).then_some(())
+            ends_at(&file, last).then_some(())
         });
         series.reference(&reference, 0..MINUTES);
         check.equal(series.key, info(&file), info(&reference));
@@ -224,7 +224,7 @@ fn rrdcached_may_die_and_come_back() {
     let time = |minute: i64| START + 60 * minute;
     let await_last = |minute: i64| {
         wait::until("the value in the file", LIMIT, || {
-            (file.exists() && last_update(&file) == time(minute)).then_some(())
+            (file.exists() && ends_at(&file, time(minute))).then_some(())
         });
     };
     series.set(&mut client, 0);
@@ -235,12 +235,12 @@ fn rrdcached_may_die_and_come_back() {
         series.set(&mut client, first);
         wait::until("rrdcached to have the value", LIMIT, || {
             rrdcached.flush(&file);
-            (last_update(&file) == time(first)).then_some(())
+            ends_at(&file, time(first)).then_some(())
         });
         series.set(&mut client, first + 1);
         wait::until("rrdcached to have the next one", LIMIT, || {
             rrdcached.flush(&file);
-            (last_update(&file) == time(first + 1)).then_some(())
+            ends_at(&file, time(first + 1)).then_some(())
         });
         rrdcached.kill();
         series.set(&mut client, first + 2);
@@ -280,7 +280,7 @@ fn nobody_waits_for_a_stuck_rrdcached() {
     );
     let file = place.file(series.file);
     wait::until("the values to be written directly", LIMIT, || {
-        (last_update(&file) == START + 60 * 199).then_some(())
+        ends_at(&file, START + 60 * 199).then_some(())
     });
     rrdcached.signal(Signal::SIGCONT);
     daemon.stop();

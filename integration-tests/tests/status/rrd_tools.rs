@@ -138,21 +138,28 @@ impl Drop for Rrdcached {
 
 /// Runs the tool, which must succeed, and returns its output.
 pub(crate) fn rrdtool(arguments: &[&str]) -> String {
+    try_rrdtool(arguments).unwrap_or_else(|stderr| panic!("{arguments:?}: {stderr}"))
+}
+
+fn try_rrdtool(arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("rrdtool")
         .args(arguments)
         .output()
         .expect("rrdtool (Debian package rrdtool) is needed for this test");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }
 
-/// Time of the last value in a file.
-pub(crate) fn last_update(file: &Path) -> i64 {
-    rrdtool(&["last", file.to_str().unwrap()])
-        .trim()
-        .parse()
-        .unwrap()
+/// Whether the file's last value has this time. It has none while somebody writes to it: the tool then gets no lock.
+pub(crate) fn ends_at(file: &Path, time: i64) -> bool {
+    match try_rrdtool(&["last", file.to_str().unwrap()]) {
+        Ok(text) => text.trim() == time.to_string(),
+        Err(stderr) if stderr.contains("could not lock RRD") => false,
+        Err(stderr) => panic!("{}: {stderr}", file.display()),
+    }
 }
 
 /// `rrdtool info` without what differs from file to file: the name, and the rows that a new file begins with.
