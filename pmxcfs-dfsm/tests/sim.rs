@@ -1,4 +1,5 @@
 //! Whole clusters in one thread: partitions, merges, crashes, restarts with and without disk, stopped processes, ghosts,
+//! disks that fail,
 //! flow control, late quorum, clocks that differ. Members that are synced hold equal trees after every step; no write is
 //! applied twice or answered twice; when the faults end, everybody is synced and writable again.
 //!
@@ -27,7 +28,7 @@ fn clusters_survive_what_seeds_do_to_them() {
     if let Some(seed) = variable("PMXCFS_SIM_SEED") {
         return story::run(seed);
     }
-    for seed in 0..variable("PMXCFS_SIM_COUNT").unwrap_or(150) {
+    for seed in 0..variable("PMXCFS_SIM_COUNT").unwrap_or(120) {
         if std::panic::catch_unwind(|| story::run(seed)).is_err() {
             panic!("replay: PMXCFS_SIM_SEED={seed} cargo test -p pmxcfs-dfsm --test sim");
         }

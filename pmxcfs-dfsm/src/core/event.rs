@@ -69,7 +69,8 @@ pub enum Event<R> {
         /// The messages of the actions not carried out.
         unsent: Vec<Bytes>,
     },
-    /// Corosync refused messages for another reason; they are not on their way.
+    /// Corosync refused messages for another reason; they are not on their way. A large message that a membership change
+    /// interrupted is to be given back as [`Event::SendBlocked`]: it can be sent again.
     SendFailed {
         /// The messages of the actions not carried out.
         unsent: Vec<Bytes>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
-use pmxcfs_dfsm::core::{MemberId, Mode};
+use pmxcfs_dfsm::core::{Event, MemberId, Mode};
 use pmxcfs_memdb::{Entry, Operation, ROOT_INODE, RootState};
 
 use super::{
@@ -92,6 +92,8 @@ impl Story {
             987..990 => self.add_ghost(node),
             990..993 => self.cluster.is_congested ^= true,
             993..995 => self.cluster.disconnect(node),
+            995..996 => self.break_disk(node),
+            996..998 => self.mend_disk(node),
             _ => self.tell_quorum(node),
         }
         self.check();
@@ -161,6 +163,21 @@ impl Story {
         if self.cluster.nodes[node].process.is_none() {
             let keeps_disk = self.random.chance(80);
             self.cluster.start(node, keeps_disk);
+        }
+    }
+
+    fn break_disk(&mut self, node: usize) {
+        if let Some(process) = &mut self.cluster.nodes[node].process {
+            process.disk().is_failed = true;
+        }
+    }
+
+    fn mend_disk(&mut self, node: usize) {
+        let Some(process) = &mut self.cluster.nodes[node].process else {
+            return;
+        };
+        if std::mem::take(&mut process.disk().is_failed) {
+            self.cluster.feed(node, Event::Mended);
         }
     }
 
@@ -257,6 +274,7 @@ impl Story {
         for node in 0..count {
             self.cluster.nodes[node].is_stopped = false;
             self.restart(node);
+            self.mend_disk(node);
         }
         self.cluster.partition(&vec![0; count]);
         self.settle();

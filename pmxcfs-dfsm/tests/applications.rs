@@ -1,0 +1,554 @@
+//! What the two applications send, apply, refuse and tell, one rule per test.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may fail by a panic, and uses a part of the simulation"
+)]
+
+#[path = "sim/cluster.rs"]
+mod cluster;
+mod support;
+
+use bytes::Bytes;
+use cluster::Disk;
+use pmxcfs_api_types::FsError;
+use pmxcfs_dfsm::{
+    core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
+    database::{
+        Database, DatabaseNotice, DatabaseRequest,
+        wire::{LockMessage, OperationMessage, UNLOCK, UNLOCK_REQUEST, UpdateMessage},
+    },
+    status::{StatusGroup, StatusRequest, StatusStore, wire::UpdateMessage as KeyMessage},
+    wire::{Header, MessageKind, NormalMessage, StateMessage},
+};
+use pmxcfs_memdb::{Operation, ROOT_INODE, RootState, Rules, Stamp, Tree};
+use support::{manifest, read, vectors};
+
+const SELF: MemberId = MemberId { node: 1, pid: 10 };
+const PEER: MemberId = MemberId { node: 2, pid: 20 };
+
+type DatabaseAction = Action<DatabaseNotice>;
+
+struct Subject {
+    machine: Machine<Database<Disk>>,
+    ms: u64,
+    count: u64,
+}
+
+fn path(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn mkdir(text: &str) -> Operation {
+    Operation::Mkdir { path: path(text) }
+}
+
+impl Subject {
+    /// A member alone, synced and quorate.
+    fn new() -> Self {
+        let root = RootState {
+            version: 1,
+            writer: 0,
+            mtime: 4000,
+        };
+        let tree = Tree::from_entries(root, [], Rules::Replicated, 0).unwrap();
+        let disk = Disk {
+            tree,
+            is_failed: false,
+        };
+        let machine = Machine::new(Database::new(disk));
+        let mut subject = Self {
+            machine,
+            ms: 0,
+            count: 0,
+        };
+        subject.feed(Event::Quorum(true));
+        subject.feed(Event::Connected { local: SELF });
+        let members = vec![SELF];
+        subject.feed(Event::Membership {
+            members,
+            has_joined: true,
+        });
+        subject
+    }
+
+    fn feed(&mut self, event: Event<DatabaseRequest>) -> Vec<DatabaseAction> {
+        let mut actions = Actions::new();
+        let now = Now {
+            monotonic_ms: self.ms,
+            wall_secs: 5000 + (self.ms / 1000) as u32,
+        };
+        self.machine.handle(now, event, &mut actions);
+        actions.take()
+    }
+
+    fn deliver(&mut self, sender: MemberId, message: Bytes) -> Vec<DatabaseAction> {
+        self.feed(Event::Delivered { sender, message })
+    }
+
+    /// Asks, and delivers what is sent until nothing is; all actions but the messages.
+    fn ask(&mut self, operation: Operation) -> Vec<DatabaseAction> {
+        self.count += 1;
+        let id = RequestId(self.count);
+        let request = DatabaseRequest::Apply(operation);
+        let actions = self.feed(Event::Request { id, request });
+        self.echo(actions)
+    }
+
+    fn echo(&mut self, actions: Vec<DatabaseAction>) -> Vec<DatabaseAction> {
+        let mut done = Vec::new();
+        let mut waiting = std::collections::VecDeque::from(actions);
+        while let Some(action) = waiting.pop_front() {
+            match action {
+                Action::Multicast(message) => waiting.extend(self.deliver(SELF, message)),
+                Action::Log { .. } => {}
+                other => done.push(other),
+            }
+        }
+        done
+    }
+
+    fn result(&mut self, operation: Operation) -> Result<u32, FsError> {
+        let actions = self.ask(operation);
+        let results = actions.iter().filter_map(|action| match action {
+            Action::Answer { result, .. } => Some(*result),
+            _ => None,
+        });
+        let results: Vec<_> = results.collect();
+        let [result] = results[..] else {
+            panic!("answered {} times", results.len());
+        };
+        result
+    }
+
+    fn tree(&self) -> &Tree {
+        &self.machine.app().store().tree
+    }
+}
+
+fn sent(actions: &[DatabaseAction]) -> Vec<Bytes> {
+    let messages = actions.iter().filter_map(|action| match action {
+        Action::Multicast(message) => Some(message.clone()),
+        _ => None,
+    });
+    messages.collect()
+}
+
+fn normal_of(sender_count: u64, operation: &Operation) -> Bytes {
+    let message = OperationMessage::new(operation).unwrap();
+    let payload = message.encode();
+    NormalMessage::new(1, message.kind as u16, 4999, sender_count, payload).encode()
+}
+
+#[test]
+fn writer_and_mtime_come_from_the_message() {
+    let mut subject = Subject::new();
+    subject.deliver(PEER, normal_of(1, &mkdir("theirs")));
+    let entry = subject.tree().lookup(b"theirs").unwrap();
+    assert_eq!((entry.writer, entry.mtime), (2, 4999));
+}
+
+#[test]
+fn the_same_count_of_another_process_answers_nothing() {
+    let mut subject = Subject::new();
+    let request = DatabaseRequest::Apply(mkdir("own"));
+    let actions = subject.feed(Event::Request {
+        id: RequestId(1),
+        request,
+    });
+    let own = sent(&actions).remove(0);
+    for sender in [
+        PEER,
+        MemberId { node: 1, pid: 11 },
+        MemberId { node: 2, pid: 10 },
+    ] {
+        let actions = subject.deliver(sender, normal_of(1, &mkdir("theirs")));
+        assert!(
+            !actions
+                .iter()
+                .any(|action| matches!(action, Action::Answer { .. }))
+        );
+    }
+    let actions = subject.deliver(SELF, own.clone());
+    assert!(actions.contains(&Action::Answer {
+        id: RequestId(1),
+        result: Ok(0)
+    }));
+    let again = subject.deliver(SELF, own);
+    assert!(
+        !again
+            .iter()
+            .any(|action| matches!(action, Action::Answer { .. }))
+    );
+}
+
+#[test]
+fn growing_an_empty_file_is_sent_as_zeros_and_answered_once() {
+    let mut subject = Subject::new();
+    assert_eq!(subject.result(Operation::Create { path: path("f") }), Ok(0));
+    let grow = Operation::Write {
+        path: path("f"),
+        offset: 300_000,
+        data: Bytes::new(),
+        truncate: true,
+    };
+    assert_eq!(subject.result(grow), Ok(0));
+    let entry = subject.tree().lookup(b"f").unwrap();
+    assert_eq!(entry.data.len(), 300_000);
+    assert!(entry.data.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_write_without_quorum_is_refused_before_it_is_sent() {
+    let mut subject = Subject::new();
+    subject.feed(Event::Quorum(false));
+    assert_eq!(subject.result(mkdir("x")), Err(FsError::Access));
+    let actions = subject.deliver(PEER, normal_of(1, &mkdir("theirs")));
+    assert!(
+        actions.contains(&Action::Leave),
+        "others may have applied it"
+    );
+    assert_eq!(subject.machine.mode(), Mode::Leave);
+    assert!(subject.tree().lookup(b"theirs").is_none());
+}
+
+#[test]
+fn corosync_conf_is_told_to_all_and_reloaded_by_the_sender_only() {
+    let mut subject = Subject::new();
+    let create = Operation::Create {
+        path: path("corosync.conf"),
+    };
+    let own = DatabaseNotice::CorosyncConf { reload: true };
+    assert!(
+        subject
+            .ask(create.clone())
+            .contains(&Action::Notice(own.clone()))
+    );
+    let write = Operation::Write {
+        path: path("corosync.conf"),
+        offset: 0,
+        data: path("config_version: 2"),
+        truncate: false,
+    };
+    let theirs = DatabaseNotice::CorosyncConf { reload: false };
+    let actions = subject.deliver(PEER, normal_of(1, &write));
+    assert!(actions.contains(&Action::Notice(theirs)));
+    // Refused: it exists.
+    assert!(!subject.ask(create).contains(&Action::Notice(own)));
+    let other = Operation::Create {
+        path: path("corosync.conf.new"),
+    };
+    assert!(
+        !subject
+            .ask(other)
+            .iter()
+            .any(|action| matches!(action, Action::Notice(_)))
+    );
+}
+
+#[test]
+fn an_expired_lock_is_removed_by_the_decision_of_the_lowest_member() {
+    let mut subject = Subject::new();
+    for directory in ["priv", "priv/lock", "priv/lock/x"] {
+        assert_eq!(subject.result(mkdir(directory)), Ok(0));
+    }
+    let unlock = Operation::SetMtime {
+        path: path("priv/lock/x"),
+        mtime: 0,
+    };
+    subject.ms += 120_000;
+    assert_eq!(subject.result(unlock.clone()), Err(FsError::Access));
+    assert!(
+        subject.tree().lookup(b"priv/lock/x").is_some(),
+        "120 s are not too old"
+    );
+    subject.ms += 1_000;
+    let request = DatabaseRequest::Apply(unlock);
+    let actions = subject.feed(Event::Request {
+        id: RequestId(90),
+        request,
+    });
+    let messages = sent(&actions);
+    let numbers: Vec<u16> = messages
+        .iter()
+        .map(|message| Header::decode(message).unwrap().subtype)
+        .collect();
+    assert_eq!(numbers, [UNLOCK_REQUEST, 6]);
+    let decision = sent(&subject.deliver(SELF, messages[0].clone()));
+    assert_eq!(Header::decode(&decision[0]).unwrap().subtype, UNLOCK);
+    subject.deliver(SELF, messages[1].clone());
+    subject.deliver(SELF, decision[0].clone());
+    assert!(subject.tree().lookup(b"priv/lock/x").is_none());
+}
+
+#[test]
+fn a_decision_about_another_state_of_the_lock_does_nothing() {
+    let mut subject = Subject::new();
+    for directory in ["priv", "priv/lock", "priv/lock/x"] {
+        subject.result(mkdir(directory)).unwrap();
+    }
+    let wrong = LockMessage {
+        checksum: [7; 32],
+        path: path("priv/lock/x"),
+    };
+    let message = NormalMessage::new(1, UNLOCK, 1, 1, wrong.encode()).encode();
+    subject.deliver(PEER, message);
+    assert!(subject.tree().lookup(b"priv/lock/x").is_some());
+}
+
+/// None of them changes the tree, and none takes this member out of service.
+#[test]
+fn malformed_writes_are_survived() {
+    for entry in manifest("dcdb/malformed/manifest.json") {
+        if entry["group"] != "pve_dcdb_v1" {
+            continue;
+        }
+        let name = entry["file"].as_str().unwrap();
+        let message = Bytes::from(read(&vectors().join("dcdb/malformed").join(name)));
+        let mut subject = Subject::new();
+        subject.result(mkdir("qq")).unwrap();
+        let before = subject.tree().checksum();
+        subject.deliver(PEER, message);
+        assert_eq!(subject.tree().checksum(), before, "{name}");
+        assert_eq!(subject.machine.mode(), Mode::Synced, "{name}");
+        assert_eq!(subject.result(mkdir("after")), Ok(0), "{name}");
+    }
+}
+
+/// Brings a follower to the point where the leader's updates are expected; gives the epoch's template message.
+fn follow(subject: &mut Subject, leader: &Tree) -> StateMessage {
+    let members = vec![SELF, PEER];
+    let actions = subject.feed(Event::Membership {
+        members,
+        has_joined: true,
+    });
+    let start = sent(&actions).remove(0);
+    let state = sent(&subject.deliver(SELF, start)).remove(0);
+    let template = StateMessage::decode(&state).unwrap();
+    subject.deliver(SELF, state);
+    let theirs = StateMessage {
+        payload: leader.index().encode(),
+        ..template.clone()
+    };
+    subject.deliver(PEER, theirs.encode());
+    assert_eq!(subject.machine.mode(), Mode::Update);
+    template
+}
+
+fn leader_tree() -> Tree {
+    let root = RootState {
+        version: 1,
+        writer: 0,
+        mtime: 4000,
+    };
+    let mut tree = Tree::from_entries(root, [], Rules::Replicated, 0).unwrap();
+    let stamp = Stamp {
+        writer: 2,
+        mtime: 4100,
+    };
+    for name in ["a", "b", "c"] {
+        tree.apply(&mkdir(name), stamp, 0, &mut Vec::new()).unwrap();
+    }
+    tree
+}
+
+fn update(template: &StateMessage, kind: MessageKind, payload: Bytes) -> Bytes {
+    StateMessage::new(kind, 1, 5000, template.epoch, payload).encode()
+}
+
+#[test]
+fn a_follower_takes_what_it_lacks_and_removes_what_the_leader_lacks() {
+    let mut subject = Subject::new();
+    subject.result(mkdir("mine")).unwrap();
+    let leader = leader_tree();
+    let template = follow(&mut subject, &leader);
+    for entry in leader.entries() {
+        let payload = UpdateMessage {
+            entry: entry.clone(),
+        }
+        .encode();
+        subject.deliver(PEER, update(&template, MessageKind::Update, payload));
+    }
+    let done = update(&template, MessageKind::UpdateComplete, Bytes::new());
+    let actions = subject.deliver(PEER, done);
+    assert_eq!(subject.machine.mode(), Mode::Synced);
+    assert_eq!(subject.tree().checksum(), leader.checksum());
+    let discarded = actions.iter().find_map(|action| match action {
+        Action::Notice(DatabaseNotice::Replaced { discarded }) => Some(discarded),
+        _ => None,
+    });
+    let names: Vec<&[u8]> = discarded
+        .unwrap()
+        .iter()
+        .map(|entry| &entry.name[..])
+        .collect();
+    assert_eq!(names, [b"mine"], "what is lost is told");
+}
+
+#[test]
+fn updates_that_do_not_lead_to_the_leaders_data_change_nothing_and_end_in_staying_out() {
+    let mut subject = Subject::new();
+    subject.result(mkdir("mine")).unwrap();
+    let before = subject.tree().checksum();
+    let leader = leader_tree();
+    for attempt in 1..=3 {
+        let template = follow(&mut subject, &leader);
+        let root = leader.entry(ROOT_INODE).unwrap().clone();
+        let payload = UpdateMessage { entry: root }.encode();
+        subject.deliver(PEER, update(&template, MessageKind::Update, payload));
+        let done = update(&template, MessageKind::UpdateComplete, Bytes::new());
+        subject.deliver(PEER, done);
+        assert_eq!(subject.tree().checksum(), before);
+        if attempt < 3 {
+            assert_eq!(subject.machine.mode(), Mode::Leave);
+            subject.feed(Event::Connected { local: SELF });
+        }
+    }
+    assert_eq!(subject.machine.mode(), Mode::Error);
+    assert_eq!(subject.result(mkdir("x")), Err(FsError::Io));
+}
+
+#[derive(Default)]
+struct Soft {
+    set: Vec<(Bytes, Bytes)>,
+    logged: Vec<Bytes>,
+    members: Vec<MemberId>,
+}
+
+impl StatusStore for Soft {
+    fn set(&mut self, _sender: MemberId, key: &Bytes, value: &Bytes) {
+        self.set.push((key.clone(), value.clone()));
+    }
+
+    fn log(&mut self, _sender: MemberId, entry: &Bytes) {
+        self.logged.push(entry.clone());
+    }
+
+    fn log_ring(&mut self) -> Bytes {
+        path("ring")
+    }
+
+    fn merge_logs(&mut self, _rings: &[(MemberId, Bytes)], _own: usize) {}
+
+    fn set_members(&mut self, members: &[MemberId]) {
+        self.members = members.to_vec();
+    }
+
+    fn own_keys(&self) -> Vec<(Bytes, Bytes)> {
+        vec![(path("key"), path("value"))]
+    }
+
+    fn own_address(&self) -> Bytes {
+        path("10.0.0.1\0")
+    }
+}
+
+fn feed_status(
+    machine: &mut Machine<StatusGroup<Soft>>,
+    event: Event<StatusRequest>,
+) -> Vec<Bytes> {
+    let mut actions = Actions::new();
+    machine.handle(Now::default(), event, &mut actions);
+    let messages = actions
+        .take()
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::Multicast(message) => Some(message),
+            _ => None,
+        });
+    messages.collect()
+}
+
+fn keys(messages: &[Bytes]) -> Vec<Bytes> {
+    let normals = messages
+        .iter()
+        .filter_map(|message| NormalMessage::decode(message).ok());
+    normals
+        .filter(|message| message.header.kind == MessageKind::Normal)
+        .map(|message| KeyMessage::decode(&message.payload).unwrap().key)
+        .collect()
+}
+
+#[test]
+fn keys_then_the_address_are_announced_after_an_exchange() {
+    let mut machine = Machine::new(StatusGroup::new(Soft::default()));
+    feed_status(&mut machine, Event::Connected { local: SELF });
+    let alone = Event::Membership {
+        members: vec![SELF],
+        has_joined: true,
+    };
+    assert_eq!(keys(&feed_status(&mut machine, alone)), ["nodeip"]);
+    let members = vec![SELF, PEER];
+    let joined = Event::Membership {
+        members: members.clone(),
+        has_joined: true,
+    };
+    let start = feed_status(&mut machine, joined).remove(0);
+    assert_eq!(machine.app().store().members, members);
+    let deliver = |sender, message| Event::Delivered { sender, message };
+    let state = feed_status(&mut machine, deliver(SELF, start)).remove(0);
+    feed_status(&mut machine, deliver(SELF, state.clone()));
+    let announced = feed_status(&mut machine, deliver(PEER, state));
+    assert_eq!(keys(&announced), ["key", "nodeip"]);
+    assert_eq!(machine.mode(), Mode::Synced);
+}
+
+#[test]
+fn bad_status_messages_are_dropped_and_nobody_leaves() {
+    for entry in manifest("dcdb/malformed/manifest.json") {
+        if entry["group"] != "pve_kvstore_v1" {
+            continue;
+        }
+        let name = entry["file"].as_str().unwrap();
+        let message = Bytes::from(read(&vectors().join("dcdb/malformed").join(name)));
+        let mut machine = Machine::new(StatusGroup::new(Soft::default()));
+        feed_status(&mut machine, Event::Connected { local: SELF });
+        let alone = Event::Membership {
+            members: vec![SELF],
+            has_joined: true,
+        };
+        feed_status(&mut machine, alone);
+        feed_status(
+            &mut machine,
+            Event::Delivered {
+                sender: PEER,
+                message,
+            },
+        );
+        assert_eq!(machine.mode(), Mode::Synced, "{name}");
+        assert!(machine.app().store().set.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn own_status_messages_are_not_applied_again() {
+    let mut machine = Machine::new(StatusGroup::new(Soft::default()));
+    feed_status(&mut machine, Event::Connected { local: SELF });
+    let alone = Event::Membership {
+        members: vec![SELF],
+        has_joined: true,
+    };
+    feed_status(&mut machine, alone);
+    let request = StatusRequest::Set {
+        key: path("k"),
+        value: path("v"),
+    };
+    let event = Event::Request {
+        id: RequestId(1),
+        request,
+    };
+    let message = feed_status(&mut machine, event).remove(0);
+    let own = Event::Delivered {
+        sender: SELF,
+        message: message.clone(),
+    };
+    feed_status(&mut machine, own);
+    assert!(machine.app().store().set.is_empty());
+    let theirs = Event::Delivered {
+        sender: PEER,
+        message,
+    };
+    feed_status(&mut machine, theirs);
+    assert_eq!(machine.app().store().set, [(path("k"), path("v"))]);
+}
