@@ -8,11 +8,12 @@
 //! Lock order: tree, then the locks inside the store.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{RwLock, RwLockReadGuard};
 use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::time::wall_clock_secs;
 
 use crate::store::{EntrySource, ShutdownOutcome, Store, StoreHandle};
 use crate::{Change, Entry, Operation, Precheck, RootState, Stamp, Tree};
@@ -237,19 +238,6 @@ impl Mutation for Waited {
         // Nobody listens any more if the receiver is gone.
         let _sent = self.sender.send(durable.and(self.result));
     }
-}
-
-/// Seconds since 1970 as the database stores them, modulo 2^32.
-fn wall_clock_secs() -> u32 {
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs());
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "mtimes are stored modulo 2^32"
-    )]
-    let wrapped = seconds as u32;
-    wrapped
 }
 
 /// The tree as the store's thread sees it.

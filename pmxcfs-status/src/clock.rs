@@ -1,6 +1,8 @@
 //! Where [`Status`](crate::Status) gets the time from.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
+
+use pmxcfs_api_types::time::wall_clock_secs;
 
 /// The clocks of this host.
 pub trait Clock: Send + Sync {
@@ -35,15 +37,7 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn wall_secs(&self) -> u32 {
-        let seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |elapsed| elapsed.as_secs());
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "log entries have 32 bits for the time"
-        )]
-        let wrapped = seconds as u32;
-        wrapped
+        wall_clock_secs()
     }
 
     fn monotonic_secs(&self) -> u64 {

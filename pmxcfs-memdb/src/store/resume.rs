@@ -8,12 +8,14 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use pmxcfs_api_types::time::wall_clock_secs;
+
 use super::StoreConfig;
 use super::backend::SegmentFile;
 use super::journal::{Journal, Segment};
 use super::open::Warning;
 use super::recover::{self, JournalRefusal, Recovery, SEGMENT_COUNT};
-use super::schema::{FileIdentity, wall_clock_secs};
+use super::schema::FileIdentity;
 use super::segment::{self, Scanned, SegmentError};
 use crate::{Entry, RootState};
 

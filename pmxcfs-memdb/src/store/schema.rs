@@ -7,8 +7,9 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
+use pmxcfs_api_types::time::wall_clock_secs;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
@@ -244,17 +245,4 @@ fn initialise(connection: &Connection) -> rusqlite::Result<Option<RootState>> {
     )?;
     connection.execute_batch("COMMIT")?;
     Ok(Some(root))
-}
-
-/// Seconds since 1970, modulo 2^32 as mtimes are stored.
-pub(super) fn wall_clock_secs() -> u32 {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "mtimes are stored modulo 2^32"
-    )]
-    let wrapped = elapsed.as_secs() as u32;
-    wrapped
 }

@@ -103,22 +103,6 @@ pub(super) fn file_type(kind: EntryKind) -> FileType {
     }
 }
 
-/// Seconds of a stamp as the tree stores them: modulo 2^32, so that times before 1970 wrap.
-pub(super) fn wrapped_seconds(time: SystemTime) -> u32 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "mtimes are stored modulo 2^32"
-    )]
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => after.as_secs() as u32,
-        Err(error) => {
-            let before = error.duration();
-            let whole = before.as_secs() + u64::from(before.subsec_nanos() > 0);
-            (whole as u32).wrapping_neg()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,21 +123,5 @@ mod tests {
         for (kind, private, quorate, mode) in table {
             assert_eq!(entry_mode(kind, private, quorate), mode);
         }
-    }
-
-    #[test]
-    fn times_wrap_modulo_two_to_the_32() {
-        assert_eq!(
-            wrapped_seconds(UNIX_EPOCH + Duration::from_secs((1 << 32) + 9)),
-            9
-        );
-        assert_eq!(
-            wrapped_seconds(UNIX_EPOCH - Duration::from_secs(5)),
-            4_294_967_291
-        );
-        assert_eq!(
-            wrapped_seconds(UNIX_EPOCH - Duration::from_millis(4500)),
-            4_294_967_291
-        );
     }
 }

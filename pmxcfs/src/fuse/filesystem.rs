@@ -13,9 +13,10 @@ use fuser::{
 };
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::limits::MAX_REQUEST_SIZE;
+use pmxcfs_api_types::time::{wall_clock_secs, wrapped_seconds};
 use pmxcfs_memdb::{MemDb, Mutator};
 
-use super::attr::{NO_TTL, Ownership, TTL, wrapped_seconds};
+use super::attr::{NO_TTL, Ownership, TTL};
 use super::handles::{Handle, Handles, TREE_FILE};
 use super::inodes::{InodeMap, Node};
 use super::lookups::Lookups;
@@ -126,7 +127,7 @@ impl Filesystem for PveFilesystem {
         // A truncate by path carries "mtime now" of its own; the truncation sets the mtime anyway.
         let touch = match (mtime, size) {
             (Some(TimeOrNow::SpecificTime(time)), _) => Some(wrapped_seconds(time)),
-            (Some(TimeOrNow::Now), None) => Some(wrapped_seconds(SystemTime::now())),
+            (Some(TimeOrNow::Now), None) => Some(wall_clock_secs()),
             _ => None,
         }
         .map(|mtime| Action::SetMtime { inode, mtime });
