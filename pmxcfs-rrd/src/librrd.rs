@@ -117,10 +117,23 @@ impl FileStore for Librrd {
     }
 }
 
+/// What librrd says when somebody else has locked the file. Readers do so, for moments; a value must not be lost by it.
+const LOCKED: &str = "could not lock RRD";
+const LOCK_RETRY_COUNT: u32 = 20;
+const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(5);
+
 fn update_file(library: &Library, update: &Update<'_>) -> Result<(), Refusal> {
     let path = c_path(update.path)?;
     let text = CString::new(update.text).map_err(|_nul| Refusal("NUL in the update".into()))?;
-    library.update(&path, &text).map_err(Refusal)
+    let mut result = library.update(&path, &text);
+    for _ in 0..LOCK_RETRY_COUNT {
+        match &result {
+            Err(message) if message.contains(LOCKED) => std::thread::park_timeout(LOCK_RETRY_PAUSE),
+            _ => break,
+        }
+        result = library.update(&path, &text);
+    }
+    result.map_err(Refusal)
 }
 
 fn c_path(path: &Path) -> Result<CString, Refusal> {
