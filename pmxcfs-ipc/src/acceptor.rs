@@ -380,7 +380,7 @@ impl Acceptor {
         let _spurious = self.shared.setup_wake_up.read();
         let retired = std::mem::take(&mut *self.shared.retired.lock());
         for connection in retired {
-            hang_up(&connection, Instant::now());
+            hang_up(&connection);
             self.remove(connection);
         }
     }

@@ -170,8 +170,11 @@ impl Server {
                 tracing::error!(%error, "cannot wake the IPC threads");
             }
         }
+        // A part of the time is kept for what follows.
         let left = deadline.saturating_duration_since(Instant::now());
-        let ended = self.threads_ended.recv_timeout(left) == Err(RecvTimeoutError::Disconnected);
+        let patience = left - left / 4;
+        let ended =
+            self.threads_ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
         if !ended {
             tracing::warn!("an IPC request is still being handled");
         }
@@ -182,7 +185,7 @@ impl Server {
         let retired = std::mem::take(&mut *self.shared.retired.lock());
         let mut is_complete = ended;
         for connection in &connections {
-            is_complete &= hang_up(connection, deadline);
+            is_complete &= hang_up(connection);
         }
         for connection in connections.iter().chain(&retired) {
             if Instant::now() >= deadline {
@@ -202,10 +205,9 @@ impl Drop for Server {
     }
 }
 
-/// Tells the client that the connection is over and takes its transport apart; not if the handler is still busy with
-/// it at the deadline.
-pub(crate) fn hang_up(connection: &Connection, deadline: Instant) -> bool {
-    let Some(mut channel) = connection.channel.try_lock_until(deadline) else {
+/// Tells the client that the connection is over and takes its transport apart; not if the handler is busy with it.
+pub(crate) fn hang_up(connection: &Connection) -> bool {
+    let Some(mut channel) = connection.channel.try_lock() else {
         return false;
     };
     if let Channel::Shm(channel) = &*channel {

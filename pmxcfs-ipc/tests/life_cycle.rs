@@ -228,6 +228,7 @@ fn stop_is_bounded_by_its_deadline() {
         start.elapsed()
     );
     assert_eq!(errno(idle.call(ECHO, b"x")), libc::ENOTCONN);
+    assert_eq!(directories_of(server.pid()), Vec::<PathBuf>::new());
 }
 
 fn idle_clients_notice_a_stop_and_reconnect() {

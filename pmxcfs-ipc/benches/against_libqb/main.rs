@@ -114,7 +114,8 @@ fn wait_for_line() {
 
 struct Process {
     child: Child,
-    input: ChildStdin,
+    /// Our roles end when it is closed.
+    input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
@@ -128,7 +129,7 @@ impl Process {
             .spawn()
             .expect("this binary starts");
         let mut process = Self {
-            input: child.stdin.take().expect("a pipe"),
+            input: child.stdin.take(),
             output: BufReader::new(child.stdout.take().expect("a pipe")),
             child,
         };
@@ -145,7 +146,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.child.kill().expect("it is ours");
+        self.input = None;
         self.child.wait().expect("it is ours");
     }
 }
@@ -163,7 +164,8 @@ fn measure(service: &str, size: usize, clients: usize, duration: Duration) -> Ro
         .map(|_| Process::start(&["client", service, &size, &milliseconds]))
         .collect();
     for client in &mut clients {
-        client.input.write_all(b"go\n").expect("it reads");
+        let input = client.input.as_mut().expect("not closed");
+        input.write_all(b"go\n").expect("it reads");
     }
     let mut histogram = Histogram::default();
     for client in &mut clients {

@@ -34,6 +34,7 @@ struct ServiceHandlers {
 unsafe extern "C" {
     fn qb_loop_create() -> *mut Loop;
     fn qb_loop_run(it: *mut Loop);
+    fn qb_loop_stop(it: *mut Loop);
     fn qb_loop_job_add(it: *mut Loop, priority: i32, data: *mut c_void, f: JobFn) -> i32;
     fn qb_loop_poll_add(
         it: *mut Loop,
@@ -60,6 +61,7 @@ unsafe extern "C" {
     ) -> *mut Service;
     fn qb_ipcs_poll_handlers_set(service: *mut Service, handlers: *mut PollHandlers);
     fn qb_ipcs_run(service: *mut Service) -> i32;
+    fn qb_ipcs_destroy(service: *mut Service);
     fn qb_ipcs_response_sendv(
         connection: *mut Connection,
         parts: *const libc::iovec,
@@ -100,6 +102,13 @@ extern "C" fn delete(fd: i32) -> i32 {
     unsafe { qb_loop_poll_del(main_loop(), fd) }
 }
 
+/// Standard input has ended.
+extern "C" fn stop(_fd: i32, _events: i32, _data: *mut c_void) -> i32 {
+    // SAFETY: the loop lives as long as the process.
+    unsafe { qb_loop_stop(main_loop()) };
+    -1
+}
+
 extern "C" fn accept(_connection: *mut Connection, _uid: u32, _gid: u32) -> i32 {
     0
 }
@@ -133,7 +142,7 @@ extern "C" fn process(connection: *mut Connection, data: *mut c_void, _size: usi
     0
 }
 
-/// Serves until the process is killed.
+/// Serves until standard input ends.
 pub fn run(service: &str, transport: i32) {
     BODY.get_or_init(|| vec![b'x'; LARGEST]);
     // SAFETY: no preconditions.
@@ -161,6 +170,11 @@ pub fn run(service: &str, transport: i32) {
     let result = unsafe { qb_ipcs_run(service) };
     assert_eq!(result, 0, "libqb listens");
     println!("ready");
+    let events = i32::from(libc::POLLIN | libc::POLLHUP);
+    // SAFETY: the loop is live; descriptor 0 stays open.
+    unsafe { qb_loop_poll_add(main_loop(), 1, 0, events, ptr::null_mut(), stop) };
     // SAFETY: the loop is live.
     unsafe { qb_loop_run(main_loop()) };
+    // SAFETY: the service is live and not used again.
+    unsafe { qb_ipcs_destroy(service) };
 }

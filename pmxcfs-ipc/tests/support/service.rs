@@ -204,9 +204,16 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// Lets the process end by itself, so that it cleans up; kills it if it does not.
     fn drop(&mut self) {
-        let _already_dead = self.child.kill();
-        let _already_collected = self.child.wait();
+        self.input = None;
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while self.is_alive() {
+            if Instant::now() > deadline {
+                let _already_dead = self.child.kill();
+            }
+            std::thread::yield_now();
+        }
     }
 }
 
