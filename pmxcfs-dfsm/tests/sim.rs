@@ -28,7 +28,7 @@ fn clusters_survive_what_seeds_do_to_them() {
     if let Some(seed) = variable("PMXCFS_SIM_SEED") {
         return story::run(seed);
     }
-    for seed in 0..variable("PMXCFS_SIM_COUNT").unwrap_or(120) {
+    for seed in 0..variable("PMXCFS_SIM_COUNT").unwrap_or(150) {
         if std::panic::catch_unwind(|| story::run(seed)).is_err() {
             panic!("replay: PMXCFS_SIM_SEED={seed} cargo test -p pmxcfs-dfsm --test sim");
         }

@@ -65,6 +65,10 @@ pub(crate) fn run(seed: u64) {
     if !profile.is_rough {
         story.settle();
     }
+    if profile.is_rough {
+        story.settle();
+        (0..4).for_each(|_| story.interrupt_an_update());
+    }
     for _ in 0..STEPS {
         story.step();
     }
@@ -76,7 +80,12 @@ impl Story {
         let count = self.cluster.nodes.len();
         let node = self.random.below(count);
         match self.random.below(1000) {
-            0..500 => self.deliver(node),
+            0..500 => {
+                self.deliver(node);
+                if self.cluster.mode(node) == Some(Mode::Update) && self.random.chance(70) {
+                    self.disturb_update(node);
+                }
+            }
             500..700 => self.cluster.order(node),
             700..800 => self.ask(node),
             800..940 => {
@@ -97,6 +106,58 @@ impl Story {
             _ => self.tell_quorum(node),
         }
         self.check();
+    }
+
+    /// A node misses a write, comes back, and writes while it is brought up to date; then another node dies.
+    fn interrupt_an_update(&mut self) {
+        let count = self.cluster.nodes.len();
+        let (node, other) = (self.random.below(count), self.random.below(count));
+        self.cluster.crash(node);
+        self.settle();
+        if node != other {
+            let operation = self.make_once();
+            self.cluster.ask(other, operation);
+        }
+        self.settle();
+        self.cluster.start(node, true);
+        self.cluster.tick(node);
+        for _ in 0..400 {
+            let next = self.random.below(count);
+            if self.random.chance(40) {
+                self.cluster.order(next);
+            } else {
+                self.deliver(next);
+            }
+            self.check();
+            if self.cluster.mode(node) == Some(Mode::Update) {
+                self.disturb_update(node);
+                break;
+            }
+        }
+        for node in 0..count {
+            self.restart(node);
+        }
+        self.cluster.partition(&vec![0; count]);
+        self.settle();
+        self.check();
+    }
+
+    /// A member that is not synced writes, sees its write arrive, and then the group changes.
+    fn disturb_update(&mut self, node: usize) {
+        let operation = self.make_once();
+        self.cluster.ask(node, operation);
+        for _ in 0..6 {
+            self.cluster.order(node);
+            self.deliver(node);
+        }
+        if self.cluster.mode(node) == Some(Mode::Update) {
+            let other = self.random.below(self.cluster.nodes.len());
+            if self.profile.is_rough && other != node && self.random.chance(50) {
+                self.cluster.crash(other);
+            } else {
+                self.cut();
+            }
+        }
     }
 
     /// Without roughness the quorum is known before what follows from it.
@@ -217,14 +278,16 @@ impl Story {
                 from: shared(first),
                 to: shared(second),
             },
-            _ => {
-                self.next_name += 1;
-                Operation::Mkdir {
-                    path: Bytes::from(format!("once{}", self.next_name)),
-                }
-            }
+            _ => self.make_once(),
         };
         self.cluster.ask(node, operation);
+    }
+
+    fn make_once(&mut self) -> Operation {
+        self.next_name += 1;
+        Operation::Mkdir {
+            path: Bytes::from(format!("once{}", self.next_name)),
+        }
     }
 
     fn check(&mut self) {
@@ -341,12 +404,16 @@ impl Story {
 
     fn side_size(&self, side: usize) -> usize {
         let nodes = self.cluster.nodes.iter();
-        nodes.filter(|node| node.partition == side).count()
+        nodes
+            .filter(|node| node.partition == side && node.process.is_some())
+            .count()
     }
 
     fn is_settled(&self) -> bool {
         let is_idle = self.cluster.nodes.iter().all(|node| {
-            let process = node.process.as_ref().unwrap();
+            let Some(process) = &node.process else {
+                return true;
+            };
             process.inbox.is_empty()
                 && process.outgoing.is_empty()
                 && process.machine.mode() == Mode::Synced
