@@ -217,7 +217,7 @@ fn stop_is_bounded_by_its_deadline() {
     let mut server = start_server(&name, "shm", &["workers=1"]);
     let mut busy = Client::connect(&name).unwrap();
     let mut idle = Client::connect(&name).unwrap();
-    busy.send(WORK, &number(4_000_000)).unwrap();
+    busy.send(WORK, &number(1_000_000)).unwrap();
     eventually("it is taken", || untaken_requests(server.pid(), &name) == 0);
     let start = Instant::now();
     server.tell("stop");

@@ -25,6 +25,10 @@ pub const FAIL: i32 = 5;
 /// Answers with pid, uid, gid of the peer and 1 for read-write, a u32 each.
 pub const WHO: i32 = 6;
 
+/// Bounds on what a request of random bytes can ask for.
+const LONGEST_WORK: Duration = Duration::from_secs(1);
+const LARGEST_PATTERN: usize = 2 * 1024 * 1024;
+
 /// Byte `index` of a pattern.
 pub fn pattern(size: usize) -> Vec<u8> {
     (0..size)
@@ -47,9 +51,9 @@ impl Handler for TestService {
         let number = || u32::from_le_bytes(request.body[..4].try_into().expect("a number"));
         match request.id {
             ECHO => Response::success(request.body.to_vec()),
-            PATTERN => Response::success(pattern(number() as usize)),
+            PATTERN => Response::success(pattern(LARGEST_PATTERN.min(number() as usize))),
             WORK => {
-                let end = Instant::now() + Duration::from_micros(number().into());
+                let end = Instant::now() + Duration::from_micros(number().into()).min(LONGEST_WORK);
                 while Instant::now() < end {
                     std::hint::spin_loop();
                 }

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
 use super::qb::{Client, request_header};
 use super::raw::ShmClient;
-use super::service::{ECHO, PATTERN, Process, eventually, pattern, start_server, unique_name};
+use super::service::{ECHO, PATTERN, Process, pattern, start_server, unique_name};
 
 /// A server, and what it looked like before anybody did anything to it.
 pub struct Target {
@@ -89,13 +90,19 @@ impl Target {
         assert_eq!(client.call(ECHO, b"fine").unwrap().body, b"fine");
         drop(client);
         let pid = self.server.pid();
-        eventually("nothing is left", || {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
             let now = Footprint::of(pid);
-            now == self.before || {
-                std::thread::yield_now();
-                false
+            if now == self.before {
+                return;
             }
-        });
+            assert!(
+                Instant::now() < deadline,
+                "after five seconds there is {now:?} instead of {:?}",
+                self.before
+            );
+            std::thread::yield_now();
+        }
     }
 }
 
