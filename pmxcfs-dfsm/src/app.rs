@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::Digest;
 
-use crate::core::{Actions, LogLevel, MemberId, Now};
+use crate::core::{Actions, LogLevel, MemberId, Now, RequestId};
 use crate::wire::MessageKind;
 
 /// A message of the application, without header.
@@ -43,6 +43,8 @@ pub struct Delivery<'a> {
     pub time_secs: u32,
     /// What followed the header.
     pub payload: &'a Bytes,
+    /// The request of this node that the message carries out, if somebody here still waits for it.
+    pub request: Option<RequestId>,
 }
 
 /// What became of a delivered message.

@@ -80,6 +80,7 @@ impl<A: Application> Machine<A> {
             subtype: message.header.subtype,
             time_secs: message.header.time_secs,
             payload: &message.payload,
+            request: self.requests.find(sender, message.count),
         };
         let outcome = self.with_app(out, |app, context| app.deliver(&delivery, context));
         let is_own = self.local == Some(sender);

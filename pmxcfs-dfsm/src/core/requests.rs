@@ -40,6 +40,12 @@ impl Requests {
         self.pending.insert((sender, count), pending);
     }
 
+    /// The request that a message carries out.
+    pub(super) fn find(&self, sender: MemberId, count: u64) -> Option<RequestId> {
+        let pending = self.pending.get(&(sender, count))?;
+        Some(pending.id)
+    }
+
     /// The message with this count was applied, or will never be.
     pub(super) fn answer<N>(
         &mut self,

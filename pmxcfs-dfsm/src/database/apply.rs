@@ -127,7 +127,7 @@ impl<S: TreeStore> Database<S> {
         };
         let now_secs = context.now.monotonic_ms / 1000;
         self.store
-            .change(|tree, changes| tree.apply(operation, stamp, now_secs, changes))
+            .apply(operation, stamp, now_secs, delivery.request)
     }
 }
 

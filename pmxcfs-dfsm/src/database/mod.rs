@@ -11,11 +11,11 @@ pub mod wire;
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
-use pmxcfs_memdb::{Change, Digest, Entry, Index, Operation, Tree};
+use pmxcfs_memdb::{Change, Digest, Entry, Index, Operation, Stamp, Tree};
 
 use crate::{
     app::{Application, Context, Delivery, Exchange, Outcome, Prepared, SyncError},
-    core::MemberId,
+    core::{MemberId, RequestId},
 };
 use update::Following;
 
@@ -23,6 +23,21 @@ use update::Following;
 pub trait TreeStore {
     /// Runs a change of the tree, and records what it did, as one step that no reader sees half.
     fn change<R>(&mut self, call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R) -> R;
+
+    /// Applies a replicated operation. `request` is the request of this node that it carries out, if it is one: whoever made
+    /// it may want to see the tree at this very moment, before the next operation changes it again.
+    ///
+    /// # Errors
+    /// As [`Tree::apply`], the same on all nodes.
+    fn apply(
+        &mut self,
+        operation: &Operation,
+        stamp: Stamp,
+        now_secs: u64,
+        _request: Option<RequestId>,
+    ) -> Result<u32, FsError> {
+        self.change(|tree, changes| tree.apply(operation, stamp, now_secs, changes))
+    }
 
     /// Makes another tree the present one, in one transaction that is durable when this returns. `touched` are the inodes
     /// that differ from before or are gone. The new tree is to [`adopt`](Tree::adopt) the former one.
