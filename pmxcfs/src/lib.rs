@@ -8,6 +8,7 @@ pub mod fuse;
 pub mod instance;
 pub mod ipc;
 pub mod logging;
+pub mod notify;
 pub mod plugins;
 mod services;
 pub mod shutdown;

@@ -1,0 +1,333 @@
+//! What the service manager is told: that the daemon serves, that it stops, and that it is alive.
+//!
+//! The manager names a datagram socket in the environment; one datagram holds lines of `NAME=value` (sd_notify(3)). The
+//! protocol is a few lines, so libsystemd is not linked for it. Nothing here can fail the daemon: without a manager there is
+//! nobody to tell, and a message that does not arrive is logged once.
+//!
+//! Readiness is told in the foreground only. A start in the background is over when its first process ends, and before that
+//! the manager takes messages of no other process.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Path of the manager's socket, or `@` and a name without a file.
+const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
+
+/// Microseconds after which a silent daemon is taken for dead.
+const WATCHDOG_VARIABLE: &str = "WATCHDOG_USEC";
+
+/// Process that the watchdog is meant for.
+const WATCHDOG_PID_VARIABLE: &str = "WATCHDOG_PID";
+
+/// How long a message may wait for a manager that does not read.
+const SEND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Signs of life within the time after which the manager would act: two may be late or lost.
+const SIGNS_PER_WATCHDOG: u32 = 3;
+
+/// The service manager, if there is one.
+#[derive(Debug, Default)]
+pub struct Notifier {
+    manager: Option<Manager>,
+    watchdog: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Manager {
+    /// An error is told with the first message: the variables are read before there is a log.
+    channel: io::Result<Channel>,
+    is_failure_told: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Channel {
+    socket: UnixDatagram,
+    address: SocketAddr,
+}
+
+/// What the environment says.
+#[derive(Debug, Default)]
+struct Variables {
+    socket: Option<OsString>,
+    watchdog_usec: Option<OsString>,
+    watchdog_pid: Option<OsString>,
+}
+
+impl Notifier {
+    /// Takes the manager's variables out of the environment, so that programs started later do not speak for this daemon.
+    ///
+    /// Call from `main` before a fork (the watchdog names the first process) and before any thread is started: while there
+    /// are several, the environment cannot be changed and the variables stay.
+    #[must_use]
+    pub fn take_from_environment() -> Self {
+        let variables = Variables {
+            socket: std::env::var_os(SOCKET_VARIABLE),
+            watchdog_usec: std::env::var_os(WATCHDOG_VARIABLE),
+            watchdog_pid: std::env::var_os(WATCHDOG_PID_VARIABLE),
+        };
+        clear_environment();
+        Self::new(&variables, std::process::id())
+    }
+
+    fn new(variables: &Variables, pid: u32) -> Self {
+        let Some(name) = &variables.socket else {
+            return Self::default();
+        };
+        let channel = Channel::open(name);
+        let watchdog = channel.as_ref().ok().and(watchdog(variables, pid));
+        let manager = Manager {
+            channel,
+            is_failure_told: AtomicBool::new(false),
+        };
+        Self {
+            manager: Some(manager),
+            watchdog,
+        }
+    }
+
+    /// How often [`Notifier::alive`] has to be called. `None`: the manager does not watch.
+    #[must_use]
+    pub fn watchdog_interval(&self) -> Option<Duration> {
+        self.watchdog.map(|limit| limit / SIGNS_PER_WATCHDOG)
+    }
+
+    /// The start is over, everything answers.
+    pub fn ready(&self) {
+        self.send("READY=1");
+    }
+
+    /// The stop has begun.
+    pub fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    /// A sign of life. Send it only after looking.
+    pub fn alive(&self) {
+        if self.watchdog.is_some() {
+            self.send("WATCHDOG=1");
+        }
+    }
+
+    /// One line for operators, shown by `systemctl status`.
+    pub fn status(&self, text: &str) {
+        // A line break would start another assignment.
+        self.send(&format!("STATUS={}", text.replace(char::is_control, " ")));
+    }
+
+    fn send(&self, message: &str) {
+        let Some(manager) = &self.manager else {
+            return;
+        };
+        let sent = match &manager.channel {
+            Ok(channel) => channel.send(message),
+            Err(error) => Err(error.kind().into()),
+        };
+        if let Err(error) = sent
+            && !manager.is_failure_told.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(%error, "cannot speak to the service manager");
+        }
+    }
+}
+
+impl Channel {
+    fn open(name: &OsStr) -> io::Result<Self> {
+        let address = match name.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            [b'/', ..] => SocketAddr::from_pathname(name)?,
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        // Not connected: a manager that makes its socket anew is found again.
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(SEND_PATIENCE))?;
+        Ok(Self { socket, address })
+    }
+
+    fn send(&self, message: &str) -> io::Result<()> {
+        let sent = self.socket.send_to_addr(message.as_bytes(), &self.address);
+        sent.map(|_size| ())
+    }
+}
+
+/// The manager's limit, if it is meant for this process.
+fn watchdog(variables: &Variables, pid: u32) -> Option<Duration> {
+    let number = |text: &OsString| text.to_str()?.parse::<u64>().ok();
+    if let Some(meant) = &variables.watchdog_pid
+        && number(meant) != Some(u64::from(pid))
+    {
+        return None;
+    }
+    let limit_usec = number(variables.watchdog_usec.as_ref()?)?;
+    (limit_usec > 0).then(|| Duration::from_micros(limit_usec))
+}
+
+fn clear_environment() {
+    let variables = [SOCKET_VARIABLE, WATCHDOG_VARIABLE, WATCHDOG_PID_VARIABLE];
+    let given = variables
+        .into_iter()
+        .filter(|name| std::env::var_os(name).is_some());
+    for name in given {
+        if !is_single_threaded() {
+            tracing::warn!("{name} stays in the environment: there are several threads");
+            return;
+        }
+        remove_variable(name);
+    }
+}
+
+fn is_single_threaded() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+}
+
+#[expect(
+    unsafe_code,
+    reason = "changing the environment is unsafe in programs with threads"
+)]
+fn remove_variable(name: &str) {
+    // SAFETY: the caller has seen that there is only this thread, so nobody reads the environment meanwhile.
+    unsafe { std::env::remove_var(name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn variables(socket: &OsStr) -> Variables {
+        Variables {
+            socket: Some(socket.to_owned()),
+            ..Variables::default()
+        }
+    }
+
+    fn watched(usec: &str, pid: Option<&str>) -> Notifier {
+        let variables = Variables {
+            socket: Some("@nobody-listens".into()),
+            watchdog_usec: Some(usec.into()),
+            watchdog_pid: pid.map(Into::into),
+        };
+        Notifier::new(&variables, 77)
+    }
+
+    fn next(manager: &UnixDatagram) -> String {
+        let mut buffer = [0; 512];
+        let size = manager.recv(&mut buffer).expect("a message in time");
+        String::from_utf8(buffer[..size].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn messages_reach_sockets_of_both_kinds() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("manager");
+        let by_path = UnixDatagram::bind(&path).unwrap();
+        let name = format!("pmxcfs-notify-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let by_name = UnixDatagram::bind_addr(&address).unwrap();
+        for (manager, name) in [
+            (by_path, path.into_os_string()),
+            (by_name, format!("@{name}").into()),
+        ] {
+            manager.set_read_timeout(Some(PATIENCE)).unwrap();
+            let variables = Variables {
+                watchdog_usec: Some("30000000".into()),
+                ..variables(&name)
+            };
+            let notifier = Notifier::new(&variables, 1);
+            notifier.ready();
+            notifier.alive();
+            notifier.status("synced");
+            notifier.stopping();
+            let messages: Vec<_> = (0..4).map(|_| next(&manager)).collect();
+            assert_eq!(
+                messages,
+                ["READY=1", "WATCHDOG=1", "STATUS=synced", "STOPPING=1"]
+            );
+        }
+    }
+
+    #[test]
+    fn a_status_is_one_assignment() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("manager");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        Notifier::new(&variables(path.as_os_str()), 1).status("a\nMAINPID=1\r\0b");
+        assert_eq!(next(&manager), "STATUS=a MAINPID=1  b");
+    }
+
+    #[test]
+    fn a_manager_that_makes_its_socket_anew_is_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("manager");
+        let notifier = Notifier::new(&variables(path.as_os_str()), 1);
+        notifier.ready();
+        for _ in 0..2 {
+            let manager = UnixDatagram::bind(&path).unwrap();
+            manager.set_read_timeout(Some(PATIENCE)).unwrap();
+            notifier.stopping();
+            assert_eq!(next(&manager), "STOPPING=1");
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_holds_nobody_up_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("manager");
+        let _manager = UnixDatagram::bind(&path).unwrap();
+        let notifier = Notifier::new(&variables(path.as_os_str()), 1);
+        let failed = || {
+            let manager = notifier.manager.as_ref().expect("there is one");
+            manager.is_failure_told.load(Ordering::Relaxed)
+        };
+        // The kernel holds as many datagrams as net.unix.max_dgram_qlen says, far fewer than these.
+        for _ in 0..1_000_000 {
+            notifier.ready();
+            if failed() {
+                return;
+            }
+        }
+        panic!("more messages were taken than a queue can hold");
+    }
+
+    #[test]
+    fn without_a_manager_nothing_is_sent_or_watched() {
+        let nobody = Notifier::new(&Variables::default(), 1);
+        nobody.ready();
+        assert!(nobody.manager.is_none());
+        assert_eq!(nobody.watchdog_interval(), None);
+        for name in ["", "relative/path", "vsock:2:1234", &"/long".repeat(40)] {
+            let notifier = Notifier::new(&variables(OsStr::new(name)), 1);
+            let manager = notifier.manager.as_ref().expect("named");
+            assert!(manager.channel.is_err(), "{name:?}");
+            notifier.ready();
+            assert!(manager.is_failure_told.load(Ordering::Relaxed), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn watchdog_is_for_the_process_it_names() {
+        for (usec, pid, interval) in [
+            ("30000000", None, Some(Duration::from_secs(10))),
+            ("30000000", Some("77"), Some(Duration::from_secs(10))),
+            ("30000000", Some("78"), None),
+            ("30000000", Some("x"), None),
+            ("0", Some("77"), None),
+            ("-1", Some("77"), None),
+            ("99999999999999999999", Some("77"), None),
+            ("", None, None),
+        ] {
+            assert_eq!(
+                watched(usec, pid).watchdog_interval(),
+                interval,
+                "{usec} {pid:?}"
+            );
+        }
+    }
+}
