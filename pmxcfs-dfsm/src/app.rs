@@ -37,6 +37,8 @@ pub enum Prepared {
 pub struct Delivery<'a> {
     /// Who sent it.
     pub sender: MemberId,
+    /// Its number among the messages of its sender.
+    pub count: u64,
     /// Number of the application's message.
     pub subtype: u16,
     /// Sender's time: the mtime of what changes.

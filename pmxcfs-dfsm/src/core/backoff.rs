@@ -1,10 +1,16 @@
 //! How long to stay away before joining again.
+//!
+//! A member that leaves makes all others exchange states twice, so one that leaves again and again does so ever more
+//! rarely. A connection that cannot be had costs nobody anything, and corosync must not be back for long before the node is.
 
 /// First delay. Short: corosync takes a new connection at once.
 const FIRST_MS: u64 = 100;
 
-/// Longest delay.
+/// Longest delay after having left.
 const LONGEST_MS: u64 = 30_000;
+
+/// Longest delay while there is no connection.
+const LONGEST_UNCONNECTED_MS: u64 = 3_000;
 
 /// A member that was synced for this long starts again with the first delay.
 const STABLE_MS: u64 = 60_000;
@@ -12,24 +18,40 @@ const STABLE_MS: u64 = 60_000;
 /// Doubles with every failure that comes soon after the last one.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    failures: u32,
+    leaves: u32,
+    failed_connections: u32,
 }
 
 impl Backoff {
-    /// The next delay.
-    pub(super) fn next_delay_ms(&mut self) -> u64 {
-        let factor = 2u64.saturating_pow(self.failures);
-        let doubled = FIRST_MS.saturating_mul(factor);
-        self.failures = self.failures.saturating_add(1);
-        doubled.min(LONGEST_MS)
+    /// The delay after having left.
+    pub(super) fn after_leaving_ms(&mut self) -> u64 {
+        let delay_ms = doubled(self.leaves).min(LONGEST_MS);
+        self.leaves = self.leaves.saturating_add(1);
+        delay_ms
+    }
+
+    /// The delay after a connection was lost, or not to be had.
+    pub(super) fn after_failed_connection_ms(&mut self) -> u64 {
+        let delay_ms = doubled(self.failed_connections).min(LONGEST_UNCONNECTED_MS);
+        self.failed_connections = self.failed_connections.saturating_add(1);
+        delay_ms
+    }
+
+    /// The group was joined.
+    pub(super) fn joined(&mut self) {
+        self.failed_connections = 0;
     }
 
     /// The member was synced for a while.
     pub(super) fn settle(&mut self, synced_for_ms: u64) {
         if synced_for_ms >= STABLE_MS {
-            self.failures = 0;
+            self.leaves = 0;
         }
     }
+}
+
+fn doubled(failures: u32) -> u64 {
+    FIRST_MS.saturating_mul(2u64.saturating_pow(failures))
 }
 
 #[cfg(test)]
@@ -39,14 +61,27 @@ mod tests {
     #[test]
     fn delays_double_up_to_a_bound_and_start_again_after_a_stable_time() {
         let mut backoff = Backoff::default();
-        let delays: Vec<u64> = (0..10).map(|_| backoff.next_delay_ms()).collect();
+        let delays: Vec<u64> = (0..10).map(|_| backoff.after_leaving_ms()).collect();
         assert_eq!(
             delays,
             [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000]
         );
         backoff.settle(59_999);
-        assert_eq!(backoff.next_delay_ms(), 30_000);
+        assert_eq!(backoff.after_leaving_ms(), 30_000);
         backoff.settle(60_000);
-        assert_eq!(backoff.next_delay_ms(), 100);
+        assert_eq!(backoff.after_leaving_ms(), 100);
+    }
+
+    #[test]
+    fn a_corosync_that_comes_back_is_noticed_within_seconds_however_long_it_was_gone() {
+        let mut backoff = Backoff::default();
+        let mut delay_ms = 0;
+        for _ in 0..1000 {
+            delay_ms = backoff.after_failed_connection_ms();
+        }
+        assert_eq!(delay_ms, 3000);
+        assert_eq!(backoff.after_leaving_ms(), 100, "nobody was disturbed");
+        backoff.joined();
+        assert_eq!(backoff.after_failed_connection_ms(), 100);
     }
 }

@@ -77,6 +77,7 @@ impl<A: Application> Machine<A> {
         let (sender, message) = (queued.sender, &queued.message);
         let delivery = Delivery {
             sender,
+            count: message.count,
             subtype: message.header.subtype,
             time_secs: message.header.time_secs,
             payload: &message.payload,

@@ -116,7 +116,7 @@ impl<A: Application> Machine<A> {
         self.verifier.start(now.monotonic_ms);
         match event {
             Event::Connected { local } => self.connected(local, out),
-            Event::ConnectFailed => self.join_later(out),
+            Event::ConnectFailed => self.connect_later(out),
             Event::Disconnected => self.disconnected(out),
             Event::Membership {
                 members,
@@ -151,7 +151,7 @@ impl<A: Application> Machine<A> {
         self.forget_group(FsError::Busy, out);
         self.state = State::Start;
         out.log(LogLevel::Warn, "connection to corosync lost");
-        self.join_later(out);
+        self.connect_later(out);
     }
 
     fn mended(&mut self, out: &mut Actions<A::Notice>) {
@@ -162,8 +162,13 @@ impl<A: Application> Machine<A> {
     }
 
     fn join_later(&mut self, out: &mut Actions<A::Notice>) {
+        let delay_ms = self.backoff.after_leaving_ms();
+        out.push(Action::Join { delay_ms });
+    }
+
+    fn connect_later(&mut self, out: &mut Actions<A::Notice>) {
         if !matches!(self.mode(), Mode::VersionError | Mode::Error) {
-            let delay_ms = self.backoff.next_delay_ms();
+            let delay_ms = self.backoff.after_failed_connection_ms();
             out.push(Action::Join { delay_ms });
         }
     }
@@ -202,6 +207,7 @@ impl<A: Application> Machine<A> {
         if self.mode().is_error() {
             return;
         }
+        self.backoff.joined();
         ids.sort_unstable();
         ids.dedup();
         self.lowest_node = ids.first().map_or(0, |first| first.node);
