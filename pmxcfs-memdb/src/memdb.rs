@@ -15,7 +15,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::time::wall_clock_secs;
 
-use crate::store::{EntrySource, ShutdownOutcome, Store, StoreHandle};
+use crate::store::{EntrySource, ShutdownOutcome, Store, StoreHandle, Ticket};
 use crate::{Change, Entry, Operation, Precheck, RootState, Stamp, Tree};
 
 /// What a mutation does to the tree it meets.
@@ -125,28 +125,62 @@ impl MemDb {
             writer: 0,
             mtime: wall_clock_secs(),
         };
-        let mut changes = Vec::with_capacity(2);
-        let ticket = {
-            let mut tree = self.tree.write();
-            let result = match mutation.plan(&mut tree) {
+        let ((), ticket) = self.change(|tree, changes| {
+            let result = match mutation.plan(tree) {
                 Err(error) => Err(error),
-                Ok(Plan::Orphan) => mutation.apply_orphan(&mut tree),
-                Ok(Plan::Apply(operation)) => {
-                    self.apply_local(&mut tree, &operation, stamp, &mut changes)
-                }
+                Ok(Plan::Orphan) => mutation.apply_orphan(tree),
+                Ok(Plan::Apply(operation)) => self.apply_local(tree, &operation, stamp, changes),
             };
-            mutation.applied(&mut tree, result);
-            if changes.is_empty() {
-                None
-            } else {
-                let root = tree.root();
-                Some(store.record(root, &changes, &|inode| tree.entry(inode)))
-            }
-        };
+            mutation.applied(tree, result);
+        });
         match ticket {
             None => mutation.finish(Ok(())),
             Some(ticket) => store.acknowledge(ticket, move |durable| mutation.finish(durable)),
         }
+    }
+
+    /// Changes the tree and records what that did, as one step that no reader sees half. The ticket is for whoever must not
+    /// be told before the record is safe; `None` if nothing changed. Never waits.
+    pub fn change<R>(
+        &self,
+        call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,
+    ) -> (R, Option<Ticket>) {
+        let mut changes = Vec::with_capacity(2);
+        let mut tree = self.tree.write();
+        let result = call(&mut tree, &mut changes);
+        let store = self.store.get().filter(|_| !changes.is_empty());
+        let ticket =
+            store.map(|store| store.record(tree.root(), &changes, &|inode| tree.entry(inode)));
+        (result, ticket)
+    }
+
+    /// Makes another tree the present one, and waits until that is on the disk. `touched` are the inodes that differ from
+    /// before or are gone. What is open goes on in the new tree, see [`Tree::adopt`].
+    ///
+    /// # Errors
+    /// [`FsError::Io`] if the store could not take it. The new tree is the present one all the same, and the store goes on
+    /// trying: until it works, the database on the disk is the former one.
+    pub fn replace_tree(&self, mut new: Tree, touched: &[u64]) -> Result<(), FsError> {
+        let store = self.store.get().ok_or(FsError::Io)?;
+        {
+            let mut tree = self.tree.write();
+            new.adopt(&mut tree);
+            *tree = new;
+            // Not acknowledged but synced, below.
+            let _ticket = store.record_replacement(touched.iter().copied());
+        }
+        let (sender, receiver) = std::sync::mpsc::channel();
+        store.sync(move |durable| {
+            // The receiver waits for as long as the sender lives.
+            let _sent = sender.send(durable);
+        });
+        receiver.recv().unwrap_or(Err(FsError::Io))
+    }
+
+    /// Whether changes cannot be recorded at present.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.store.get().is_none_or(|store| store.is_failed())
     }
 
     fn apply_local(
