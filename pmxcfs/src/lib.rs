@@ -3,6 +3,7 @@
 //! A library only so that tests can reach the parts; the binary is a few lines around [`startup::run`].
 
 pub mod cli;
+mod cluster;
 pub mod daemonize;
 pub mod fuse;
 pub mod instance;

@@ -26,7 +26,8 @@ const RRD_PATIENCE: Duration = Duration::from_millis(300);
 pub(crate) struct Services {
     status: Arc<Status>,
     rrd: Arc<RrdWriter>,
-    ipc: Server,
+    /// Absent once clients have been disconnected.
+    ipc: Option<Server>,
     level: LogLevel,
     node_name: String,
 }
@@ -41,12 +42,13 @@ impl RrdSink for RrdFeed {
 }
 
 impl Services {
-    /// Starts everything in local mode: quorate, without peers.
+    /// Starts everything, without peers. A node on its own is quorate, a member of a cluster not until corosync says so.
     pub(crate) fn start(
         config: &Config,
         options: &Options,
         db: &Arc<MemDb>,
         level: LogLevel,
+        is_member: bool,
     ) -> anyhow::Result<Self> {
         let paths = &config.paths;
         let rrd_config = RrdConfig::new(paths.rrd_dir.clone(), paths.rrdcached_socket.clone());
@@ -61,14 +63,14 @@ impl Services {
             Box::new(SystemClock::new()),
             Box::new(RrdFeed(Arc::clone(&rrd))),
         ));
-        status.set_quorate(true);
+        status.set_quorate(!is_member);
         let operations = Operations::new(Arc::clone(db), Arc::clone(&status), config.admin_gid);
         let ipc = start_ipc(config, options, operations)
             .with_context(|| format!("cannot open the IPC service '{}'", config.ipc_name))?;
         Ok(Self {
             status,
             rrd,
-            ipc,
+            ipc: Some(ipc),
             level,
             node_name: config.node_name.clone(),
         })
@@ -113,12 +115,25 @@ impl Services {
         self.status.expire_samples();
     }
 
-    /// Stops everything, within bounds.
-    pub(crate) fn stop(self) {
+    /// The soft state.
+    pub(crate) fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Disconnects IPC clients, within bounds. What they have asked for until now still reaches the other members.
+    pub(crate) fn stop_clients(&mut self) {
+        let Some(ipc) = self.ipc.take() else {
+            return;
+        };
         tracing::info!("withdrawing server sockets");
-        if !self.ipc.stop(Instant::now() + IPC_PATIENCE) {
+        if !ipc.stop(Instant::now() + IPC_PATIENCE) {
             tracing::warn!("an IPC request did not end in time, its client gets no answer");
         }
+    }
+
+    /// Stops everything that still runs, within bounds.
+    pub(crate) fn stop(mut self) {
+        self.stop_clients();
         if let Err(error) = self.rrd.stop(Instant::now() + RRD_PATIENCE) {
             tracing::warn!("{error}");
         }

@@ -26,7 +26,8 @@ pub(crate) fn serve_until_stopped(daemon: Daemon) -> ExitCode {
         config,
         mut stop_events,
         db,
-        services,
+        mut services,
+        cluster,
         session,
         pid_file,
         lock,
@@ -48,8 +49,12 @@ pub(crate) fn serve_until_stopped(daemon: Daemon) -> ExitCode {
     };
     instance::set_restart_flag(&config.paths.restart_flag(), config.admin_gid);
     tracing::info!("teardown filesystem");
-    services.stop();
+    services.stop_clients();
     fuse::detach(&config.paths.mount_dir);
+    if let Some(cluster) = cluster {
+        cluster.stop();
+    }
+    services.stop();
     wait_for_session(&session);
     close_database(&db);
     drop(pid_file);

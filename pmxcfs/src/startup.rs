@@ -15,9 +15,10 @@ use pmxcfs_api_types::limits::MAX_FILE_SIZE;
 use pmxcfs_api_types::names::COROSYNC_CONF;
 use pmxcfs_config::{Config, Paths, admin_gid, node_address, node_name};
 use pmxcfs_memdb::store::{Store, StoreConfig};
-use pmxcfs_memdb::{EntryKind, MemDb, Mutator, Operation, Rules, Tree};
+use pmxcfs_memdb::{Entry, EntryKind, MemDb, Mutator, Operation, ROOT_INODE, Rules, Tree};
 
 use crate::cli::Options;
+use crate::cluster::Cluster;
 use crate::daemonize::WaitingParent;
 use crate::fuse::{self, Ownership, PveFilesystem};
 use crate::instance::{self, InstanceLock, PidFile};
@@ -47,6 +48,8 @@ pub(crate) struct Daemon {
     pub(crate) stop_events: StopEvents,
     pub(crate) db: Arc<MemDb>,
     pub(crate) services: Services,
+    /// The other members, in cluster mode.
+    pub(crate) cluster: Option<Cluster>,
     pub(crate) session: fuse::FuseSession,
     pub(crate) pid_file: PidFile,
     pub(crate) lock: InstanceLock,
@@ -125,21 +128,45 @@ fn start(
         InstanceLock::acquire(&paths.lock_file()).context("unable to acquire pmxcfs lock")?;
     let stop_events = StopEvents::take_over().context("cannot take over signals")?;
 
-    let db = open_database(&config)?;
-    check_mode(&config, &db)?;
-    let services = Services::start(&config, options, &db, level)?;
-    match mount_and_serve(&config, &db, &services, &stop_events, readiness) {
-        Ok((session, pid_file)) => Ok(Daemon {
+    let started = Instant::now();
+    let (db, mode) = open_database(&config, started)?;
+    let is_member = mode == Rules::Replicated;
+    let services = Services::start(&config, options, &db, level, is_member)?;
+    let cluster = is_member
+        .then(|| Cluster::start(&config, &db, services.status(), started))
+        .transpose();
+    let served = cluster.and_then(|cluster| {
+        let served = mount_and_serve(
+            &config,
+            &db,
+            &services,
+            cluster.as_ref(),
+            &stop_events,
+            readiness,
+        );
+        match served {
+            Ok(served) => Ok((served, cluster)),
+            Err(error) => {
+                fuse::detach(&config.paths.mount_dir);
+                if let Some(cluster) = cluster {
+                    cluster.stop();
+                }
+                Err(error)
+            }
+        }
+    });
+    match served {
+        Ok(((session, pid_file), cluster)) => Ok(Daemon {
             config,
             stop_events,
             db,
             services,
+            cluster,
             session,
             pid_file,
             lock,
         }),
         Err(error) => {
-            fuse::detach(&config.paths.mount_dir);
             services.stop();
             shutdown::close_database(&db);
             Err(error)
@@ -147,8 +174,9 @@ fn start(
     }
 }
 
-/// Opens or makes the database, replays what a crash left, and imports corosync's configuration on the first start.
-fn open_database(config: &Config) -> anyhow::Result<Arc<MemDb>> {
+/// Opens or makes the database, replays what a crash left, and imports corosync's configuration on the first start. What it
+/// holds then decides by which rules the tree is kept.
+fn open_database(config: &Config, started: Instant) -> anyhow::Result<(Arc<MemDb>, Rules)> {
     let paths = &config.paths;
     let database = paths.database();
     let import = first_start_import(config)?;
@@ -166,9 +194,8 @@ fn open_database(config: &Config) -> anyhow::Result<Arc<MemDb>> {
     for warning in &loaded.warnings {
         tracing::warn!("{}: {warning}", database.display());
     }
-    let started = Instant::now();
-    let tree =
-        Tree::from_entries(loaded.root, loaded.entries, Rules::Local, 0).with_context(failed)?;
+    let rules = rules(config, &loaded.entries, import.is_some());
+    let tree = Tree::from_entries(loaded.root, loaded.entries, rules, 0).with_context(failed)?;
     for warning in tree.warnings() {
         tracing::warn!("{}: {warning}", database.display());
     }
@@ -179,7 +206,7 @@ fn open_database(config: &Config) -> anyhow::Result<Arc<MemDb>> {
         import_corosync_conf(&db, text)
             .context("memdb_write failed - unable to import corosync.conf")?;
     }
-    Ok(db)
+    Ok((db, rules))
 }
 
 /// What a first start imports, read and checked before the database is made: a refusal must not change the next start.
@@ -213,44 +240,51 @@ fn import_corosync_conf(db: &MemDb, data: Bytes) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Decides between local and cluster mode by what the database holds.
-fn check_mode(config: &Config, db: &MemDb) -> anyhow::Result<()> {
-    let is_configured = db
-        .read()
-        .lookup(COROSYNC_CONF.as_bytes())
-        .is_some_and(|entry| entry.kind == EntryKind::File);
+/// Decides between local and cluster mode by what the database holds, or is about to hold.
+fn rules(config: &Config, entries: &[Entry], is_imported: bool) -> Rules {
+    let is_configured = is_imported
+        || entries.iter().any(|entry| {
+            entry.parent == ROOT_INODE
+                && entry.inode != ROOT_INODE
+                && entry.name == COROSYNC_CONF.as_bytes()
+                && entry.kind == EntryKind::File
+        });
     if is_configured && !config.force_local {
-        shutdown::close_database(db);
-        bail!(
-            "the database holds {COROSYNC_CONF}, so this node belongs to a cluster, and this build of pmxcfs has no cluster \
-             mode; start it with --local to serve the node alone"
-        );
+        return Rules::Replicated;
     }
     if is_configured {
         tracing::info!("forcing local mode (although corosync.conf exists)");
     }
-    Ok(())
+    Rules::Local
 }
 
 fn mount_and_serve(
     config: &Config,
     db: &Arc<MemDb>,
     services: &Services,
+    cluster: Option<&Cluster>,
     stop_events: &StopEvents,
     readiness: Readiness,
 ) -> anyhow::Result<(fuse::FuseSession, PidFile)> {
     let mount_dir: &Path = &config.paths.mount_dir;
     fuse::clear_mount_point(mount_dir);
     let connection = fuse::mount(mount_dir)?;
+    let mutator = match cluster {
+        Some(cluster) => cluster.mutator(),
+        None => Arc::clone(db) as Arc<dyn Mutator>,
+    };
     let filesystem = PveFilesystem::new(
         Arc::clone(db),
-        Arc::clone(db) as Arc<dyn Mutator>,
+        mutator,
         services.plugins(db),
         services.quorum(),
         Ownership {
             gid: config.admin_gid,
         },
     );
+    if let Some(cluster) = cluster {
+        cluster.watch_kernel(filesystem.kernel_references());
+    }
     instance::clear_restart_flag(&config.paths.restart_flag());
     let pid_file = PidFile::write(&config.paths.pid_file)
         .with_context(|| format!("cannot write {}", config.paths.pid_file.display()))?;

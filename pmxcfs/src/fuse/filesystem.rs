@@ -21,6 +21,7 @@ use super::handles::{Handle, Handles, TREE_FILE};
 use super::inodes::{InodeMap, Node};
 use super::lookups::Lookups;
 use super::mutation::{Action, FuseMutation, OpenExisting, Reply};
+use super::references::KernelReferences;
 use super::shared::{Shared, errno};
 use crate::plugins::{Content, Plugin, Registry};
 
@@ -50,6 +51,12 @@ impl PveFilesystem {
                 lookups: Lookups::default(),
             }),
         }
+    }
+
+    /// What the kernel knows, for those who change the tree on behalf of other nodes.
+    #[must_use]
+    pub fn kernel_references(&self) -> KernelReferences {
+        KernelReferences(Arc::clone(&self.shared))
     }
 }
 

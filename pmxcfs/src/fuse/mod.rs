@@ -12,10 +12,12 @@ mod listing;
 mod lookups;
 mod mount;
 mod mutation;
+mod references;
 mod session;
 mod shared;
 
 pub use attr::Ownership;
 pub use filesystem::PveFilesystem;
 pub use mount::{MountError, clear_mount_point, detach, mount};
+pub use references::KernelReferences;
 pub use session::{FuseSession, serve};

@@ -1,0 +1,200 @@
+//! Closed process groups: messages to all members in one order, and membership changes within it.
+
+use bytes::Bytes;
+use pmxcfs_dfsm::core::MemberId;
+use rust_corosync::{CsError, DispatchFlags, NodeId, cpg};
+
+use super::error::CorosyncError;
+use super::inbox::{self, Inbox};
+use super::readiness::Readiness;
+
+thread_local! {
+    static INBOX: Inbox<CpgEvent> = const { Inbox::new(Vec::new()) };
+}
+
+/// What a group tells its members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CpgEvent {
+    /// A membership change.
+    Membership {
+        /// Everybody in the group, in corosync's order.
+        members: Vec<MemberId>,
+        /// Whether somebody joined with this change.
+        has_joined: bool,
+    },
+    /// A message, own ones included.
+    Delivered {
+        /// Who sent it.
+        sender: MemberId,
+        /// The message.
+        message: Bytes,
+    },
+}
+
+/// Why a message is not on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Corosync's flow control, or a membership change in the middle of a large message: send it again a little later.
+    #[error("corosync asks to try again")]
+    Blocked,
+    /// Anything else.
+    #[error(transparent)]
+    Failed(CorosyncError),
+}
+
+/// A connection, which can be in one group, once: corosync refuses a second join on a connection that has left.
+///
+/// To be made within a tokio runtime and owned by one task.
+pub struct Cpg {
+    // Dropped before the handle: the library closes the descriptor.
+    readiness: Readiness,
+    handle: cpg::Handle,
+    local: MemberId,
+    max_atomic_size: usize,
+    group: std::sync::OnceLock<String>,
+}
+
+impl std::fmt::Debug for Cpg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cpg")
+            .field("local", &self.local)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cpg {
+    /// Connects. Waits for corosync a little: not to be called from a task of the runtime.
+    ///
+    /// # Errors
+    /// If corosync does not run or refuses.
+    pub fn connect() -> Result<Self, CorosyncError> {
+        let model = cpg::ModelData::ModelV1(cpg::Model1Data {
+            flags: cpg::Model1Flags::None,
+            deliver_fn: Some(delivered),
+            confchg_fn: Some(membership_changed),
+            totem_confchg_fn: None,
+        });
+        let handle = CorosyncError::check("cpg_model_initialize", cpg::initialize(&model, 0))?;
+        let fd = CorosyncError::check("cpg_fd_get", cpg::fd_get(&handle))?;
+        let node = CorosyncError::check("cpg_local_get", cpg::local_get(&handle))?;
+        let size = cpg::max_atomic_msgsize_get(&handle);
+        let size = CorosyncError::check("cpg_max_atomic_msgsize_get", size)?;
+        Ok(Self {
+            readiness: Readiness::new(fd)?,
+            handle,
+            local: MemberId {
+                node: u32::from(node),
+                pid: std::process::id(),
+            },
+            max_atomic_size: usize::try_from(size).unwrap_or(usize::MAX),
+            group: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// Node id as corosync tells it, and own process id.
+    #[must_use]
+    pub const fn local(&self) -> MemberId {
+        self.local
+    }
+
+    /// Largest message in bytes that is handed over without waiting. Larger ones are cut by the library, with a round trip to
+    /// corosync for each piece.
+    #[must_use]
+    pub const fn max_atomic_size(&self) -> usize {
+        self.max_atomic_size
+    }
+
+    /// Joins a group. Its name is given without the NUL, which belongs to it and is added here.
+    ///
+    /// # Errors
+    /// If corosync refuses; [`CorosyncError::is_try_again`] is usual right after a membership change.
+    pub fn join(&self, group: &str) -> Result<(), CorosyncError> {
+        let group = format!("{group}\0");
+        CorosyncError::check("cpg_join", cpg::join(&self.handle, &group))?;
+        // A connection joins once.
+        let _first = self.group.set(group);
+        Ok(())
+    }
+
+    /// Hands a message over, in agreed order.
+    ///
+    /// # Errors
+    /// If it is not on its way.
+    pub fn send(&self, message: &[u8]) -> Result<(), SendError> {
+        match cpg::mcast_joined(&self.handle, cpg::Guarantee::TypeAgreed, message) {
+            Ok(()) => Ok(()),
+            Err(CsError::CsErrTryAgain | CsError::CsErrInterrupt) => Err(SendError::Blocked),
+            Err(code) => Err(SendError::Failed(CorosyncError::new(
+                "cpg_mcast_joined",
+                code,
+            ))),
+        }
+    }
+
+    /// Waits until there is something to dispatch.
+    ///
+    /// # Errors
+    /// If the runtime cannot tell.
+    pub async fn readable(&self) -> std::io::Result<()> {
+        self.readiness.wait().await
+    }
+
+    /// Takes everything that has arrived, without waiting.
+    ///
+    /// # Errors
+    /// If the connection is lost; what arrived before is lost with it.
+    pub fn dispatch(&self) -> Result<Vec<CpgEvent>, CorosyncError> {
+        let (result, events) =
+            inbox::collect(&INBOX, || cpg::dispatch(&self.handle, DispatchFlags::All));
+        match result {
+            Ok(()) | Err(CsError::CsErrTryAgain) => Ok(events),
+            Err(code) => Err(CorosyncError::new("cpg_dispatch", code)),
+        }
+    }
+
+    /// Leaves the group and closes the connection.
+    pub fn leave(self) {
+        let Some(group) = self.group.get() else {
+            return;
+        };
+        if let Err(code) = cpg::leave(&self.handle, group) {
+            let error = CorosyncError::new("cpg_leave", code);
+            tracing::debug!(%error, "leaving by closing the connection");
+        }
+    }
+}
+
+fn delivered(
+    _handle: &cpg::Handle,
+    _group: String,
+    node: NodeId,
+    pid: u32,
+    message: &[u8],
+    _length: usize,
+) {
+    let sender = MemberId {
+        node: u32::from(node),
+        pid,
+    };
+    let message = Bytes::copy_from_slice(message);
+    inbox::put(&INBOX, CpgEvent::Delivered { sender, message });
+}
+
+fn membership_changed(
+    _handle: &cpg::Handle,
+    _group: &str,
+    members: Vec<cpg::Address>,
+    _left: Vec<cpg::Address>,
+    joined: Vec<cpg::Address>,
+) {
+    let members = members.into_iter().map(|member| MemberId {
+        node: u32::from(member.nodeid),
+        pid: member.pid,
+    });
+    let event = CpgEvent::Membership {
+        members: members.collect(),
+        has_joined: !joined.is_empty(),
+    };
+    inbox::put(&INBOX, event);
+}

@@ -1,0 +1,84 @@
+//! Whether this side of the cluster may decide.
+
+use rust_corosync::{CsError, DispatchFlags, NodeId, TrackFlags, quorum};
+
+use super::error::CorosyncError;
+use super::inbox::{self, Inbox};
+use super::readiness::Readiness;
+
+thread_local! {
+    static INBOX: Inbox<bool> = const { Inbox::new(Vec::new()) };
+}
+
+/// A connection that is told of every change of quorum, and of the present state at once.
+///
+/// To be made within a tokio runtime.
+pub struct Quorum {
+    // Dropped before the handle: the library closes the descriptor.
+    readiness: Readiness,
+    handle: quorum::Handle,
+}
+
+impl std::fmt::Debug for Quorum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Quorum").finish_non_exhaustive()
+    }
+}
+
+impl Quorum {
+    /// Connects and asks for notifications. Waits for corosync a little: not to be called from a task of the runtime.
+    ///
+    /// # Errors
+    /// If corosync does not run, refuses, or has no quorum provider.
+    pub fn connect() -> Result<Self, CorosyncError> {
+        let model = quorum::ModelData::ModelV1(quorum::Model1Data {
+            flags: quorum::Model1Flags::None,
+            quorum_notification_fn: Some(notified),
+            nodelist_notification_fn: None,
+        });
+        let (handle, kind) =
+            CorosyncError::check("quorum_model_initialize", quorum::initialize(&model, 0))?;
+        if !matches!(kind, quorum::QuorumType::Set) {
+            return Err(CorosyncError::new(
+                "quorum_model_initialize",
+                CsError::CsErrNotSupported,
+            ));
+        }
+        let fd = CorosyncError::check("quorum_fd_get", quorum::fd_get(&handle))?;
+        let readiness = Readiness::new(fd)?;
+        let tracking = quorum::trackstart(&handle, TrackFlags::Changes);
+        CorosyncError::check("quorum_trackstart", tracking)?;
+        Ok(Self { readiness, handle })
+    }
+
+    /// Waits until there is something to dispatch.
+    ///
+    /// # Errors
+    /// If the runtime cannot tell.
+    pub async fn readable(&self) -> std::io::Result<()> {
+        self.readiness.wait().await
+    }
+
+    /// Takes all notifications that have arrived, without waiting. The last one counts; `None` if there was none.
+    ///
+    /// # Errors
+    /// If the connection is lost.
+    pub fn dispatch(&self) -> Result<Option<bool>, CorosyncError> {
+        let (result, seen) = inbox::collect(&INBOX, || {
+            quorum::dispatch(&self.handle, DispatchFlags::All)
+        });
+        match result {
+            Ok(()) | Err(CsError::CsErrTryAgain) => Ok(seen.last().copied()),
+            Err(code) => Err(CorosyncError::new("quorum_dispatch", code)),
+        }
+    }
+}
+
+fn notified(
+    _handle: &quorum::Handle,
+    is_quorate: bool,
+    _ring: quorum::RingId,
+    _members: Vec<NodeId>,
+) {
+    inbox::put(&INBOX, is_quorate);
+}

@@ -1,0 +1,126 @@
+//! **QuorumService**: whether this side of the cluster may decide.
+//!
+//! Corosync tells quorum and group messages over different connections, so one can overtake the other. Whoever is about to
+//! handle messages of a group therefore drains the quorum connection first, through a [`QuorumMonitor`]: a message is never
+//! judged by a quorum that had changed before it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::corosync::{CorosyncError, Quorum};
+
+/// The present quorum, shared between the service and the groups. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct QuorumMonitor(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Held for a look at the connection, which does not wait.
+    connection: Mutex<Option<Arc<Quorum>>>,
+    is_quorate: watch::Sender<bool>,
+}
+
+impl Default for QuorumMonitor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl QuorumMonitor {
+    /// Not quorate until corosync says so.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Shared {
+            connection: Mutex::new(None),
+            is_quorate: watch::Sender::new(false),
+        }))
+    }
+
+    /// Whether this node was quorate when it was last looked at.
+    #[must_use]
+    pub fn is_quorate(&self) -> bool {
+        *self.0.is_quorate.borrow()
+    }
+
+    /// Wakes its owner with every change.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<bool> {
+        self.0.is_quorate.subscribe()
+    }
+
+    /// Takes in what corosync has told until now, without waiting, and says whether this node is quorate.
+    pub fn drain(&self) -> bool {
+        // A loss is noticed by the service as well, which has the error from its own look.
+        let _noticed = self.look();
+        self.is_quorate()
+    }
+
+    fn look(&self) -> Result<(), CorosyncError> {
+        let mut connection = self.0.connection.lock();
+        let Some(quorum) = connection.as_deref() else {
+            return Ok(());
+        };
+        match quorum.dispatch() {
+            Ok(None) => Ok(()),
+            Ok(Some(is_quorate)) => {
+                self.set(is_quorate);
+                Ok(())
+            }
+            Err(error) => {
+                *connection = None;
+                self.set(false);
+                Err(error)
+            }
+        }
+    }
+
+    fn set(&self, is_quorate: bool) {
+        self.0.is_quorate.send_if_modified(|present| {
+            let is_change = *present != is_quorate;
+            *present = is_quorate;
+            is_change
+        });
+    }
+}
+
+/// Connects the monitor to corosync and keeps it up to date.
+#[derive(Debug)]
+pub struct QuorumService {
+    monitor: QuorumMonitor,
+}
+
+impl QuorumService {
+    /// Serves a monitor.
+    #[must_use]
+    pub const fn new(monitor: QuorumMonitor) -> Self {
+        Self { monitor }
+    }
+}
+
+impl QuorumService {
+    /// Connects, and follows the quorum until the connection is lost.
+    pub async fn run(&mut self) -> CorosyncError {
+        let connected = tokio::task::spawn_blocking(Quorum::connect).await;
+        let connection = match connected {
+            Ok(Ok(connection)) => Arc::new(connection),
+            Ok(Err(error)) => return error,
+            Err(_panicked) => return CorosyncError::from_panic("quorum_model_initialize"),
+        };
+        *self.monitor.0.connection.lock() = Some(Arc::clone(&connection));
+        loop {
+            if connection.readable().await.is_err() {
+                *self.monitor.0.connection.lock() = None;
+                self.monitor.set(false);
+                return CorosyncError::from_panic("epoll_wait");
+            }
+            if let Err(error) = self.monitor.look() {
+                return error;
+            }
+            if self.monitor.0.connection.lock().is_none() {
+                return CorosyncError::from_panic("quorum_dispatch");
+            }
+        }
+    }
+}
