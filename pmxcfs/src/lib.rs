@@ -8,6 +8,7 @@ pub mod daemonize;
 pub mod fuse;
 pub mod instance;
 pub mod ipc;
+pub mod liveness;
 pub mod logging;
 pub mod notify;
 pub mod plugins;

@@ -1,0 +1,213 @@
+//! Whether the daemon still answers, for the watchdog of the service manager.
+//!
+//! The question goes the way of every program's requests: a thread asks the mount, the kernel hands that to a thread of the
+//! FUSE session, which takes the tree's lock. So one answer stands for all of them. The main thread only looks whether the
+//! last question was answered; it never waits for an answer.
+//!
+//! A process that waits for its own mount normally cannot even be killed: the kernel ends a request when the last descriptor
+//! of the FUSE device is closed, and the waiting thread itself keeps it open. The asking thread therefore has a table of
+//! descriptors of its own, and it is empty. When the daemon is killed the session's descriptors go, and the question with
+//! them. The same table is why nothing may be logged or opened in that thread.
+//!
+//! No question may touch a disk: a host whose disks hang has a daemon that still serves, and killing it would end that.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+/// A thread that asks whenever it is told to.
+#[derive(Debug)]
+pub struct Probe {
+    exchange: Arc<Exchange>,
+}
+
+/// What the main thread and the asking thread know of each other.
+#[derive(Debug, Default)]
+struct Exchange {
+    /// Taken alone, never held while a question is under way.
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_asking: bool,
+    is_stopped: bool,
+    /// Outcome of the last question that was answered.
+    was_good: bool,
+    /// Whether the thread has its own descriptors; `None` until it has tried.
+    isolated: Option<Result<(), i32>>,
+}
+
+impl Probe {
+    /// Starts the thread. `question` runs in it, without any descriptor: it must open, log and keep nothing.
+    ///
+    /// # Errors
+    /// If there is no thread to be had, or the kernel does not let it have descriptors of its own.
+    pub fn start(question: impl FnMut() -> bool + Send + 'static) -> io::Result<Self> {
+        let exchange = Arc::new(Exchange::default());
+        exchange.state.lock().was_good = true;
+        let asking = Arc::clone(&exchange);
+        // Not joined: a question that is not answered ends with the process, and nobody has to wait for that.
+        let _detached = std::thread::Builder::new()
+            .name("liveness".to_owned())
+            .spawn(move || asking.run(question))?;
+        let mut state = exchange.state.lock();
+        while state.isolated.is_none() {
+            exchange.changed.wait(&mut state);
+        }
+        let isolated = state.isolated.unwrap_or(Ok(()));
+        drop(state);
+        isolated.map_err(io::Error::from_raw_os_error)?;
+        Ok(Self { exchange })
+    }
+
+    /// Whether the last question has been answered with yes by now. Asks the next one. Never waits.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        let mut state = self.exchange.state.lock();
+        if state.is_asking {
+            return false;
+        }
+        state.is_asking = true;
+        self.exchange.changed.notify_all();
+        state.was_good
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.exchange.state.lock().is_stopped = true;
+        self.exchange.changed.notify_all();
+    }
+}
+
+impl Exchange {
+    fn run(&self, mut question: impl FnMut() -> bool) {
+        let isolated = drop_descriptors().map_err(|error| error.raw_os_error().unwrap_or_default());
+        let mut state = self.state.lock();
+        state.isolated = Some(isolated);
+        self.changed.notify_all();
+        while isolated.is_ok() {
+            while !state.is_asking && !state.is_stopped {
+                self.changed.wait(&mut state);
+            }
+            if state.is_stopped {
+                return;
+            }
+            drop(state);
+            let is_good = question();
+            state = self.state.lock();
+            state.was_good = is_good;
+            state.is_asking = false;
+        }
+    }
+}
+
+/// Asks a mount for its usage, which no cache answers and no disk is needed for: the directories above a mount point stay
+/// in memory. Tells whether an answer came.
+#[must_use]
+pub fn mount_answers(mount_dir: &Path) -> bool {
+    nix::sys::statfs::statfs(mount_dir).is_ok()
+}
+
+/// Gives this thread a table of descriptors of its own and empties it.
+#[expect(
+    unsafe_code,
+    reason = "the standard library knows no descriptors that differ between threads"
+)]
+fn drop_descriptors() -> io::Result<()> {
+    // SAFETY: no pointer is passed; afterwards this thread sees a copy of the table.
+    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: no pointer is passed. Only this thread's copy is closed; what other threads own stays open in theirs, and this
+    // thread runs nothing that uses a descriptor.
+    if unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+    use std::time::{Duration, Instant};
+
+    use nix::poll::PollTimeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn becomes(probe: &Probe, wanted: bool) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while probe.answers() != wanted {
+            if Instant::now() > deadline {
+                return false;
+            }
+            nix::poll::poll(&mut [], PollTimeout::from(5u8)).unwrap();
+        }
+        true
+    }
+
+    #[test]
+    fn a_question_without_an_answer_is_no_sign_of_life() {
+        let (go_on, wait) = mpsc::channel::<()>();
+        let probe = Probe::start(move || wait.recv().is_ok()).unwrap();
+        assert!(probe.answers(), "nothing was asked yet");
+        for _ in 0..100 {
+            assert!(!probe.answers());
+        }
+        go_on.send(()).unwrap();
+        assert!(becomes(&probe, true));
+        drop(go_on);
+        assert!(becomes(&probe, false), "an answer can be no");
+    }
+
+    #[test]
+    fn a_good_answer_after_a_bad_one_counts() {
+        let good = Arc::new(AtomicBool::new(false));
+        let probe = Probe::start({
+            let good = Arc::clone(&good);
+            move || good.load(Ordering::Relaxed)
+        })
+        .unwrap();
+        assert!(becomes(&probe, false));
+        good.store(true, Ordering::Relaxed);
+        assert!(becomes(&probe, true));
+    }
+
+    #[test]
+    fn the_asking_thread_has_no_descriptors_and_the_others_keep_theirs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let file = File::create(&path).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let probe = Probe::start(move || {
+            // Listing opens one descriptor itself.
+            let count = std::fs::read_dir("/proc/thread-self/fd").map(Iterator::count);
+            sender.send(count.unwrap_or(usize::MAX)).is_ok()
+        })
+        .unwrap();
+        assert!(probe.answers());
+        assert_eq!(receiver.recv_timeout(PATIENCE), Ok(1));
+        file.sync_all().expect("still open here");
+    }
+
+    #[test]
+    fn dropping_the_probe_ends_its_thread() {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let probe = Probe::start(move || sender.send(()).is_ok()).unwrap();
+        drop(probe);
+        assert_eq!(
+            receiver.recv_timeout(PATIENCE),
+            Err(mpsc::RecvTimeoutError::Disconnected),
+            "the question went with its thread"
+        );
+    }
+}
