@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::corosync::{CorosyncError, Cpg, CpgEvent, SendError};
+use crate::framework::{Context, Failure, Service, ServiceState};
 use crate::quorum::QuorumMonitor;
 
 /// Time between two looks at the clock while nothing happens.
@@ -41,7 +42,10 @@ const JOIN_ATTEMPTS: u32 = 50;
 const JOIN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Who the driver works for. All methods are called from the driver's task and must not wait.
-pub trait GroupHost: Send {
+pub trait GroupHost: Send + 'static {
+    /// What people call the service.
+    const NAME: &'static str;
+
     /// What the group replicates.
     type App: Application<Request: Send, Notice: Send> + Send;
     /// What callers hand in.
@@ -131,6 +135,8 @@ pub struct GroupConfig {
     pub started: Instant,
     /// Where the quorum is known.
     pub quorum: QuorumMonitor,
+    /// A service that has to have worked once before the group is joined.
+    pub join_after: Option<watch::Receiver<ServiceState>>,
 }
 
 /// A group, ready to be run.
@@ -175,6 +181,7 @@ pub fn group<H: GroupHost>(
         commands: sender,
         status: Arc::clone(&status),
     };
+    let join_at = config.join_after.is_none().then(tokio::time::Instant::now);
     let group = Group {
         config,
         host,
@@ -182,7 +189,7 @@ pub fn group<H: GroupHost>(
         commands,
         connection: None,
         connecting: None,
-        join_at: None,
+        join_at,
         held: VecDeque::new(),
         is_quorate: false,
         is_blocked: false,
@@ -193,9 +200,21 @@ pub fn group<H: GroupHost>(
     (group, handle)
 }
 
+impl<H: GroupHost> Service for Group<H> {
+    const NAME: &'static str = H::NAME;
+
+    /// Leaves the group and answers everybody at its end. Connections that are lost or refused are its own business.
+    async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
+        context.ready();
+        self.drive(context).await;
+        Ok(())
+    }
+}
+
 /// Why the driver woke up.
 enum Wake<I> {
     Stop,
+    MayJoin,
     Readable(std::io::Result<()>),
     Command(Command<I>),
     Quorum,
@@ -205,17 +224,19 @@ enum Wake<I> {
 }
 
 impl<H: GroupHost> Group<H> {
-    /// Runs until `stop` is true or its sender is gone; then leaves the group and answers everybody.
-    pub async fn run(&mut self, stop: &mut watch::Receiver<bool>) {
+    async fn drive(&mut self, context: &mut Context) {
         let mut quorum = self.config.quorum.subscribe();
-        self.join_at = Some(tokio::time::Instant::now());
         self.publish();
         loop {
-            match self.wait(stop, &mut quorum).await {
+            match self.wait(context, &mut quorum).await {
                 Wake::Stop => break,
+                Wake::MayJoin => {
+                    self.config.join_after = None;
+                    self.join_at = Some(tokio::time::Instant::now());
+                }
                 Wake::Readable(Ok(())) => self.deliver(),
                 Wake::Readable(Err(error)) => self.disconnect(&error),
-                Wake::Command(command) => self.take_commands(command),
+                Wake::Command(command) => self.take_command(command),
                 Wake::Quorum => self.note_quorum(),
                 Wake::Connected(Ok(connection)) => self.connected(connection),
                 Wake::Connected(Err(error)) => self.connect_failed(&error),
@@ -223,6 +244,7 @@ impl<H: GroupHost> Group<H> {
                 Wake::Tick => self.tick(),
             }
             self.release_held();
+            self.take_commands();
             self.host.settle(self.machine.app_mut());
             self.publish_change();
         }
@@ -231,14 +253,15 @@ impl<H: GroupHost> Group<H> {
 
     async fn wait(
         &mut self,
-        stop: &mut watch::Receiver<bool>,
+        context: &mut Context,
         quorum: &mut watch::Receiver<bool>,
     ) -> Wake<H::Input> {
         let next_tick = self.next_tick;
         let join_at = self.join_at;
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => Wake::Stop,
+            () = context.stopped() => Wake::Stop,
+            () = has_worked(self.config.join_after.as_mut()) => Wake::MayJoin,
             readable = readable(self.connection.as_ref()) => Wake::Readable(readable),
             Ok(()) = quorum.changed() => Wake::Quorum,
             connected = connected(&mut self.connecting) => Wake::Connected(connected),
@@ -358,9 +381,9 @@ impl<H: GroupHost> Group<H> {
         }
     }
 
-    fn take_commands(&mut self, first: Command<H::Input>) {
-        self.take_command(first);
-        for _ in 1..REQUEST_BATCH {
+    /// What callers have handed in meanwhile: deliveries that come one after the other must not keep it waiting.
+    fn take_commands(&mut self) {
+        for _ in 0..REQUEST_BATCH {
             match self.commands.try_recv() {
                 Ok(command) => self.take_command(command),
                 Err(_) => break,
@@ -506,6 +529,14 @@ async fn connect_and_join(group: &'static str) -> Result<Cpg, CorosyncError> {
             Err(error) => return Err(error),
             Ok(()) => return Ok(connection),
         }
+    }
+}
+
+async fn has_worked(service: Option<&mut watch::Receiver<ServiceState>>) {
+    match service {
+        // A service that is gone will not work any more: go on without.
+        Some(state) => drop(state.wait_for(ServiceState::is_running).await),
+        None => pending().await,
     }
 }
 

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::corosync::{CorosyncError, Quorum};
+use crate::framework::{Context, Failure, Service};
 
 /// The present quorum, shared between the service and the groups. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,28 +53,29 @@ impl QuorumMonitor {
 
     /// Takes in what corosync has told until now, without waiting, and says whether this node is quorate.
     pub fn drain(&self) -> bool {
-        // A loss is noticed by the service as well, which has the error from its own look.
-        let _noticed = self.look();
+        // The service sees the same error and deals with it.
+        let _seen = self.look();
         self.is_quorate()
     }
 
+    /// The connection stays after an error, so that everybody who looks sees it: it fails for good.
     fn look(&self) -> Result<(), CorosyncError> {
-        let mut connection = self.0.connection.lock();
+        let connection = self.0.connection.lock();
         let Some(quorum) = connection.as_deref() else {
             return Ok(());
         };
-        match quorum.dispatch() {
-            Ok(None) => Ok(()),
-            Ok(Some(is_quorate)) => {
-                self.set(is_quorate);
-                Ok(())
-            }
-            Err(error) => {
-                *connection = None;
-                self.set(false);
-                Err(error)
-            }
+        let seen = quorum.dispatch();
+        match seen {
+            Ok(None) => {}
+            Ok(Some(is_quorate)) => self.set(is_quorate),
+            Err(_) => self.set(false),
         }
+        seen.map(|_seen| ())
+    }
+
+    fn disconnect(&self) {
+        *self.0.connection.lock() = None;
+        self.set(false);
     }
 
     fn set(&self, is_quorate: bool) {
@@ -97,30 +99,27 @@ impl QuorumService {
     pub const fn new(monitor: QuorumMonitor) -> Self {
         Self { monitor }
     }
+
+    async fn follow(&self, connection: &Quorum, context: &mut Context) -> Result<(), Failure> {
+        loop {
+            tokio::select! {
+                readable = connection.readable() => readable?,
+                () = context.stopped() => return Ok(()),
+            }
+            self.monitor.look()?;
+        }
+    }
 }
 
-impl QuorumService {
-    /// Connects, and follows the quorum until the connection is lost.
-    pub async fn run(&mut self) -> CorosyncError {
-        let connected = tokio::task::spawn_blocking(Quorum::connect).await;
-        let connection = match connected {
-            Ok(Ok(connection)) => Arc::new(connection),
-            Ok(Err(error)) => return error,
-            Err(_panicked) => return CorosyncError::from_panic("quorum_model_initialize"),
-        };
+impl Service for QuorumService {
+    const NAME: &'static str = "quorum";
+
+    async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
+        let connection = Arc::new(tokio::task::spawn_blocking(Quorum::connect).await??);
         *self.monitor.0.connection.lock() = Some(Arc::clone(&connection));
-        loop {
-            if connection.readable().await.is_err() {
-                *self.monitor.0.connection.lock() = None;
-                self.monitor.set(false);
-                return CorosyncError::from_panic("epoll_wait");
-            }
-            if let Err(error) = self.monitor.look() {
-                return error;
-            }
-            if self.monitor.0.connection.lock().is_none() {
-                return CorosyncError::from_panic("quorum_dispatch");
-            }
-        }
+        context.ready();
+        let result = self.follow(&connection, context).await;
+        self.monitor.disconnect();
+        result
     }
 }

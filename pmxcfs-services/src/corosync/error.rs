@@ -20,6 +20,11 @@ impl CorosyncError {
         Self::new(call, CsError::CsErrRustCompat)
     }
 
+    /// Corosync has not loaded something that every cluster has.
+    pub(crate) const fn missing_key(key: &'static str) -> Self {
+        Self::new(key, CsError::CsErrNotExist)
+    }
+
     /// Turns a result of the binding into ours. `call` names the function of the C library.
     pub(super) fn check<T>(call: &'static str, result: Result<T, CsError>) -> Result<T, Self> {
         result.map_err(|code| Self::new(call, code))
@@ -47,7 +52,7 @@ fn reason(code: CsError) -> String {
         CsError::CsErrAccess | CsError::CsErrSecurity => "corosync refuses this user",
         CsError::CsErrBadHandle => "the connection is closed",
         CsError::CsErrExist => "already a member",
-        CsError::CsErrNotExist => "no such member",
+        CsError::CsErrNotExist => "there is no such thing",
         CsError::CsErrNoMemory | CsError::CsErrNoResources => "out of memory",
         CsError::CsErrTimeout => "no answer in time",
         other => return format!("corosync error {} ({other})", other as u32),

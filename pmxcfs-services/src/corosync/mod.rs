@@ -4,12 +4,14 @@
 //! context it offers them is unusable right after a connection is made. So callbacks do nothing but copy what they get into
 //! an inbox of the thread, which the dispatching call empties when it comes back.
 
+mod cmap;
 mod cpg;
 mod error;
 mod inbox;
 mod quorum;
 mod readiness;
 
+pub use cmap::{Cmap, CmapValue};
 pub use cpg::{Cpg, CpgEvent, SendError};
 pub use error::CorosyncError;
 pub use quorum::Quorum;

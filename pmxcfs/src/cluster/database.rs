@@ -27,7 +27,7 @@ struct Parked {
 }
 
 /// The tree as the group changes it.
-pub(super) struct ReplicatedTree {
+pub(crate) struct ReplicatedTree {
     db: Arc<MemDb>,
     /// What the kernel of this host knows of entries that other nodes remove. Set when the filesystem is mounted.
     kernel: Arc<OnceLock<KernelReferences>>,
@@ -98,7 +98,7 @@ impl TreeStore for ReplicatedTree {
 }
 
 /// What the database group's driver works for.
-pub(super) struct DatabaseHost {
+pub(crate) struct DatabaseHost {
     db: Arc<MemDb>,
     next_id: u64,
     /// Callers whose reply only waits for the crash journal.
@@ -116,6 +116,8 @@ impl DatabaseHost {
 }
 
 impl GroupHost for DatabaseHost {
+    const NAME: &'static str = "cluster database";
+
     type App = Database<ReplicatedTree>;
     type Input = Box<dyn Mutation>;
 

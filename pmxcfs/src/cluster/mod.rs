@@ -10,18 +10,27 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use bytes::Bytes;
+use pmxcfs_api_types::NodeId;
 use pmxcfs_config::Config;
 use pmxcfs_dfsm::database::Database;
-use pmxcfs_dfsm::status::StatusGroup;
-use pmxcfs_memdb::{MemDb, Mutator};
-use pmxcfs_services::group::{GroupConfig, group};
+use pmxcfs_dfsm::status::{StatusGroup, StatusRequest};
+use pmxcfs_memdb::{MemDb, Mutation, Mutator};
+use pmxcfs_services::cluster_config::{ClusterConfig, ClusterConfigService};
+use pmxcfs_services::framework::{Manager, ServiceState};
+use pmxcfs_services::group::{Group, GroupConfig, GroupHandle, group};
 use pmxcfs_services::quorum::{QuorumMonitor, QuorumService};
-use pmxcfs_status::Status;
-use tokio::sync::watch;
+use pmxcfs_status::{NodeListEntry, Status};
 
 use self::database::{ClusterMutator, DatabaseHost, ReplicatedTree};
 use self::status::{GroupPeers, ReplicatedStatus, StatusHost};
 use crate::fuse::KernelReferences;
+
+/// Replicates the database.
+type ClusterDatabaseService = Group<DatabaseHost>;
+
+/// Replicates the status.
+type StatusSyncService = Group<StatusHost>;
 
 /// Threads of the runtime: one for each group, while the other one applies a long synchronisation.
 const WORKER_COUNT: usize = 2;
@@ -32,8 +41,7 @@ const STOP_PATIENCE: Duration = Duration::from_millis(400);
 /// This node's membership in a cluster.
 pub(crate) struct Cluster {
     runtime: tokio::runtime::Runtime,
-    stop: watch::Sender<bool>,
-    groups: Vec<tokio::task::JoinHandle<()>>,
+    manager: Manager,
     mutator: Arc<ClusterMutator>,
     kernel: Arc<OnceLock<KernelReferences>>,
 }
@@ -56,63 +64,26 @@ impl Cluster {
             .build()
             .context("cannot start the threads of the cluster services")?;
         let kernel = Arc::new(OnceLock::new());
-        let monitor = QuorumMonitor::new();
-        let config_of = |name, domain| GroupConfig {
-            name,
-            domain,
-            started,
-            quorum: monitor.clone(),
-        };
-        let (mut database, database_handle) = group(
-            config_of("pve_dcdb_v1", "dcdb"),
-            DatabaseHost::new(Arc::clone(db)),
-            Database::new(ReplicatedTree::new(Arc::clone(db), Arc::clone(&kernel))),
-        );
-        let (mut status_group, status_handle) = group(
-            config_of("pve_kvstore_v1", "status"),
-            StatusHost::new(),
-            StatusGroup::new(ReplicatedStatus(Arc::clone(status))),
-        );
-        status.set_peers(Box::new(GroupPeers(status_handle)));
-        if let Some(store) = db.store() {
-            let handle = database_handle.clone();
-            store.watch(move |is_failed| {
-                if !is_failed {
-                    handle.mended();
-                }
-            });
-        }
-        let (stop, stopping) = watch::channel(false);
-        let mut quorum = QuorumService::new(monitor.clone());
-        runtime.spawn(async move {
-            loop {
-                let error = quorum.run().await;
-                tracing::warn!(%error, "quorum");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        });
-        let mut seen = monitor.subscribe();
-        let quorate = Arc::clone(status);
-        runtime.spawn(async move {
-            loop {
-                let is_quorate = *seen.borrow_and_update();
-                quorate.set_quorate(is_quorate);
-                if seen.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
-        let mut a = stopping.clone();
-        let mut b = stopping;
-        let groups = vec![
-            runtime.spawn(async move { database.run(&mut a).await }),
-            runtime.spawn(async move { status_group.run(&mut b).await }),
-        ];
+        let quorum = QuorumMonitor::new();
+        let mut manager = Manager::new(runtime.handle().clone());
+
+        manager.start(QuorumService::new(quorum.clone()));
+        runtime.spawn(show_quorum(quorum.clone(), Arc::clone(status)));
+        let configured = manager.start(ClusterConfigService::new(node_list_sink(status)));
+
+        let (service, database) = database_service(db, &kernel, &quorum, started);
+        manager.start(service);
+        watch_store(db, &database);
+
+        // Status of nodes that are not in the list is dropped, so the list comes first.
+        let (service, peers) = status_service(status, &quorum, started, configured);
+        manager.start(service);
+        status.set_peers(Box::new(GroupPeers(peers)));
+
         Ok(Self {
             runtime,
-            stop,
-            groups,
-            mutator: Arc::new(ClusterMutator::new(database_handle, monitor)),
+            manager,
+            mutator: Arc::new(ClusterMutator::new(database, quorum)),
             kernel,
         })
     }
@@ -130,16 +101,92 @@ impl Cluster {
 
     /// Leaves the groups and answers everybody who waits, within bounds.
     pub(crate) fn stop(self) {
-        let _stopping = self.stop.send(true);
-        let groups = self.groups;
-        self.runtime.block_on(async {
-            let all = async {
-                for group in groups {
-                    let _ended = group.await;
-                }
-            };
-            let _in_time = tokio::time::timeout(STOP_PATIENCE, all).await;
-        });
+        let left = self.runtime.block_on(self.manager.stop(STOP_PATIENCE));
+        if !left.is_empty() {
+            tracing::warn!(services = ?left, "services did not stop in time");
+        }
         self.runtime.shutdown_background();
+    }
+}
+
+fn database_service(
+    db: &Arc<MemDb>,
+    kernel: &Arc<OnceLock<KernelReferences>>,
+    quorum: &QuorumMonitor,
+    started: Instant,
+) -> (ClusterDatabaseService, GroupHandle<Box<dyn Mutation>>) {
+    let config = GroupConfig {
+        name: "pve_dcdb_v1",
+        domain: "dcdb",
+        started,
+        quorum: quorum.clone(),
+        join_after: None,
+    };
+    let tree = ReplicatedTree::new(Arc::clone(db), Arc::clone(kernel));
+    group(
+        config,
+        DatabaseHost::new(Arc::clone(db)),
+        Database::new(tree),
+    )
+}
+
+fn status_service(
+    status: &Arc<Status>,
+    quorum: &QuorumMonitor,
+    started: Instant,
+    configured: tokio::sync::watch::Receiver<ServiceState>,
+) -> (StatusSyncService, GroupHandle<StatusRequest>) {
+    let config = GroupConfig {
+        name: "pve_kvstore_v1",
+        domain: "status",
+        started,
+        quorum: quorum.clone(),
+        join_after: Some(configured),
+    };
+    group(
+        config,
+        StatusHost::new(quorum.clone()),
+        StatusGroup::new(ReplicatedStatus(Arc::clone(status))),
+    )
+}
+
+/// A store that works again brings its node back into the group.
+fn watch_store(db: &MemDb, database: &GroupHandle<Box<dyn Mutation>>) {
+    if let Some(store) = db.store() {
+        let database = database.clone();
+        store.watch(move |is_failed| {
+            if !is_failed {
+                database.mended();
+            }
+        });
+    }
+}
+
+/// What corosync has loaded becomes the node list.
+fn node_list_sink(status: &Arc<Status>) -> Box<dyn Fn(ClusterConfig) + Send + Sync> {
+    let status = Arc::clone(status);
+    Box::new(move |config| {
+        let nodes = config.nodes.into_iter().map(|node| NodeListEntry {
+            id: NodeId(node.id),
+            name: Bytes::from(node.name),
+        });
+        // Shown as a signed number of 32 bits, as the C daemon does.
+        let version = config.version.to_le_bytes();
+        let version = i32::from_le_bytes([version[0], version[1], version[2], version[3]]);
+        status.replace_node_list(Bytes::from(config.name), version, nodes);
+    })
+}
+
+/// Modes and documents follow the quorum.
+async fn show_quorum(quorum: QuorumMonitor, status: Arc<Status>) {
+    let mut seen = quorum.subscribe();
+    loop {
+        let is_quorate = *seen.borrow_and_update();
+        if status.set_quorate(is_quorate) {
+            tracing::debug!(is_quorate, "quorum");
+        }
+        if seen.changed().await.is_err() {
+            return;
+        }
     }
 }

@@ -8,6 +8,7 @@ use pmxcfs_dfsm::core::{MemberId, RequestId};
 use pmxcfs_dfsm::status::{StatusGroup, StatusNotice, StatusRequest, StatusStore};
 use pmxcfs_logger::{Entry, Origin};
 use pmxcfs_services::group::{GroupHandle, GroupHost};
+use pmxcfs_services::quorum::QuorumMonitor;
 use pmxcfs_status::{Peers, Status, Update};
 
 /// Key under which a node tells its address.
@@ -15,7 +16,7 @@ const ADDRESS_KEY: &[u8] = b"nodeip";
 
 /// The soft state as the group changes it.
 #[derive(Debug)]
-pub(super) struct ReplicatedStatus(pub(super) Arc<Status>);
+pub(crate) struct ReplicatedStatus(pub(super) Arc<Status>);
 
 impl StatusStore for ReplicatedStatus {
     fn set(&mut self, sender: MemberId, key: &Bytes, value: &Bytes) {
@@ -77,17 +78,20 @@ impl StatusStore for ReplicatedStatus {
 }
 
 /// What the status group's driver works for. Nobody waits for what becomes of a status message.
-pub(super) struct StatusHost {
+pub(crate) struct StatusHost {
     next_id: u64,
+    quorum: QuorumMonitor,
 }
 
 impl StatusHost {
-    pub(super) const fn new() -> Self {
-        Self { next_id: 0 }
+    pub(super) const fn new(quorum: QuorumMonitor) -> Self {
+        Self { next_id: 0, quorum }
     }
 }
 
 impl GroupHost for StatusHost {
+    const NAME: &'static str = "status synchronisation";
+
     type App = StatusGroup<ReplicatedStatus>;
     type Input = StatusRequest;
 
@@ -111,7 +115,10 @@ impl GroupHost for StatusHost {
     fn settle(&mut self, _app: &mut Self::App) {}
 
     fn disconnected(&mut self, app: &mut Self::App) {
-        app.store().0.lose_cluster();
+        let status = &app.store().0;
+        status.lose_cluster();
+        // A connection of this group alone says nothing about the quorum.
+        status.set_quorate(self.quorum.drain());
     }
 }
 

@@ -1,0 +1,245 @@
+//! **ClusterConfigService**: name and nodes of the cluster, as corosync has loaded them.
+
+use std::sync::Arc;
+
+use crate::corosync::{Cmap, CmapValue, CorosyncError};
+use crate::framework::{Context, Failure, Service};
+
+const NODE_PREFIX: &str = "nodelist.node.";
+const VERSION_KEY: &str = "totem.config_version";
+const NAME_KEY: &str = "totem.cluster_name";
+
+/// What corosync knows of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Name of the cluster.
+    pub name: String,
+    /// `config_version`; 0 if there is none.
+    pub version: u64,
+    /// Nodes that have a name and an id, in the map's order. Of two with one id, the later one counts.
+    pub nodes: Vec<ConfiguredNode>,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfiguredNode {
+    /// Its id, not 0.
+    pub id: u32,
+    /// `name`, or `ring0_addr` of a node without.
+    pub name: String,
+    /// `quorum_votes`; 0 if not given.
+    pub votes: u32,
+}
+
+impl ClusterConfig {
+    /// Makes the list from the keys below `nodelist.node.`; keys of one node follow each other.
+    #[must_use]
+    pub fn new(name: String, version: u64, keys: &[(String, CmapValue)]) -> Self {
+        let mut drafts: Vec<(&str, Draft)> = Vec::new();
+        for (key, value) in keys {
+            let Some((index, subkey)) = key
+                .strip_prefix(NODE_PREFIX)
+                .and_then(|rest| rest.split_once('.'))
+            else {
+                continue;
+            };
+            if drafts.last().is_none_or(|(last, _)| *last != index) {
+                drafts.push((index, Draft::default()));
+            }
+            if let Some((_, draft)) = drafts.last_mut() {
+                draft.take(subkey, value);
+            }
+        }
+        let mut nodes: Vec<ConfiguredNode> = Vec::new();
+        for node in drafts.into_iter().filter_map(|(_, draft)| draft.finish()) {
+            match nodes.iter_mut().find(|former| former.id == node.id) {
+                Some(former) => *former = node,
+                None => nodes.push(node),
+            }
+        }
+        Self {
+            name,
+            version,
+            nodes,
+        }
+    }
+}
+
+/// A node whose keys are being read.
+#[derive(Debug, Default)]
+struct Draft {
+    id: u32,
+    name: Option<String>,
+    address: Option<String>,
+    votes: u32,
+}
+
+impl Draft {
+    fn take(&mut self, subkey: &str, value: &CmapValue) {
+        match (subkey, value) {
+            ("name", CmapValue::Text(text)) => self.name = Some(text.clone()),
+            ("ring0_addr", CmapValue::Text(text)) => self.address = Some(text.clone()),
+            ("nodeid", CmapValue::Number(id)) => self.id = u32::try_from(*id).unwrap_or(0),
+            ("quorum_votes", CmapValue::Number(votes)) => {
+                self.votes = u32::try_from(*votes).unwrap_or(0);
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(self) -> Option<ConfiguredNode> {
+        let name = self.name.or(self.address).filter(|name| !name.is_empty())?;
+        (self.id != 0).then_some(ConfiguredNode {
+            id: self.id,
+            name,
+            votes: self.votes,
+        })
+    }
+}
+
+/// Takes what corosync has loaded.
+pub type ConfigSink = Box<dyn Fn(ClusterConfig) + Send + Sync>;
+
+/// Reads the map after connecting and after each change. It is ready once the nodes are known; what was read stays when
+/// corosync goes.
+pub struct ClusterConfigService {
+    sink: ConfigSink,
+}
+
+impl std::fmt::Debug for ClusterConfigService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterConfigService")
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClusterConfigService {
+    /// Hands everything that is read to `sink`.
+    #[must_use]
+    pub const fn new(sink: ConfigSink) -> Self {
+        Self { sink }
+    }
+
+    /// The walk waits for corosync, a round trip for each key.
+    fn read(&self, cmap: &Cmap) -> Result<(), CorosyncError> {
+        let config = tokio::task::block_in_place(|| read(cmap))?;
+        tracing::info!(
+            "update cluster info (cluster name  {}, version = {})",
+            config.name,
+            config.version
+        );
+        (self.sink)(config);
+        Ok(())
+    }
+}
+
+impl Service for ClusterConfigService {
+    const NAME: &'static str = "cluster configuration";
+
+    async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
+        let connect = || Cmap::connect(&[NODE_PREFIX], &[VERSION_KEY]);
+        let cmap = Arc::new(tokio::task::spawn_blocking(connect).await??);
+        self.read(&cmap)?;
+        context.ready();
+        loop {
+            tokio::select! {
+                readable = cmap.readable() => readable?,
+                () = context.stopped() => return Ok(()),
+            }
+            cmap.dispatch()?;
+            self.read(&cmap)?;
+        }
+    }
+}
+
+fn read(cmap: &Cmap) -> Result<ClusterConfig, CorosyncError> {
+    let only = |key: &str| -> Result<Option<CmapValue>, CorosyncError> {
+        let found = cmap.read(key)?.into_iter().find(|(found, _)| found == key);
+        Ok(found.map(|(_, value)| value))
+    };
+    let Some(CmapValue::Text(name)) = only(NAME_KEY)? else {
+        return Err(CorosyncError::missing_key("totem.cluster_name"));
+    };
+    let version = match only(VERSION_KEY)? {
+        Some(CmapValue::Number(version)) => version,
+        _ => {
+            tracing::error!("corosync has loaded no {VERSION_KEY}, using 0");
+            0
+        }
+    };
+    Ok(ClusterConfig::new(name, version, &cmap.read(NODE_PREFIX)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(key: &str, value: &str) -> (String, CmapValue) {
+        (
+            format!("{NODE_PREFIX}{key}"),
+            CmapValue::Text(value.to_owned()),
+        )
+    }
+
+    fn number(key: &str, value: u64) -> (String, CmapValue) {
+        (format!("{NODE_PREFIX}{key}"), CmapValue::Number(value))
+    }
+
+    fn listed(keys: &[(String, CmapValue)]) -> Vec<(u32, String, u32)> {
+        let config = ClusterConfig::new("c".to_owned(), 1, keys);
+        let nodes = config.nodes.into_iter();
+        nodes.map(|node| (node.id, node.name, node.votes)).collect()
+    }
+
+    #[test]
+    fn a_name_is_preferred_to_an_address_wherever_it_stands() {
+        for keys in [
+            [
+                text("0.name", "one"),
+                text("0.ring0_addr", "10.0.0.1"),
+                number("0.nodeid", 1),
+            ],
+            [
+                text("0.ring0_addr", "10.0.0.1"),
+                number("0.nodeid", 1),
+                text("0.name", "one"),
+            ],
+        ] {
+            assert_eq!(listed(&keys), [(1, "one".to_owned(), 0)]);
+        }
+        let keys = [text("0.ring0_addr", "10.0.0.1"), number("0.nodeid", 1)];
+        assert_eq!(listed(&keys), [(1, "10.0.0.1".to_owned(), 0)]);
+    }
+
+    #[test]
+    fn nodes_without_name_or_id_are_left_out() {
+        let keys = [
+            number("0.nodeid", 1),
+            text("1.name", "two"),
+            text("2.name", "three"),
+            number("2.nodeid", 0),
+            text("3.name", "four"),
+            number("3.nodeid", 4),
+            number("3.quorum_votes", 2),
+            text("3.other", "ignored"),
+        ];
+        assert_eq!(listed(&keys), [(4, "four".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn of_two_nodes_with_one_id_the_later_one_counts() {
+        let keys = [
+            text("0.name", "old"),
+            number("0.nodeid", 7),
+            text("1.name", "new"),
+            number("1.nodeid", 7),
+        ];
+        assert_eq!(listed(&keys), [(7, "new".to_owned(), 0)]);
+    }
+
+    #[test]
+    fn an_id_that_does_not_fit_is_no_id() {
+        let keys = [text("0.name", "n"), number("0.nodeid", 1 << 40)];
+        assert_eq!(listed(&keys), []);
+    }
+}

@@ -1,0 +1,99 @@
+//! Corosync's configuration map.
+//!
+//! Read by iteration only: single reads of the binding fail for texts of 16 bytes and more, and what its trackers bring along
+//! is mixed up. That a tracker has something to tell is all that counts; then everything is read again, as a whole.
+
+use rust_corosync::{CsError, DispatchFlags, cmap};
+
+use super::error::CorosyncError;
+use super::readiness::Readiness;
+
+/// A value of the map, as far as anybody here reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CmapValue {
+    /// An unsigned integer of any width.
+    Number(u64),
+    /// A text.
+    Text(String),
+}
+
+/// A connection that is told when something below the tracked keys changes.
+///
+/// To be made within a tokio runtime.
+pub struct Cmap {
+    // Dropped before the handle: the library closes the descriptor.
+    readiness: Readiness,
+    handle: cmap::Handle,
+}
+
+impl std::fmt::Debug for Cmap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cmap").finish_non_exhaustive()
+    }
+}
+
+impl Cmap {
+    /// Connects and tracks keys: those that begin with one of `prefixes`, and exactly `keys`. Waits for corosync a little: not
+    /// to be called from a task of the runtime.
+    ///
+    /// # Errors
+    /// If corosync does not run or refuses.
+    pub fn connect(prefixes: &[&str], keys: &[&str]) -> Result<Self, CorosyncError> {
+        let handle = CorosyncError::check("cmap_initialize", cmap::initialize(cmap::Map::Icmap))?;
+        let fd = CorosyncError::check("cmap_fd_get", cmap::fd_get(&handle))?;
+        let readiness = Readiness::new(fd)?;
+        let silent = cmap::NotifyCallback { notify_fn: None };
+        let any = || cmap::TrackType::ADD | cmap::TrackType::DELETE | cmap::TrackType::MODIFY;
+        let tracked = prefixes
+            .iter()
+            .map(|prefix| (prefix, any() | cmap::TrackType::PREFIX))
+            .chain(keys.iter().map(|key| (key, any())));
+        for (key, kind) in tracked {
+            let added = cmap::track_add(&handle, key, kind, &silent, 0);
+            CorosyncError::check("cmap_track_add", added)?;
+        }
+        Ok(Self { readiness, handle })
+    }
+
+    /// Waits until a tracked key has changed.
+    ///
+    /// # Errors
+    /// If the runtime cannot tell.
+    pub async fn readable(&self) -> std::io::Result<()> {
+        self.readiness.wait().await
+    }
+
+    /// Takes all notifications that have arrived, without waiting.
+    ///
+    /// # Errors
+    /// If the connection is lost.
+    pub fn dispatch(&self) -> Result<(), CorosyncError> {
+        match cmap::dispatch(&self.handle, DispatchFlags::All) {
+            Ok(()) | Err(CsError::CsErrTryAgain) => Ok(()),
+            Err(code) => Err(CorosyncError::new("cmap_dispatch", code)),
+        }
+    }
+
+    /// All keys that begin with a prefix, in the map's order. Waits for corosync's answers.
+    ///
+    /// # Errors
+    /// If corosync is gone.
+    pub fn read(&self, prefix: &str) -> Result<Vec<(String, CmapValue)>, CorosyncError> {
+        let walk = cmap::CmapIterStart::new(&self.handle, prefix);
+        let walk = CorosyncError::check("cmap_iter_init", walk)?;
+        // To its end: the C library forgets a walk only there.
+        let all: Vec<cmap::CmapIter> = walk.into_iter().collect();
+        let known = all.iter().filter_map(|item| {
+            let value = match item.data() {
+                cmap::Data::UInt8(number) => CmapValue::Number(u64::from(*number)),
+                cmap::Data::UInt16(number) => CmapValue::Number(u64::from(*number)),
+                cmap::Data::UInt32(number) => CmapValue::Number(u64::from(*number)),
+                cmap::Data::UInt64(number) => CmapValue::Number(*number),
+                cmap::Data::String(text) => CmapValue::Text(text.clone()),
+                _ => return None,
+            };
+            Some((item.key_name().to_owned(), value))
+        });
+        Ok(known.collect())
+    }
+}

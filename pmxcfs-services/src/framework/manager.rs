@@ -1,0 +1,260 @@
+//! Runs services.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use super::backoff::Backoff;
+use super::{Service, ServiceState};
+
+/// What a service has at hand while it runs.
+#[derive(Debug)]
+pub struct Context {
+    state: watch::Sender<ServiceState>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Context {
+    /// The service does its work from now on.
+    pub fn ready(&self) {
+        self.state.send_if_modified(|state| {
+            let is_change = !state.is_running();
+            if is_change {
+                *state = ServiceState::Running {
+                    since: Instant::now(),
+                };
+            }
+            is_change
+        });
+    }
+
+    /// Waits until the service is to stop.
+    pub async fn stopped(&mut self) {
+        // A manager that is gone cannot tell any more: that means the same.
+        let _told = self.stop.wait_for(|stop| *stop).await;
+    }
+}
+
+/// A service under the manager's care.
+#[derive(Debug)]
+struct Managed {
+    name: &'static str,
+    stop: watch::Sender<bool>,
+    state: watch::Receiver<ServiceState>,
+    task: JoinHandle<()>,
+}
+
+/// Services that run on one runtime.
+#[derive(Debug)]
+pub struct Manager {
+    runtime: tokio::runtime::Handle,
+    services: Vec<Managed>,
+}
+
+impl Manager {
+    /// No services yet.
+    #[must_use]
+    pub const fn new(runtime: tokio::runtime::Handle) -> Self {
+        Self {
+            runtime,
+            services: Vec::new(),
+        }
+    }
+
+    /// Starts a service and keeps it running. Returns where its state can be followed, for services that need it.
+    pub fn start<S: Service>(&mut self, service: S) -> watch::Receiver<ServiceState> {
+        let (state, seen) = watch::channel(ServiceState::Starting);
+        let (stop, stopping) = watch::channel(false);
+        let context = Context {
+            state,
+            stop: stopping,
+        };
+        self.services.push(Managed {
+            name: S::NAME,
+            stop,
+            state: seen.clone(),
+            task: self.runtime.spawn(keep_running(service, context)),
+        });
+        seen
+    }
+
+    /// How all services are, in the order of their start.
+    #[must_use]
+    pub fn states(&self) -> Vec<(&'static str, ServiceState)> {
+        let services = self.services.iter();
+        services
+            .map(|service| (service.name, service.state.borrow().clone()))
+            .collect()
+    }
+
+    /// Stops all services, the last one that was started first, and waits for each. What does not end in time is left
+    /// behind; its names are returned.
+    pub async fn stop(mut self, patience: Duration) -> Vec<&'static str> {
+        let deadline = Instant::now() + patience;
+        let mut left = Vec::new();
+        while let Some(service) = self.services.pop() {
+            // A service that has ended does not listen.
+            let _told = service.stop.send(true);
+            if timeout_at(deadline, service.task).await.is_err() {
+                left.push(service.name);
+            }
+        }
+        left
+    }
+}
+
+async fn keep_running<S: Service>(mut service: S, mut context: Context) {
+    let mut backoff = Backoff::default();
+    while !*context.stop.borrow() {
+        context.state.send_replace(ServiceState::Starting);
+        let result = service.run(&mut context).await;
+        if *context.stop.borrow() {
+            break;
+        }
+        let error = match result {
+            Ok(()) => "it ended by itself".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let worked_for = match &*context.state.borrow() {
+            ServiceState::Running { since } => Some(since.elapsed()),
+            _ => None,
+        };
+        let retry = backoff.failed(worked_for);
+        if retry.is_told {
+            tracing::warn!(service = S::NAME, %error, "can't initialize service, trying again");
+        } else {
+            tracing::debug!(service = S::NAME, %error, pause = ?retry.pause, "service failed");
+        }
+        let until = Instant::now() + retry.pause;
+        context
+            .state
+            .send_replace(ServiceState::Waiting { until, error });
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = context.stopped() => {}
+        }
+    }
+    context.state.send_replace(ServiceState::Stopped);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use parking_lot::Mutex;
+
+    use super::super::Failure;
+    use super::*;
+
+    /// Fails some times, then works until it is told to stop.
+    struct Flaky {
+        failures: u32,
+        runs: Arc<AtomicU32>,
+        order: Arc<Mutex<Vec<u32>>>,
+        number: u32,
+    }
+
+    impl Service for Flaky {
+        const NAME: &'static str = "flaky";
+
+        async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
+            if self.runs.fetch_add(1, Ordering::Relaxed) < self.failures {
+                return Err("not yet".into());
+            }
+            context.ready();
+            context.stopped().await;
+            self.order.lock().push(self.number);
+            Ok(())
+        }
+    }
+
+    struct Deaf;
+
+    impl Service for Deaf {
+        const NAME: &'static str = "deaf";
+
+        async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
+            context.ready();
+            std::future::pending().await
+        }
+    }
+
+    fn flaky(failures: u32, number: u32, order: &Arc<Mutex<Vec<u32>>>) -> (Flaky, Arc<AtomicU32>) {
+        let runs = Arc::new(AtomicU32::new(0));
+        let service = Flaky {
+            failures,
+            runs: Arc::clone(&runs),
+            order: Arc::clone(order),
+            number,
+        };
+        (service, runs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_service_is_run_again_after_growing_pauses() {
+        let mut manager = Manager::new(tokio::runtime::Handle::current());
+        let (service, runs) = flaky(3, 0, &Arc::default());
+        let begin = Instant::now();
+        let mut state = manager.start(service);
+        let running = state.wait_for(ServiceState::is_running).await;
+        assert!(running.is_ok());
+        assert_eq!(begin.elapsed().as_millis(), 100 + 200 + 400);
+        assert_eq!(runs.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_state_tells_why_a_service_waits() {
+        let mut manager = Manager::new(tokio::runtime::Handle::current());
+        let (service, _runs) = flaky(1, 0, &Arc::default());
+        let begin = Instant::now();
+        let mut state = manager.start(service);
+        let waits = |state: &ServiceState| matches!(state, ServiceState::Waiting { .. });
+        assert!(state.wait_for(waits).await.is_ok());
+        let expected = ServiceState::Waiting {
+            until: begin + Duration::from_millis(100),
+            error: "not yet".to_owned(),
+        };
+        assert_eq!(manager.states(), [("flaky", expected)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn services_stop_in_the_reverse_order_of_their_start() {
+        let order = Arc::default();
+        let mut manager = Manager::new(tokio::runtime::Handle::current());
+        for number in 0..3 {
+            let mut state = manager.start(flaky(0, number, &order).0);
+            assert!(state.wait_for(ServiceState::is_running).await.is_ok());
+        }
+        let left = manager.stop(Duration::from_secs(1)).await;
+        assert_eq!(left, Vec::<&str>::new());
+        assert_eq!(*order.lock(), [2, 1, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_does_not_stop_is_named_and_left() {
+        let mut manager = Manager::new(tokio::runtime::Handle::current());
+        let mut state = manager.start(Deaf);
+        assert!(state.wait_for(ServiceState::is_running).await.is_ok());
+        let begin = Instant::now();
+        assert_eq!(manager.stop(Duration::from_secs(1)).await, ["deaf"]);
+        assert_eq!(begin.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_is_stopped_between_two_attempts() {
+        let mut manager = Manager::new(tokio::runtime::Handle::current());
+        let (service, runs) = flaky(u32::MAX, 0, &Arc::default());
+        let mut state = manager.start(service);
+        let waits = |state: &ServiceState| matches!(state, ServiceState::Waiting { .. });
+        assert!(state.wait_for(waits).await.is_ok());
+        assert_eq!(
+            manager.stop(Duration::from_secs(1)).await,
+            Vec::<&str>::new()
+        );
+        assert_eq!(*state.borrow(), ServiceState::Stopped);
+        assert_eq!(runs.load(Ordering::Relaxed), 1);
+    }
+}
