@@ -1,0 +1,213 @@
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::*;
+
+/// What the calling thread logs.
+#[derive(Clone, Default)]
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(super) fn of<T>(call: impl FnOnce() -> T) -> (T, String) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let result = tracing::subscriber::with_default(subscriber, call);
+        let text = String::from_utf8(log.0.lock().clone()).expect("text");
+        (result, text)
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Two nodes, nothing wrong, with a comment to tell texts of one version apart.
+pub(super) fn conf(version: u64, comment: &str) -> String {
+    let node = |id: u32| {
+        format!(
+            "  node {{\n    name: node{id}\n    nodeid: {id}\n    ring0_addr: 10.0.0.{id}\n  }}\n"
+        )
+    };
+    format!(
+        "# {comment}\ntotem {{\n  version: 2\n  cluster_name: lab\n  config_version: {version}\n}}\n\
+         nodelist {{\n{}{}}}\nquorum {{\n  provider: corosync_votequorum\n}}\n",
+        node(1),
+        node(2),
+    )
+}
+
+struct Host {
+    directory: tempfile::TempDir,
+    file: PathBuf,
+}
+
+fn host(text: Option<&str>) -> Host {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let file = directory.path().join("corosync.conf");
+    if let Some(text) = text {
+        std::fs::write(&file, text).expect("written");
+    }
+    Host { directory, file }
+}
+
+impl Host {
+    fn text(&self) -> Option<String> {
+        std::fs::read_to_string(&self.file).ok()
+    }
+
+    fn file_count(&self) -> usize {
+        let entries = std::fs::read_dir(self.directory.path());
+        entries.expect("listable").count()
+    }
+}
+
+#[test]
+fn newer_and_different_texts_are_written_and_others_are_not() {
+    let written = |is_reload_due| Outcome::Written { is_reload_due };
+    let (v3, v3_other, v4) = (&conf(3, ""), &conf(3, "other"), &conf(4, ""));
+    let table: [(&str, &str, Option<&str>, Outcome); 12] = [
+        ("first", v3, None, written(false)),
+        ("newer", v4, Some(v3), written(true)),
+        (
+            "same version, other text",
+            v3_other,
+            Some(v3),
+            written(true),
+        ),
+        (
+            "host without version",
+            v3,
+            Some("totem {\n}\n"),
+            written(false),
+        ),
+        (
+            "host with version 0",
+            v3,
+            Some("config_version: 0"),
+            written(false),
+        ),
+        ("empty host file", v3, Some(""), written(false)),
+        ("equal", v3, Some(v3), Outcome::Equal),
+        ("older", v3, Some(v4), Outcome::HostIsNewer),
+        ("empty", "", Some(v3), Outcome::Empty),
+        ("no version", "totem {\n}\n", Some(v3), Outcome::NoVersion),
+        (
+            "version 0",
+            "config_version: 0",
+            Some(v3),
+            Outcome::NoVersion,
+        ),
+        (
+            "no version, same bytes",
+            "totem {\n}\n",
+            Some("totem {\n}\n"),
+            Outcome::NoVersion,
+        ),
+    ];
+    for (name, database, on_host, expected) in table {
+        let host = host(on_host);
+        let outcome = distribute(database.as_bytes(), &host.file, "node1", true);
+        assert_eq!(outcome, expected, "{name}");
+        let is_written = matches!(expected, Outcome::Written { .. });
+        let text = if is_written { Some(database) } else { on_host };
+        assert_eq!(host.text().as_deref(), text, "{name}");
+        assert_eq!(host.file_count(), usize::from(text.is_some()), "{name}");
+    }
+}
+
+#[test]
+fn only_the_sender_of_a_change_has_to_reload() {
+    let host = host(Some(&conf(3, "")));
+    let outcome = distribute(conf(4, "").as_bytes(), &host.file, "node1", false);
+    let is_reload_due = false;
+    assert_eq!(outcome, Outcome::Written { is_reload_due });
+    assert_eq!(host.text(), Some(conf(4, "")));
+}
+
+#[test]
+fn the_file_is_a_new_one_that_everybody_may_read() {
+    let host = host(Some(&conf(3, "")));
+    std::fs::set_permissions(&host.file, Permissions::from_mode(0o600)).expect("set");
+    let before = std::fs::metadata(&host.file).expect("there").ino();
+    distribute(conf(4, "").as_bytes(), &host.file, "node1", true);
+    let metadata = std::fs::metadata(&host.file).expect("there");
+    assert_ne!(metadata.ino(), before);
+    assert_eq!((metadata.uid(), metadata.gid()), (0, 0));
+    assert_eq!(metadata.mode() & 0o7777, 0o644);
+}
+
+#[test]
+fn a_host_file_that_cannot_be_replaced_leaves_nothing_behind() {
+    let host = host(None);
+    std::fs::create_dir(&host.file).expect("made");
+    let (outcome, log) = Log::of(|| distribute(conf(3, "").as_bytes(), &host.file, "node1", true));
+    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(host.file_count(), 1);
+    assert!(log.contains("unable to write corosync config"), "{log}");
+
+    let missing = host.directory.path().join("missing/corosync.conf");
+    let outcome = distribute(conf(3, "").as_bytes(), &missing, "node1", true);
+    assert_eq!(outcome, Outcome::Failed);
+}
+
+#[test]
+fn the_log_says_what_happened_in_the_words_that_operators_search_for() {
+    let log_of = |database: &str, on_host: &str| {
+        let host = host(Some(on_host));
+        let (_, log) = Log::of(|| distribute(database.as_bytes(), &host.file, "node1", true));
+        log.replace(&host.file.display().to_string(), "FILE")
+    };
+    let v3 = &conf(3, "");
+    let table = [
+        (
+            conf(4, ""),
+            "INFO",
+            "wrote new corosync config 'FILE' (version = 4)",
+        ),
+        (conf(2, ""), "ERROR", "local corosync.conf is newer"),
+        (
+            "totem {".to_owned(),
+            "ERROR",
+            "unable to parse cluster config_version",
+        ),
+    ];
+    for (text, level, expected) in table {
+        let log = log_of(&text, v3);
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(log.contains(level) && log.contains(expected), "{log}");
+    }
+    assert_eq!(log_of(v3, v3), "");
+}
+
+#[test]
+fn what_is_wrong_with_a_text_is_said_and_the_text_is_written() {
+    let bad = conf(4, "").replace("nodeid: 2", "nodeid: 1") + "quorum\n";
+    let host = host(Some(&conf(3, "")));
+    let (outcome, log) = Log::of(|| distribute(bad.as_bytes(), &host.file, "node1", true));
+    assert!(matches!(outcome, Outcome::Written { .. }));
+    assert_eq!(host.text(), Some(bad));
+    assert!(
+        log.contains("WARN") && log.contains("line 22: neither"),
+        "{log}"
+    );
+
+    let (_, log) = Log::of(|| distribute(conf(5, "").as_bytes(), &host.file, "node9", true));
+    assert!(
+        log.contains("this node 'node9' is not in the node list"),
+        "{log}"
+    );
+}
