@@ -17,20 +17,27 @@
 //! | `writer`, `batch`, `pacing`, `log_state` | what the thread does, and when |
 //! | `backend` | seams to SQLite and the files |
 //! | `create` | a whole database at once, for tools |
+//! | `offline`, `fault` | a database and its journal as a start would see them, without changing anything, for tools |
+//! | `inspect` | the journal's files as they are, for tools |
+//! | `repair` | mending a database, for tools |
 
 mod backend;
 mod batch;
 mod create;
+mod fault;
 mod finding;
 mod handle;
+mod inspect;
 mod journal;
 mod load;
 mod log_state;
+mod offline;
 mod open;
 mod pacing;
 mod queue;
 mod recover;
 mod redo;
+mod repair;
 mod resume;
 mod schema;
 mod segment;
@@ -45,10 +52,16 @@ pub use backend::{
     Backend, BackendError, Checkpoint, Medium, SegmentFile, SqliteBackend, SystemMedium,
 };
 pub use create::{CreateError, create};
+pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, Problem};
 pub use handle::{StoreHandle, Ticket};
+pub use inspect::{
+    InspectError, JournalFile, JournalRecord, JournalStep, journal_files, read_journal_file,
+};
+pub use offline::{Access, ExamineError, Examined, JournalUse, examine, integrity};
 pub use open::{Loaded, Report, Store, StoreError, Warning, check};
 pub use recover::JournalRefusal;
+pub use repair::{Repair, RepairError, RepairReport, plan_repair, repair};
 pub use schema::OpenError;
 pub use segment::SegmentError;
 pub use stats::StoreStats;

@@ -69,11 +69,13 @@ pub(super) fn find(
     }
 }
 
+/// Names of the journal's files.
+pub(super) const SEGMENT_NAMES: [&str; SEGMENT_COUNT] = ["memdb-journal.0", "memdb-journal.1"];
+
 fn paths(config: &StoreConfig) -> Vec<PathBuf> {
-    let names = ["memdb-journal.0", "memdb-journal.1"];
     let directory = config.journal_dir.iter();
     directory
-        .flat_map(|directory| names.map(|name| directory.join(name)))
+        .flat_map(|directory| SEGMENT_NAMES.map(|name| directory.join(name)))
         .collect()
 }
 

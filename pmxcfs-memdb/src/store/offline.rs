@@ -1,0 +1,317 @@
+//! Reading a database that no daemon of this process uses, for tools.
+//!
+//! A tool sees what a start would see: the rows, and on top of them what a crash journal holds that they lack. Nothing
+//! is written: the journal is applied in memory, and a database that was closed in good order is read without SQLite's
+//! companion files being made beside it.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::ToSqlOutput;
+use rusqlite::{Connection, OpenFlags};
+
+use super::fault::{self, Fault};
+use super::finding::Finding;
+use super::inspect::{self, InspectError};
+use super::load::{self, Rows};
+use super::recover::{self, JournalRefusal, Recovery};
+use super::schema::FileIdentity;
+use crate::{Entry, RootState};
+
+/// Why a database cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExamineError {
+    /// There is no such file, or it may not be looked at.
+    #[error("cannot access the database {}", path.display())]
+    Access {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// SQLite cannot open it or cannot read its table.
+    #[error("cannot read the database {}", path.display())]
+    Read {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// Somebody wrote to it meanwhile.
+    #[error("the database {} was changed while it was read: another program uses it; try again", .0.display())]
+    Changed(PathBuf),
+}
+
+/// How long reading waits for a process that holds the database.
+const BUSY_TIMEOUT_MS: i64 = 10_000;
+
+/// Who else may be using a database while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody writes to it: the caller holds the daemon's lock, or the file is a copy.
+    Idle,
+    /// A daemon may be writing to it. It is read as of its last commit, through SQLite's log, which delays no writer.
+    Live,
+}
+
+/// A database as it was read.
+#[derive(Debug)]
+pub struct Examined {
+    /// The stored version row, if there is a good one.
+    pub version_row: Option<RootState>,
+    /// State of the database as a start would use it, after the crash journal.
+    pub root: RootState,
+    /// The entries that are well-formed in themselves, after the crash journal, in the order of their signed inodes.
+    pub entries: Vec<Entry>,
+    /// Everything that is wrong, after the crash journal.
+    pub faults: Vec<Fault>,
+    /// What became of the crash journal.
+    pub journal: JournalUse,
+}
+
+/// What became of a crash journal.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum JournalUse {
+    /// It was not looked at.
+    Ignored,
+    /// It holds nothing that the database lacks.
+    Idle,
+    /// Operations were applied that the database lacks.
+    Applied {
+        /// How many.
+        operation_count: usize,
+        /// Records behind a gap, left out: nobody was told that they are safe.
+        dropped_count: usize,
+    },
+    /// It has records that cannot be applied. A start puts it aside and goes on without.
+    Refused(JournalRefusal),
+    /// It cannot be read. A start puts it aside and goes on without.
+    Unreadable(InspectError),
+    /// It has records that the database lacks, but the rows alone are refused already, so a start does not get to them.
+    Waiting {
+        /// How many.
+        operation_count: usize,
+    },
+}
+
+/// Reads and checks a database, and applies the crash journal in `journal_dir` in memory.
+///
+/// # Errors
+/// [`ExamineError`]. A database whose rows are refused is no error.
+pub fn examine(
+    database: &Path,
+    access: Access,
+    journal_dir: Option<&Path>,
+) -> Result<Examined, ExamineError> {
+    let before = stamp(database)?;
+    let mut rows = {
+        let connection = connect(database, access)?;
+        read(&connection, database)?
+    };
+    if access == Access::Idle && stamp(database)? != before {
+        return Err(ExamineError::Changed(database.to_owned()));
+    }
+    let (journal, root) = match journal_dir {
+        Some(directory) => replay(database, directory, &mut rows),
+        None => (JournalUse::Ignored, None),
+    };
+    Ok(judge(rows, journal, root))
+}
+
+/// What `PRAGMA integrity_check` says about the file, apart from contents that [`examine`] reports row by row. Empty
+/// for a sound file.
+///
+/// # Errors
+/// [`ExamineError`].
+pub fn integrity(database: &Path, access: Access) -> Result<Vec<String>, ExamineError> {
+    let connection = connect(database, access)?;
+    let check = || -> rusqlite::Result<Vec<String>> {
+        let mut statement = connection.prepare("PRAGMA integrity_check")?;
+        let lines = statement.query_map([], |row| row.get(0))?;
+        lines.collect()
+    };
+    let lines = check().map_err(read_error(database))?;
+    let is_content =
+        |line: &str| line.starts_with("CHECK constraint failed") || line.starts_with("NULL value");
+    Ok(lines
+        .into_iter()
+        .filter(|line| line != "ok" && !is_content(line))
+        .collect())
+}
+
+/// A copy of all rows in memory, of whatever types, in a table without constraints.
+pub(super) fn copy_table(database: &Path, access: Access) -> Result<Connection, ExamineError> {
+    let source = connect(database, access)?;
+    let copy = || -> rusqlite::Result<Connection> {
+        let target = Connection::open_in_memory()?;
+        target.execute_batch(
+            "CREATE TABLE tree (inode INTEGER PRIMARY KEY, parent, version, writer, mtime, type, name, data)",
+        )?;
+        if has_table(&source)? {
+            let mut rows = source.prepare(
+                "SELECT inode, parent, version, writer, mtime, type, name, data FROM tree",
+            )?;
+            let mut insert = target.prepare("INSERT INTO tree VALUES (?1,?2,?3,?4,?5,?6,?7,?8)")?;
+            let mut cursor = rows.query([])?;
+            while let Some(row) = cursor.next()? {
+                for column in 0..8 {
+                    let value = ToSqlOutput::Borrowed(row.get_ref(column)?);
+                    insert.raw_bind_parameter(column + 1, value)?;
+                }
+                insert.raw_execute()?;
+            }
+        }
+        Ok(target)
+    };
+    copy().map_err(read_error(database))
+}
+
+fn has_table(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT count(*) FROM sqlite_master WHERE type='table' AND name='tree'",
+        [],
+        |row| row.get(0),
+    )
+}
+
+/// The rows of an open database; none where it has no table yet.
+pub(super) fn read(connection: &Connection, database: &Path) -> Result<Rows, ExamineError> {
+    let read = || -> rusqlite::Result<Rows> {
+        if has_table(connection)? {
+            load::read(connection)
+        } else {
+            Ok(Rows::default())
+        }
+    };
+    read().map_err(read_error(database))
+}
+
+fn access_error(database: &Path) -> impl FnOnce(io::Error) -> ExamineError {
+    let path = database.to_owned();
+    move |source| ExamineError::Access { path, source }
+}
+
+fn read_error(database: &Path) -> impl FnOnce(rusqlite::Error) -> ExamineError {
+    let path = database.to_owned();
+    move |source| ExamineError::Read { path, source }
+}
+
+/// What the journal has that the rows lack.
+pub(super) fn plan(
+    database: &Path,
+    journal_dir: &Path,
+    rows: &Rows,
+) -> Result<Recovery, JournalUse> {
+    let segments = inspect::scan_directory(journal_dir).map_err(JournalUse::Unreadable)?;
+    let identity = FileIdentity::of(database).map_err(|source| {
+        JournalUse::Unreadable(InspectError::Read {
+            path: database.to_owned(),
+            source,
+        })
+    })?;
+    let stored = load::effective_root(rows.version_row, &rows.entries);
+    recover::plan(segments, identity, stored).map_err(JournalUse::Refused)
+}
+
+/// Applies the journal to the rows as a start does: not to rows that are refused in themselves.
+fn replay(database: &Path, journal_dir: &Path, rows: &mut Rows) -> (JournalUse, Option<RootState>) {
+    let recovery = match plan(database, journal_dir, rows) {
+        Ok(recovery) => recovery,
+        Err(journal) => return (journal, None),
+    };
+    let Some(root) = recovery.records.last().map(|record| record.root) else {
+        return (JournalUse::Idle, None);
+    };
+    let operation_count = recovery.records.len();
+    if rows.findings.iter().any(Finding::is_refused) {
+        return (JournalUse::Waiting { operation_count }, None);
+    }
+    match recover::apply(&mut rows.entries, &recovery.records) {
+        Ok(_touched) => (
+            JournalUse::Applied {
+                operation_count,
+                dropped_count: recovery.dropped_count,
+            },
+            Some(root),
+        ),
+        Err(refusal) => (JournalUse::Refused(refusal), None),
+    }
+}
+
+fn judge(mut rows: Rows, journal: JournalUse, replayed: Option<RootState>) -> Examined {
+    let stored = rows.version_row;
+    let effective = replayed.or(stored);
+    let is_empty = stored.is_none() && rows.entries.is_empty() && rows.findings.is_empty();
+    if !is_empty {
+        load::validate(effective, &rows.entries, &mut rows.findings);
+    }
+    let root = load::effective_root(effective, &rows.entries);
+    Examined {
+        version_row: stored,
+        root,
+        faults: fault::collect(rows.findings, root, &rows.entries),
+        entries: rows.entries,
+        journal,
+    }
+}
+
+/// Opens a database such that nothing is made beside it where that is possible.
+fn connect(database: &Path, access: Access) -> Result<Connection, ExamineError> {
+    if access == Access::Live || is_pending(database) {
+        return open_shared(database).map_err(read_error(database));
+    }
+    let absolute = fs::canonicalize(database).map_err(access_error(database))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(immutable_uri(&absolute), flags).map_err(read_error(database))
+}
+
+fn open_shared(database: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(database, flags)?;
+    connection.pragma_update_and_check(None, "busy_timeout", BUSY_TIMEOUT_MS, |_row| Ok(()))?;
+    // All that is read belongs to one state.
+    connection.execute_batch("BEGIN")?;
+    Ok(connection)
+}
+
+/// Whether SQLite has to look at a log beside the file.
+fn is_pending(database: &Path) -> bool {
+    let beside = |suffix: &str| {
+        let mut path = database.as_os_str().to_owned();
+        path.push(suffix);
+        fs::metadata(PathBuf::from(path)).is_ok_and(|metadata| metadata.len() > 0)
+    };
+    beside("-wal") || beside("-journal")
+}
+
+fn immutable_uri(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri
+}
+
+/// What changes when somebody writes to the database.
+fn stamp(database: &Path) -> Result<(u64, u64, i64, i64, bool), ExamineError> {
+    let metadata = fs::metadata(database).map_err(access_error(database))?;
+    Ok((
+        metadata.ino(),
+        metadata.len(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        is_pending(database),
+    ))
+}
