@@ -5,6 +5,7 @@
 //! that both ends of a format share still shows.
 
 pub mod check;
+pub mod cluster;
 pub mod daemon;
 pub mod database;
 pub mod identity;
@@ -14,5 +15,6 @@ pub mod raw;
 pub mod wait;
 
 pub use check::Check;
+pub use cluster::{Cluster, ClusterHost};
 pub use daemon::{Daemon, Host};
 pub use ipc_client::IpcClient;

@@ -1,0 +1,180 @@
+//! Whole clusters on one machine.
+//!
+//! Each host is a thread of this process with network, mount and UTS namespaces of its own; a real corosync and a daemon run
+//! in there. The namespaces have no names, so nothing of them can stay behind: when this process ends, whichever way, the
+//! kernel ends what it started and drops the namespaces with it.
+
+mod corosync;
+mod host;
+mod load;
+mod namespaces;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use host::{ClusterHost, Member};
+pub use load::{Load, LoadReport};
+
+use crate::wait;
+use namespaces::Switch;
+
+/// How long corosync and the daemons may take for anything. Generous: the machine may be busy.
+pub const LIMIT: Duration = Duration::from_secs(40);
+
+/// Hosts on one network.
+#[derive(Debug)]
+pub struct Cluster {
+    // Dropped before the network.
+    hosts: Vec<ClusterHost>,
+    _switch: Switch,
+}
+
+impl Cluster {
+    /// Hosts `node1` to `nodeN` with nothing running on them, but a corosync.conf that names them all.
+    ///
+    /// # Panics
+    /// If this process may not make namespaces, or corosync is not installed: such tests fail, they are not skipped.
+    #[must_use]
+    pub fn new(size: usize) -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "cluster tests need root: they make network and mount namespaces"
+        );
+        assert!(
+            Path::new("/usr/sbin/corosync").exists(),
+            "cluster tests need corosync: scripts/install-packages installs it"
+        );
+        let switch = Switch::new();
+        let hosts = (1..=size)
+            .map(|number| ClusterHost::new(&switch, number, size))
+            .collect();
+        Self {
+            hosts,
+            _switch: switch,
+        }
+    }
+
+    /// Hosts on which corosync runs and agrees on the membership.
+    #[must_use]
+    pub fn with_corosync(size: usize) -> Self {
+        let cluster = Self::new(size);
+        for host in &cluster.hosts {
+            host.start_corosync();
+        }
+        for host in &cluster.hosts {
+            host.await_quorum(true);
+        }
+        cluster
+    }
+
+    /// Hosts on which corosync and the daemon run, and everything is in sync.
+    #[must_use]
+    pub fn running(size: usize) -> Self {
+        let mut cluster = Self::with_corosync(size);
+        for number in 1..=size {
+            cluster.host_mut(number).start_daemon();
+        }
+        cluster.await_synced();
+        cluster
+    }
+
+    /// The host `nodeNUMBER`.
+    #[must_use]
+    pub fn host(&self, number: usize) -> &ClusterHost {
+        &self.hosts[number - 1]
+    }
+
+    /// The host `nodeNUMBER`.
+    pub fn host_mut(&mut self, number: usize) -> &mut ClusterHost {
+        &mut self.hosts[number - 1]
+    }
+
+    /// All hosts.
+    #[must_use]
+    pub fn hosts(&self) -> &[ClusterHost] {
+        &self.hosts
+    }
+
+    /// Waits until a write on every host with a daemon reaches all of them, and all trees are equal.
+    ///
+    /// # Panics
+    /// If that takes too long; the logs of all daemons are in the message.
+    pub fn await_synced(&self) {
+        let running: Vec<&ClusterHost> =
+            self.hosts.iter().filter(|host| host.has_daemon()).collect();
+        for host in &running {
+            self.expect("a write to succeed", || {
+                host.write("probe", host.name().as_bytes()).ok()
+            });
+            self.expect("a write to reach all hosts", || {
+                let all = running.iter().all(|other| {
+                    other
+                        .read("probe")
+                        .is_ok_and(|text| text == host.name().as_bytes())
+                });
+                all.then_some(())
+            });
+        }
+        self.expect("all trees to be equal", || {
+            let first = running.first()?.tree().ok()?;
+            let equal = running
+                .iter()
+                .all(|host| host.tree().is_ok_and(|tree| tree == first));
+            equal.then_some(())
+        });
+    }
+
+    /// Waits for something, and shows all logs if it does not come.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn expect<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
+        match wait::try_until(LIMIT, probe) {
+            Some(value) => value,
+            None => panic!("waited {LIMIT:?} in vain for: {what}\n{}", self.logs()),
+        }
+    }
+
+    /// The ends of all logs.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let logs = self.hosts.iter().map(|host| {
+            let log = host.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+            format!("--- {}\n{tail}\n", host.name())
+        });
+        logs.collect()
+    }
+
+    /// Stops all daemons and compares their databases, row by row.
+    ///
+    /// # Panics
+    /// If a stop takes 2 s, or the databases differ.
+    pub fn stop_and_compare(mut self) {
+        let running: Vec<usize> = (1..=self.hosts.len())
+            .filter(|number| self.host(*number).has_daemon())
+            .collect();
+        for number in &running {
+            self.host_mut(*number).stop_daemon();
+        }
+        let dumps: Vec<String> = running
+            .iter()
+            .map(|number| self.host(*number).database_rows())
+            .collect();
+        for (number, dump) in running.iter().zip(&dumps) {
+            assert!(
+                *dump == dumps[0],
+                "the databases of node{} and node{number} differ:\n{}\n---\n{dump}",
+                running[0],
+                dumps[0]
+            );
+        }
+    }
+}
+
+/// The C daemon to mix with, if there is one: its path is in `PMXCFS_C`.
+#[must_use]
+pub fn c_daemon() -> Option<PathBuf> {
+    std::env::var_os("PMXCFS_C").map(PathBuf::from)
+}

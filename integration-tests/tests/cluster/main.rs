@@ -1,0 +1,16 @@
+//! Clusters of real daemons on real corosync.
+//!
+//! The tests of this program run one after the other: each one fills the machine.
+
+mod life;
+mod operation;
+
+use parking_lot::{Mutex, MutexGuard};
+
+/// Held by the test that runs.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+/// Waits until no other cluster is on the machine.
+fn alone() -> MutexGuard<'static, ()> {
+    MACHINE.lock()
+}
