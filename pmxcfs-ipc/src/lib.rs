@@ -14,6 +14,9 @@ mod config;
 mod connection;
 mod directory;
 mod futex;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod lead;
 mod listener;

@@ -12,6 +12,9 @@ mod dump;
 mod duplicates;
 mod entry;
 mod escape;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod merge;
 mod ring;
 

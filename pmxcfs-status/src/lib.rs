@@ -8,6 +8,9 @@
 mod cached;
 mod clock;
 pub mod documents;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod json;
 mod keys;
 mod members;
