@@ -7,16 +7,18 @@
 //!
 //! Lock order: tree, then the locks inside the store.
 
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::time::wall_clock_secs;
 
 use crate::store::{EntrySource, ShutdownOutcome, Store, StoreHandle, Ticket};
-use crate::{Change, Entry, Operation, Precheck, RootState, Stamp, Tree};
+use crate::{Change, Entry, Operation, Precheck, ROOT_INODE, RootState, Stamp, Tree};
 
 /// What a mutation does to the tree it meets.
 #[derive(Debug)]
@@ -57,6 +59,10 @@ pub trait Mutation: Send {
 pub struct MemDb {
     /// Guards the tree. First in the lock order. Held for single operations only.
     tree: RwLock<Tree>,
+    /// Held while the tree is being replaced. Before `tree` in the lock order.
+    replacement: Mutex<()>,
+    /// Whether changes have to wait for that. Written with `tree` locked for writing.
+    is_replacing: AtomicBool,
     /// Set once the store's thread runs; before that nothing can be changed.
     store: OnceLock<Arc<StoreHandle>>,
     started: Instant,
@@ -74,6 +80,8 @@ impl MemDb {
     pub fn new(tree: Tree, started: Instant) -> Arc<Self> {
         Arc::new(Self {
             tree: RwLock::new(tree),
+            replacement: Mutex::new(()),
+            is_replacing: AtomicBool::new(false),
             store: OnceLock::new(),
             started,
         })
@@ -146,7 +154,7 @@ impl MemDb {
         call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,
     ) -> (R, Option<Ticket>) {
         let mut changes = Vec::with_capacity(2);
-        let mut tree = self.tree.write();
+        let mut tree = self.lock_for_change();
         let result = call(&mut tree, &mut changes);
         let store = self.store.get().filter(|_| !changes.is_empty());
         let ticket =
@@ -154,27 +162,57 @@ impl MemDb {
         (result, ticket)
     }
 
-    /// Makes another tree the present one, and waits until that is on the disk. `touched` are the inodes that differ from
-    /// before or are gone. What is open goes on in the new tree, see [`Tree::adopt`].
+    /// Makes another tree the present one, as a sync does. `touched` are the inodes that differ from before or are gone;
+    /// there may be none, if only the root state differs.
+    ///
+    /// Everything applied so far is committed, then the new tree, in one transaction. Once that is on the disk the new
+    /// tree shows up in memory, in one step; what is open goes on in it, see [`Tree::adopt`]. Readers see the former tree
+    /// until then, and changes wait. For callers that may wait for a disk.
     ///
     /// # Errors
-    /// [`FsError::Io`] if the store could not take it. The new tree is the present one all the same, and the store goes on
-    /// trying: until it works, the database on the disk is the former one.
+    /// [`FsError::Io`] if the database cannot be written, or if another process holds it for 10 s. The former tree stays,
+    /// with everything that is open. The store has failed then, and tells its watchers when the database can be written
+    /// again; what it holds by then is the former tree, even if the new one had been written and only could not be made
+    /// durable.
     pub fn replace_tree(&self, mut new: Tree, touched: &[u64]) -> Result<(), FsError> {
         let store = self.store.get().ok_or(FsError::Io)?;
+        let mut touched = touched.to_vec();
+        touched.sort_unstable();
+        touched.dedup();
+        let rows = touched
+            .into_iter()
+            .filter(|inode| *inode != ROOT_INODE)
+            .map(|inode| (inode, new.entry(inode).cloned()))
+            .collect();
+
+        let _replacement = self.replacement.lock();
         {
-            let mut tree = self.tree.write();
-            new.adopt(&mut tree);
-            *tree = new;
-            // Not acknowledged but synced, below.
-            let _ticket = store.record_replacement(touched.iter().copied());
+            let _no_change_is_under_way = self.tree.write();
+            self.is_replacing.store(true, Ordering::Relaxed);
         }
-        let (sender, receiver) = std::sync::mpsc::channel();
-        store.sync(move |durable| {
-            // The receiver waits for as long as the sender lives.
-            let _sent = sender.send(durable);
-        });
-        receiver.recv().unwrap_or(Err(FsError::Io))
+        let result = store.replace(rows, new.root());
+        let former = {
+            let mut tree = self.tree.write();
+            self.is_replacing.store(false, Ordering::Relaxed);
+            result.map(|()| {
+                new.adopt(&mut tree);
+                mem::replace(&mut *tree, new)
+            })
+        };
+        // A large tree takes its time to drop; nobody waits for that.
+        former.map(drop)
+    }
+
+    /// The tree for changes, which wait for a replacement.
+    fn lock_for_change(&self) -> RwLockWriteGuard<'_, Tree> {
+        loop {
+            let tree = self.tree.write();
+            if !self.is_replacing.load(Ordering::Relaxed) {
+                return tree;
+            }
+            drop(tree);
+            drop(self.replacement.lock());
+        }
     }
 
     /// Whether changes cannot be recorded at present.

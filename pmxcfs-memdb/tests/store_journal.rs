@@ -337,30 +337,6 @@ fn what_does_not_fit_into_the_journal_waits_for_the_database() {
     assert_eq!(place.stored(), fixture.state());
 }
 
-#[test]
-fn a_replaced_tree_is_one_transaction_and_old_records_do_not_touch_it() {
-    let place = Place::new();
-    let fixture = Fixture::open(place.config());
-    fixture.create("old");
-    let kept = fixture.create("kept");
-    let ticket = {
-        let mut state = fixture.tree.0.write();
-        let touched: Vec<u64> = state.entries.keys().copied().chain([100, 101]).collect();
-        state.entries.retain(|inode, _| *inode == kept);
-        state.root.version = 100;
-        state.create(b"new", EntryKind::File);
-        fixture.store.record_replacement(touched)
-    };
-    fixture.wait(ticket).unwrap();
-    let expected = fixture.state();
-    assert_eq!(place.stored(), expected);
-    let after = fixture.create("after");
-    assert!(after > 100);
-    let expected = fixture.state();
-    fixture.store.shutdown(PATIENCE);
-    assert_eq!(place.stored(), expected);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 

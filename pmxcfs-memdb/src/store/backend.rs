@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql};
 
-use super::schema::{self, VERSION_ROW_KIND, VERSION_ROW_NAME};
+use super::schema::{self, SYNCED_ROW_KIND, VERSION_ROW_KIND, VERSION_ROW_NAME};
 use crate::{Entry, RootState};
 
 /// Why the database did not take something.
@@ -49,6 +49,15 @@ pub enum Checkpoint {
     Truncate,
 }
 
+/// What brought the database into its state; the type of the version row tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Operations of this node or delivered to it: type 8.
+    Operations,
+    /// A sync, which took another member's data over: type 4, as the C daemon writes it.
+    Sync,
+}
+
 /// A database open for writing. The calls of one transaction are `begin`, any number of `delete` and `put`, `put_root`,
 /// `commit`; after an error, `rollback`.
 pub trait Backend: Send {
@@ -59,7 +68,7 @@ pub trait Backend: Send {
     /// Writes an entry's row.
     fn put(&mut self, entry: &Entry) -> Result<(), BackendError>;
     /// Writes the version row.
-    fn put_root(&mut self, root: RootState) -> Result<(), BackendError>;
+    fn put_root(&mut self, root: RootState, origin: Origin) -> Result<(), BackendError>;
     /// Ends the transaction.
     fn commit(&mut self) -> Result<(), BackendError>;
     /// Drops the transaction, if there is one.
@@ -260,14 +269,17 @@ impl Backend for SqliteBackend {
         ))
     }
 
-    fn put_root(&mut self, root: RootState) -> Result<(), BackendError> {
+    fn put_root(&mut self, root: RootState, origin: Origin) -> Result<(), BackendError> {
         self.put_row((
             0,
             0,
             root.version.cast_signed(),
             root.writer,
             root.mtime,
-            VERSION_ROW_KIND,
+            match origin {
+                Origin::Operations => VERSION_ROW_KIND,
+                Origin::Sync => SYNCED_ROW_KIND,
+            },
             Text(VERSION_ROW_NAME.as_bytes()),
             Content(&[]),
         ))

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::mem;
 
 use super::EntrySource;
-use super::backend::{Backend, BackendError};
+use super::backend::{Backend, BackendError, Origin};
 use super::queue::Shared;
 use crate::{Entry, ROOT_INODE, RootState};
 
@@ -18,6 +18,8 @@ pub(super) struct Batch {
     pub(super) sequence: u64,
     /// Bytes of content.
     pub(super) content_size: u64,
+    /// How the tree came to that state.
+    pub(super) origin: Origin,
 }
 
 impl Batch {
@@ -46,7 +48,7 @@ impl Batch {
                 .into_iter()
                 .map(|inode| (inode, entry(inode)))
                 .collect();
-            taken = Some((Self::new(rows, root, sequence), resumed));
+            taken = Some((Self::new(rows, root, sequence, Origin::Operations), resumed));
         });
         let (mut batch, resumed) = taken.expect("the source calls its visitor");
         journal.turn(shared, batch.sequence, batch.root, resumed);
@@ -55,13 +57,20 @@ impl Batch {
         batch
     }
 
-    fn new(rows: Vec<(u64, Option<Entry>)>, root: RootState, sequence: u64) -> Self {
+    /// A batch of rows in ascending order of inodes.
+    pub(super) fn new(
+        rows: Vec<(u64, Option<Entry>)>,
+        root: RootState,
+        sequence: u64,
+        origin: Origin,
+    ) -> Self {
         let contents = rows.iter().filter_map(|(_, entry)| entry.as_ref());
         Self {
             content_size: contents.map(|entry| entry.data.len() as u64).sum(),
             rows,
             root,
             sequence,
+            origin,
         }
     }
 
@@ -82,7 +91,7 @@ impl Batch {
                 None => backend.delete(*inode)?,
             }
         }
-        backend.put_root(self.root)?;
+        backend.put_root(self.root, self.origin)?;
         backend.commit()
     }
 

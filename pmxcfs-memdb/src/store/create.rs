@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::backend::{Backend, BackendError, SqliteBackend};
+use super::backend::{Backend, BackendError, Origin, SqliteBackend};
 use super::schema::{self, OpenError};
 use crate::{Entry, RootState};
 
@@ -70,7 +70,7 @@ fn build(draft: &Path, root: RootState, entries: &[Entry]) -> Result<(), CreateE
     for entry in entries {
         backend.put(entry)?;
     }
-    backend.put_root(root)?;
+    backend.put_root(root, Origin::Operations)?;
     backend.commit()?;
     backend.sync()?;
     Ok(backend.close()?)

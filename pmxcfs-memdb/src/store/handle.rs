@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use pmxcfs_api_types::FsError;
 
 use super::ShutdownOutcome;
-use super::queue::Shared;
+use super::queue::{Replacement, Shared};
 use super::redo::encode_changes;
 use super::stats::StoreStats;
 use crate::{Change, Entry, RootState};
@@ -74,18 +75,32 @@ impl StoreHandle {
         Ticket(queue.sequence)
     }
 
-    /// Records that the tree was replaced as a whole, as a sync does: `touched` are the inodes that differ from before or
-    /// are gone. Call with the tree locked for writing. Nothing of it goes to the crash journal; it is one transaction,
-    /// and what comes after it is acknowledged when that transaction is committed.
-    pub fn record_replacement(&self, touched: impl IntoIterator<Item = u64>) -> Ticket {
-        let mut queue = self.shared.queue.lock();
-        let queue = &mut *queue;
-        queue.sequence += 1;
-        queue.journaling = false;
-        queue.dirty.extend(touched);
-        queue.urgent = true;
-        self.wake(queue);
-        Ticket(queue.sequence)
+    /// Brings a tree that replaces the present one into the database, as a sync does, and waits until it is on the disk.
+    /// `rows` are the entries that differ, by inode in ascending order; `None` is gone. Everything recorded before is
+    /// committed first; the rest is one transaction.
+    ///
+    /// The tree that the store reads must stay the former one, and nothing may be recorded, until this returns. After
+    /// `Ok` it has to be the new one before anything else is recorded.
+    ///
+    /// # Errors
+    /// [`FsError::Io`]: the database could not be written or is held by another process. It has, or will have as soon as
+    /// it can be written, the former tree; until then [`StoreHandle::is_failed`].
+    pub fn replace(&self, rows: Vec<(u64, Option<Entry>)>, root: RootState) -> Result<(), FsError> {
+        let (sender, receiver) = mpsc::channel();
+        {
+            let mut queue = self.shared.queue.lock();
+            if self.shared.is_closed() || self.shared.is_failed() || queue.replacement.is_some() {
+                return Err(FsError::Io);
+            }
+            let done = Box::new(move |result| {
+                // The receiver waits for as long as the sender lives.
+                let _sent = sender.send(result);
+            });
+            queue.replacement = Some(Replacement { rows, root, done });
+            queue.asleep = false;
+            self.shared.wake.notify_one();
+        }
+        receiver.recv().unwrap_or(Err(FsError::Io))
     }
 
     fn wake(&self, queue: &mut super::queue::Queue) {

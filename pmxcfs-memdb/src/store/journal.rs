@@ -257,6 +257,14 @@ impl Journal {
         }
     }
 
+    /// Drops all records. The database has them, and is about to leave the states that they know.
+    pub(super) fn empty(&mut self) -> io::Result<()> {
+        let segments = self.segments.iter_mut().flatten();
+        segments
+            .filter(|segment| segment.size > 0)
+            .try_for_each(Segment::clear)
+    }
+
     fn free_other(&mut self, committed: u64) {
         let other = self.other();
         if let Some(segments) = &mut self.segments

@@ -49,7 +49,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use backend::{
-    Backend, BackendError, Checkpoint, Medium, SegmentFile, SqliteBackend, SystemMedium,
+    Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile, SqliteBackend, SystemMedium,
 };
 pub use create::{CreateError, create};
 pub use fault::{Fault, FaultKind};

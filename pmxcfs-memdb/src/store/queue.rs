@@ -14,12 +14,21 @@ use pmxcfs_api_types::FsError;
 use super::ShutdownOutcome;
 use super::journal::Journal;
 use super::stats::Counters;
+use crate::{Entry, RootState};
 
 /// Called once with the outcome.
 pub(super) type Done = Box<dyn FnOnce(Result<(), FsError>) + Send>;
 
 /// Called with `true` when the store has failed and with `false` when it works again.
 pub(super) type Watcher = Box<dyn Fn(bool) + Send + Sync>;
+
+/// A tree that shall take the place of the one in the database.
+pub(super) struct Replacement {
+    /// What differs, by inode in ascending order; `None` is gone.
+    pub(super) rows: Vec<(u64, Option<Entry>)>,
+    pub(super) root: RootState,
+    pub(super) done: Done,
+}
 
 /// Operations that are in memory and not yet on their way to the database.
 #[derive(Default)]
@@ -48,6 +57,8 @@ pub(super) struct Queue {
     pub(super) stop: Option<Instant>,
     /// Who waits for durability, with the operation it must cover.
     pub(super) syncs: Vec<(u64, Done)>,
+    /// What comes next after everything recorded.
+    pub(super) replacement: Option<Replacement>,
 }
 
 /// State shared by mutators and the store's thread.
@@ -106,12 +117,15 @@ impl Shared {
     /// Takes nothing any more: writes what was recorded to the journal, and answers who waits for durability.
     pub(super) fn close(&self) {
         self.journal.lock().flush(self);
-        let syncs = {
+        let (syncs, replacement) = {
             let mut queue = self.queue.lock();
             self.closed.store(true, Ordering::Release);
             queue.journaling = false;
-            std::mem::take(&mut queue.syncs)
+            (std::mem::take(&mut queue.syncs), queue.replacement.take())
         };
+        if let Some(replacement) = replacement {
+            (replacement.done)(Err(FsError::Io));
+        }
         for (_, done) in syncs {
             done(Err(FsError::Io));
         }

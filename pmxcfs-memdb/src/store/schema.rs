@@ -38,8 +38,11 @@ pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS tree (\
 /// Name of the version row.
 pub(super) const VERSION_ROW_NAME: &str = "__version__";
 
-/// Type of the version row as this daemon writes it.
+/// Type of the version row after operations.
 pub(super) const VERSION_ROW_KIND: i64 = 8;
+
+/// Type of the version row after a sync.
+pub(super) const SYNCED_ROW_KIND: i64 = 4;
 
 /// Mode of the database; SQLite gives its companions the same.
 const FILE_MODE: u32 = 0o600;

@@ -5,7 +5,9 @@
 //! | another process holds the database | tries again for ever; nobody notices, the crash journal takes what comes |
 //! | a commit fails otherwise | tries a few times, then the store is failed: changes are refused until a commit works, which is tried every second |
 //! | the database file is removed or replaced | goes on, and says so once |
-//! | the disk is slow | nobody waits for it but callers of `sync` |
+//! | the disk is slow | nobody waits for it but callers of `sync` and of `replace` |
+
+mod replace;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -20,7 +22,7 @@ use super::backend::{Backend, BackendError, Checkpoint};
 use super::batch::Batch;
 use super::log_state::LogState;
 use super::pacing::{self, GATHER_TIME, LogPacer, TRIES};
-use super::queue::{Queue, Shared};
+use super::queue::{Queue, Replacement, Shared};
 use super::schema::FileIdentity;
 use super::{EntrySource, ShutdownOutcome, StoreConfig};
 
@@ -40,6 +42,7 @@ struct Retry {
 /// What the thread has to do next.
 enum Task {
     Commit,
+    Replace(Replacement),
     EmptyLog,
     Stop(Instant),
 }
@@ -103,6 +106,7 @@ impl Writer {
         let stop = loop {
             match self.next_task() {
                 Task::Commit => self.commit(),
+                Task::Replace(replacement) => self.replace(replacement),
                 Task::EmptyLog => self.checkpoint(Checkpoint::Truncate),
                 Task::Stop(deadline) => break deadline,
             }
@@ -117,6 +121,9 @@ impl Writer {
         loop {
             if let Some(deadline) = queue.stop {
                 return Task::Stop(deadline);
+            }
+            if let Some(replacement) = queue.replacement.take() {
+                return Task::Replace(replacement);
             }
             let now = Instant::now();
             let due = self.due(&queue, now);
@@ -407,7 +414,8 @@ impl Writer {
         outcome
     }
 
-    fn drain(&mut self, deadline: Instant) -> Result<(), String> {
+    /// Commits all there is.
+    fn drain(&mut self, mut deadline: Instant) -> Result<(), String> {
         let mut errors = self
             .retry
             .as_ref()
@@ -431,7 +439,11 @@ impl Writer {
             }
             let until = retry.at.min(deadline);
             let mut queue = self.shared.queue.lock();
-            while !self.shared.wake.wait_until(&mut queue, until).timed_out() {}
+            let stop = queue.stop;
+            while queue.stop == stop && !self.shared.wake.wait_until(&mut queue, until).timed_out()
+            {
+            }
+            deadline = deadline.min(queue.stop.unwrap_or(deadline));
         }
     }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pmxcfs_memdb::store::{Backend, BackendError, Checkpoint, Medium, SegmentFile, SystemMedium};
+use pmxcfs_memdb::store::{
+    Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile, SystemMedium,
+};
 use pmxcfs_memdb::{Entry, RootState};
 
 /// What happens at the chosen step.
@@ -17,6 +19,8 @@ pub(crate) enum Fault {
     DieDuring,
     /// This step and the next ones, so many in all, fail.
     Outage(u64),
+    /// This step and the next ones, so many in all, are done and reported as failed.
+    Misreport(u64),
 }
 
 /// Counts the steps that change something, and makes one of them go wrong.
@@ -36,6 +40,8 @@ enum Verdict {
     Go,
     /// Do a part of it if that is possible, and report an error.
     Half,
+    /// Do it, and report an error.
+    DoneAndFail,
     Fail,
 }
 
@@ -97,7 +103,10 @@ impl FaultyMedium {
         let step = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
         match self.fault {
             Fault::Outage(length) if (self.at..self.at + length).contains(&step) => Verdict::Fail,
-            Fault::Outage(_) => Verdict::Go,
+            Fault::Misreport(length) if (self.at..self.at + length).contains(&step) => {
+                Verdict::DoneAndFail
+            }
+            Fault::Outage(_) | Fault::Misreport(_) => Verdict::Go,
             _ if step < self.at => Verdict::Go,
             fault => {
                 self.dead.store(true, Ordering::SeqCst);
@@ -139,7 +148,7 @@ impl Medium for Shared {
     fn remove_segment(&self, path: &Path) -> io::Result<()> {
         match self.0.step() {
             Verdict::Go => self.0.system.remove_segment(path),
-            Verdict::Half => {
+            Verdict::Half | Verdict::DoneAndFail => {
                 self.0.system.remove_segment(path)?;
                 Err(error())
             }
@@ -165,6 +174,10 @@ impl SegmentFile for FaultySegment {
                 self.inner.write_at(offset, &bytes[..bytes.len() / 2])?;
                 Err(error())
             }
+            Verdict::DoneAndFail => {
+                self.inner.write_at(offset, bytes)?;
+                Err(error())
+            }
             Verdict::Fail => Err(error()),
         }
     }
@@ -172,7 +185,7 @@ impl SegmentFile for FaultySegment {
     fn truncate(&mut self, size: u64) -> io::Result<()> {
         match self.medium.step() {
             Verdict::Go => self.inner.truncate(size),
-            Verdict::Half => {
+            Verdict::Half | Verdict::DoneAndFail => {
                 self.inner.truncate(size)?;
                 Err(error())
             }
@@ -194,7 +207,7 @@ impl FaultyBackend {
         let inner = self.inner.as_deref_mut().expect("it is open");
         match self.medium.database_step() {
             Verdict::Go => step(inner),
-            Verdict::Half => {
+            Verdict::Half | Verdict::DoneAndFail => {
                 step(inner)?;
                 Err(error().into())
             }
@@ -216,8 +229,8 @@ impl Backend for FaultyBackend {
         self.run(|inner| inner.put(entry))
     }
 
-    fn put_root(&mut self, root: RootState) -> Result<(), BackendError> {
-        self.run(|inner| inner.put_root(root))
+    fn put_root(&mut self, root: RootState, origin: Origin) -> Result<(), BackendError> {
+        self.run(|inner| inner.put_root(root, origin))
     }
 
     fn commit(&mut self) -> Result<(), BackendError> {

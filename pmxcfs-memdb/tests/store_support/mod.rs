@@ -4,7 +4,7 @@
 pub(crate) mod broken;
 pub(crate) mod fault;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -45,6 +45,17 @@ impl State {
         self.root.mtime = self.root.mtime.wrapping_add(3);
         self.root.writer = 7;
         self.root.version
+    }
+
+    /// What differs from a former state.
+    pub(crate) fn rows_against(&self, former: &Self) -> Vec<(u64, Option<Entry>)> {
+        let inodes = self.entries.keys().chain(former.entries.keys());
+        let inodes: BTreeSet<u64> = inodes.copied().collect();
+        inodes
+            .into_iter()
+            .filter(|inode| self.entries.get(inode) != former.entries.get(inode))
+            .map(|inode| (inode, self.entries.get(&inode).cloned()))
+            .collect()
     }
 
     /// Makes an entry.
@@ -187,6 +198,14 @@ impl Fixture {
     /// Waits until everything is on disk.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
         wait(|done| self.store.sync(done))
+    }
+
+    /// Replaces the state as a sync does. After an error it is as before.
+    pub(crate) fn replace(&self, new: State) -> Result<(), FsError> {
+        let rows = new.rows_against(&self.state());
+        self.store.replace(rows, new.root)?;
+        *self.tree.0.write() = new;
+        Ok(())
     }
 
     pub(crate) fn create(&self, name: &str) -> u64 {
