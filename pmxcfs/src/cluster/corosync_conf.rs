@@ -8,12 +8,10 @@ mod distributor;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pmxcfs_config::config_version;
 use pmxcfs_config::corosync_conf::{Severity, Surroundings, check};

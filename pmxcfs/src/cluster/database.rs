@@ -15,6 +15,7 @@ use pmxcfs_memdb::{Change, MemDb, Mutation, Mutator, Operation, Plan, Stamp, Tre
 use pmxcfs_services::group::{GroupHandle, GroupHost};
 use pmxcfs_services::quorum::QuorumMonitor;
 
+use super::corosync_conf::Distributor;
 use crate::fuse::KernelReferences;
 
 /// A caller between its multicast and its answer.
@@ -103,14 +104,16 @@ pub(crate) struct DatabaseHost {
     next_id: u64,
     /// Callers whose reply only waits for the crash journal.
     answered: Vec<(Box<dyn Mutation>, Option<Ticket>)>,
+    distributor: Arc<Distributor>,
 }
 
 impl DatabaseHost {
-    pub(super) fn new(db: Arc<MemDb>) -> Self {
+    pub(super) fn new(db: Arc<MemDb>, distributor: Arc<Distributor>) -> Self {
         Self {
             db,
             next_id: 0,
             answered: Vec::new(),
+            distributor,
         }
     }
 }
@@ -167,7 +170,13 @@ impl GroupHost for DatabaseHost {
     }
 
     fn notice(&mut self, notice: DatabaseNotice, _app: &mut Self::App) {
-        tracing::debug!(?notice);
+        match notice {
+            DatabaseNotice::CorosyncConf { reload } => self.distributor.changed(reload),
+            DatabaseNotice::Replaced { discarded } => {
+                self.distributor.changed(false);
+                tracing::debug!(discarded = discarded.len(), "the tree was replaced");
+            }
+        }
     }
 
     /// The first acknowledgement writes all records to the crash journal that wait; the others find theirs there.

@@ -3,6 +3,7 @@
 //! `database` and `status` are what the two replication groups work for, `corosync_conf` brings the host's copy of corosync's
 //! configuration up to date. Nothing of this exists in local mode.
 
+mod corosync_conf;
 mod database;
 mod status;
 
@@ -12,16 +13,18 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 use pmxcfs_api_types::NodeId;
+use pmxcfs_api_types::names::COROSYNC_CONF;
 use pmxcfs_config::Config;
 use pmxcfs_dfsm::database::Database;
 use pmxcfs_dfsm::status::{StatusGroup, StatusRequest};
-use pmxcfs_memdb::{MemDb, Mutation, Mutator};
+use pmxcfs_memdb::{EntryKind, MemDb, Mutation, Mutator};
 use pmxcfs_services::cluster_config::{ClusterConfig, ClusterConfigService};
 use pmxcfs_services::framework::{Manager, ServiceState};
 use pmxcfs_services::group::{Group, GroupConfig, GroupHandle, group};
 use pmxcfs_services::quorum::{QuorumMonitor, QuorumService};
 use pmxcfs_status::{NodeListEntry, Status};
 
+use self::corosync_conf::{Distributor, ReloadCommand};
 use self::database::{ClusterMutator, DatabaseHost, ReplicatedTree};
 use self::status::{GroupPeers, ReplicatedStatus, StatusHost};
 use crate::fuse::KernelReferences;
@@ -44,6 +47,7 @@ pub(crate) struct Cluster {
     manager: Manager,
     mutator: Arc<ClusterMutator>,
     kernel: Arc<OnceLock<KernelReferences>>,
+    distributor: Arc<Distributor>,
 }
 
 impl Cluster {
@@ -52,7 +56,7 @@ impl Cluster {
     /// # Errors
     /// If threads cannot be started.
     pub(crate) fn start(
-        _config: &Config,
+        config: &Config,
         db: &Arc<MemDb>,
         status: &Arc<Status>,
         started: Instant,
@@ -63,6 +67,10 @@ impl Cluster {
             .enable_all()
             .build()
             .context("cannot start the threads of the cluster services")?;
+        let distributor = start_distributor(config, db)
+            .context("cannot start the thread that writes corosync.conf")?;
+        // The host may have missed changes while the daemon did not run.
+        distributor.changed(true);
         let kernel = Arc::new(OnceLock::new());
         let quorum = QuorumMonitor::new();
         let mut manager = Manager::new(runtime.handle().clone());
@@ -71,7 +79,7 @@ impl Cluster {
         runtime.spawn(show_quorum(quorum.clone(), Arc::clone(status)));
         let configured = manager.start(ClusterConfigService::new(node_list_sink(status)));
 
-        let (service, database) = database_service(db, &kernel, &quorum, started);
+        let (service, database) = database_service(db, &kernel, &distributor, &quorum, started);
         manager.start(service);
         watch_store(db, &database);
 
@@ -85,6 +93,7 @@ impl Cluster {
             manager,
             mutator: Arc::new(ClusterMutator::new(database, quorum)),
             kernel,
+            distributor,
         })
     }
 
@@ -106,12 +115,31 @@ impl Cluster {
             tracing::warn!(services = ?left, "services did not stop in time");
         }
         self.runtime.shutdown_background();
+        // Stops with the last one who holds it: a group that was left behind may still have it.
+        drop(self.distributor);
     }
+}
+
+fn start_distributor(config: &Config, db: &Arc<MemDb>) -> std::io::Result<Arc<Distributor>> {
+    let db = Arc::clone(db);
+    let read = move || {
+        let tree = db.read();
+        let entry = tree.lookup(COROSYNC_CONF.as_bytes())?;
+        (entry.kind == EntryKind::File).then(|| entry.content())
+    };
+    let distributor = Distributor::start(
+        config.paths.corosync_conf.clone(),
+        config.node_name.clone(),
+        ReloadCommand::default(),
+        read,
+    )?;
+    Ok(Arc::new(distributor))
 }
 
 fn database_service(
     db: &Arc<MemDb>,
     kernel: &Arc<OnceLock<KernelReferences>>,
+    distributor: &Arc<Distributor>,
     quorum: &QuorumMonitor,
     started: Instant,
 ) -> (ClusterDatabaseService, GroupHandle<Box<dyn Mutation>>) {
@@ -125,7 +153,7 @@ fn database_service(
     let tree = ReplicatedTree::new(Arc::clone(db), Arc::clone(kernel));
     group(
         config,
-        DatabaseHost::new(Arc::clone(db)),
+        DatabaseHost::new(Arc::clone(db), Arc::clone(distributor)),
         Database::new(tree),
     )
 }
