@@ -4,6 +4,9 @@ mod change;
 mod checksum;
 mod content;
 mod entry;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guests;
 mod index;
 mod locks;

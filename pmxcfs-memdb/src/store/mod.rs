@@ -26,6 +26,8 @@ mod batch;
 mod create;
 mod fault;
 mod finding;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handle;
 mod inspect;
 mod journal;
