@@ -9,6 +9,7 @@ use integration_tests::ipc_client::IpcError;
 const USAGE: &str = "usage: pmxcfs-ipc-query SERVICE version|members|guests|log
        pmxcfs-ipc-query SERVICE read PATH
        pmxcfs-ipc-query SERVICE property VMID NAME     (VMID 0: all guests)
+       pmxcfs-ipc-query SERVICE set KEY VALUE          (a status value of this node)
        pmxcfs-ipc-query SERVICE hold                   (stay connected until standard input ends)";
 
 fn main() -> ExitCode {
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
         ["log"] => client.cluster_log(0, ""),
         ["hold"] => hold(&mut client),
         ["read", path] => client.config(path),
+        ["set", key, value] => client
+            .set_status(key, value.as_bytes())
+            .map(|()| Vec::new()),
         ["property", vmid, name] => match vmid.parse() {
             Ok(vmid) => client.guest_property(vmid, name),
             Err(_) => return usage(),

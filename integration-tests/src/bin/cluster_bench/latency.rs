@@ -1,0 +1,76 @@
+//! One writer: how long a write takes beside the bare way of its message.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
+
+use integration_tests::Cluster;
+
+use crate::line;
+use crate::probe::Probe;
+
+/// Rounds of the pair, and operations of each side in one round.
+const ROUNDS: usize = 20;
+const OPERATIONS: usize = 100;
+
+/// Size of a WRITE message beside its data: header, fixed fields, path with NUL.
+const WRITE_OVERHEAD: usize = 24 + 20 + 8;
+
+pub(crate) fn measure() -> bool {
+    let cluster = Cluster::running(3);
+    let (bare, overwrite, create) = cluster.host(1).inside(|| {
+        let probe = Probe::join();
+        let message = vec![1; 4096 + WRITE_OVERHEAD];
+        let file = File::create("/etc/pve/latency").expect("the cluster takes writes");
+        let data = vec![2; 4096];
+        file.write_all_at(&data, 0)
+            .expect("the cluster takes writes");
+        let (mut bare, mut overwrite, mut create) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            for _ in 0..OPERATIONS {
+                bare.push(probe.round_trip(&message));
+            }
+            for _ in 0..OPERATIONS {
+                overwrite.push(timed(|| {
+                    file.write_all_at(&data, 0)
+                        .expect("the cluster takes writes");
+                }));
+            }
+            for number in 0..OPERATIONS / 10 {
+                let path = format!("/etc/pve/new{round}-{number}");
+                create.push(timed(|| {
+                    let file = File::create_new(&path).expect("the cluster takes writes");
+                    file.write_all_at(&data, 0)
+                        .expect("the cluster takes writes");
+                }));
+            }
+        }
+        (median(bare), median(overwrite), median(create))
+    });
+    let ratio = overwrite.as_secs_f64() / bare.as_secs_f64();
+    let overwrite_is_fast = line(
+        "4 KiB overwrite, one writer, median",
+        &format!("{overwrite:.0?} / {bare:.0?} bare"),
+        "1.3 x bare",
+        ratio <= 1.3,
+    );
+    let ratio = create.as_secs_f64() / bare.as_secs_f64();
+    let create_is_fast = line(
+        "create + write of 4 KiB, one writer, median",
+        &format!("{create:.0?} = {ratio:.2} x bare"),
+        "2.6 x bare",
+        ratio <= 2.6,
+    );
+    overwrite_is_fast && create_is_fast
+}
+
+fn timed(action: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    action();
+    begin.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}

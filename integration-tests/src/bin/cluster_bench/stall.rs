@@ -1,0 +1,62 @@
+//! A node whose store cannot write for seconds must slow nobody else's writes.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use integration_tests::cluster::ClusterHost;
+use integration_tests::{Cluster, wait};
+
+use crate::line;
+
+const TIME: Duration = Duration::from_secs(5);
+
+/// Share of the undisturbed rate that must be left.
+const SHARE: f64 = 0.8;
+
+pub(crate) fn measure() -> bool {
+    let cluster = Cluster::running(3);
+    let undisturbed = rate(&cluster);
+    let three = cluster.host(3);
+    let mut command = Command::new("sqlite3");
+    command
+        .args([
+            ClusterHost::database(),
+            "-cmd",
+            "BEGIN EXCLUSIVE; SELECT 'locked';",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut holder = three.spawn(command);
+    let mut said = String::new();
+    let stdout = holder.stdout.take().expect("a pipe");
+    BufReader::new(stdout)
+        .read_line(&mut said)
+        .expect("sqlite3 says when it has the lock");
+    let stalled = rate(&cluster);
+    // The process may have ended; then there is nothing to do.
+    drop(holder.kill());
+    drop(holder.wait());
+    wait::until("node 3 to be in sync", TIME * 4, || {
+        three.read("stall").ok()
+    });
+    line(
+        "overwrites while another node's store stands still",
+        &format!("{stalled:.0}/s of {undisturbed:.0}/s"),
+        "80 %",
+        stalled >= SHARE * undisturbed,
+    )
+}
+
+fn rate(cluster: &Cluster) -> f64 {
+    cluster.host(1).inside(|| {
+        let data = vec![5; 4096];
+        let begin = Instant::now();
+        let mut count = 0u32;
+        while begin.elapsed() < TIME {
+            std::fs::write("/etc/pve/stall", &data).expect("the cluster takes writes");
+            count += 1;
+        }
+        f64::from(count) / begin.elapsed().as_secs_f64()
+    })
+}

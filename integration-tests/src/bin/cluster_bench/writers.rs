@@ -1,0 +1,80 @@
+//! Sixteen writers, spread over three nodes that share this machine.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use integration_tests::Cluster;
+
+use crate::line;
+
+const WRITER_COUNT: usize = 16;
+const TIME: Duration = Duration::from_secs(5);
+
+/// What the C daemon reached on such a machine, per second.
+const C_CREATES: f64 = 470.0;
+const C_OVERWRITES: f64 = 59.0;
+
+pub(crate) fn measure() -> bool {
+    let cluster = Cluster::running(3);
+    for host in cluster.hosts() {
+        host.mkdir(&format!("dir-{}", host.name()))
+            .expect("the cluster takes writes");
+    }
+    let creates = rate(&cluster, |host, writer, number| {
+        let path = format!("/etc/pve/dir-{host}/w{writer}-{number}");
+        drop(File::create_new(path).expect("the cluster takes writes"));
+    });
+    let create_rate_is_high = line(
+        "creates, 16 writers on 3 nodes",
+        &format!("{creates:.0}/s"),
+        &format!("{:.0}/s", 4.0 * C_CREATES),
+        creates >= 4.0 * C_CREATES,
+    );
+    let data = vec![3; 4096];
+    let overwrites = rate(&cluster, |host, writer, _number| {
+        let path = format!("/etc/pve/dir-{host}/w{writer}-0");
+        let file = File::options()
+            .write(true)
+            .open(path)
+            .expect("the file was made before");
+        file.write_all_at(&data, 0)
+            .expect("the cluster takes writes");
+    });
+    let overwrite_rate_is_high = line(
+        "4 KiB overwrites, 16 writers on 3 nodes",
+        &format!("{overwrites:.0}/s"),
+        &format!("{:.0}/s", 30.0 * C_OVERWRITES),
+        overwrites >= 30.0 * C_OVERWRITES,
+    );
+    create_rate_is_high && overwrite_rate_is_high
+}
+
+/// Operations per second of all writers together.
+fn rate(cluster: &Cluster, operation: impl Fn(&str, usize, u64) + Sync) -> f64 {
+    let operation = &operation;
+    let begin = Instant::now();
+    let total: u64 = thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITER_COUNT)
+            .map(|writer| {
+                let host = cluster.host(1 + writer % 3);
+                scope.spawn(move || {
+                    host.inside(|| {
+                        let mut count = 0;
+                        while begin.elapsed() < TIME {
+                            operation(host.name(), writer, count);
+                            count += 1;
+                        }
+                        count
+                    })
+                })
+            })
+            .collect();
+        writers
+            .into_iter()
+            .map(|writer| writer.join().expect("a writer does not panic"))
+            .sum()
+    });
+    total as f64 / begin.elapsed().as_secs_f64()
+}
