@@ -5,6 +5,7 @@
 pub mod cli;
 mod cluster;
 pub mod daemonize;
+pub mod db_tool;
 pub mod fuse;
 pub mod instance;
 pub mod ipc;

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::ToSqlOutput;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::fault::{self, Fault};
 use super::finding::Finding;
@@ -44,6 +44,29 @@ pub enum ExamineError {
     /// Somebody wrote to it meanwhile.
     #[error("the database {} was changed while it was read: another program uses it; try again", .0.display())]
     Changed(PathBuf),
+}
+
+impl ExamineError {
+    /// Whether the file is there and cannot be a database of this program, so that the daemon does not start with it.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        let Self::Read { source, .. } = self else {
+            return false;
+        };
+        match source.sqlite_error_code() {
+            Some(
+                ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::ReadOnly
+                | ErrorCode::OutOfMemory
+                | ErrorCode::SystemIoFailure,
+            ) => false,
+            Some(_) => true,
+            None => false,
+        }
+    }
 }
 
 /// How long reading waits for a process that holds the database.

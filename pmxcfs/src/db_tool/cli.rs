@@ -1,0 +1,240 @@
+//! The command line of `pmxcfs-db`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use pmxcfs_config::{PathOptions, Paths};
+
+/// Exit statuses, as `--help` lists them.
+const STATUSES: &str = "\
+Exit status:
+  0    done; check: nothing is wrong; diff: no difference; repair: nothing is left to do
+  1    check: warnings; diff: differences; repair: something is to be done, or left
+  2    the command failed or could not be carried out; nothing was changed
+  3    check: the daemon would not start with this database
+  255  create: failed, as create_pmxcfs_db reports it";
+
+/// Looks at, repairs and makes databases of pmxcfs while no daemon uses them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pmxcfs-db",
+    version,
+    about = "Check, repair, show, copy and make databases of pmxcfs, while the daemon is stopped",
+    after_help = STATUSES,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a database of the regular files of a directory, as the installer does
+    Create(CreateArgs),
+    /// Tell everything that is wrong with a database, and what to do about it
+    Check(CheckArgs),
+    /// Repair a database that does not load; tells what it would do unless --apply is given
+    Repair(RepairArgs),
+    /// Show the tree
+    Dump(DumpArgs),
+    /// Write the tree to a new directory
+    Export(ExportArgs),
+    /// Make a database of a directory tree
+    Import(ImportArgs),
+    /// Tell how two databases differ, and which one would lead a sync
+    Diff(DiffArgs),
+    /// Show what a crash journal holds
+    Journal(JournalArgs),
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions(CompletionsArgs),
+}
+
+/// Which database.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Location {
+    /// The database [/var/lib/pve-cluster/config.db]
+    #[arg(long, value_name = "FILE")]
+    pub(super) db: Option<PathBuf>,
+
+    /// Put all default paths below this directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) root_dir: Option<PathBuf>,
+
+    /// Directory of the crash journal [/run/pve-cluster]
+    #[arg(long, value_name = "DIR")]
+    pub(super) run_dir: Option<PathBuf>,
+}
+
+/// How a database is read.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ReadOptions {
+    /// Also read a database that a daemon is using, as of its last commit; the daemon is not disturbed
+    #[arg(long)]
+    pub(super) live: bool,
+
+    /// Leave out what the crash journal of a killed daemon has and the database lacks
+    #[arg(long)]
+    pub(super) ignore_journal: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateArgs {
+    /// Directory whose regular files become files of the root directory
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+
+    /// The database; files are added to one that exists
+    #[arg(value_name = "FILE")]
+    pub(super) database: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    pub(super) location: Location,
+
+    #[command(flatten)]
+    pub(super) read: ReadOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepairArgs {
+    #[command(flatten)]
+    pub(super) location: Location,
+
+    /// Repair, after keeping a copy of the database beside it
+    #[arg(long)]
+    pub(super) apply: bool,
+
+    /// Do not bring what the crash journal holds into the database
+    #[arg(long)]
+    pub(super) ignore_journal: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DumpArgs {
+    #[command(flatten)]
+    pub(super) location: Location,
+
+    #[command(flatten)]
+    pub(super) read: ReadOptions,
+
+    /// Show contents too
+    #[arg(long)]
+    pub(super) contents: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Show only what is at and below this path of the tree
+    #[arg(value_name = "PATH")]
+    pub(super) path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    pub(super) location: Location,
+
+    #[command(flatten)]
+    pub(super) read: ReadOptions,
+
+    /// Directory to make; it must not exist or be empty
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    #[command(flatten)]
+    pub(super) location: Location,
+
+    /// Replace a database that exists, after keeping a copy of it
+    #[arg(long)]
+    pub(super) replace: bool,
+
+    /// Leave out symbolic links, devices and other things that cannot be stored
+    #[arg(long)]
+    pub(super) skip_special: bool,
+
+    /// Count versions from this number on: the highest version leads when a cluster syncs
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_BASE_VERSION))]
+    pub(super) base_version: u64,
+
+    /// Directory to read
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    #[command(flatten)]
+    pub(super) read: ReadOptions,
+
+    /// One database
+    #[arg(value_name = "A")]
+    pub(super) first: PathBuf,
+
+    /// The other database
+    #[arg(value_name = "B")]
+    pub(super) second: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JournalArgs {
+    #[command(flatten)]
+    pub(super) location: Location,
+
+    /// File of a crash journal, or directory with one [the run directory]
+    #[arg(value_name = "FILE|DIR")]
+    pub(super) journal: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// Program that is completed
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) program: Program,
+
+    pub(super) shell: Shell,
+}
+
+/// Programs with completions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Program {
+    Pmxcfs,
+    #[default]
+    PmxcfsDb,
+}
+
+/// Leaves room for every change that will ever be made, and far more entries than a tree can have.
+const MAX_BASE_VERSION: u64 = 1 << 62;
+
+impl Location {
+    /// The daemon's paths at this location.
+    pub(super) fn paths(&self) -> Paths {
+        let given = PathOptions {
+            root_dir: self.root_dir.clone(),
+            run_dir: self.run_dir.clone(),
+            ..PathOptions::default()
+        };
+        let working_dir = std::env::current_dir().unwrap_or_else(|_gone| Path::new("/").to_owned());
+        Paths::resolve(&given, &working_dir)
+    }
+
+    /// The database.
+    pub(super) fn database(&self) -> PathBuf {
+        self.db.clone().unwrap_or_else(|| self.paths().database())
+    }
+
+    /// Whether the run directory is the one of this database, whatever lies in there. Otherwise only a journal that names
+    /// this very file counts.
+    pub(super) fn is_paired(&self) -> bool {
+        self.db.is_none() || self.run_dir.is_some()
+    }
+}

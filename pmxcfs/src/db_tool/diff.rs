@@ -1,0 +1,315 @@
+//! `diff`: how two databases differ, and what a sync of two nodes that have them would do.
+//!
+//! People think in paths, so that is how differences are told. A sync goes by inodes and digests, so what it would do is
+//! computed from the indexes that the nodes would exchange.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use bytes::Bytes;
+use pmxcfs_memdb::{Entry, Index, ROOT_INODE, RootState, Rules, Tree, TreeError};
+
+use super::Outcome;
+use super::cli::{DiffArgs, ReadOptions};
+use super::source::{Source, file_location};
+use super::text::{self, count};
+use super::view::{Item, View, kind_word};
+
+pub(super) fn run(
+    args: &DiffArgs,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let first = read(&args.first, &args.read, notes)?;
+    let second = read(&args.second, &args.read, notes)?;
+    let sides = [Side::new("A", &first), Side::new("B", &second)];
+    for (side, path) in sides.iter().zip([&args.first, &args.second]) {
+        writeln!(
+            out,
+            "{}: {}: {}, {}",
+            side.label,
+            path.display(),
+            text::root_state(side.root),
+            count(side.by_key.len(), "entry", "entries")
+        )?;
+    }
+    let differences = differences(&sides);
+    for line in &differences {
+        writeln!(out, "{line}")?;
+    }
+    tell_sync(&sides, out)?;
+    let same = differences.is_empty() && sides[0].root == sides[1].root;
+    Ok(if same {
+        Outcome::Good
+    } else {
+        Outcome::Findings
+    })
+}
+
+fn read(path: &Path, options: &ReadOptions, notes: &mut dyn Write) -> anyhow::Result<Source> {
+    Source::read_with_notes(&file_location(path), options, notes)
+}
+
+/// What an entry is matched by: its path, or its inode where it has none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Path(Vec<Bytes>),
+    Inode(u64),
+}
+
+impl Key {
+    fn of(item: &Item<'_>) -> Self {
+        match &item.path {
+            Some(path) => {
+                let parts = path.split(|byte| *byte == b'/');
+                Self::Path(parts.map(|part| path.slice_ref(part)).collect())
+            }
+            None => Self::Inode(item.entry.inode),
+        }
+    }
+}
+
+struct Side<'a> {
+    label: &'static str,
+    root: RootState,
+    by_key: BTreeMap<Key, Item<'a>>,
+    by_inode: BTreeMap<u64, Item<'a>>,
+    index: Result<Index, TreeError>,
+}
+
+impl<'a> Side<'a> {
+    fn new(label: &'static str, source: &'a Source) -> Self {
+        let examined = &source.examined;
+        let items = View::new(&examined.entries).items;
+        let tree = Tree::from_entries(
+            examined.root,
+            examined.entries.iter().cloned(),
+            Rules::Replicated,
+            0,
+        );
+        Self {
+            label,
+            root: examined.root,
+            by_inode: items
+                .iter()
+                .map(|item| (item.entry.inode, item.clone()))
+                .collect(),
+            by_key: items
+                .into_iter()
+                .map(|item| (Key::of(&item), item))
+                .collect(),
+            index: tree.map(|tree| tree.index()),
+        }
+    }
+
+    fn shown(&self, inode: u64) -> String {
+        self.by_inode
+            .get(&inode)
+            .map_or_else(|| format!("inode {inode}"), Item::shown_path)
+    }
+}
+
+/// One line for each difference, in order of paths.
+fn differences(sides: &[Side<'_>; 2]) -> Vec<String> {
+    let [a, b] = sides;
+    let mut lines: Vec<(&Key, String)> = Vec::new();
+    for (key, item) in &a.by_key {
+        match b.by_key.get(key) {
+            Some(other) => lines.extend(compare(item, other).map(|line| (key, line))),
+            None => match b.by_inode.get(&item.entry.inode) {
+                Some(other) => lines.push((key, moved(item, other))),
+                None => lines.push((key, only(a, item))),
+            },
+        }
+    }
+    for (key, item) in &b.by_key {
+        let is_moved = a
+            .by_inode
+            .get(&item.entry.inode)
+            .is_some_and(|other| !b.by_key.contains_key(&Key::of(other)));
+        if !a.by_key.contains_key(key) && !is_moved {
+            lines.push((key, only(b, item)));
+        }
+    }
+    lines.sort_by_key(|(key, _)| *key);
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+fn only(side: &Side<'_>, item: &Item<'_>) -> String {
+    format!(
+        "only {}   {} ({})",
+        side.label,
+        item.shown_path(),
+        describe(item.entry)
+    )
+}
+
+fn moved(a: &Item<'_>, b: &Item<'_>) -> String {
+    let mut line = format!(
+        "moved    {} in A is {} in B (inode {})",
+        a.shown_path(),
+        b.shown_path(),
+        a.entry.inode
+    );
+    let fields = fields(a.entry, b.entry);
+    if !fields.is_empty() {
+        line.push_str(": ");
+        line.push_str(&fields.join(", "));
+    }
+    line
+}
+
+fn compare(a: &Item<'_>, b: &Item<'_>) -> Option<String> {
+    let fields = fields(a.entry, b.entry);
+    (!fields.is_empty()).then(|| format!("differs  {}: {}", a.shown_path(), fields.join(", ")))
+}
+
+/// What two entries differ in, the first one's value before the second one's.
+fn fields(a: &Entry, b: &Entry) -> Vec<String> {
+    let mut fields = Vec::new();
+    let mut differ = |name: &str, a: String, b: String| {
+        if a != b {
+            fields.push(format!("{name} {a} | {b}"));
+        }
+    };
+    differ(
+        "type",
+        kind_word(a.kind).to_owned(),
+        kind_word(b.kind).to_owned(),
+    );
+    differ("inode", a.inode.to_string(), b.inode.to_string());
+    differ("version", a.version.to_string(), b.version.to_string());
+    differ("writer", a.writer.to_string(), b.writer.to_string());
+    differ("mtime", text::time(a.mtime), text::time(b.mtime));
+    differ("size", a.size.to_string(), b.size.to_string());
+    if a.data != b.data {
+        differ(
+            "content",
+            text::short_digest(&a.data),
+            text::short_digest(&b.data),
+        );
+    }
+    fields
+}
+
+fn describe(entry: &Entry) -> String {
+    let mut text = format!(
+        "{}, inode {}, version {}, writer {}, {}",
+        kind_word(entry.kind),
+        entry.inode,
+        entry.version,
+        entry.writer,
+        text::time(entry.mtime)
+    );
+    if !entry.is_directory() {
+        text.push_str(&format!(
+            ", {} bytes, content {}",
+            entry.size,
+            text::short_digest(&entry.data)
+        ));
+    }
+    text
+}
+
+/// What happens when nodes with these databases meet.
+fn tell_sync(sides: &[Side<'_>; 2], out: &mut dyn Write) -> anyhow::Result<()> {
+    let [a, b] = sides;
+    for side in sides {
+        if let Err(error) = &side.index {
+            writeln!(
+                out,
+                "sync: {} cannot take part, it does not load: {error}",
+                side.label
+            )?;
+        }
+    }
+    let (Ok(a_index), Ok(b_index)) = (&a.index, &b.index) else {
+        return Ok(());
+    };
+    if a_index == b_index {
+        writeln!(out, "sync: nothing to do, both are equal")?;
+        return Ok(());
+    }
+    let rank = |side: &Side<'_>| (side.root.version, side.root.mtime);
+    let reason = if a.root.version == b.root.version {
+        "its last change is later at the same version"
+    } else {
+        "its version is higher"
+    };
+    match rank(a).cmp(&rank(b)) {
+        std::cmp::Ordering::Greater => {
+            writeln!(out, "sync: A leads, {reason}")?;
+            tell_follower(a, b, out)
+        }
+        std::cmp::Ordering::Less => {
+            writeln!(out, "sync: B leads, {reason}")?;
+            tell_follower(b, a, out)
+        }
+        std::cmp::Ordering::Equal => {
+            writeln!(
+                out,
+                "sync: same version and same time of the last change: the node with the lower id leads"
+            )?;
+            writeln!(out, "if A leads:")?;
+            tell_follower(a, b, out)?;
+            writeln!(out, "if B leads:")?;
+            tell_follower(b, a, out)
+        }
+    }
+}
+
+fn tell_follower(
+    leader: &Side<'_>,
+    follower: &Side<'_>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let (Ok(leader_index), Ok(follower_index)) = (&leader.index, &follower.index) else {
+        return Ok(());
+    };
+    let label = follower.label;
+    let not_root = |inode: &u64| *inode != ROOT_INODE;
+    let sent: Vec<u64> = leader_index
+        .changed_against(follower_index)
+        .filter(not_root)
+        .collect();
+    let removed: Vec<u64> = follower_index
+        .absent_from(leader_index)
+        .filter(not_root)
+        .collect();
+    writeln!(
+        out,
+        "  {label} takes over {} and loses {}",
+        count(sent.len(), "entry", "entries"),
+        count(removed.len(), "entry", "entries")
+    )?;
+    for inode in removed {
+        if let Some(item) = follower.by_inode.get(&inode) {
+            writeln!(
+                out,
+                "  discarded of {label}: {} ({})",
+                item.shown_path(),
+                describe(item.entry)
+            )?;
+        }
+    }
+    for inode in sent {
+        if let (Some(old), Some(new)) = (follower.by_inode.get(&inode), leader.by_inode.get(&inode))
+        {
+            let newer = if old.entry.version > new.entry.version {
+                ", although it was changed later"
+            } else {
+                ""
+            };
+            writeln!(
+                out,
+                "  replaced in {label}: {} version {} by {} version {}{newer}",
+                old.shown_path(),
+                old.entry.version,
+                leader.shown(inode),
+                new.entry.version
+            )?;
+        }
+    }
+    Ok(())
+}

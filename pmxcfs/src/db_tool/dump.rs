@@ -1,0 +1,140 @@
+//! `dump`: the tree as text or JSON.
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::bail;
+use serde_json::{Map, Value, json};
+
+use super::Outcome;
+use super::cli::DumpArgs;
+use super::source::Source;
+use super::text::{self, hex};
+use super::view::{Item, View, kind_word};
+
+pub(super) fn run(
+    args: &DumpArgs,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let source = Source::read_with_notes(&args.location, &args.read, notes)?;
+    let mut view = View::new(&source.examined.entries);
+    if let Some(path) = &args.path {
+        view.below(path.as_os_str().as_bytes());
+        if view.items.is_empty() {
+            bail!(
+                "there is no '{}' in the tree of {}",
+                path.display(),
+                source.path.display()
+            );
+        }
+    }
+    if args.json {
+        print_json(&source, &view, args.contents, out)?;
+    } else {
+        print_text(&source, &view, args.contents, out)?;
+    }
+    Ok(Outcome::Good)
+}
+
+fn print_text(
+    source: &Source,
+    view: &View<'_>,
+    contents: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    writeln!(out, "# {}", text::root_state(source.examined.root))?;
+    writeln!(
+        out,
+        "# {:>8} {:>8} {:>6} {:>20} {:>8}  path",
+        "inode", "version", "writer", "mtime", "size"
+    )?;
+    for item in &view.items {
+        let entry = item.entry;
+        let size = if entry.is_directory() {
+            "-".to_owned()
+        } else {
+            entry.size.to_string()
+        };
+        writeln!(
+            out,
+            "{:>10} {:>8} {:>6} {:>20} {size:>8}  {}",
+            entry.inode,
+            entry.version,
+            entry.writer,
+            text::time(entry.mtime),
+            item.shown_path()
+        )?;
+        if contents && !entry.is_directory() {
+            print_content(&entry.data, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Each line behind a bar; a last line without an end is told apart by a backslash.
+fn print_content(content: &[u8], out: &mut dyn Write) -> io::Result<()> {
+    for line in content.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(line) => writeln!(out, "    | {}", text::escape_path(line))?,
+            None => writeln!(out, "    | {}\\", text::escape_path(line))?,
+        }
+    }
+    Ok(())
+}
+
+fn print_json(
+    source: &Source,
+    view: &View<'_>,
+    contents: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let root = source.examined.root;
+    let head = json!({"version": root.version, "writer": root.writer, "mtime": root.mtime});
+    writeln!(out, "{{\"root\": {head},\n\"entries\": [")?;
+    for (index, item) in view.items.iter().enumerate() {
+        let comma = if index + 1 < view.items.len() {
+            ","
+        } else {
+            ""
+        };
+        writeln!(out, "{}{comma}", json_entry(item, contents))?;
+    }
+    writeln!(out, "]}}")?;
+    Ok(())
+}
+
+fn json_entry(item: &Item<'_>, contents: bool) -> Value {
+    let entry = item.entry;
+    let mut fields = Map::new();
+    fields.insert("inode".to_owned(), entry.inode.into());
+    fields.insert("parent".to_owned(), entry.parent.into());
+    fields.insert("type".to_owned(), kind_word(entry.kind).into());
+    fields.insert("version".to_owned(), entry.version.into());
+    fields.insert("writer".to_owned(), entry.writer.into());
+    fields.insert("mtime".to_owned(), entry.mtime.into());
+    insert_bytes(&mut fields, "name", &entry.name);
+    match &item.path {
+        Some(path) => insert_bytes(&mut fields, "path", path),
+        None => {
+            fields.insert("path".to_owned(), Value::Null);
+        }
+    }
+    if !entry.is_directory() {
+        fields.insert("size".to_owned(), entry.size.into());
+        let digest = text::content_digest(&entry.data);
+        fields.insert("sha256".to_owned(), hex(&digest).into());
+        if contents {
+            insert_bytes(&mut fields, "content", &entry.data);
+        }
+    }
+    Value::Object(fields)
+}
+
+/// Text as it is; other bytes as `KEY_hex`.
+fn insert_bytes(fields: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => fields.insert(key.to_owned(), text.into()),
+        Err(_) => fields.insert(format!("{key}_hex"), hex(bytes).into()),
+    };
+}

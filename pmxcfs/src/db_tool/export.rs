@@ -1,0 +1,236 @@
+//! `export`: the tree as a directory.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use nix::sys::statvfs::statvfs;
+use pmxcfs_api_types::path::is_private;
+use pmxcfs_memdb::Entry;
+
+use super::Outcome;
+use super::cli::ExportArgs;
+use super::copies;
+use super::progress::Progress;
+use super::source::Source;
+use super::text::count;
+use super::view::{Item, View};
+
+/// Longest path that system calls take, in bytes.
+const MAX_PATH_LENGTH: usize = 4095;
+
+/// Faults that are told one by one.
+const MAX_TOLD: usize = 20;
+
+pub(super) fn run(args: &ExportArgs, notes: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let source = Source::read_with_notes(&args.location, &args.read, notes)?;
+    source.require_loadable()?;
+    let view = View::new(&source.examined.entries);
+    let target = Target::new(&args.directory)?;
+    target.check(&view)?;
+    let written = target.write(&view).and_then(|()| target.put_in_place());
+    if let Err(error) = written {
+        // The draft is of no use; the first error is the one to tell.
+        let _removed = fs::remove_dir_all(&target.draft);
+        return Err(error);
+    }
+    writeln!(
+        notes,
+        "{}: {} in {}",
+        source.path.display(),
+        count(view.items.len(), "entry", "entries"),
+        args.directory.display()
+    )?;
+    Ok(Outcome::Good)
+}
+
+/// A directory that is made under another name.
+struct Target {
+    path: PathBuf,
+    parent: PathBuf,
+    draft: PathBuf,
+}
+
+impl Target {
+    fn new(given: &Path) -> anyhow::Result<Self> {
+        let path = match fs::canonicalize(given) {
+            Ok(found) => {
+                let is_empty = fs::read_dir(&found)
+                    .with_context(|| format!("cannot export to {}", given.display()))?
+                    .next()
+                    .is_none();
+                if !is_empty {
+                    bail!(
+                        "{} is not empty; name a directory that does not exist yet",
+                        given.display()
+                    );
+                }
+                found
+            }
+            Err(_missing) => {
+                let name = given
+                    .file_name()
+                    .with_context(|| format!("{} is no name of a directory", given.display()))?;
+                let parent = given
+                    .parent()
+                    .filter(|parent| !parent.as_os_str().is_empty())
+                    .unwrap_or(Path::new("."));
+                fs::canonicalize(parent)
+                    .with_context(|| format!("cannot find the directory {}", parent.display()))?
+                    .join(name)
+            }
+        };
+        let parent = path
+            .parent()
+            .map(Path::to_owned)
+            .with_context(|| format!("{} cannot be replaced by an export", path.display()))?;
+        let draft = copies::with_suffix(&path, &format!(".new-{}", std::process::id()));
+        Ok(Self {
+            path,
+            parent,
+            draft,
+        })
+    }
+
+    /// Finds everything that the target cannot hold before anything is written.
+    fn check(&self, view: &View<'_>) -> anyhow::Result<()> {
+        let filesystem = statvfs(&self.parent).with_context(|| {
+            format!("cannot look at the filesystem of {}", self.parent.display())
+        })?;
+        let name_limit = usize::try_from(filesystem.name_max()).unwrap_or(usize::MAX);
+        let mut faults = Vec::new();
+        for item in &view.items {
+            let Some(path) = &item.path else {
+                faults.push(format!(
+                    "{}: no path leads to it (pmxcfs-db repair)",
+                    item.shown_path()
+                ));
+                continue;
+            };
+            if item.entry.name.len() > name_limit {
+                faults.push(format!(
+                    "{}: the name has {} bytes, the filesystem of {} takes {name_limit}",
+                    item.shown_path(),
+                    item.entry.name.len(),
+                    self.parent.display()
+                ));
+            }
+            if self.draft.as_os_str().len() + 1 + path.len() > MAX_PATH_LENGTH {
+                faults.push(format!(
+                    "{}: the path would have more than {MAX_PATH_LENGTH} bytes",
+                    item.shown_path()
+                ));
+            }
+        }
+        let block = filesystem.fragment_size().max(1);
+        let needed: u64 = view
+            .items
+            .iter()
+            .map(|item| u64::from(item.entry.size).div_ceil(block).max(1))
+            .sum();
+        if needed > filesystem.blocks_available() {
+            faults.push(format!(
+                "about {} bytes are needed, and {} are free in {}",
+                needed.saturating_mul(block),
+                filesystem.blocks_available().saturating_mul(block),
+                self.parent.display()
+            ));
+        }
+        let files = view.items.len() as u64;
+        if filesystem.files() > 0 && files > filesystem.files_available() {
+            faults.push(format!(
+                "{files} files and directories are needed, and {} are free in {}",
+                filesystem.files_available(),
+                self.parent.display()
+            ));
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let total = faults.len();
+        faults.truncate(MAX_TOLD);
+        if total > MAX_TOLD {
+            faults.push(format!("and {} more", total - MAX_TOLD));
+        }
+        bail!(
+            "cannot export to {}; nothing was written:\n  {}",
+            self.path.display(),
+            faults.join("\n  ")
+        );
+    }
+
+    fn write(&self, view: &View<'_>) -> anyhow::Result<()> {
+        // Secrets are in there, so nobody else may look, whatever modes are below.
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&self.draft)
+            .with_context(|| format!("cannot make {}", self.draft.display()))?;
+        let mut progress = Progress::new("writing", view.items.len());
+        for item in &view.items {
+            let path = self.path_of(item);
+            write_entry(item, &path).with_context(|| format!("cannot write {}", path.display()))?;
+            progress.step();
+        }
+        // Making what is inside changes a directory's time, so directories come last, the innermost first.
+        for item in view
+            .items
+            .iter()
+            .rev()
+            .filter(|item| item.entry.is_directory())
+        {
+            let path = self.path_of(item);
+            File::open(&path)
+                .and_then(|directory| set_mtime(&directory, item.entry))
+                .with_context(|| format!("cannot set the time of {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn path_of(&self, item: &Item<'_>) -> PathBuf {
+        let path = item.path.as_deref().unwrap_or_default();
+        self.draft.join(OsStr::from_bytes(path))
+    }
+
+    fn put_in_place(&self) -> anyhow::Result<()> {
+        let sync = File::open(&self.draft)
+            .map_err(anyhow::Error::from)
+            .and_then(|draft| Ok(nix::unistd::syncfs(&draft)?));
+        sync.with_context(|| format!("cannot sync {}", self.draft.display()))?;
+        fs::rename(&self.draft, &self.path).with_context(|| {
+            format!(
+                "cannot rename {} to {}",
+                self.draft.display(),
+                self.path.display()
+            )
+        })?;
+        copies::sync_directory(&self.path)
+    }
+}
+
+fn write_entry(item: &Item<'_>, path: &Path) -> io::Result<()> {
+    let private = item.path.as_deref().is_some_and(is_private);
+    if item.entry.is_directory() {
+        DirBuilder::new().mode(0o700).create(path)?;
+        let mode = if private { 0o700 } else { 0o755 };
+        return fs::set_permissions(path, Permissions::from_mode(mode));
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(&item.entry.data)?;
+    if !private {
+        file.set_permissions(Permissions::from_mode(0o640))?;
+    }
+    set_mtime(&file, item.entry)
+}
+
+fn set_mtime(file: &File, entry: &Entry) -> io::Result<()> {
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(u64::from(entry.mtime)))
+}

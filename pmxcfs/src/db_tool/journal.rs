@@ -1,0 +1,182 @@
+//! `journal`: what a crash journal holds.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pmxcfs_memdb::Entry;
+use pmxcfs_memdb::store::{
+    InspectError, JournalFile, JournalRecord, JournalStep, journal_files, read_journal_file,
+};
+
+use super::Outcome;
+use super::cli::JournalArgs;
+use super::text::{self, count};
+use super::view::kind_word;
+
+pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let path = match &args.journal {
+        Some(path) => path.clone(),
+        None => args.location.paths().run_dir,
+    };
+    let database = args.location.database();
+    let metadata =
+        fs::metadata(&path).with_context(|| format!("cannot find {}", path.display()))?;
+    let mut found = 0;
+    if metadata.is_dir() {
+        for file in journal_files(&path) {
+            match read_journal_file(&file) {
+                Err(InspectError::Read { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound => {}
+                other => {
+                    tell_file(&file, other?.as_ref(), &database, out)?;
+                    found += 1;
+                }
+            }
+        }
+        found += tell_refused(&path, out)?;
+    } else {
+        tell_file(&path, read_journal_file(&path)?.as_ref(), &database, out)?;
+        found += 1;
+    }
+    if found == 0 {
+        writeln!(out, "there is no crash journal in {}", path.display())?;
+    }
+    Ok(Outcome::Good)
+}
+
+fn tell_file(
+    path: &Path,
+    file: Option<&JournalFile>,
+    database: &Path,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let Some(file) = file else {
+        writeln!(out, "{}: not in use", path.display())?;
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "{}: {}",
+        path.display(),
+        count(file.records.len(), "operation", "operations")
+    )?;
+    writeln!(
+        out,
+        "  of the database with device {}, inode {}{}{}",
+        file.device,
+        file.inode,
+        created(file.created_ns),
+        belongs(file, database)
+    )?;
+    writeln!(
+        out,
+        "  begins at number {} behind {}",
+        file.first_sequence,
+        text::root_state(file.base)
+    )?;
+    for record in &file.records {
+        tell_record(record, out)?;
+    }
+    if file.torn_bytes > 0 {
+        writeln!(
+            out,
+            "  {} behind the last whole operation: it was being written when the daemon died, or is being written now; a \
+             start leaves that out",
+            count(file.torn_bytes, "byte", "bytes")
+        )?;
+    }
+    Ok(())
+}
+
+fn created(nanoseconds: u64) -> String {
+    let seconds = Duration::from_nanos(nanoseconds).as_secs();
+    match u32::try_from(seconds) {
+        Ok(0) | Err(_) => String::new(),
+        Ok(seconds) => format!(", made {}", text::time(seconds)),
+    }
+}
+
+/// Whether the file that lies where the database is expected is the one.
+fn belongs(file: &JournalFile, database: &Path) -> String {
+    match fs::metadata(database) {
+        Ok(metadata) if metadata.dev() == file.device && metadata.ino() == file.inode => {
+            format!(" ({})", database.display())
+        }
+        Ok(_) => format!(" (not {})", database.display()),
+        Err(_) => String::new(),
+    }
+}
+
+fn tell_record(record: &JournalRecord, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "  {}: {}",
+        record.sequence,
+        text::root_state(record.root)
+    )?;
+    for step in &record.steps {
+        match step {
+            JournalStep::Put { entry } => writeln!(out, "      {}", describe(entry))?,
+            JournalStep::Content {
+                entry,
+                keep,
+                offset,
+                data,
+            } => {
+                let kept = if *keep >= *offset {
+                    String::new()
+                } else {
+                    format!(", {keep} kept before")
+                };
+                writeln!(
+                    out,
+                    "      {}: {} at {offset}{kept}, size {}",
+                    describe(entry),
+                    count(data.len(), "byte", "bytes"),
+                    entry.size
+                )?;
+            }
+            JournalStep::Removed { inode } => writeln!(out, "      inode {inode} removed")?,
+        }
+    }
+    Ok(())
+}
+
+fn describe(entry: &Entry) -> String {
+    format!(
+        "{} inode {} '{}' in inode {}, version {}",
+        kind_word(entry.kind),
+        entry.inode,
+        text::escape_name(&entry.name),
+        entry.parent,
+        entry.version
+    )
+}
+
+/// Names the journals that starts have put aside.
+fn tell_refused(directory: &Path, out: &mut dyn Write) -> anyhow::Result<usize> {
+    let mut refused: Vec<PathBuf> = Vec::new();
+    let failed = || format!("cannot list {}", directory.display());
+    for entry in fs::read_dir(directory).with_context(failed)? {
+        let entry = entry.with_context(failed)?;
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.starts_with(b"memdb-journal.") && name.windows(9).any(|part| part == b".refused-") {
+            refused.push(entry.path());
+        }
+    }
+    refused.sort();
+    for path in &refused {
+        writeln!(
+            out,
+            "{}: put aside by a start; pmxcfs-db journal {} shows it",
+            path.display(),
+            path.display()
+        )?;
+    }
+    Ok(refused.len())
+}

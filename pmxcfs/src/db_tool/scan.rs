@@ -1,0 +1,235 @@
+//! Reading a directory tree that is to become a database.
+//!
+//! Everything that cannot be stored is found before anything is written, and all of it is told at once.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use pmxcfs_api_types::limits::{MAX_FILE_SIZE, MAX_FILESYSTEM_SIZE, MAX_INODE_COUNT};
+use pmxcfs_api_types::time::wrapped_seconds;
+use pmxcfs_memdb::{Entry, EntryKind, ROOT_INODE};
+
+use super::progress::Progress;
+use super::text::{self, count};
+
+/// Names in the root directory that the mount makes itself; a copy of a mount has them.
+const GENERATED: [&str; 10] = [
+    ".version",
+    ".members",
+    ".vmlist",
+    ".rrd",
+    ".clusterlog",
+    ".debug",
+    "local",
+    "qemu-server",
+    "lxc",
+    "openvz",
+];
+
+/// Faults that are told one by one.
+const MAX_TOLD: usize = 20;
+
+/// A directory tree in memory.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    /// Entries, directories before what is in them, numbered from the base version on: each takes one version.
+    pub(super) entries: Vec<Entry>,
+    /// What was left out, to be told.
+    pub(super) skipped: Vec<String>,
+}
+
+/// Reads a directory tree. `base_version` is that of the database before the first entry.
+pub(super) fn scan(
+    directory: &Path,
+    base_version: u64,
+    skip_special: bool,
+) -> anyhow::Result<Scanned> {
+    let mut scan = Scan {
+        skip_special,
+        version: base_version,
+        size_total: 0,
+        entries: Vec::new(),
+        skipped: Vec::new(),
+        faults: Vec::new(),
+        progress: Progress::new("reading", 0),
+    };
+    scan.read_tree(directory)?;
+    scan.check_totals();
+    if !scan.faults.is_empty() {
+        let total = scan.faults.len();
+        let mut told: Vec<String> = scan.faults.into_iter().take(MAX_TOLD).collect();
+        if total > told.len() {
+            told.push(format!("and {} more", total - told.len()));
+        }
+        bail!(
+            "{} cannot be stored; nothing was written:\n  {}",
+            directory.display(),
+            told.join("\n  ")
+        );
+    }
+    Ok(Scanned {
+        entries: scan.entries,
+        skipped: scan.skipped,
+    })
+}
+
+struct Scan {
+    skip_special: bool,
+    version: u64,
+    size_total: u64,
+    entries: Vec<Entry>,
+    skipped: Vec<String>,
+    faults: Vec<String>,
+    progress: Progress,
+}
+
+impl Scan {
+    fn read_tree(&mut self, top: &Path) -> anyhow::Result<()> {
+        // Directories that are still to be listed, with the inodes that they became. The last one is next.
+        let mut waiting = vec![(top.to_owned(), ROOT_INODE)];
+        while let Some((directory, parent)) = waiting.pop() {
+            for (path, metadata) in list(&directory)? {
+                if let Some((kind, data)) = self.read_entry(&path, &metadata, parent)? {
+                    let inode = self.add(parent, &path, kind, data, &metadata);
+                    if kind == EntryKind::Directory {
+                        waiting.push((path, inode));
+                    }
+                }
+            }
+            if self.entries.len() as u64 > MAX_INODE_COUNT {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a directory entry becomes; `None` if it is left out or cannot be stored.
+    fn read_entry(
+        &mut self,
+        path: &Path,
+        metadata: &Metadata,
+        parent: u64,
+    ) -> anyhow::Result<Option<(EntryKind, Bytes)>> {
+        let shown = path.display();
+        let is_generated = |name: &str| path.file_name().is_some_and(|given| given == name);
+        if parent == ROOT_INODE && GENERATED.into_iter().any(is_generated) {
+            self.skipped
+                .push(format!("{shown}: left out, the mount makes that itself"));
+            return Ok(None);
+        }
+        if metadata.is_dir() {
+            return Ok(Some((EntryKind::Directory, Bytes::new())));
+        }
+        if !metadata.is_file() {
+            let what = if metadata.is_symlink() {
+                "a symbolic link"
+            } else {
+                "neither a file nor a directory"
+            };
+            if self.skip_special {
+                self.skipped
+                    .push(format!("{shown}: left out, it is {what}"));
+            } else {
+                self.faults.push(format!(
+                    "{shown}: it is {what} (--skip-special leaves it out)"
+                ));
+            }
+            return Ok(None);
+        }
+        let data = read_file(path).with_context(|| format!("cannot read {shown}"))?;
+        let Some(data) = data else {
+            self.faults.push(format!(
+                "{shown}: it is larger than {MAX_FILE_SIZE} bytes, which is the most that a file may have"
+            ));
+            return Ok(None);
+        };
+        self.size_total += data.len() as u64;
+        if self.size_total > MAX_FILESYSTEM_SIZE {
+            // Told as a whole; what comes is only counted.
+            return Ok(Some((EntryKind::File, Bytes::new())));
+        }
+        Ok(Some((EntryKind::File, data)))
+    }
+
+    fn add(
+        &mut self,
+        parent: u64,
+        path: &Path,
+        kind: EntryKind,
+        data: Bytes,
+        metadata: &Metadata,
+    ) -> u64 {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        self.version += 1;
+        self.entries.push(Entry {
+            inode: self.version,
+            parent,
+            version: self.version,
+            writer: 0,
+            mtime: metadata.modified().map_or(0, wrapped_seconds),
+            size: u32::try_from(data.len()).expect("it is no larger than a file may be"),
+            kind,
+            name: Bytes::copy_from_slice(name),
+            data,
+        });
+        self.progress.step();
+        self.version
+    }
+
+    fn check_totals(&mut self) {
+        if self.size_total > MAX_FILESYSTEM_SIZE {
+            self.faults.push(format!(
+                "all files together have more than {MAX_FILESYSTEM_SIZE} bytes, which is the size of the filesystem"
+            ));
+        }
+        // The root directory counts.
+        if self.entries.len() as u64 >= MAX_INODE_COUNT {
+            self.faults.push(format!(
+                "there are more than {} files and directories, which is the most that the filesystem holds",
+                MAX_INODE_COUNT - 1
+            ));
+        }
+    }
+}
+
+/// What is in a directory, in order of names.
+fn list(directory: &Path) -> anyhow::Result<BTreeMap<PathBuf, Metadata>> {
+    let failed = || format!("cannot list {}", directory.display());
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(directory).with_context(failed)? {
+        let path = entry.with_context(failed)?.path();
+        let metadata = fs::symlink_metadata(&path)
+            .with_context(|| format!("cannot look at {}", path.display()))?;
+        found.insert(path, metadata);
+    }
+    Ok(found)
+}
+
+/// The content of a file, unless it is too large.
+pub(super) fn read_file(path: &Path) -> io::Result<Option<Bytes>> {
+    let mut content = Vec::new();
+    File::open(path)?
+        .take(MAX_FILE_SIZE + 1)
+        .read_to_end(&mut content)?;
+    Ok((content.len() as u64 <= MAX_FILE_SIZE).then(|| content.into()))
+}
+
+/// What was left out, in not too many lines for a terminal.
+pub(super) fn told(skipped: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = skipped.iter().take(MAX_TOLD).cloned().collect();
+    if skipped.len() > MAX_TOLD {
+        lines.push(format!(
+            "{} more",
+            count(skipped.len() - MAX_TOLD, "thing", "things")
+        ));
+    }
+    lines
+        .iter()
+        .map(|line| text::escape_path(line.as_bytes()))
+        .collect()
+}

@@ -1,0 +1,199 @@
+//! How names, times, contents and digests are shown.
+//!
+//! Names and contents come from whoever could write to the filesystem, and go to terminals: what is not printable is
+//! escaped, such that the bytes can be told from the text.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use pmxcfs_memdb::RootState;
+use sha2::{Digest as _, Sha256};
+
+/// A name: UTF-8 as it is; `\xNN` for other bytes, unprintable characters and slashes; `\\` for a backslash.
+pub(super) fn escape_name(name: &[u8]) -> String {
+    escape(name, &['/'])
+}
+
+/// As [`escape_name`], with slashes as they are.
+pub(super) fn escape_path(path: &[u8]) -> String {
+    escape(path, &[])
+}
+
+fn escape(bytes: &[u8], also: &[char]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' => text.push_str("\\\\"),
+                character if is_printable(character) && !also.contains(&character) => {
+                    text.push(character);
+                }
+                character => push_bytes(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        push_bytes(&mut text, chunk.invalid());
+    }
+    text
+}
+
+fn is_printable(character: char) -> bool {
+    // What `Debug` leaves alone is printable; quotes are, too.
+    matches!(character, '\'' | '"') || character.escape_debug().len() == 1
+}
+
+fn push_bytes(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _written = write!(text, "\\x{byte:02x}");
+    }
+}
+
+/// Two digits a byte.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _written = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// SHA-256 of a content.
+pub(super) fn content_digest(content: &[u8]) -> [u8; 32] {
+    Sha256::digest(content).into()
+}
+
+/// The first digits of a digest, enough to tell contents apart by eye.
+pub(super) fn short_digest(content: &[u8]) -> String {
+    hex(&content_digest(content)[..8])
+}
+
+/// Seconds since 1970 as a date, UTC.
+pub(super) fn time(seconds: u32) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// As [`time`], without what is awkward in file names.
+pub(super) fn time_in_name(seconds: u32) -> String {
+    time(seconds).replace(['-', ':'], "")
+}
+
+/// Year, month and day of a number of days since 1970.
+fn date(days: u32) -> (u32, u32, u32) {
+    const DAYS_OF_400_YEARS: u32 = 146_097;
+    // Days since the 1st of March of the year 0: leap days are last in such years.
+    let days = days + 719_468;
+    let (era, in_era) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
+    let year_of_era = (in_era - in_era / 1460 + in_era / 36_524 - in_era / 146_096) / 365;
+    let in_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * in_year + 2) / 153;
+    let day = in_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    (era * 400 + year_of_era + u32::from(month <= 2), month, day)
+}
+
+/// State of a database in words.
+pub(super) fn root_state(root: RootState) -> String {
+    format!(
+        "version {}, writer {}, {}",
+        root.version,
+        root.writer,
+        time(root.mtime)
+    )
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _written = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// "1 operation", "2 operations".
+pub(super) fn count(number: usize, singular: &str, plural: &str) -> String {
+    format!("{number} {}", if number == 1 { singular } else { plural })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_as_documented() {
+        let table: [(&[u8], &str); 7] = [
+            (b"100.conf", "100.conf"),
+            ("gr\u{fc}n".as_bytes(), "gr\u{fc}n"),
+            (b"a\\b", "a\\\\b"),
+            (b"a/b\0", "a\\x2fb\\x00"),
+            (b"\xff\xc3(", "\\xff\\xc3("),
+            (b"\x1b[2J\n", "\\x1b[2J\\x0a"),
+            ("a\u{202e}b".as_bytes(), "a\\xe2\\x80\\xaeb"),
+        ];
+        for (name, text) in table {
+            assert_eq!(escape_name(name), text);
+        }
+    }
+
+    #[test]
+    fn dates() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_700_000_000, "2023-11-14T22:13:20Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (u32::MAX, "2106-02-07T06:28:15Z"),
+        ] {
+            assert_eq!(time(seconds), text);
+        }
+        assert_eq!(time_in_name(1_700_000_000), "20231114T221320Z");
+    }
+
+    /// Undoes [`escape_name`].
+    fn unescape(text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = text.as_bytes();
+        while let Some((first, tail)) = rest.split_first() {
+            rest = match (first, tail) {
+                (b'\\', [b'\\', tail @ ..]) => {
+                    bytes.push(b'\\');
+                    tail
+                }
+                (b'\\', [b'x', high, low, tail @ ..]) => {
+                    let digits = [*high, *low];
+                    let digits = std::str::from_utf8(&digits).unwrap();
+                    bytes.push(u8::from_str_radix(digits, 16).unwrap());
+                    tail
+                }
+                _ => {
+                    bytes.push(*first);
+                    tail
+                }
+            };
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn no_byte_of_a_name_is_lost(name in proptest::collection::vec(any::<u8>(), 0..40), text in ".{0,20}") {
+            for name in [&name[..], text.as_bytes()] {
+                let escaped = escape_name(name);
+                prop_assert_eq!(unescape(&escaped), name);
+                prop_assert!(!escaped.contains('/') && !escaped.chars().any(char::is_control));
+            }
+        }
+    }
+}
