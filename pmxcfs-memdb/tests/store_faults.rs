@@ -5,11 +5,12 @@
 mod store_support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use pmxcfs_api_types::FsError;
-use pmxcfs_memdb::store::{ShutdownOutcome, Store, StoreConfig};
+use pmxcfs_memdb::store::{ShutdownOutcome, Store, StoreConfig, Warning};
 use pmxcfs_memdb::{Change, EntryKind};
 use store_support::broken::BrokenDatabase;
 use store_support::fault::{Fault, FaultyMedium};
@@ -39,6 +40,17 @@ const SCRIPT: [Operation; 16] = [
     |state| state.remove(inode(state, b"a")),
 ];
 
+/// The same file again and again, in the same size: records of all uses of the journal's files are alike.
+const OVERWRITES: [Operation; 13] = {
+    let write: Operation = |state| {
+        let text = format!("{:>12}", state.root.version);
+        state.write(inode(state, b"a"), 0, text.as_bytes(), true)
+    };
+    let mut script = [write; 13];
+    script[0] = |state| state.create(b"a", EntryKind::File).1;
+    script
+};
+
 fn inode(state: &State, name: &[u8]) -> u64 {
     let entry = state.entries.values().find(|entry| entry.name == name);
     entry.expect("the script made it").inode
@@ -53,8 +65,13 @@ struct Run {
     fixture: Fixture,
 }
 
-/// Runs the script until it ends or the process is dead. A commit is forced after every `commit_every`th operation.
-fn run(config: StoreConfig, medium: &FaultyMedium, commit_every: usize) -> Option<Run> {
+/// Runs a script until it ends or the process is dead. A commit is forced after every `commit_every`th operation.
+fn run(
+    config: StoreConfig,
+    medium: &FaultyMedium,
+    script: &[Operation],
+    commit_every: usize,
+) -> Option<Run> {
     let (store, loaded) = Store::open(config).ok()?;
     let fixture = Fixture::start(store, &loaded);
     let mut run = Run {
@@ -62,7 +79,7 @@ fn run(config: StoreConfig, medium: &FaultyMedium, commit_every: usize) -> Optio
         acknowledged: 1,
         fixture,
     };
-    for (index, operation) in SCRIPT.into_iter().enumerate() {
+    for (index, operation) in script.iter().enumerate() {
         let ((), ticket) = run.fixture.record(|state| ((), operation(state)));
         run.history.push(run.fixture.state());
         let mut answer = outcome(medium, |done| run.fixture.store.acknowledge(ticket, done));
@@ -149,7 +166,7 @@ fn die_at_every_step(fault: Fault, commit_every: usize, limit_bytes: u64) {
             journal_limit_bytes: limit_bytes,
             ..with_medium(&place, &medium)
         };
-        let Some(run) = run(config, &medium, commit_every) else {
+        let Some(run) = run(config, &medium, &SCRIPT, commit_every) else {
             continue;
         };
         let outcome = run.fixture.store.shutdown(if medium.is_dead() {
@@ -192,13 +209,95 @@ fn a_death_while_the_journal_overflows_loses_nothing_acknowledged() {
     }
 }
 
+/// Where a write may be cut short: everywhere, in the middle of long ones not quite.
+fn tears(length: usize) -> impl Iterator<Item = usize> {
+    (0..=length).filter(move |at| *at < 200 || at + 200 > length || at % 331 == 0)
+}
+
+/// Kills the process before a write to the journal, then does every part of that write. Returns how often a part went over
+/// something older, or `None` behind the last step.
+fn tear_at_step(script: &[Operation], commit_every: usize, at: u64) -> Option<usize> {
+    let place = Place::new();
+    let medium = FaultyMedium::new(Fault::DieBefore, at);
+    let run = run(with_medium(&place, &medium), &medium, script, commit_every);
+    if !medium.was_reached() {
+        return None;
+    }
+    let Some((run, last)) = run.zip(medium.last_write()) else {
+        return Some(0);
+    };
+    run.fixture.store.shutdown(Duration::ZERO);
+    let paths = ["memdb-journal.0", "memdb-journal.1"].map(|name| place.run().join(name));
+    let files = paths
+        .clone()
+        .map(|path| std::fs::read(path).unwrap_or_default());
+    let known = &run.history[run.acknowledged - 1..];
+    let start = usize::try_from(last.offset).unwrap();
+    for written in tears(last.bytes.len()) {
+        for (path, content) in paths.iter().zip(&files) {
+            let mut content = content.clone();
+            if *path == last.path {
+                content.resize(content.len().max(start + written), 0);
+                content[start..start + written].copy_from_slice(&last.bytes[..written]);
+            }
+            std::fs::write(path, content).unwrap();
+        }
+        let case = format!(
+            "step {at}, {written} of {} bytes at {start}",
+            last.bytes.len()
+        );
+        let (_store, loaded) = Store::open(place.config()).expect(&case);
+        let found = State::of(&loaded);
+        assert!(
+            known.iter().any(|state| same(state, &found)),
+            "{case}: found {found:?}"
+        );
+        let refused = |warning: &Warning| matches!(warning, Warning::JournalRefused { .. });
+        assert!(
+            !loaded.warnings.iter().any(refused),
+            "{case}: {:?}",
+            loaded.warnings
+        );
+    }
+    let file = paths
+        .iter()
+        .zip(&files)
+        .find(|(path, _)| **path == last.path);
+    Some(usize::from(
+        file.is_some_and(|(_, file)| file.len() > start),
+    ))
+}
+
+#[test]
+fn a_write_to_the_journal_that_is_torn_at_any_byte_loses_nothing_acknowledged() {
+    for (script, commit_every) in [(&SCRIPT[..], 5), (&OVERWRITES, 3)] {
+        let next = AtomicU64::new(1);
+        let overwriting: usize = std::thread::scope(|scope| {
+            let work = || {
+                let tear = || {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    tear_at_step(script, commit_every, at)
+                };
+                std::iter::from_fn(tear).sum::<usize>()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+            let counts = threads.into_iter().map(|thread| thread.join().unwrap());
+            counts.sum()
+        });
+        assert!(
+            overwriting > 8,
+            "files are used again: {overwriting} writes went over older bytes"
+        );
+    }
+}
+
 #[test]
 fn steps_that_fail_once_or_for_a_while_leave_no_trace() {
     for at in 1.. {
         let case = format!("two failing steps from step {at}");
         let place = Place::new();
         let medium = FaultyMedium::new(Fault::Outage(2), at);
-        let Some(run) = run(with_medium(&place, &medium), &medium, 3) else {
+        let Some(run) = run(with_medium(&place, &medium), &medium, &SCRIPT, 3) else {
             continue;
         };
         let expected = run.fixture.state();

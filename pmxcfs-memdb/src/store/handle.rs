@@ -177,11 +177,15 @@ impl StoreHandle {
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let shared = &self.shared;
-        let journal_size_bytes = shared.journal.lock().size();
+        let (journal_size_bytes, journal_allocated_bytes) = {
+            let journal = shared.journal.lock();
+            (journal.size(), journal.allocated())
+        };
         let waiter_count = shared.waiters.lock().len();
         let queue = shared.queue.lock();
         StoreStats {
             journal_size_bytes,
+            journal_allocated_bytes,
             waiter_count,
             queued_entry_count: queue.dirty.len(),
             queued_operation_count: queue.sequence.saturating_sub(shared.committed()),

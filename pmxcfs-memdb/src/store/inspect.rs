@@ -101,7 +101,7 @@ pub fn journal_files(directory: &Path) -> [PathBuf; SEGMENT_COUNT] {
     SEGMENT_NAMES.map(|name| directory.join(name))
 }
 
-/// Reads a file of a crash journal. `None` if it is empty, which means that it is not in use.
+/// Reads a file of a crash journal. `None` if it is not in use.
 ///
 /// # Errors
 /// [`InspectError`].

@@ -4,8 +4,10 @@
 //! not that of the machine: as much as the C daemon's unsynced SQLite log promises.
 //!
 //! Two files take turns. When a batch is taken for the database, records go on in the other file; when the batch is
-//! committed, the file with its records is emptied. If the other file is still in use then (its batch failed and was
-//! merged into the next one), records go on in the same file, and it is emptied one batch later.
+//! committed, the file with its records is freed. If the other file is still in use then (its batch failed and was
+//! merged into the next one), records go on in the same file, and it is freed one batch later.
+//!
+//! A freed file keeps its pages for the next use, up to a limit and until nothing happens for a while.
 //!
 //! When a record cannot be written (no space, too large), the journal has a gap from there on. It must not go on as if
 //! nothing were missing: operations are acknowledged by commits until a new file starts at the state of a batch, and
@@ -17,11 +19,12 @@ use std::{io, mem};
 
 use super::StoreConfig;
 use super::backend::SegmentFile;
-use super::pacing::LogPacer;
+use super::pacing::{KEPT_SIZE, LogPacer};
 use super::queue::Shared;
 use super::recover::{LiveSegment, SEGMENT_COUNT};
+use super::redo;
 use super::schema::FileIdentity;
-use super::segment::SegmentHeader;
+use super::segment::{FREE_HEADER, SegmentHeader, draw_salt};
 use crate::RootState;
 
 /// A buffer that grew beyond this in a burst is given back.
@@ -32,34 +35,81 @@ pub(super) struct Segment {
     file: Box<dyn SegmentFile>,
     /// Bytes in use; 0 is a free segment.
     size: u64,
+    /// Bytes of the file at most: those in use, and what earlier uses left behind them.
+    allocated: u64,
     /// Last operation in it, or the one before its first.
     last_sequence: u64,
+    /// What its records are sealed with. None in one that is only read.
+    salt: Option<u64>,
 }
 
 impl Segment {
-    pub(super) fn new(file: Box<dyn SegmentFile>, live: Option<LiveSegment>) -> Self {
-        Self {
+    /// A segment as it was found, cut to what is in use.
+    pub(super) fn new(
+        mut file: Box<dyn SegmentFile>,
+        live: Option<LiveSegment>,
+    ) -> io::Result<Self> {
+        let size = live.map_or(0, |live| live.size);
+        file.truncate(size)?;
+        Ok(Self {
             file,
-            size: live.map_or(0, |live| live.size),
+            size,
+            allocated: size,
             last_sequence: live.map_or(0, |live| live.last_sequence),
-        }
+            salt: live.and_then(|live| live.salt),
+        })
     }
 
-    /// Cuts the file to what is in use, which may be nothing.
-    pub(super) fn trim(&mut self) -> io::Result<()> {
-        self.file.truncate(self.size)
+    /// Starts a new use of a free segment.
+    fn begin(&mut self, header: SegmentHeader) -> io::Result<()> {
+        self.write(&header.encode())?;
+        self.last_sequence = header.first_sequence.wrapping_sub(1);
+        self.salt = header.salt;
+        Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8], last_sequence: u64) -> io::Result<()> {
-        self.file.write_at(self.size, bytes)?;
-        self.size += bytes.len() as u64;
+    /// Seals records and writes them.
+    fn append(&mut self, records: &mut [u8], last_sequence: u64) -> io::Result<()> {
+        let salt = self.salt.ok_or(io::ErrorKind::Unsupported)?;
+        redo::seal(records, salt);
+        self.write(records)?;
         self.last_sequence = last_sequence;
         Ok(())
     }
 
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let end = self.size + bytes.len() as u64;
+        // A write that fails may have done a part.
+        self.allocated = self.allocated.max(end);
+        self.file.write_at(self.size, bytes)?;
+        self.size = end;
+        Ok(())
+    }
+
+    /// Frees it. Pages stay, to be written again soon.
     fn clear(&mut self) -> io::Result<()> {
-        self.file.truncate(0)?;
+        if self.file.write_at(0, &FREE_HEADER).is_err() {
+            self.cut(0)?;
+        }
         self.size = 0;
+        if self.allocated > KEPT_SIZE {
+            // Tried again with the next use.
+            let _result = self.cut(KEPT_SIZE);
+        }
+        Ok(())
+    }
+
+    /// Gives back what is not in use.
+    fn trim(&mut self) -> io::Result<()> {
+        if self.allocated > self.size {
+            self.cut(self.size)?;
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, size: u64) -> io::Result<()> {
+        self.file.truncate(size)?;
+        self.allocated = size;
         Ok(())
     }
 }
@@ -114,17 +164,46 @@ impl Journal {
             database: self.database,
             first_sequence: sequence.wrapping_add(1),
             base,
+            salt: Some(draw_salt()),
         };
         match &mut self.segments {
-            Some(segments) => segments[self.current].append(&header.encode(), sequence),
+            Some(segments) => segments[self.current].begin(header),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
-    /// Bytes in both files.
+    /// Goes on behind records that were found at the start: the last operation, and the state it led to. False if there is
+    /// no room for that until the records are in the database.
+    pub(super) fn go_on(&mut self, sequence: u64, root: RootState) -> io::Result<bool> {
+        let segments = self.segments.as_ref();
+        if segments.is_some_and(|segments| segments[self.current].salt.is_some()) {
+            return Ok(true);
+        }
+        if !self.other_is_free() {
+            return Ok(false);
+        }
+        self.current = self.other();
+        self.begin(sequence, root).map(|()| true)
+    }
+
+    /// Bytes in use in both files.
     pub(super) fn size(&self) -> u64 {
         let segments = self.segments.iter().flatten();
         segments.map(|segment| segment.size).sum()
+    }
+
+    /// Bytes of both files.
+    pub(super) fn allocated(&self) -> u64 {
+        let segments = self.segments.iter().flatten();
+        segments.map(|segment| segment.allocated).sum()
+    }
+
+    /// Gives back what is kept for the next use, which will not come soon.
+    pub(super) fn release(&mut self) {
+        for segment in self.segments.iter_mut().flatten() {
+            // Only memory is at stake.
+            let _result = segment.trim();
+        }
     }
 
     /// Whether an operation survives the death of the process.
@@ -147,7 +226,7 @@ impl Journal {
 
     /// Writes what was taken out of the queue into `spare`.
     fn write_spare(&mut self, shared: &Shared, last_sequence: u64) {
-        let bytes = mem::take(&mut self.spare);
+        let mut bytes = mem::take(&mut self.spare);
         let total = self.size() + bytes.len() as u64;
         let result = match &mut self.segments {
             None => Err(io::Error::from(io::ErrorKind::NotFound)),
@@ -155,7 +234,7 @@ impl Journal {
                 io::ErrorKind::StorageFull,
                 format!("the journal would exceed its limit of {} bytes", self.limit),
             )),
-            Some(segments) => segments[self.current].append(&bytes, last_sequence),
+            Some(segments) => segments[self.current].append(&mut bytes, last_sequence),
         };
         match result {
             Ok(()) => {
@@ -179,10 +258,8 @@ impl Journal {
             queue.journaling = false;
             queue.buffer = Vec::new();
         }
-        if let Some(segments) = &mut self.segments {
-            // A partial record is recognised anyway; this only saves space.
-            let _result = segments[self.current].trim();
-        }
+        // A partial record is recognised anyway; this makes room.
+        self.release();
         if self.pacer.due(Instant::now()) {
             tracing::warn!(
                 error = error as &dyn std::error::Error,
@@ -280,3 +357,10 @@ impl Journal {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "files of the tests fit into memory"
+)]
+mod tests;

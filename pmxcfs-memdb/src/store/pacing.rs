@@ -28,6 +28,10 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 /// Queued redo bytes that make a commit due before its time.
 const EARLY_SIZE: u64 = 8 * 1024 * 1024;
 
+/// What each file of the crash journal keeps for its next use; no more is written to one between two commits, unless the
+/// database is slow.
+pub(super) const KEPT_SIZE: u64 = EARLY_SIZE;
+
 /// Touched entries that make a commit due before its time.
 pub(super) const EARLY_COUNT: usize = 16 * 1024;
 

@@ -60,6 +60,8 @@ pub enum JournalRefusal {
 pub(super) struct LiveSegment {
     pub(super) size: u64,
     pub(super) last_sequence: u64,
+    /// None in a segment of format 1, which cannot be continued.
+    pub(super) salt: Option<u64>,
 }
 
 /// What to apply, and how the journal goes on.
@@ -75,8 +77,6 @@ pub(super) struct Recovery {
     pub(super) current: usize,
     /// Records behind a gap, never acknowledged.
     pub(super) dropped_count: usize,
-    /// Bytes of a record that was being written.
-    pub(super) torn_size: usize,
 }
 
 /// One state that the journal knows.
@@ -170,10 +170,10 @@ fn collect(segments: Vec<(usize, Scanned)>, committed: u64) -> Recovery {
         }
         if live {
             recovery.current = index;
-            recovery.torn_size = segment.torn_size;
             recovery.live[index] = Some(LiveSegment {
                 size: segment.valid_size as u64,
                 last_sequence: last,
+                salt: segment.header.salt,
             });
         }
     }

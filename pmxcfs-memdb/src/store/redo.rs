@@ -11,12 +11,20 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 4 | CRC-32 (IEEE) of everything behind this field |
-//! | 4 | 4 | length of the record in bytes, this header of 32 bytes included |
+//! | 4 | 4 | length of the record in bytes, this header of 32 bytes and the mark included |
 //! | 8 | 8 | sequence number; grows by one per record, also across segments and restarts |
 //! | 16 | 8 | root version after the operation |
 //! | 24 | 4 | root writer |
 //! | 28 | 4 | root mtime |
-//! | 32 | .. | steps, up to the length |
+//! | 32 | .. | steps |
+//! | length - 8 | 8 | mark: salt of the segment XOR sequence number |
+//!
+//! Segments of format 1 have no salt, and their records no mark.
+//!
+//! A segment's file is used again without being cut, so behind its last record there are bytes of earlier uses. The mark
+//! keeps them out: a whole record of an earlier use has the mark of another salt, and a record that was torn when the
+//! process died has its last bytes, the mark, not written. The salt is drawn for each use and told to nobody, so that
+//! neither an earlier use nor the content of a file can have it in that place.
 //!
 //! # Steps
 //!
@@ -44,6 +52,7 @@ use bytes::{Buf, BufMut, Bytes};
 use crate::{Change, Entry, EntryKind, RootState};
 
 const RECORD_HEADER: usize = 32;
+const MARK: usize = 8;
 const TAG_PUT: u8 = 1;
 const TAG_CONTENT: u8 = 2;
 const TAG_REMOVED: u8 = 3;
@@ -105,12 +114,15 @@ pub(super) enum RedoError {
     /// The checksum does not match.
     #[error("the record's checksum is wrong")]
     Checksum,
+    /// It was written in an earlier use of the file.
+    #[error("the record belongs to an earlier use of the file")]
+    Stale,
     /// The checksum matches and the content makes no sense.
     #[error("the record is malformed")]
     Malformed,
 }
 
-/// Appends one operation to a buffer, given the entries as they are after it.
+/// Appends one operation to a buffer, given the entries as they are after it. [`seal`] completes it.
 ///
 /// An entry that the operation put and took away again is left out.
 pub(super) fn encode_changes<'e>(
@@ -196,12 +208,29 @@ impl<'a> RecordEncoder<'a> {
     }
 
     fn finish(self) {
+        self.buffer.put_u64_le(0);
         let record = &mut self.buffer[self.start..];
         let length = u32::try_from(record.len()).expect("an operation is far below 4 GiB");
         record[4..8].copy_from_slice(&length.to_le_bytes());
+    }
+}
+
+/// Gives records that [`encode_changes`] made their marks and checksums, for a segment with this salt.
+pub(super) fn seal(mut records: &mut [u8], salt: u64) {
+    while !records.is_empty() {
+        let mut header = &records[4..];
+        let length = header.get_u32_le() as usize;
+        let sequence = header.get_u64_le();
+        let (record, rest) = records.split_at_mut(length);
+        record[length - MARK..].copy_from_slice(&mark(salt, sequence));
         let checksum = crc32fast::hash(&record[4..]);
         record[..4].copy_from_slice(&checksum.to_le_bytes());
+        records = rest;
     }
+}
+
+fn mark(salt: u64, sequence: u64) -> [u8; MARK] {
+    (salt ^ sequence).to_le_bytes()
 }
 
 /// Appends version, writer and mtime: 16 bytes.
@@ -220,11 +249,11 @@ pub(super) fn take_root(bytes: &mut Bytes) -> Option<RootState> {
     })
 }
 
-/// Takes one record off the front of `bytes`. Names and data share the buffer.
+/// Takes one record off the front of `bytes`, in a segment with this salt or without one. Names and data share the buffer.
 ///
 /// # Errors
 /// [`RedoError`]; `bytes` is unchanged then.
-pub(super) fn decode(bytes: &mut Bytes) -> Result<Redo, RedoError> {
+pub(super) fn decode(bytes: &mut Bytes, salt: Option<u64>) -> Result<Redo, RedoError> {
     let mut header = bytes.clone();
     let checksum = header.try_get_u32_le().or(Err(RedoError::Incomplete))?;
     let length = header.try_get_u32_le().or(Err(RedoError::Incomplete))?;
@@ -232,15 +261,17 @@ pub(super) fn decode(bytes: &mut Bytes) -> Result<Redo, RedoError> {
     if length > bytes.len() {
         return Err(RedoError::Incomplete);
     }
-    if length < RECORD_HEADER {
+    let end = length - salt.map_or(0, |_| MARK.min(length));
+    if end < RECORD_HEADER {
         return Err(RedoError::Malformed);
     }
-    let mut body = bytes.slice(4..length);
-    if crc32fast::hash(&body) != checksum {
+    if crc32fast::hash(&bytes[4..length]) != checksum {
         return Err(RedoError::Checksum);
     }
-    body.advance(4);
-    let redo = decode_body(body).ok_or(RedoError::Malformed)?;
+    let redo = decode_body(bytes.slice(8..end)).ok_or(RedoError::Malformed)?;
+    if salt.is_some_and(|salt| bytes[end..length] != mark(salt, redo.sequence)) {
+        return Err(RedoError::Stale);
+    }
     bytes.advance(length);
     Ok(redo)
 }
@@ -379,19 +410,22 @@ mod tests {
         #[test]
         fn decoding_undoes_encoding(
             entries in vec(entry(), 0..10), changes in vec(change(), 0..10),
-            sequence in any::<u64>(), root in any::<(u64, u32, u32)>(), before in bytes(20), after in bytes(20),
+            sequence in any::<u64>(), salt in any::<u64>(), root in any::<(u64, u32, u32)>(),
+            before in bytes(20), after in bytes(20),
         ) {
             let entries: BTreeMap<u64, Entry> = entries.into_iter().map(|entry| (entry.inode, entry)).collect();
             let root = RootState { version: root.0, writer: root.1, mtime: root.2 };
             let mut buffer = before.to_vec();
             encode_changes(&mut buffer, sequence, root, &changes, &|inode| entries.get(&inode));
             let length = buffer.len();
+            seal(&mut buffer[before.len()..], salt);
             buffer.extend_from_slice(&after);
 
             let mut encoded = Bytes::from(buffer);
             encoded.advance(before.len());
             let whole = encoded.slice(..length - before.len());
-            let redo = decode(&mut encoded).expect("it was encoded");
+            prop_assert_eq!(decode(&mut encoded, Some(!salt)), Err(RedoError::Stale));
+            let redo = decode(&mut encoded, Some(salt)).expect("it was encoded");
             prop_assert_eq!(encoded, after);
             prop_assert_eq!((redo.sequence, redo.root), (sequence, root));
             let steps: Vec<Step> = changes.iter().filter_map(|change| expected(change, &entries)).collect();
@@ -399,13 +433,15 @@ mod tests {
 
             for cut in 0..whole.len() {
                 let mut part = whole.slice(..cut);
-                prop_assert!(decode(&mut part).is_err());
+                prop_assert!(decode(&mut part, Some(salt)).is_err());
                 prop_assert_eq!(part.len(), cut);
             }
         }
 
         #[test]
-        fn any_bytes_with_a_right_checksum_are_decoded_or_refused(body in bytes(200), tags in vec(1..4_u8, 0..4)) {
+        fn any_bytes_with_a_right_checksum_are_decoded_or_refused(
+            body in bytes(200), tags in vec(1..4_u8, 0..4), salt in any::<Option<u64>>(),
+        ) {
             let mut record = vec![0; 8];
             record.extend_from_slice(&body);
             for (index, tag) in tags.iter().enumerate() {
@@ -418,9 +454,13 @@ mod tests {
             let checksum = crc32fast::hash(&record[4..]);
             record[..4].copy_from_slice(&checksum.to_le_bytes());
             let mut bytes = Bytes::from(record);
-            match decode(&mut bytes) {
+            match decode(&mut bytes, salt) {
                 Ok(redo) => prop_assert!(redo.steps.len() <= body.len()),
-                Err(error) => prop_assert_eq!(error, RedoError::Malformed),
+                Err(RedoError::Malformed) => {}
+                Err(error) => {
+                    prop_assert!(salt.is_some());
+                    prop_assert_eq!(error, RedoError::Stale);
+                }
             }
         }
     }

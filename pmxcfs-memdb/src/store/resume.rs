@@ -145,19 +145,19 @@ impl Found {
                 database,
                 config,
             );
-            if recovery.records.is_empty() {
-                journal.begin(recovery.committed, stored)?;
-            }
-            Ok(journal)
+            let usable = match recovery.records.last() {
+                None => journal.begin(recovery.committed, stored).map(|()| true)?,
+                Some(last) => journal.go_on(last.sequence, last.root)?,
+            };
+            Ok((journal, usable))
         });
-        let usable = started.is_ok();
-        let journal = started.unwrap_or_else(|error| {
+        let (journal, usable) = started.unwrap_or_else(|error| {
             if config.journal_dir.is_some() {
                 warnings.push(Warning::NoJournal {
                     reason: error.to_string(),
                 });
             }
-            Journal::none(database)
+            (Journal::none(database), false)
         });
         Resumed {
             journal,
@@ -173,12 +173,12 @@ impl Found {
 
 /// Cuts what is not needed off the files: torn records, and segments that the database has already.
 fn segments(files: Files, recovery: &Recovery) -> io::Result<[Segment; SEGMENT_COUNT]> {
-    let mut live = recovery.live.into_iter();
-    let mut segments = files.map(|file| Segment::new(file, live.next().flatten()));
-    for segment in &mut segments {
-        segment.trim()?;
-    }
-    Ok(segments)
+    let [first, second] = files;
+    let [first_live, second_live] = recovery.live;
+    Ok([
+        Segment::new(first, first_live)?,
+        Segment::new(second, second_live)?,
+    ])
 }
 
 /// Renames the journal's files, so that an operator can look at them. Returns their new names.

@@ -21,8 +21,10 @@ pub struct StoreStats {
     pub last_commit: Duration,
     /// Redo bytes written to the crash journal since the start.
     pub journaled_bytes: u64,
-    /// Bytes in the crash journal now.
+    /// Bytes of header and records in the crash journal now.
     pub journal_size_bytes: u64,
+    /// Bytes of its files, which keep room for what comes next.
+    pub journal_allocated_bytes: u64,
     /// Bytes in SQLite's log after the last commit or checkpoint.
     pub log_size_bytes: u64,
     /// Entries waiting for the next batch.

@@ -43,7 +43,7 @@ struct Retry {
 enum Task {
     Commit,
     Replace(Replacement),
-    EmptyLog,
+    Tidy,
     Stop(Instant),
 }
 
@@ -107,7 +107,7 @@ impl Writer {
             match self.next_task() {
                 Task::Commit => self.commit(),
                 Task::Replace(replacement) => self.replace(replacement),
-                Task::EmptyLog => self.checkpoint(Checkpoint::Truncate),
+                Task::Tidy => self.tidy(),
                 Task::Stop(deadline) => break deadline,
             }
         };
@@ -132,7 +132,7 @@ impl Writer {
             }
             let empty_at = self.log.empty_at().filter(|_| due.is_none());
             if empty_at.is_some_and(|at| at <= now) {
-                return Task::EmptyLog;
+                return Task::Tidy;
             }
             queue.asleep = due.is_none();
             self.sleep(&mut queue, due.or(empty_at));
@@ -147,6 +147,12 @@ impl Writer {
             }
             None => self.shared.wake.wait(queue),
         }
+    }
+
+    /// Gives back what is only of use while there is something to do.
+    fn tidy(&mut self) {
+        self.checkpoint(Checkpoint::Truncate);
+        self.shared.journal.lock().release();
     }
 
     fn has_work(&self, queue: &Queue) -> bool {

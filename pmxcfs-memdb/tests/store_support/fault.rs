@@ -1,10 +1,11 @@
 //! A medium that fails or dies at a chosen step.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use pmxcfs_memdb::store::{
     Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile, SystemMedium,
 };
@@ -32,7 +33,16 @@ pub(crate) struct FaultyMedium {
     dead: AtomicBool,
     database_broken: AtomicBool,
     syncs: AtomicU64,
+    last_write: Mutex<Option<LastWrite>>,
     system: SystemMedium,
+}
+
+/// What a process that died before a write to the journal was about to write.
+#[derive(Debug, Clone)]
+pub(crate) struct LastWrite {
+    pub(crate) path: PathBuf,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What a step has to do.
@@ -55,6 +65,7 @@ impl FaultyMedium {
             dead: AtomicBool::new(false),
             database_broken: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
+            last_write: Mutex::default(),
             system: SystemMedium,
         })
     }
@@ -85,6 +96,11 @@ impl FaultyMedium {
         } else {
             self.step()
         }
+    }
+
+    /// The write to the journal that the process died before, if it was one.
+    pub(crate) fn last_write(&self) -> Option<LastWrite> {
+        self.last_write.lock().clone()
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -141,6 +157,7 @@ impl Medium for Shared {
     fn open_segment(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
         Ok(Box::new(FaultySegment {
             inner: self.0.system.open_segment(path)?,
+            path: path.to_owned(),
             medium: Arc::clone(&self.0),
         }))
     }
@@ -159,6 +176,7 @@ impl Medium for Shared {
 
 struct FaultySegment {
     inner: Box<dyn SegmentFile>,
+    path: PathBuf,
     medium: Arc<FaultyMedium>,
 }
 
@@ -168,7 +186,16 @@ impl SegmentFile for FaultySegment {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        match self.medium.step() {
+        let was_dead = self.medium.is_dead();
+        let verdict = self.medium.step();
+        if self.medium.is_dead() && !was_dead {
+            *self.medium.last_write.lock() = Some(LastWrite {
+                path: self.path.clone(),
+                offset,
+                bytes: bytes.to_vec(),
+            });
+        }
+        match verdict {
             Verdict::Go => self.inner.write_at(offset, bytes),
             Verdict::Half => {
                 self.inner.write_at(offset, &bytes[..bytes.len() / 2])?;
