@@ -143,10 +143,9 @@ impl Service for ClusterConfigService {
         context.ready();
         loop {
             tokio::select! {
-                readable = cmap.readable() => readable?,
+                changed = cmap.receive() => changed?,
                 () = context.stopped() => return Ok(()),
             }
-            cmap.dispatch()?;
             self.read(&cmap)?;
         }
     }

@@ -215,7 +215,7 @@ impl<H: GroupHost> Service for Group<H> {
 enum Wake<I> {
     Stop,
     MayJoin,
-    Readable(std::io::Result<()>),
+    Received(Result<Vec<CpgEvent>, CorosyncError>),
     Command(Command<I>),
     Quorum,
     Connected(Result<Cpg, CorosyncError>),
@@ -234,8 +234,8 @@ impl<H: GroupHost> Group<H> {
                     self.config.join_after = None;
                     self.join_at = Some(tokio::time::Instant::now());
                 }
-                Wake::Readable(Ok(())) => self.deliver(),
-                Wake::Readable(Err(error)) => self.disconnect(&error),
+                Wake::Received(Ok(events)) => self.deliver(events),
+                Wake::Received(Err(error)) => self.disconnect(&error),
                 Wake::Command(command) => self.take_command(command),
                 Wake::Quorum => self.note_quorum(),
                 Wake::Connected(Ok(connection)) => self.connected(connection),
@@ -262,7 +262,7 @@ impl<H: GroupHost> Group<H> {
             biased;
             () = context.stopped() => Wake::Stop,
             () = has_worked(self.config.join_after.as_mut()) => Wake::MayJoin,
-            readable = readable(self.connection.as_ref()) => Wake::Readable(readable),
+            received = receive(self.connection.as_ref()) => Wake::Received(received),
             Ok(()) = quorum.changed() => Wake::Quorum,
             connected = connected(&mut self.connecting) => Wake::Connected(connected),
             Some(command) = self.commands.recv() => Wake::Command(command),
@@ -343,33 +343,23 @@ impl<H: GroupHost> Group<H> {
         }
     }
 
-    fn deliver(&mut self) {
+    fn deliver(&mut self, events: Vec<CpgEvent>) {
         self.note_quorum();
-        let Some(connection) = &self.connection else {
-            return;
-        };
-        match connection.dispatch() {
-            Ok(events) => {
-                for event in events {
-                    // What follows on a connection that was just left is nobody's any more.
-                    if self.connection.is_none() {
-                        break;
-                    }
-                    self.handle(match event {
-                        CpgEvent::Membership {
-                            members,
-                            has_joined,
-                        } => Event::Membership {
-                            members,
-                            has_joined,
-                        },
-                        CpgEvent::Delivered { sender, message } => {
-                            Event::Delivered { sender, message }
-                        }
-                    });
-                }
+        for event in events {
+            // What follows on a connection that was just left is nobody's any more.
+            if self.connection.is_none() {
+                break;
             }
-            Err(error) => self.disconnect(&error),
+            self.handle(match event {
+                CpgEvent::Membership {
+                    members,
+                    has_joined,
+                } => Event::Membership {
+                    members,
+                    has_joined,
+                },
+                CpgEvent::Delivered { sender, message } => Event::Delivered { sender, message },
+            });
         }
     }
 
@@ -455,7 +445,7 @@ impl<H: GroupHost> Group<H> {
         self.handle(Event::ConnectFailed);
     }
 
-    fn disconnect(&mut self, error: &dyn std::fmt::Display) {
+    fn disconnect(&mut self, error: &CorosyncError) {
         tracing::debug!(group = self.config.domain, %error, "connection lost");
         self.connection = None;
         self.handle(Event::Disconnected);
@@ -540,9 +530,9 @@ async fn has_worked(service: Option<&mut watch::Receiver<ServiceState>>) {
     }
 }
 
-async fn readable(connection: Option<&Cpg>) -> std::io::Result<()> {
+async fn receive(connection: Option<&Cpg>) -> Result<Vec<CpgEvent>, CorosyncError> {
     match connection {
-        Some(connection) => connection.readable().await,
+        Some(connection) => connection.receive().await,
         None => pending().await,
     }
 }

@@ -103,10 +103,13 @@ impl QuorumService {
     async fn follow(&self, connection: &Quorum, context: &mut Context) -> Result<(), Failure> {
         loop {
             tokio::select! {
-                readable = connection.readable() => readable?,
+                seen = connection.receive() => {
+                    if let Some(is_quorate) = seen? {
+                        self.monitor.set(is_quorate);
+                    }
+                }
                 () = context.stopped() => return Ok(()),
             }
-            self.monitor.look()?;
         }
     }
 }

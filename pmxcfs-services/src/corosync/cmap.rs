@@ -55,19 +55,22 @@ impl Cmap {
         Ok(Self { readiness, handle })
     }
 
-    /// Waits until a tracked key has changed.
+    /// Waits until a tracked key has changed. It can be given up at any time.
     ///
     /// # Errors
-    /// If the runtime cannot tell.
-    pub async fn readable(&self) -> std::io::Result<()> {
-        self.readiness.wait().await
+    /// If the connection is lost.
+    pub async fn receive(&self) -> Result<(), CorosyncError> {
+        match self.readiness.receive(|| self.dispatch()).await {
+            Ok(result) => result,
+            Err(_) => Err(CorosyncError::new("epoll_wait", CsError::CsErrLibrary)),
+        }
     }
 
     /// Takes all notifications that have arrived, without waiting.
     ///
     /// # Errors
     /// If the connection is lost.
-    pub fn dispatch(&self) -> Result<(), CorosyncError> {
+    fn dispatch(&self) -> Result<(), CorosyncError> {
         match cmap::dispatch(&self.handle, DispatchFlags::All) {
             Ok(()) | Err(CsError::CsErrTryAgain) => Ok(()),
             Err(code) => Err(CorosyncError::new("cmap_dispatch", code)),

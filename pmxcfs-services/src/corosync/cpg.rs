@@ -132,19 +132,22 @@ impl Cpg {
         }
     }
 
-    /// Waits until there is something to dispatch.
+    /// Waits until there is something, and takes everything that has arrived. It can be given up at any time.
     ///
     /// # Errors
-    /// If the runtime cannot tell.
-    pub async fn readable(&self) -> std::io::Result<()> {
-        self.readiness.wait().await
+    /// If the connection is lost.
+    pub async fn receive(&self) -> Result<Vec<CpgEvent>, CorosyncError> {
+        match self.readiness.receive(|| self.dispatch()).await {
+            Ok(result) => result,
+            Err(_) => Err(CorosyncError::new("epoll_wait", CsError::CsErrLibrary)),
+        }
     }
 
     /// Takes everything that has arrived, without waiting.
     ///
     /// # Errors
     /// If the connection is lost; what arrived before is lost with it.
-    pub fn dispatch(&self) -> Result<Vec<CpgEvent>, CorosyncError> {
+    fn dispatch(&self) -> Result<Vec<CpgEvent>, CorosyncError> {
         let (result, events) =
             inbox::collect(&INBOX, || cpg::dispatch(&self.handle, DispatchFlags::All));
         match result {

@@ -51,12 +51,15 @@ impl Quorum {
         Ok(Self { readiness, handle })
     }
 
-    /// Waits until there is something to dispatch.
+    /// Waits for notifications. It can be given up at any time. The last one counts; `None` if somebody else has taken them.
     ///
     /// # Errors
-    /// If the runtime cannot tell.
-    pub async fn readable(&self) -> std::io::Result<()> {
-        self.readiness.wait().await
+    /// If the connection is lost.
+    pub async fn receive(&self) -> Result<Option<bool>, CorosyncError> {
+        match self.readiness.receive(|| self.dispatch()).await {
+            Ok(result) => result,
+            Err(_) => Err(CorosyncError::new("epoll_wait", CsError::CsErrLibrary)),
+        }
     }
 
     /// Takes all notifications that have arrived, without waiting. The last one counts; `None` if there was none.

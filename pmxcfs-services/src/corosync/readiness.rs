@@ -1,8 +1,7 @@
 //! Waiting for a connection of a C library without a thread.
 
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rust_corosync::CsError;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -39,30 +38,13 @@ impl Readiness {
         }
     }
 
-    /// Waits until there is something to dispatch. What the runtime remembers is checked against the descriptor, so it does
-    /// not matter how much of what was there has been taken.
-    pub(super) async fn wait(&self) -> std::io::Result<()> {
-        loop {
-            let mut guard = self.0.readable().await?;
-            if self.is_ready()? {
-                return Ok(());
-            }
-            guard.clear_ready();
-        }
-    }
-
-    #[expect(
-        unsafe_code,
-        reason = "a descriptor of a C library cannot be owned here"
-    )]
-    fn is_ready(&self) -> std::io::Result<bool> {
-        // SAFETY: the connection that owns the descriptor outlives this value, see the type.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
-        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::ZERO) {
-            Ok(count) => Ok(count > 0),
-            Err(nix::errno::Errno::EINTR) => Ok(true),
-            Err(errno) => Err(errno.into()),
-        }
+    /// Waits until there is something, and takes it with `take`, which must leave nothing behind. Between the two nobody else
+    /// runs, so what was taken is not lost when the wait is given up.
+    pub(super) async fn receive<T>(&self, take: impl Fn() -> T) -> std::io::Result<T> {
+        let mut guard = self.0.readable().await?;
+        let taken = take();
+        // What arrives from here on makes the descriptor ready again.
+        guard.clear_ready();
+        Ok(taken)
     }
 }

@@ -35,8 +35,9 @@ type ClusterDatabaseService = Group<DatabaseHost>;
 /// Replicates the status.
 type StatusSyncService = Group<StatusHost>;
 
-/// Threads of the runtime: one for each group, while the other one applies a long synchronisation.
-const WORKER_COUNT: usize = 2;
+/// Threads of the runtime. What the services do is short, and a second thread would be woken with each message to look for
+/// work that is not there. A service that has to wait is given a thread for that time.
+const WORKER_COUNT: usize = 1;
 
 /// How long the services may take to leave their groups.
 const STOP_PATIENCE: Duration = Duration::from_millis(400);
