@@ -10,3 +10,4 @@ mod load;
 mod locks;
 mod paths;
 mod rename;
+mod replicated;
