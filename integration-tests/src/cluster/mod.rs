@@ -70,7 +70,20 @@ impl Cluster {
     /// Hosts on which corosync and the daemon run, and everything is in sync.
     #[must_use]
     pub fn running(size: usize) -> Self {
+        Self::mixed(size, &[])
+    }
+
+    /// The same with the C daemon on some of the hosts.
+    ///
+    /// # Panics
+    /// If there is no C daemon, see [`c_daemon`].
+    #[must_use]
+    pub fn mixed(size: usize, with_c: &[usize]) -> Self {
         let mut cluster = Self::with_corosync(size);
+        for number in with_c {
+            let binary = c_daemon().expect("PMXCFS_C names a C daemon");
+            cluster.host_mut(*number).use_c_daemon(binary);
+        }
         for number in 1..=size {
             cluster.host_mut(number).start_daemon();
         }

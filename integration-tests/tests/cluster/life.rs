@@ -101,7 +101,11 @@ fn members_see_each_other_and_each_others_changes() {
 #[test]
 fn an_empty_node_and_one_with_older_data_join() {
     let _alone = alone();
-    let mut cluster = Cluster::running(3);
+    join_older(&[]);
+}
+
+pub(crate) fn join_older(with_c: &[usize]) {
+    let mut cluster = Cluster::mixed(3, with_c);
     for number in 0..200 {
         let path = format!("file{number}");
         cluster.host(1).write(&path, path.as_bytes()).unwrap();
@@ -128,7 +132,11 @@ fn an_empty_node_and_one_with_older_data_join() {
 #[test]
 fn a_node_with_newer_data_brings_the_others_up_to_date() {
     let _alone = alone();
-    let mut cluster = Cluster::running(3);
+    join_newer(&[]);
+}
+
+pub(crate) fn join_newer(with_c: &[usize]) {
+    let mut cluster = Cluster::mixed(3, with_c);
     cluster.host(1).write("old", b"1").unwrap();
     cluster.host_mut(3).stop_daemon();
     // Nodes 1 and 2 stop after node 3, then start before it with what they had.

@@ -2,8 +2,14 @@
 //!
 //! The tests of this program run one after the other: each one fills the machine.
 
+#[cfg(test)]
 mod life;
+#[cfg(test)]
+mod mixed;
+#[cfg(test)]
 mod operation;
+#[cfg(test)]
+mod rogue;
 
 use parking_lot::{Mutex, MutexGuard};
 

@@ -53,7 +53,11 @@ fn assert_nothing_lost(cluster: &Cluster, reports: &[LoadReport]) {
 #[test]
 fn the_minority_side_of_a_partition_refuses_writes_and_catches_up() {
     let _alone = alone();
-    let cluster = Cluster::running(3);
+    partition(&[]);
+}
+
+pub(crate) fn partition(with_c: &[usize]) {
+    let cluster = Cluster::mixed(3, with_c);
     let three = cluster.host(3);
     three.write("before", b"b").unwrap();
     three.cut();
@@ -112,7 +116,11 @@ fn divergent_partitions_become_one_and_the_loser_keeps_a_copy() {
 #[test]
 fn corosync_is_killed_and_started_again() {
     let _alone = alone();
-    let cluster = Cluster::running(3);
+    corosync_killed(&[]);
+}
+
+pub(crate) fn corosync_killed(with_c: &[usize]) {
+    let cluster = Cluster::mixed(3, with_c);
     let reports = under_load(&cluster, &[1, 2], |cluster| {
         cluster.host(2).kill_corosync();
         let two = cluster.host(2);
@@ -121,7 +129,8 @@ fn corosync_is_killed_and_started_again() {
             (error.kind() == ErrorKind::PermissionDenied).then_some(())
         });
         cluster.expect("others to be unknown", || {
-            (!two.members().ok()?.get("node1")?.is_online).then_some(())
+            // The C daemon goes on showing them online.
+            (two.is_c() || !two.members().ok()?.get("node1")?.is_online).then_some(())
         });
         two.start_corosync();
         wait::until("writes to work again", LIMIT, || {
@@ -136,7 +145,11 @@ fn corosync_is_killed_and_started_again() {
 #[test]
 fn daemons_are_killed_under_load() {
     let _alone = alone();
-    let mut cluster = Cluster::running(3);
+    daemons_killed(&[]);
+}
+
+pub(crate) fn daemons_killed(with_c: &[usize]) {
+    let mut cluster = Cluster::mixed(3, with_c);
     for round in 0..4 {
         let victim = [3, 1, 2, 1][round];
         let reports = {
@@ -166,7 +179,11 @@ fn daemons_are_killed_under_load() {
 #[test]
 fn nodes_are_stopped_one_at_a_time_while_others_write() {
     let _alone = alone();
-    let mut cluster = Cluster::running(3);
+    rolling_stop(&[]);
+}
+
+pub(crate) fn rolling_stop(with_c: &[usize]) {
+    let mut cluster = Cluster::mixed(3, with_c);
     for number in 1..=3 {
         let writers: Vec<usize> = (1..=3).filter(|other| *other != number).collect();
         cluster.host_mut(number).stop_daemon();
@@ -211,7 +228,11 @@ fn a_stopped_daemon_holds_the_others_up_for_a_bounded_time_only() {
 #[test]
 fn one_of_two_racing_for_a_lock_gets_it() {
     let _alone = alone();
-    let cluster = Cluster::running(3);
+    lock_race(&[]);
+}
+
+pub(crate) fn lock_race(with_c: &[usize]) {
+    let cluster = Cluster::mixed(3, with_c);
     cluster.host(1).mkdir_all("priv/lock").unwrap();
     cluster.await_synced();
     for round in 0..50 {
