@@ -48,13 +48,19 @@ impl Entry {
 }
 
 impl Tree {
-    /// Digest over all entries in ascending order of inodes, the root included: what a verification compares.
+    /// Digest over all entries in ascending order of inodes, the root included: what a verification compares. Always
+    /// computed from the contents, which takes a while: [`Tree::snapshot`] does it without the tree.
     #[must_use]
     pub fn checksum(&self) -> Digest {
-        let mut hash = Sha256::new();
-        for entry in self.entries() {
-            entry.feed_with_inode(&mut hash);
-        }
-        hash.finalize().into()
+        whole(self.entries())
     }
+}
+
+/// Digest over entries in this order.
+pub(crate) fn whole<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Digest {
+    let mut hash = Sha256::new();
+    for entry in entries {
+        entry.feed_with_inode(&mut hash);
+    }
+    hash.finalize().into()
 }

@@ -202,15 +202,12 @@ impl Fields<'_> {
 }
 
 impl Tree {
-    /// The index of all entries, reachable or not.
+    /// The index of all entries, reachable or not. A replicated tree hashes only what has changed since the last time.
     #[must_use]
     pub fn index(&self) -> Index {
         let entries: Vec<IndexEntry> = self
-            .entries()
-            .map(|entry| IndexEntry {
-                inode: entry.inode,
-                digest: entry.index_digest(),
-            })
+            .index_digests()
+            .map(|(inode, digest)| IndexEntry { inode, digest })
             .collect();
         Index {
             root: self.root(),

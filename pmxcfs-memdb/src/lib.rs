@@ -26,5 +26,5 @@ pub use index::{Index, IndexEntry, IndexError};
 pub use memdb::{MemDb, Mutation, Mutator, Plan};
 pub use operation::{Operation, Stamp};
 pub use statfs::Statfs;
-pub use tree::{ListedEntry, Precheck, Rules, Tree, TreeError, TreeWarning};
+pub use tree::{ListedEntry, Precheck, Rules, Snapshot, Tree, TreeError, TreeWarning};
 pub use versions::VERSIONED_PATH_COUNT;

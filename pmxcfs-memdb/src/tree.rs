@@ -9,10 +9,12 @@
 //! directories can be renamed, so a path never goes stale below), whether it is private, and its listing.
 
 mod before_send;
+mod digests;
 mod handles;
 mod load;
 mod locking;
 mod mutate;
+mod node;
 mod rename;
 mod scan;
 
@@ -35,8 +37,10 @@ use crate::{
     versions::{FileVersions, VERSIONED_PATH_COUNT},
 };
 pub use before_send::Precheck;
+pub use digests::Snapshot;
 use handles::Handles;
 pub use load::{TreeError, TreeWarning};
+use node::Node;
 
 /// Which rules operations follow where the C daemon's are known to do harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,13 +74,6 @@ pub struct Tree {
     locks: LockTable,
     handles: Handles,
     warnings: Vec<TreeWarning>,
-}
-
-#[derive(Debug)]
-struct Node {
-    entry: Entry,
-    /// Present in directories only.
-    directory: Option<Box<Directory>>,
 }
 
 #[derive(Debug, Default)]
@@ -131,10 +128,8 @@ impl Tree {
             place: Some(Place::root()),
             ..Directory::default()
         };
-        let node = Node {
-            entry,
-            directory: Some(Box::new(directory)),
-        };
+        let mut node = Node::new(entry);
+        node.directory = Some(Box::new(directory));
         Self {
             rules,
             nodes: BTreeMap::from([(ROOT_INODE, node)]),
@@ -150,7 +145,7 @@ impl Tree {
     /// Version, writer and mtime of the last change.
     #[must_use]
     pub fn root(&self) -> RootState {
-        let entry = &self.nodes[&ROOT_INODE].entry;
+        let entry = self.nodes[&ROOT_INODE].entry();
         RootState {
             version: entry.version,
             writer: entry.writer,
@@ -172,13 +167,13 @@ impl Tree {
 
     /// All entries in ascending order of inodes, the root first. Also those that no path leads to.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.nodes.values().map(|node| &node.entry)
+        self.nodes.values().map(Node::entry)
     }
 
     /// The entry with this inode. The root is a directory with inode 0 and an empty name.
     #[must_use]
     pub fn entry(&self, inode: u64) -> Option<&Entry> {
-        self.nodes.get(&inode).map(|node| &node.entry)
+        self.nodes.get(&inode).map(Node::entry)
     }
 
     /// The entry with this name in a directory.
@@ -203,8 +198,8 @@ impl Tree {
         match &node.directory {
             Some(directory) => Some(directory.place.as_ref()?.path.clone()),
             None => Some(
-                self.place(node.entry.parent)?
-                    .path_of_child(&node.entry.name),
+                self.place(node.entry().parent)?
+                    .path_of_child(&node.entry().name),
             ),
         }
     }
@@ -230,7 +225,7 @@ impl Tree {
         let directory = node.directory.as_ref()?;
         let listing = directory.listing.get_or_init(|| {
             let listed = directory.children.values().map(|child| {
-                let entry = &self.nodes[child].entry;
+                let entry = self.nodes[child].entry();
                 ListedEntry {
                     inode: entry.inode,
                     kind: entry.kind,
@@ -296,7 +291,7 @@ impl Tree {
     }
 
     fn kind(&self, inode: u64) -> EntryKind {
-        self.nodes[&inode].entry.kind
+        self.nodes[&inode].entry().kind
     }
 
     fn has_children(&self, inode: u64) -> bool {
@@ -328,8 +323,8 @@ impl Tree {
                 .as_ref()
                 .is_none_or(|place| place.privacy == Privacy::All),
             None => self
-                .place(node.entry.parent)
-                .is_none_or(|place| place.privacy.covers_child(&node.entry.name)),
+                .place(node.entry().parent)
+                .is_none_or(|place| place.privacy.covers_child(&node.entry().name)),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use model::Model;
 use pmxcfs_memdb::{
-    Change, Entry, EntryKind, Operation, Precheck, ROOT_INODE, RootState, Rules, Stamp, Tree,
-    splice,
+    Change, Entry, EntryKind, Index, IndexEntry, Operation, Precheck, ROOT_INODE, RootState, Rules,
+    Stamp, Tree, splice,
 };
 use proptest::prelude::*;
 
@@ -165,6 +165,21 @@ fn attempt(tree: &mut Tree, operation: &Operation, stamp: Stamp) {
     }
 }
 
+fn uncached_index(tree: &Tree) -> Index {
+    let entries: Vec<IndexEntry> = tree
+        .entries()
+        .map(|entry| IndexEntry {
+            inode: entry.inode,
+            digest: entry.index_digest(),
+        })
+        .collect();
+    Index {
+        root: tree.root(),
+        last_inode: entries.last().map_or(0, |entry| entry.inode),
+        entries,
+    }
+}
+
 fn entries(tree: &Tree) -> BTreeMap<u64, Entry> {
     tree.entries()
         .map(|entry| (entry.inode, entry.clone()))
@@ -315,6 +330,37 @@ proptest! {
             prop_assert_eq!(built.is_private(entry.inode), tree.is_private(entry.inode));
             prop_assert_eq!(built.listing(entry.inode), tree.listing(entry.inode));
         }
+    }
+
+    /// The index is the one that is computed anew, whatever was asked and changed in between, in a tree and in those made
+    /// from it.
+    #[test]
+    fn a_remembered_digest_is_right(
+        operations in prop::collection::vec((operation(), stamp(), 0u8..8), 1..60),
+    ) {
+        let (mut tree, _) = start(Rules::Replicated);
+        for (operation, stamp, step) in operations {
+            attempt(&mut tree, &operation, stamp);
+            match step {
+                0..4 => prop_assert_eq!(tree.index(), uncached_index(&tree)),
+                4 => tree.fill_holes(&mut Vec::new()),
+                5 => {
+                    let rows: Vec<Entry> = tree.entries().skip(1).cloned().collect();
+                    let built = Tree::from_entries(tree.root(), rows, Rules::Replicated, 0);
+                    if let Ok(mut built) = built {
+                        built.learn_digests(&tree);
+                        built.adopt(&mut tree);
+                        // Both may write to the same files from here on.
+                        attempt(&mut tree, &operation, stamp);
+                        prop_assert_eq!(tree.index(), uncached_index(&tree));
+                        tree = built;
+                    }
+                }
+                _ => {}
+            }
+        }
+        prop_assert_eq!(tree.index(), uncached_index(&tree));
+        prop_assert_eq!(tree.snapshot().checksum(), tree.checksum());
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Tree {
         for inode in lost {
             if let Some(node) = former.nodes.get(&inode) {
                 let is_private = former.is_private_node(node);
-                self.handles.bury(node.entry.clone(), is_private);
+                self.handles.bury(node.entry().clone(), is_private);
             }
         }
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pmxcfs_api_types::{Vmid, path::LOCK_DIRECTORY};
 
-use super::{Directory, Node, Rules, Tree};
+use super::{Node, Rules, Tree};
 use crate::entry::{Entry, EntryKind, ROOT_INODE, RootState};
 
 /// Why entries do not make a tree.
@@ -127,8 +127,7 @@ impl Tree {
             entry.size = u32::try_from(entry.data.len()).unwrap_or(u32::MAX);
         }
         self.size_total += u64::from(entry.size);
-        let directory = entry.is_directory().then(Box::<Directory>::default);
-        self.nodes.insert(inode, Node { entry, directory });
+        self.nodes.insert(inode, Node::new(entry));
         Ok(())
     }
 
@@ -176,8 +175,9 @@ impl Tree {
                 let Some(node) = self.nodes.get_mut(&child) else {
                     continue;
                 };
+                let place = place.child(&node.entry().name);
                 if let Some(directory) = &mut node.directory {
-                    directory.place = Some(place.child(&node.entry.name));
+                    directory.place = Some(place);
                     waiting.push(child);
                 }
             }

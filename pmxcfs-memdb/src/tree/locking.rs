@@ -52,7 +52,7 @@ impl Tree {
         let path = bytes::Bytes::copy_from_slice(path);
         let checksum = self
             .lock_directory(&path)
-            .map(|inode| self.nodes[&inode].entry.checksum());
+            .map(|inode| self.nodes[&inode].entry().checksum());
         let expired = checksum.is_some_and(|sum| self.lock_expired(&path, &sum, now_secs));
         let operation = if expired {
             Operation::Delete { path }
@@ -69,7 +69,7 @@ impl Tree {
 
     /// A lock was taken or refreshed.
     pub(super) fn reset_lock(&mut self, inode: u64, now_secs: u64) {
-        let checksum = self.nodes[&inode].entry.checksum();
+        let checksum = self.nodes[&inode].entry().checksum();
         self.locks.reset(inode, checksum, now_secs);
     }
 

@@ -64,8 +64,8 @@ impl Tree {
     /// only agree with an index that was computed over the zeros.
     pub fn fill_holes(&mut self, changes: &mut Vec<Change>) {
         for node in self.nodes.values_mut() {
-            let entry = &mut node.entry;
-            if entry.is_hole() {
+            if node.entry().is_hole() {
+                let entry = node.entry_mut();
                 let zeros = entry.content();
                 changes.push(Change::Content {
                     inode: entry.inode,
@@ -198,7 +198,7 @@ impl Tree {
     ) -> Result<(), FsError> {
         let slot = self.slot(path)?;
         let inode = self.occupant(slot).ok_or(FsError::NotFound)?;
-        let entry = &self.nodes[&inode].entry;
+        let entry = self.nodes[&inode].entry();
         let is_lock = Self::is_direct_lock_path(path) && entry.is_directory();
         if is_lock && (stamp.mtime < entry.mtime || stamp.writer != entry.writer) {
             return Err(FsError::Access);
@@ -224,7 +224,7 @@ impl Tree {
 
     /// Counts a successful change in the root. `Io` without effect if the version cannot grow.
     pub(super) fn step(&mut self, stamp: Stamp) -> Result<(), FsError> {
-        let root = &mut self.node_mut(ROOT_INODE).entry;
+        let root = self.node_mut(ROOT_INODE).entry_mut();
         root.version = root.version.checked_add(1).ok_or(FsError::Io)?;
         root.writer = stamp.writer;
         root.mtime = stamp.mtime;
@@ -234,7 +234,7 @@ impl Tree {
     /// Marks an entry as changed by the present version.
     pub(super) fn mark(&mut self, inode: u64, stamp: Stamp) -> &mut Entry {
         let version = self.root().version;
-        let entry = &mut self.node_mut(inode).entry;
+        let entry = self.node_mut(inode).entry_mut();
         entry.version = version;
         entry.writer = stamp.writer;
         entry.mtime = stamp.mtime;
@@ -260,8 +260,7 @@ impl Tree {
             name: Bytes::copy_from_slice(slot.name),
             data: Bytes::new(),
         };
-        let directory = entry.is_directory().then(Box::<Directory>::default);
-        self.nodes.insert(inode, Node { entry, directory });
+        self.nodes.insert(inode, Node::new(entry));
         self.attach(inode);
         Ok(inode)
     }
@@ -270,7 +269,7 @@ impl Tree {
     pub(super) fn remove(&mut self, inode: u64, changes: &mut Vec<Change>) {
         self.detach(inode);
         let is_private = self.is_private(inode);
-        let Some(Node { entry, .. }) = self.nodes.remove(&inode) else {
+        let Some(entry) = self.nodes.remove(&inode).map(Node::into_entry) else {
             return;
         };
         self.size_total -= u64::from(entry.size);
@@ -285,7 +284,7 @@ impl Tree {
 
     /// Enters an entry in its directory and gives it its place.
     pub(super) fn attach(&mut self, inode: u64) {
-        let entry = &self.nodes[&inode].entry;
+        let entry = self.nodes[&inode].entry();
         let (parent, name) = (entry.parent, entry.name.clone());
         let place = entry
             .is_directory()
@@ -301,7 +300,7 @@ impl Tree {
 
     /// Takes an entry out of its directory.
     pub(super) fn detach(&mut self, inode: u64) {
-        let entry = &self.nodes[&inode].entry;
+        let entry = self.nodes[&inode].entry();
         let (parent, name) = (entry.parent, entry.name.clone());
         self.change_children(parent, |directory| {
             directory.children.remove(&name);

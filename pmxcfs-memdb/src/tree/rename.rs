@@ -89,7 +89,7 @@ impl Tree {
             Some(inode) if self.has_children(inode) => Err(FsError::NotEmpty),
             Some(inode) => Ok(Target::Taken {
                 inode,
-                parent: self.nodes[&inode].entry.parent,
+                parent: self.nodes[&inode].entry().parent,
             }),
             None => {
                 let slot = self.slot(to)?;
@@ -140,7 +140,7 @@ impl Tree {
     ) {
         let (parent, name) = match target {
             Target::Taken { inode, parent } => {
-                let name = self.nodes[&inode].entry.name.clone();
+                let name = self.nodes[&inode].entry().name.clone();
                 self.remove(inode, changes);
                 (parent, name)
             }

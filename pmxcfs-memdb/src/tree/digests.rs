@@ -1,0 +1,193 @@
+//! Digests of many entries at little cost.
+//!
+//! Members exchange their indexes with every change of the group. Most entries have not changed since the last exchange,
+//! so each node remembers its digest. What a verification compares must not be remembered: it is there to find memory that
+//! is not what it should be. It takes a snapshot instead, to hash without anybody waiting.
+
+use super::{Node, Rules, Tree};
+use crate::{
+    checksum::{self, Digest},
+    entry::Entry,
+};
+
+/// All entries as they were at one moment. Contents are shared with the tree, so it costs little to make, and as long as
+/// it lives the first write to a file copies the file.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    entries: Vec<Entry>,
+}
+
+impl Snapshot {
+    /// The entries in ascending order of inodes, the root first.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// What [`Tree::checksum`] was at that moment, computed from the contents.
+    #[must_use]
+    pub fn checksum(&self) -> Digest {
+        checksum::whole(&self.entries)
+    }
+}
+
+impl Tree {
+    /// All entries as they are now: to be hashed or looked through when the tree is not locked any more.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            entries: self.entries().cloned().collect(),
+        }
+    }
+
+    /// Takes over digests that a former tree remembers of entries that are still the same. For a tree that was built from
+    /// a former one's entries: its [`Tree::index`] then costs as many hashes as there are other entries.
+    pub fn learn_digests(&self, former: &Self) {
+        for (inode, node) in &self.nodes {
+            if let Some(known) = former.nodes.get(inode) {
+                node.learn_digest(known);
+            }
+        }
+    }
+
+    /// Inode and index digest of every entry in ascending order of inodes. A tree that is replicated remembers them, 40
+    /// bytes for each entry; others are not asked twice.
+    pub(crate) fn index_digests(&self) -> impl Iterator<Item = (u64, Digest)> {
+        let digest = match self.rules {
+            Rules::Local => |node: &Node| node.entry().index_digest(),
+            Rules::Replicated => Node::index_digest,
+        };
+        self.nodes
+            .iter()
+            .map(move |(inode, node)| (*inode, digest(node)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Operation, RootState, Stamp};
+
+    fn apply(tree: &mut Tree, operation: &Operation) {
+        let stamp = Stamp {
+            writer: 1,
+            mtime: 5,
+        };
+        tree.apply(operation, stamp, 0, &mut Vec::new())
+            .expect("it is possible");
+    }
+
+    fn path(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    fn write(path: Bytes) -> Operation {
+        Operation::Write {
+            path,
+            offset: 0,
+            data: Bytes::from_static(b"content"),
+            truncate: false,
+        }
+    }
+
+    /// A directory `d` (2), files `a` (3) and `b` (4) with content.
+    fn tree(rules: Rules) -> Tree {
+        let mut tree = Tree::new(
+            RootState {
+                version: 1,
+                ..RootState::default()
+            },
+            rules,
+        );
+        apply(&mut tree, &Operation::Mkdir { path: path("d") });
+        for name in ["a", "b"] {
+            apply(&mut tree, &Operation::Create { path: path(name) });
+        }
+        for name in ["a", "b"] {
+            apply(&mut tree, &write(path(name)));
+        }
+        tree
+    }
+
+    /// Inodes whose digest would have to be computed.
+    fn unknown(tree: &Tree) -> Vec<u64> {
+        let nodes = tree.nodes.iter().filter(|(_, node)| !node.knows_digest());
+        nodes.map(|(inode, _)| *inode).collect()
+    }
+
+    #[test]
+    fn an_index_costs_as_many_hashes_as_entries_have_changed() {
+        let mut tree = tree(Rules::Replicated);
+        assert_eq!(unknown(&tree), [0, 2, 3, 4]);
+        let table = [
+            (write(path("a")), vec![0, 3]),
+            (Operation::Create { path: path("d/x") }, vec![0, 8]),
+            (
+                Operation::Rename {
+                    from: path("b"),
+                    to: path("d/x"),
+                },
+                vec![0, 4],
+            ),
+            (
+                Operation::SetMtime {
+                    path: path("d"),
+                    mtime: 77,
+                },
+                vec![0, 2],
+            ),
+            (Operation::Delete { path: path("a") }, vec![0]),
+        ];
+        for (operation, expected) in table {
+            let _index = tree.index();
+            assert_eq!(unknown(&tree), [0; 0]);
+            apply(&mut tree, &operation);
+            assert_eq!(unknown(&tree), expected, "{operation:?}");
+        }
+    }
+
+    #[test]
+    fn a_tree_on_its_own_remembers_nothing() {
+        let tree = tree(Rules::Local);
+        let _index = tree.index();
+        assert_eq!(unknown(&tree), [0, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_tree_made_from_another_learns_what_is_the_same() {
+        let former = tree(Rules::Replicated);
+        let _index = former.index();
+        let mut entries: Vec<Entry> = former.entries().skip(1).cloned().collect();
+        // The same content in other memory may be another content.
+        entries[1].data = Bytes::copy_from_slice(&entries[1].data);
+        entries[2].mtime += 1;
+        let root = former.root();
+        let new = Tree::from_entries(root, entries, Rules::Replicated, 0).expect("a tree");
+        new.learn_digests(&former);
+        assert_eq!(unknown(&new), [3, 4]);
+        assert_ne!(new.index(), former.index());
+        let differing = new.index();
+        let former = former.index();
+        let changed: Vec<u64> = differing.changed_against(&former).collect();
+        assert_eq!(changed, [4]);
+    }
+
+    #[test]
+    fn a_snapshot_stays_what_it_was() {
+        let mut tree = tree(Rules::Replicated);
+        let (snapshot, checksum) = (tree.snapshot(), tree.checksum());
+        apply(&mut tree, &write(path("a")));
+        let over = Operation::Write {
+            path: path("b"),
+            offset: 2,
+            data: Bytes::from_static(b"XYZ"),
+            truncate: true,
+        };
+        apply(&mut tree, &over);
+        assert_eq!(snapshot.checksum(), checksum);
+        assert_ne!(tree.checksum(), checksum);
+        assert_eq!(snapshot.entries()[3].data, "content");
+    }
+}
