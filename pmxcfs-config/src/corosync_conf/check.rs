@@ -15,7 +15,7 @@ use crate::config_version;
 pub struct Surroundings<'a> {
     /// Name of this node.
     pub node_name: &'a str,
-    /// [`config_version`](crate::config_version) of the file that the text would replace, if it has one.
+    /// [`config_version`] of the file that the text would replace, if it has one.
     pub present_version: Option<u64>,
 }
 
