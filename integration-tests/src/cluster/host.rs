@@ -71,7 +71,9 @@ impl ClusterHost {
              done
              mkdir -p /var/lib/rrdcached/db /etc/pve
              printf '%s' '{hosts}' > /etc/hosts
-             printf '%s' '{text}' > /etc/corosync/corosync.conf"
+             printf '%s' '{text}' > /etc/corosync/corosync.conf
+             # Nobody can write below an absent mount.
+             mount -o remount,ro /etc"
         ));
         switch.connect(number, &place, address(number));
         Self {
@@ -217,27 +219,9 @@ impl ClusterHost {
     /// # Panics
     /// If that fails.
     pub fn start_daemon(&mut self) {
-        let log = self.log_file();
-        let append = || -> File {
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&log)
-                .expect("the log can be written")
-        };
-        let binary = match &self.c_daemon {
-            Some(binary) => binary.as_path(),
-            None => daemon::binary(),
-        };
-        let mut command = Command::new(binary);
-        command
-            .arg("-f")
-            .stdin(Stdio::null())
-            .stdout(append())
-            .stderr(append());
-        let mut child = self.place.spawn(command);
+        let mut child = self.spawn_daemon();
         let answers = wait::try_until(LIMIT, || {
-            if self.inside(|| fs::read_link(format!("{MOUNT}/local")).is_ok()) {
+            if self.answers() {
                 return Some(());
             }
             let ended = child.try_wait().expect("a child can be waited for");
@@ -257,6 +241,46 @@ impl ClusterHost {
             self.log()
         );
         self.daemon = Some(child);
+    }
+
+    /// Starts the daemon and leaves it to the caller.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[must_use]
+    pub fn spawn_daemon(&self) -> Child {
+        let append = || -> File {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(self.log_file())
+                .expect("the log can be written")
+        };
+        let binary = match &self.c_daemon {
+            Some(binary) => binary.as_path(),
+            None => daemon::binary(),
+        };
+        let mut command = Command::new(binary);
+        command
+            .arg("-f")
+            .stdin(Stdio::null())
+            .stdout(append())
+            .stderr(append());
+        self.place.spawn(command)
+    }
+
+    pub(super) fn take_daemon(&mut self) -> Child {
+        self.daemon.take().expect("a daemon runs")
+    }
+
+    pub(super) fn return_daemon(&mut self, daemon: Child) {
+        self.daemon = Some(daemon);
+    }
+
+    /// Whether the mount answers.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.inside(|| fs::read_link(format!("{MOUNT}/local")).is_ok())
     }
 
     /// Whether a daemon was started and not ended since.

@@ -10,6 +10,7 @@ mod load;
 mod namespaces;
 
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::Duration;
 
 pub use host::{ClusterHost, Member};
@@ -100,6 +101,19 @@ impl Cluster {
     /// The host `nodeNUMBER`.
     pub fn host_mut(&mut self, number: usize) -> &mut ClusterHost {
         &mut self.hosts[number - 1]
+    }
+
+    /// Takes the daemon of a host out, for somebody who ends and starts it while others use the cluster.
+    ///
+    /// # Panics
+    /// If none runs.
+    pub fn take_daemon(&mut self, number: usize) -> Child {
+        self.host_mut(number).take_daemon()
+    }
+
+    /// Gives it back, or the one that runs in its place.
+    pub fn return_daemon(&mut self, number: usize, daemon: Child) {
+        self.host_mut(number).return_daemon(daemon);
     }
 
     /// All hosts.

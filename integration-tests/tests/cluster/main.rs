@@ -10,6 +10,8 @@ mod mixed;
 mod operation;
 #[cfg(test)]
 mod rogue;
+#[cfg(test)]
+mod torture;
 
 use parking_lot::{Mutex, MutexGuard};
 
