@@ -131,6 +131,9 @@ pub trait Application {
     const NEEDS_QUORUM: bool;
     /// Whether members compare checksums every hour.
     const IS_VERIFIED: bool;
+    /// Whether members may hold different data after an exchange, and are then sent updates. A member that is being
+    /// updated sends no requests: they wait until it is synced.
+    const HAS_UPDATES: bool = true;
 
     /// Turns a request into messages. What may depend on local knowledge is checked here.
     ///

@@ -6,12 +6,12 @@
     reason = "a test may fail by a panic, and uses a part of the simulation"
 )]
 
-#[path = "sim/cluster.rs"]
-mod cluster;
+#[path = "sim/disk.rs"]
+mod disk;
 mod support;
 
 use bytes::Bytes;
-use cluster::Disk;
+use disk::Disk;
 use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::{
     core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
@@ -53,11 +53,7 @@ impl Subject {
             mtime: 4000,
         };
         let tree = Tree::from_entries(root, [], Rules::Replicated, 0).unwrap();
-        let disk = Disk {
-            tree,
-            is_failed: false,
-        };
-        let machine = Machine::new(Database::new(disk));
+        let machine = Machine::new(Database::new(Disk::new(tree)));
         let mut subject = Self {
             machine,
             ms: 0,

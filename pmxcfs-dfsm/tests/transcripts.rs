@@ -8,12 +8,12 @@
     reason = "a test may fail by a panic, and uses a part of the simulation"
 )]
 
-#[path = "sim/cluster.rs"]
-mod cluster;
 #[path = "transcripts/mode_table.rs"]
 mod mode_table;
 #[path = "transcripts/scenario.rs"]
 mod scenario;
+#[path = "sim/mod.rs"]
+mod sim;
 
 use std::path::PathBuf;
 

@@ -42,6 +42,7 @@ impl<A: Application> Machine<A> {
                         sender,
                         message: normal,
                         raw: message,
+                        departed: Vec::new(),
                     },
                     out,
                 ),
@@ -59,8 +60,18 @@ impl<A: Application> Machine<A> {
     }
 
     fn normal(&mut self, queued: Queued, out: &mut Actions<A::Notice>) {
+        if self.local == Some(queued.sender) {
+            self.in_flight.remove(&queued.message.count);
+        }
+        if self.mode() == Mode::Synced && self.is_too_early(&queued) {
+            return self.queue.insert(queued);
+        }
         if self.mode() == Mode::Synced {
-            return self.apply(&queued, out);
+            self.apply(&queued, out);
+            if self.members.len() == 1 {
+                self.walk_queue(out);
+            }
+            return;
         }
         if self.member(queued.sender).is_none() {
             return self.leave("message of a process that is not in the group", out);

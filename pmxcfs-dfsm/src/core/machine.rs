@@ -1,14 +1,16 @@
 //! State of a member, and what changes it from outside of the group: connection, membership, requests, time.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
 use super::{
     Action, Actions, Event, LogLevel, MemberId, Mode, Now, RequestId,
     backoff::Backoff,
-    mode::{State, Wait},
+    mode::State,
     outbox::Outbox,
-    queue::Queue,
+    queue::{Queue, Queued},
     requests::Requests,
     verify::Verifier,
 };
@@ -48,14 +50,18 @@ pub struct Machine<A: Application> {
     pub(super) lowest_node: u32,
     pub(super) epoch: Epoch,
     /// Number of membership changes so far, in all modes.
-    epoch_count: u32,
+    pub(super) epoch_count: u32,
     /// Number of normal messages so far. Survives rejoins.
     message_count: u64,
+    /// Counts of own messages that were sent, or sent again, and have not come back.
+    pub(super) in_flight: BTreeSet<u64>,
     pub(super) queue: Queue,
     pub(super) requests: Requests,
+    /// Requests that wait until this member is synced, in order.
+    held: Vec<(RequestId, A::Request)>,
     pub(super) verifier: Verifier,
-    outbox: Outbox,
-    backoff: Backoff,
+    pub(super) outbox: Outbox,
+    pub(super) backoff: Backoff,
     is_quorate: bool,
     pub(super) now: Now,
 }
@@ -73,8 +79,10 @@ impl<A: Application> Machine<A> {
             epoch: Epoch::default(),
             epoch_count: 0,
             message_count: 0,
+            in_flight: BTreeSet::new(),
             queue: Queue::default(),
             requests: Requests::default(),
+            held: Vec::new(),
             verifier: Verifier::default(),
             outbox: Outbox::default(),
             backoff: Backoff::default(),
@@ -106,7 +114,7 @@ impl<A: Application> Machine<A> {
             mode: self.mode(),
             members: self.members.iter().map(|member| member.id).collect(),
             queued_count: self.queue.len(),
-            pending_count: self.requests.len(),
+            pending_count: self.requests.len() + self.held.len(),
         }
     }
 
@@ -130,6 +138,7 @@ impl<A: Application> Machine<A> {
             Event::Mended => self.mended(out),
             Event::Tick => self.tick(out),
         }
+        self.release_held(out);
     }
 
     fn connected(&mut self, local: MemberId, out: &mut Actions<A::Notice>) {
@@ -178,95 +187,48 @@ impl<A: Application> Machine<A> {
     fn forget_group(&mut self, answer: FsError, out: &mut Actions<A::Notice>) {
         self.members.clear();
         self.queue.take();
+        self.in_flight.clear();
         self.outbox.take();
         self.app.discard();
         self.verifier.forget();
         self.requests.answer_all(answer, out);
+        self.answer_held(answer, out);
     }
 
-    /// A membership change. Kept: queue 1 unless somebody joined, own requests, normal messages not yet sent. Dropped:
-    /// states, recorded updates, the replay, the verification, state messages not yet sent.
-    fn membership(
-        &mut self,
-        mut ids: Vec<MemberId>,
-        has_joined: bool,
-        out: &mut Actions<A::Notice>,
-    ) {
-        self.epoch_count = self.epoch_count.wrapping_add(1);
-        let Some(local) = self.local else {
-            return;
-        };
-        self.epoch = Epoch {
-            number: self.epoch_count,
-            time_secs: self.now.wall_secs,
-            node: local.node,
-            pid: local.pid,
-        };
-        self.verifier.forget();
-        self.drop_replay(local);
-        if self.mode().is_error() {
-            return;
-        }
-        self.backoff.joined();
-        ids.sort_unstable();
-        ids.dedup();
-        self.lowest_node = ids.first().map_or(0, |first| first.node);
-        self.app.discard();
-        self.members = ids.iter().copied().map(Member::unsynced).collect();
-        self.outbox.retain(is_normal);
-        if !ids.contains(&local) {
-            if self.mode() != Mode::Start {
-                self.leave("this process is not in its group any more", out);
-            }
-            return;
-        }
-        if ids.len() > 1 {
-            self.begin_sync(local, has_joined, out);
-        } else {
-            self.stay_alone(out);
-        }
-        if !self.mode().is_error() {
-            self.with_app(out, |app, context| app.members_changed(&ids, context));
-        }
-    }
-
-    fn begin_sync(&mut self, local: MemberId, has_joined: bool, out: &mut Actions<A::Notice>) {
-        if has_joined {
-            for queued in self.queue.take() {
-                if queued.sender == local {
-                    self.send(queued.raw, out);
-                }
-            }
-        }
-        self.enter(
+    /// Whether a write sent now might reach others between the end of an exchange and the end of the update, although this
+    /// member is not synced. Synced members would apply it where it comes, while C peers that are updated apply it behind
+    /// everything else, or twice; and a message that others have applied and this member has not has no result here.
+    const fn holds_requests(&self) -> bool {
+        let is_unsynced = matches!(
+            self.state,
             State::StartSync {
-                states: std::collections::BTreeMap::new(),
-                wait: Wait::since(self.now.monotonic_ms),
-            },
-            out,
+                is_announced: true,
+                ..
+            } | State::Update { .. }
         );
-        if local.node == self.lowest_node {
-            self.send_state(MessageKind::SyncStart, Bytes::new(), out);
+        A::HAS_UPDATES && is_unsynced
+    }
+
+    fn release_held(&mut self, out: &mut Actions<A::Notice>) {
+        if self.held.is_empty() || self.holds_requests() {
+            return;
+        }
+        for (id, request) in std::mem::take(&mut self.held) {
+            self.request(id, request, out);
         }
     }
 
-    fn stay_alone(&mut self, out: &mut Actions<A::Notice>) {
-        self.mark_all_synced();
-        self.become_synced(out);
-        self.walk_queue(out);
-    }
-
-    /// The synced members have applied what was to be replayed, or nobody has.
-    fn drop_replay(&mut self, local: MemberId) {
-        if let State::Update { replay, .. } = &mut self.state {
-            for queued in replay.drain(..).filter(|queued| queued.sender == local) {
-                self.requests
-                    .mark_applied_elsewhere(local, queued.message.count);
-            }
+    fn answer_held(&mut self, answer: FsError, out: &mut Actions<A::Notice>) {
+        for (id, _) in self.held.drain(..) {
+            let result = Err(answer);
+            out.push(Action::Answer { id, result });
         }
     }
 
     fn request(&mut self, id: RequestId, request: A::Request, out: &mut Actions<A::Notice>) {
+        if self.holds_requests() && (self.is_quorate || !A::NEEDS_QUORUM) {
+            return self.held.push((id, request));
+        }
         let result = match self.prepare(request, out) {
             Ok(Prepared::Done(value)) => Ok(value),
             Ok(Prepared::Announce(messages)) => {
@@ -325,6 +287,7 @@ impl<A: Application> Machine<A> {
                 !is_normal(message)
             });
             self.answer_unsent(&unsent, FsError::Access, out);
+            self.answer_held(FsError::Access, out);
         }
     }
 
@@ -363,6 +326,7 @@ impl<A: Application> Machine<A> {
         };
         for message in unsent.iter().filter(|message| is_normal(message)) {
             if let Ok(message) = NormalMessage::decode(message) {
+                self.in_flight.remove(&message.count);
                 self.requests.answer(local, message.count, Err(error), out);
             }
         }
@@ -371,6 +335,17 @@ impl<A: Application> Machine<A> {
     /// Whether messages of this member reach the group.
     fn is_joined(&self) -> bool {
         !self.mode().is_error() && self.mode() != Mode::Start
+    }
+
+    /// Whether an own message has come back before one that was to be applied earlier: messages that wait in queue 1 when
+    /// somebody joins are sent again, behind those that were under way then. An exchange puts them in order, but a member
+    /// that is alone has none. With others, all must do the same.
+    pub(super) fn is_too_early(&self, queued: &Queued) -> bool {
+        let is_alone = self.members.len() == 1;
+        let first = self.in_flight.first();
+        is_alone
+            && self.local == Some(queued.sender)
+            && first.is_some_and(|first| *first < queued.message.count)
     }
 
     pub(super) fn is_lowest(&self) -> bool {
@@ -408,6 +383,7 @@ impl<A: Application> Machine<A> {
         };
         self.message_count += 1;
         let count = self.message_count;
+        self.in_flight.insert(count);
         if let Some((id, reply)) = request {
             self.requests.insert(local, count, id, reply);
         }
@@ -455,7 +431,6 @@ impl<A: Application> Machine<A> {
         }
         let since_ms = self.now.monotonic_ms;
         self.enter(State::Synced { since_ms }, out);
-        self.requests.answer_applied_elsewhere(out);
         self.with_app(out, |app, context| app.became_synced(context));
     }
 
@@ -492,7 +467,7 @@ impl<A: Application> Machine<A> {
 }
 
 impl Member {
-    const fn unsynced(id: MemberId) -> Self {
+    pub(super) const fn unsynced(id: MemberId) -> Self {
         Self {
             id,
             is_synced: false,
@@ -500,6 +475,6 @@ impl Member {
     }
 }
 
-fn is_normal(message: &Bytes) -> bool {
+pub(super) fn is_normal(message: &Bytes) -> bool {
     Header::decode(message).is_ok_and(|header| header.kind == MessageKind::Normal)
 }

@@ -65,6 +65,8 @@ pub(super) enum State {
     Start,
     StartSync {
         states: BTreeMap<MemberId, Bytes>,
+        /// The own state was sent.
+        is_announced: bool,
         wait: Wait,
     },
     Synced {

@@ -12,6 +12,8 @@ pub(super) struct Queued {
     pub(super) message: NormalMessage,
     /// As it was delivered: it may have to be sent again unchanged.
     pub(super) raw: Bytes,
+    /// Nodes that may have applied it: they received it too, and have left since.
+    pub(super) departed: Vec<u32>,
 }
 
 /// "Queue 1": by message count, equal counts in order of arrival. Counts of different senders mix; that is not the order
@@ -41,10 +43,25 @@ impl Queue {
         std::mem::take(&mut self.list)
     }
 
-    /// Takes out the first message for which the test holds.
-    pub(super) fn take_first(&mut self, mut test: impl FnMut(&Queued) -> bool) -> Option<Queued> {
-        let index = self.list.iter().position(&mut test)?;
-        Some(self.list.remove(index))
+    /// Where the first message is for which the test holds.
+    pub(super) fn position(&self, test: impl FnMut(&Queued) -> bool) -> Option<usize> {
+        self.list.iter().position(test)
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Queued> {
+        self.list.get(index)
+    }
+
+    /// Members have left: what they may have done with the messages is not known any more.
+    pub(super) fn note_departure(&mut self, nodes: &[u32]) {
+        for queued in &mut self.list {
+            queued.departed.extend_from_slice(nodes);
+        }
+    }
+
+    /// Takes a message out.
+    pub(super) fn remove(&mut self, index: usize) -> Option<Queued> {
+        (index < self.list.len()).then(|| self.list.remove(index))
     }
 
     pub(super) fn retain(&mut self, test: impl FnMut(&Queued) -> bool) {
@@ -89,6 +106,7 @@ mod tests {
                 sender: MemberId { node, pid: 1 },
                 message: NormalMessage::new(1, 2, 0, count, Bytes::new()),
                 raw: Bytes::new(),
+                departed: Vec::new(),
             });
         }
         let order: Vec<(u32, u64)> = queue

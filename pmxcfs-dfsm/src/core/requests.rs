@@ -14,8 +14,6 @@ struct Pending {
     id: RequestId,
     /// What a success returns, if it is not what the last message returns.
     reply: Option<u32>,
-    /// The message was applied by members that were synced while this one was not; its result is not known here.
-    is_applied_elsewhere: bool,
 }
 
 /// Requests by the message whose delivery answers them.
@@ -32,12 +30,7 @@ impl Requests {
         id: RequestId,
         reply: Option<u32>,
     ) {
-        let pending = Pending {
-            id,
-            reply,
-            is_applied_elsewhere: false,
-        };
-        self.pending.insert((sender, count), pending);
+        self.pending.insert((sender, count), Pending { id, reply });
     }
 
     /// The request that a message carries out.
@@ -61,26 +54,6 @@ impl Requests {
                 result,
             });
         }
-    }
-
-    /// The message was applied by synced members, and will not be applied here by itself.
-    pub(super) fn mark_applied_elsewhere(&mut self, sender: MemberId, count: u64) {
-        if let Some(pending) = self.pending.get_mut(&(sender, count)) {
-            pending.is_applied_elsewhere = true;
-        }
-    }
-
-    /// This member is synced again: what was applied elsewhere is in its data.
-    pub(super) fn answer_applied_elsewhere<N>(&mut self, out: &mut Actions<N>) {
-        self.pending.retain(|_, pending| {
-            if pending.is_applied_elsewhere {
-                out.push(Action::Answer {
-                    id: pending.id,
-                    result: Err(FsError::Busy),
-                });
-            }
-            !pending.is_applied_elsewhere
-        });
     }
 
     /// None of the messages will be matched any more.

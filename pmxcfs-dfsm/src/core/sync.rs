@@ -42,6 +42,7 @@ impl<A: Application> Machine<A> {
         self.app.discard();
         self.state = State::StartSync {
             states: std::collections::BTreeMap::new(),
+            is_announced: true,
             wait: Wait::since(self.now.monotonic_ms),
         };
         match self.app.state() {
@@ -61,7 +62,7 @@ impl<A: Application> Machine<A> {
             return self.leave("state of a process that is not in the group", out);
         }
         let now_ms = self.now.monotonic_ms;
-        let State::StartSync { states, wait } = &mut self.state else {
+        let State::StartSync { states, wait, .. } = &mut self.state else {
             return;
         };
         *wait = Wait::since(now_ms);
@@ -156,7 +157,7 @@ impl<A: Application> Machine<A> {
             .position(|member| self.local == Some(member.id));
         let stagger_ms = STAGGER_MS * position.unwrap_or(0) as u64;
         let (wait, missing) = match &mut self.state {
-            State::StartSync { states, wait } => {
+            State::StartSync { states, wait, .. } => {
                 let missing = self
                     .members
                     .iter()
@@ -192,11 +193,16 @@ impl<A: Application> Machine<A> {
 
     fn next_of_synced(&mut self) -> Option<Queued> {
         let members = &self.members;
-        self.queue.take_first(|queued| {
+        let is_of_synced = |queued: &Queued| {
             members
                 .iter()
                 .any(|member| member.id == queued.sender && member.is_synced)
-        })
+        };
+        let index = self.queue.position(is_of_synced)?;
+        if self.is_too_early(self.queue.get(index)?) {
+            return None;
+        }
+        self.queue.remove(index)
     }
 
     fn sync_failed(&mut self, error: &SyncError, out: &mut Actions<A::Notice>) {

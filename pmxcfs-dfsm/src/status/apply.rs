@@ -89,6 +89,7 @@ impl<S: StatusStore> Application for StatusGroup<S> {
     const PROTOCOL: u32 = 0;
     const NEEDS_QUORUM: bool = false;
     const IS_VERIFIED: bool = false;
+    const HAS_UPDATES: bool = false;
 
     fn prepare(
         &mut self,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pmxcfs_dfsm::{
     app::Application,
     core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
-    wire::{Header, MessageKind},
+    wire::{Header, MessageKind, NormalMessage},
 };
 
 use super::recording::Seen;
@@ -44,6 +44,10 @@ pub(crate) struct Player<'a, G: Group> {
     sent: Vec<Bytes>,
     /// Recorded messages with what the machine sent in their place.
     replaced: Vec<(Bytes, Bytes)>,
+    /// Recorded messages that the machine sends only when it is synced.
+    held: Vec<NormalMessage>,
+    /// Own messages of the recording so far.
+    recorded: Vec<Bytes>,
     wall_secs: u32,
     ms: u64,
     request_count: u64,
@@ -59,6 +63,8 @@ impl<'a, G: Group> Player<'a, G> {
             pid: 0,
             sent: Vec::new(),
             replaced: Vec::new(),
+            held: Vec::new(),
+            recorded: Vec::new(),
             wall_secs: 0,
             ms: 0,
             request_count: 0,
@@ -71,6 +77,7 @@ impl<'a, G: Group> Player<'a, G> {
             let ahead = &events[index + 1..];
             self.step(*time, event, ahead);
         }
+        self.drop_late();
         let left: Vec<MessageKind> = self.sent.drain(..).map(|sent| kind(&sent)).collect();
         match &left[..] {
             [] => {}
@@ -85,6 +92,7 @@ impl<'a, G: Group> Player<'a, G> {
     fn step(&mut self, time: f64, event: &Seen, ahead: &[(f64, Seen)]) {
         let is_input = !matches!(event, Seen::Sent { .. });
         if is_input {
+            self.drop_late();
             assert!(
                 self.sent.is_empty(),
                 "at {time}: sent and not recorded: {:?}",
@@ -186,8 +194,18 @@ impl<'a, G: Group> Player<'a, G> {
     }
 
     fn compare(&mut self, recorded: &Bytes, is_blocked: bool, ahead: &[(f64, Seen)]) {
+        let is_repeated = self.recorded.contains(recorded);
+        self.recorded.push(recorded.clone());
         if self.find(recorded).is_none() {
+            if is_repeated {
+                return self.deviations.push("does not send a write again");
+            }
+            let waiting_count = self.waiting_count();
             self.provoke(recorded, ahead);
+            if self.waiting_count() > waiting_count && self.sent.is_empty() {
+                self.held.push(NormalMessage::decode(recorded).unwrap());
+                return self.deviations.push("holds a write until it is synced");
+            }
         }
         if is_blocked {
             let unsent = std::mem::take(&mut self.sent);
@@ -214,6 +232,26 @@ impl<'a, G: Group> Player<'a, G> {
         } else {
             panic!("recorded {recorded:?}, sent {:?}", self.sent);
         }
+    }
+
+    fn waiting_count(&self) -> usize {
+        self.machine.as_ref().unwrap().status().pending_count
+    }
+
+    /// What was held is in the recording already, at another place.
+    fn drop_late(&mut self) {
+        let held = &mut self.held;
+        self.sent.retain(|sent| {
+            let Ok(sent) = NormalMessage::decode(sent) else {
+                return true;
+            };
+            let is_same = |held: &NormalMessage| {
+                sent.header.kind == MessageKind::Normal
+                    && (held.count, &held.payload) == (sent.count, &sent.payload)
+            };
+            let place = held.iter().position(is_same);
+            place.map(|index| held.remove(index)).is_none()
+        });
     }
 
     fn find(&self, recorded: &Bytes) -> Option<usize> {

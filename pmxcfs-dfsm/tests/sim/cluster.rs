@@ -1,430 +1,470 @@
-//! A whole cluster in one thread.
-//!
-//! The simulated CPG keeps what the real one promises: within a partition there is one order of messages and membership
-//! changes, and all who go from one membership to the next together have received the same before it. Everything else is
-//! up to the caller: who runs next, what is lost with a crash, when corosync asks to try again.
+//! Hosts, their daemons, both groups, and the steps that move them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::{
-    core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
-    database::{Database, DatabaseRequest, TreeStore},
+    core::{Event, Machine, MemberId, Mode, RequestId},
+    database::{Database, DatabaseRequest},
+    status::{StatusGroup, StatusRequest},
+    wire::{Epoch, MessageKind, NormalMessage, StateMessage},
 };
-use pmxcfs_memdb::{Change, Entry, Operation, ROOT_INODE, RootState, Rules, Tree};
+use pmxcfs_memdb::{Operation, Stamp, Tree};
 
-/// A tree whose every change is on disk at once.
-pub(crate) struct Disk {
-    pub(crate) tree: Tree,
-    pub(crate) is_failed: bool,
-}
+use super::{
+    disk::{Disk, Saved},
+    group::{Group, What},
+    network::Network,
+    peer::{CDatabase, CStatus, Peer},
+    probe::Probe,
+    replica::Replica,
+    soft::Soft,
+    step::{Channel, Injection, Step},
+};
 
-impl TreeStore for Disk {
-    fn change<R>(&mut self, call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R) -> R {
-        call(&mut self.tree, &mut Vec::new())
-    }
+pub(crate) type DatabaseChannel = Group<Database<Disk>, CDatabase>;
+pub(crate) type StatusChannel = Group<StatusGroup<Soft>, CStatus>;
 
-    fn replace(&mut self, mut tree: Tree, _touched: &[u64]) -> Result<(), String> {
-        if self.is_failed {
-            return Err("no space on disk".to_owned());
-        }
-        tree.adopt(&mut self.tree);
-        self.tree = tree;
-        Ok(())
-    }
-
-    fn is_failed(&self) -> bool {
-        self.is_failed
-    }
-}
-
-/// One delivery of CPG.
-#[derive(Debug, Clone)]
-pub(crate) enum Arrival {
-    Message { sender: MemberId, message: Bytes },
-    View { id: u64, members: Vec<MemberId> },
-}
-
-/// A running daemon.
-pub(crate) struct Process {
-    pub(crate) machine: Machine<Database<Disk>>,
-    pub(crate) id: MemberId,
-    pub(crate) is_joined: bool,
-    pub(crate) inbox: VecDeque<Arrival>,
-    /// Sent and not yet ordered.
-    pub(crate) outgoing: VecDeque<Bytes>,
-    /// The view it is in, and how many messages it has seen there.
-    pub(crate) position: (u64, u64),
-    view: Vec<MemberId>,
-    pub(crate) join_at_ms: Option<u64>,
-}
-
-pub(crate) struct Node {
-    pub(crate) process: Option<Process>,
-    /// What the last process left on disk.
-    disk: Option<(RootState, Vec<Entry>)>,
-    pub(crate) partition: usize,
-    pub(crate) is_stopped: bool,
-    pub(crate) clock_offset_secs: u32,
-    is_quorate_told: bool,
-}
-
+/// What a process of a node waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) node: usize,
+    pub(crate) member: MemberId,
     pub(crate) operation: Operation,
 }
 
+/// What came of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Answered {
+    pub(crate) id: RequestId,
+    pub(crate) asked: Asked,
+    pub(crate) result: Result<u32, FsError>,
+}
+
 pub(crate) struct Cluster {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) now_ms: u64,
+    pub(crate) network: Network,
+    pub(crate) database: DatabaseChannel,
+    pub(crate) status: StatusChannel,
+    /// Which daemon is installed.
+    pub(crate) is_ours: Vec<bool>,
+    /// What the last process left on each disk.
+    disks: Vec<Option<Saved>>,
     pub(crate) pending: BTreeMap<RequestId, Asked>,
-    pub(crate) answers: Vec<(Asked, Result<u32, FsError>)>,
-    /// Listed processes that do not exist, by partition.
-    pub(crate) ghosts: Vec<(usize, MemberId)>,
-    /// Corosync asks to try again.
-    pub(crate) is_congested: bool,
-    /// Lines that tell what happened.
-    pub(crate) transcript: Vec<String>,
-    next_pid: u32,
-    next_view: u64,
-    next_request: u64,
+    pub(crate) answered: Vec<Answered>,
+    /// Nodes whose disk was emptied, until somebody takes them.
+    pub(crate) emptied: Vec<usize>,
+    has_status: bool,
+    last_pid: u32,
+    last_request: u64,
+    injected_count: u32,
 }
 
 impl Cluster {
-    pub(crate) fn new(count: usize) -> Self {
-        let node = |_| Node {
-            process: None,
-            disk: None,
-            partition: 0,
-            is_stopped: false,
-            clock_offset_secs: 0,
-            is_quorate_told: false,
-        };
+    pub(crate) fn new(count: usize, has_status: bool) -> Self {
         Self {
-            nodes: (0..count).map(node).collect(),
-            now_ms: 1_000_000,
+            network: Network::new(count),
+            database: Group::new("", count),
+            status: Group::new(" status", count),
+            is_ours: vec![true; count],
+            disks: vec![None; count],
             pending: BTreeMap::new(),
-            answers: Vec::new(),
-            ghosts: Vec::new(),
-            is_congested: false,
-            transcript: Vec::new(),
-            next_pid: 100,
-            next_view: 0,
-            next_request: 0,
+            answered: Vec::new(),
+            emptied: Vec::new(),
+            has_status,
+            last_pid: 100,
+            last_request: 0,
+            injected_count: 0,
         }
     }
 
-    pub(crate) fn start(&mut self, node: usize, keeps_disk: bool) {
-        assert!(self.nodes[node].process.is_none(), "it runs already");
-        self.next_pid += 1;
-        let wall_secs = self.wall_secs(node);
-        let disk = self.nodes[node].disk.take().filter(|_| keeps_disk);
-        let (root, entries) = disk.unwrap_or_else(|| fresh(wall_secs));
-        let tree = Tree::from_entries(root, entries, Rules::Replicated, self.now_ms / 1000)
-            .expect("a member's own tree loads");
-        let id = MemberId {
-            node: node as u32 + 1,
-            pid: self.next_pid,
-        };
-        let disk = Disk {
-            tree,
-            is_failed: false,
-        };
-        self.nodes[node].process = Some(Process {
-            machine: Machine::new(Database::new(disk)),
-            id,
-            is_joined: false,
-            inbox: VecDeque::new(),
-            outgoing: VecDeque::new(),
-            position: (0, 0),
-            view: Vec::new(),
-            join_at_ms: Some(self.now_ms),
-        });
-        self.nodes[node].is_stopped = false;
-        self.nodes[node].is_quorate_told = false;
-        self.tell_quorum(node);
+    pub(crate) fn count(&self) -> usize {
+        self.network.hosts.len()
     }
 
-    pub(crate) fn crash(&mut self, node: usize) {
-        let Some(process) = self.nodes[node].process.take() else {
-            return;
-        };
-        self.transcript.push(format!("{}: crashes", node + 1));
-        let tree = &process.machine.app().store().tree;
-        self.nodes[node].disk = Some((tree.root(), entries(tree)));
-        let lost: Vec<RequestId> = self
-            .pending
-            .iter()
-            .filter(|(_, asked)| asked.node == node)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in lost {
-            self.pending.remove(&id);
-        }
-        if process.is_joined {
-            self.change_view(self.nodes[node].partition);
-        }
+    pub(crate) fn runs(&self, node: usize) -> bool {
+        self.database.members[node].is_some()
     }
 
-    /// Gives every node its partition; all views change that are not what they were.
-    pub(crate) fn partition(&mut self, partitions: &[usize]) {
-        self.transcript.push(format!("partitions {partitions:?}"));
-        for (node, partition) in partitions.iter().enumerate() {
-            self.nodes[node].partition = *partition;
-        }
-        let mut all: Vec<usize> = partitions.to_vec();
-        all.sort_unstable();
-        all.dedup();
-        self.ghosts.retain(|(partition, _)| all.contains(partition));
-        for partition in all {
-            self.change_view(partition);
-        }
+    pub(crate) fn mode(&self, node: usize) -> Option<Mode> {
+        self.database.mode(node)
+    }
+
+    pub(crate) fn disk(&self, node: usize) -> Option<&Disk> {
+        Some(match &self.database.members[node].as_ref()?.replica {
+            Replica::Ours(machine) => machine.app().app.store(),
+            Replica::Peer(peer) => &peer.app.disk,
+        })
+    }
+
+    pub(crate) fn disk_mut(&mut self, node: usize) -> Option<&mut Disk> {
+        Some(match &mut self.database.members[node].as_mut()?.replica {
+            Replica::Ours(machine) => machine.app_mut().app.store_mut(),
+            Replica::Peer(peer) => &mut peer.app.disk,
+        })
+    }
+
+    pub(crate) fn tree(&self, node: usize) -> Option<&Tree> {
+        Some(&self.disk(node)?.tree)
+    }
+
+    pub(crate) fn soft(&self, node: usize) -> Option<&Soft> {
+        Some(match &self.status.members[node].as_ref()?.replica {
+            Replica::Ours(machine) => machine.app().app.store(),
+            Replica::Peer(peer) => &peer.app.soft,
+        })
+    }
+
+    pub(crate) fn soft_mut(&mut self, node: usize) -> Option<&mut Soft> {
+        Some(match &mut self.status.members[node].as_mut()?.replica {
+            Replica::Ours(machine) => machine.app_mut().app.store_mut(),
+            Replica::Peer(peer) => &mut peer.app.soft,
+        })
     }
 
     /// Whether a node's quorum service has something new to tell.
     pub(crate) fn is_quorum_news(&self, node: usize) -> bool {
-        let told = self.nodes[node].is_quorate_told;
-        self.nodes[node].process.is_some() && told != self.is_quorate(node)
+        let told = self.network.hosts[node].is_quorate_told;
+        self.runs(node) && told != self.network.is_quorate(node)
     }
 
-    pub(crate) fn tell_quorum(&mut self, node: usize) {
-        let is_quorate = self.is_quorate(node);
-        self.nodes[node].is_quorate_told = is_quorate;
-        self.feed(node, Event::Quorum(is_quorate));
-    }
-
-    fn is_quorate(&self, node: usize) -> bool {
-        let side = self.nodes[node].partition;
-        let count = self
-            .nodes
-            .iter()
-            .filter(|other| other.partition == side)
-            .count();
-        count * 2 > self.nodes.len()
-    }
-
-    /// The next message or membership change for a node.
-    pub(crate) fn deliver(&mut self, node: usize) {
-        let Some(process) = &mut self.nodes[node].process else {
-            return;
-        };
-        match process.inbox.pop_front() {
-            None => {}
-            Some(Arrival::Message { sender, message }) => {
-                process.position.1 += 1;
-                self.feed(node, Event::Delivered { sender, message });
+    pub(crate) fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Start { node, is_empty } => self.start(*node, *is_empty),
+            Step::Install { node, is_ours } => {
+                if !self.runs(*node) {
+                    self.is_ours[*node] = *is_ours;
+                }
             }
-            Some(Arrival::View { id, members }) => {
-                process.position = (id, 0);
-                let has_joined = members.iter().any(|member| !process.view.contains(member));
-                process.view.clone_from(&members);
-                let names: Vec<String> = members.iter().map(MemberId::to_string).collect();
-                self.transcript
-                    .push(format!("{}: members {}", node + 1, names.join(" ")));
-                self.feed(
-                    node,
-                    Event::Membership {
-                        members,
-                        has_joined,
-                    },
-                );
+            Step::Crash(node) => self.crash(*node),
+            Step::KillCorosync { node, lost } => self.kill_corosync(*node, *lost),
+            Step::StartCorosync(node) => self.start_corosync(*node),
+            Step::CrashHost { node, lost } => {
+                self.kill_corosync(*node, *lost);
+                self.crash(*node);
+            }
+            Step::Stop(node) => self.network.hosts[*node].is_stopped = self.runs(*node),
+            Step::Continue(node) => self.network.hosts[*node].is_stopped = false,
+            Step::Congest { node, is_congested } => {
+                self.network.hosts[*node].is_congested = *is_congested;
+            }
+            Step::InterruptNext(node) => self.network.hosts[*node].interrupts_next = true,
+            Step::Order { node, channel } => match channel {
+                Channel::Database => self.database.order(&self.network, *node),
+                Channel::Status => self.status.order(&self.network, *node),
+            },
+            Step::Deliver {
+                node,
+                channel,
+                count,
+            } => (0..*count).for_each(|_| self.deliver(*node, *channel)),
+            Step::Tick(node) => self.tick(*node),
+            Step::Later(ms) => self.network.now_ms += ms,
+            Step::Partition {
+                sides,
+                lost,
+                in_steps,
+            } => self.partition(sides, *lost, *in_steps),
+            Step::Ghost { node, channel } => self.add_ghost(*node, *channel),
+            Step::Quorum(node) => self.tell_quorum(*node),
+            Step::BreakDisk { node, after } => self.break_disk(*node, *after),
+            Step::MendDisk(node) => self.mend_disk(*node),
+            Step::SlowDisk { node, ms } => self.network.hosts[*node].disk_ms = *ms,
+            Step::Ask { node, operation } => self.ask(*node, operation),
+            Step::Set { node, key, value } => self.set(*node, key, value),
+            Step::Log { node, text } => self.log(*node, text),
+            Step::Inject { node, what } => self.inject(*node, *what),
+            Step::Corrupt { node, path } => self.corrupt(*node, path),
+        }
+    }
+
+    fn start(&mut self, node: usize, is_empty: bool) {
+        if self.runs(node) {
+            return;
+        }
+        self.last_pid += 1;
+        let id = MemberId {
+            node: node as u32 + 1,
+            pid: self.last_pid,
+        };
+        if is_empty {
+            self.disks[node] = None;
+        }
+        if self.disks[node].is_none() {
+            self.emptied.push(node);
+        }
+        let wall_secs = self.network.wall_secs(node);
+        let saved = self.disks[node].take();
+        let saved = saved.unwrap_or_else(|| Saved::fresh(wall_secs));
+        let disk = Disk::new(saved.load(self.network.now_ms / 1000));
+        let is_ours = self.is_ours[node];
+        let replica = if is_ours {
+            Replica::Ours(Machine::new(Probe::new(Database::new(disk))))
+        } else {
+            Replica::Peer(Peer::new(CDatabase::new(disk)))
+        };
+        self.database.start(&self.network, node, id, replica);
+        if self.has_status {
+            let soft = Soft::new(node, wall_secs, is_ours);
+            let replica = if is_ours {
+                Replica::Ours(Machine::new(Probe::new(StatusGroup::new(soft))))
+            } else {
+                Replica::Peer(Peer::new(CStatus { soft }))
+            };
+            self.status.start(&self.network, node, id, replica);
+        }
+        let host = &mut self.network.hosts[node];
+        host.is_stopped = false;
+        host.is_quorate_told = false;
+        host.busy_until_ms = 0;
+        self.tell_quorum(node);
+    }
+
+    fn crash(&mut self, node: usize) {
+        let Some(disk) = self.disk(node) else { return };
+        self.disks[node] = Some(disk.saved());
+        self.network.tell(|| format!("{}: crashes", node + 1));
+        self.pending.retain(|_, asked| asked.node != node);
+        self.network.hosts[node].is_stopped = false;
+        self.database.end(node);
+        self.status.end(node);
+    }
+
+    fn kill_corosync(&mut self, node: usize, lost: usize) {
+        if !self.network.hosts[node].is_corosync_up {
+            return;
+        }
+        self.network.hosts[node].is_corosync_up = false;
+        self.database.lose(node);
+        self.status.lose(node);
+        self.regroup(lost, false);
+    }
+
+    fn start_corosync(&mut self, node: usize) {
+        self.network.hosts[node].is_corosync_up = true;
+        self.regroup(0, false);
+    }
+
+    fn partition(&mut self, sides: &[usize], lost: usize, in_steps: bool) {
+        self.network.tell(|| format!("partitions {sides:?}"));
+        for (host, side) in self.network.hosts.iter_mut().zip(sides) {
+            host.component = *side;
+        }
+        self.regroup(lost, in_steps);
+    }
+
+    fn regroup(&mut self, lost: usize, in_steps: bool) {
+        self.database.cpg.regroup(&self.network, lost, in_steps);
+        self.status.cpg.regroup(&self.network, lost, in_steps);
+    }
+
+    /// The quorum is looked at before anything is delivered, if the story does not want it otherwise.
+    fn deliver(&mut self, node: usize, channel: Channel) {
+        match channel {
+            Channel::Database => self.database.deliver(&mut self.network, node),
+            Channel::Status => self.status.deliver(&mut self.network, node),
+        }
+        self.settle(node);
+    }
+
+    fn tick(&mut self, node: usize) {
+        self.database.tick(&mut self.network, node);
+        self.status.tick(&mut self.network, node);
+        self.settle(node);
+    }
+
+    fn tell_quorum(&mut self, node: usize) {
+        if !self.is_quorum_news(node) || !self.network.is_awake(node) {
+            return;
+        }
+        let is_quorate = self.network.is_quorate(node);
+        self.network.hosts[node].is_quorate_told = is_quorate;
+        let event = Event::Quorum(is_quorate);
+        self.database
+            .feed(&mut self.network, node, What::Other, event);
+        let event = Event::Quorum(is_quorate);
+        self.status
+            .feed(&mut self.network, node, What::Other, event);
+        self.settle(node);
+    }
+
+    /// Answers find who waits for them; a slow disk delays what comes next.
+    fn settle(&mut self, node: usize) {
+        for fed in &mut self.database.fed {
+            for (id, result) in fed.answers.drain(..) {
+                let asked = self.pending.remove(&id).expect("a request has one answer");
+                assert_eq!(asked.node, fed.node, "the answer comes where it was asked");
+                self.answered.push(Answered { id, asked, result });
+            }
+        }
+        let now_ms = self.network.now_ms;
+        let disk_ms = self.network.hosts[node].disk_ms;
+        if let Some(disk) = self.disk_mut(node)
+            && std::mem::take(&mut disk.replaced_count) > 0
+        {
+            self.network.hosts[node].busy_until_ms = now_ms + disk_ms;
+        }
+    }
+
+    fn add_ghost(&mut self, node: usize, channel: Channel) {
+        let component = self.network.hosts[node].component;
+        let ghost = MemberId {
+            node: node as u32 + 1,
+            pid: 99,
+        };
+        let cpg = match channel {
+            Channel::Database => &mut self.database.cpg,
+            Channel::Status => &mut self.status.cpg,
+        };
+        if cpg.ghosts.is_empty() {
+            cpg.add_ghost(&self.network, component, ghost);
+        }
+    }
+
+    fn break_disk(&mut self, node: usize, after: u32) {
+        if let Some(disk) = self.disk_mut(node) {
+            match after {
+                0 => disk.fail(),
+                after if !disk.is_failed => disk.changes_left = Some(after - 1),
+                _ => {}
             }
         }
     }
 
-    /// Puts the oldest unsent message of a node into the order.
-    pub(crate) fn order(&mut self, node: usize) {
-        let side = self.nodes[node].partition;
-        let Some(process) = &mut self.nodes[node].process else {
+    fn mend_disk(&mut self, node: usize) {
+        if !self.is_ours[node] {
+            return;
+        }
+        let Some(disk) = self.disk_mut(node) else {
             return;
         };
-        let sender = process.id;
-        let Some(message) = process.outgoing.pop_front() else {
-            return;
-        };
-        for other in self.joined(side) {
-            let process = self.nodes[other].process.as_mut().unwrap();
-            process.inbox.push_back(Arrival::Message {
-                sender,
-                message: message.clone(),
-            });
+        let was_failed = disk.is_failed;
+        disk.mend();
+        if was_failed || self.mode(node) == Some(Mode::Error) {
+            self.database
+                .feed(&mut self.network, node, What::Other, Event::Mended);
+            self.settle(node);
         }
     }
 
-    pub(crate) fn tick(&mut self, node: usize) {
-        let Some(process) = &mut self.nodes[node].process else {
+    fn ask(&mut self, node: usize, operation: &Operation) {
+        let Some(member) = &self.database.members[node] else {
             return;
         };
-        if process.join_at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
-            process.join_at_ms = None;
-            process.is_joined = true;
-            process.view.clear();
-            let local = process.id;
-            self.feed(node, Event::Connected { local });
-            self.change_view(self.nodes[node].partition);
-        }
-        self.feed(node, Event::Tick);
-    }
-
-    pub(crate) fn ask(&mut self, node: usize, operation: Operation) {
-        if self.nodes[node].process.is_none() {
+        if !self.network.is_awake(node) || member.replica.is_stuck() {
             return;
         }
-        self.next_request += 1;
-        let id = RequestId(self.next_request);
+        let member = member.id;
+        self.last_request += 1;
+        let id = RequestId(self.last_request);
         let asked = Asked {
             node,
+            member,
             operation: operation.clone(),
         };
         self.pending.insert(id, asked);
-        self.transcript
-            .push(format!("{}: request {} {operation:?}", node + 1, id.0));
-        let request = DatabaseRequest::Apply(operation);
-        self.feed(node, Event::Request { id, request });
+        self.network
+            .tell(|| format!("{}: request {} {}", node + 1, id.0, describe(operation)));
+        let request = DatabaseRequest::Apply(operation.clone());
+        self.database.ask(&mut self.network, node, id, request);
+        self.settle(node);
     }
 
-    /// Corosync dies under a daemon.
-    pub(crate) fn disconnect(&mut self, node: usize) {
-        let side = self.nodes[node].partition;
-        let Some(process) = &mut self.nodes[node].process else {
+    fn set(&mut self, node: usize, key: &str, value: &str) {
+        let (key, value) = (
+            Bytes::copy_from_slice(key.as_bytes()),
+            Bytes::copy_from_slice(value.as_bytes()),
+        );
+        if !self.takes_status(node) {
+            return;
+        }
+        let Some(soft) = self.soft_mut(node) else {
             return;
         };
-        if !process.is_joined {
+        soft.set_own(&key, &value);
+        self.ask_status(node, StatusRequest::Set { key, value });
+    }
+
+    fn log(&mut self, node: usize, text: &str) {
+        let time_secs = self.network.wall_secs(node);
+        if !self.takes_status(node) {
             return;
         }
-        process.close();
-        self.feed(node, Event::Disconnected);
-        self.change_view(side);
-    }
-
-    pub(crate) fn feed(&mut self, node: usize, event: Event<DatabaseRequest>) {
-        let now = Now {
-            monotonic_ms: self.now_ms,
-            wall_secs: self.wall_secs(node),
-        };
-        let Some(process) = &mut self.nodes[node].process else {
+        let Some(soft) = self.soft_mut(node) else {
             return;
         };
-        let mut actions = Actions::new();
-        process.machine.handle(now, event, &mut actions);
-        let mut unsent = Vec::new();
-        for action in actions.take() {
-            self.carry_out(node, action, &mut unsent);
-        }
-        if !unsent.is_empty() {
-            self.feed(node, Event::SendBlocked { unsent });
-        }
+        let entry = soft.log_own(time_secs, text);
+        self.ask_status(node, StatusRequest::Log { entry });
     }
 
-    fn carry_out<N>(&mut self, node: usize, action: Action<N>, unsent: &mut Vec<Bytes>) {
-        let process = self.nodes[node].process.as_mut().unwrap();
-        let number = node + 1;
-        match action {
-            Action::Multicast(message) if self.is_congested => unsent.push(message),
-            Action::Multicast(message) => {
-                if process.is_joined {
-                    process.outgoing.push_back(message);
-                }
-            }
-            Action::Leave => {
-                process.close();
-                let side = self.nodes[node].partition;
-                self.ghosts.retain(|(partition, _)| *partition != side);
-                self.transcript.push(format!("{number}: leaves"));
-                self.change_view(side);
-            }
-            Action::Join { delay_ms } => {
-                process.join_at_ms = Some(self.now_ms + delay_ms);
-            }
-            Action::Answer { id, result } => {
-                let asked = self.pending.remove(&id).expect("answered once");
-                assert_eq!(asked.node, node, "answered where it was asked");
-                self.transcript.push(match result {
-                    Ok(value) => format!("{number}: request {} returns {value}", id.0),
-                    Err(error) => format!("{number}: request {} fails: {error}", id.0),
-                });
-                self.answers.push((asked, result));
-            }
-            Action::Log { text, .. } => self.transcript.push(format!("{number}: {text}")),
-            Action::Notice(_) => {}
-        }
+    fn takes_status(&self, node: usize) -> bool {
+        let member = self.status.members[node].as_ref();
+        self.network.is_awake(node) && member.is_some_and(|member| !member.replica.is_stuck())
     }
 
-    pub(crate) fn change_view(&mut self, side: usize) {
-        self.next_view += 1;
-        let joined = self.joined(side);
-        let mut members: Vec<MemberId> = joined
-            .iter()
-            .map(|node| self.nodes[*node].process.as_ref().unwrap().id)
-            .collect();
-        let ghosts = self
-            .ghosts
-            .iter()
-            .filter(|(partition, _)| *partition == side);
-        members.extend(ghosts.map(|(_, id)| *id));
-        for node in joined {
-            let process = self.nodes[node].process.as_mut().unwrap();
-            process.inbox.push_back(Arrival::View {
-                id: self.next_view,
-                members: members.clone(),
-            });
-        }
+    fn ask_status(&mut self, node: usize, request: StatusRequest) {
+        self.last_request += 1;
+        let id = RequestId(self.last_request);
+        self.status.ask(&mut self.network, node, id, request);
     }
 
-    fn joined(&self, side: usize) -> Vec<usize> {
-        let is_in = |node: &Node| {
-            node.partition == side
-                && node
-                    .process
-                    .as_ref()
-                    .is_some_and(|process| process.is_joined)
+    /// A message that comes from the node's process, though the daemon did not send it.
+    fn inject(&mut self, node: usize, what: Injection) {
+        let Some(connection) = self.database.cpg.connection(node) else {
+            return;
         };
-        (0..self.nodes.len())
-            .filter(|index| is_in(&self.nodes[*index]))
-            .collect()
+        let id = connection.id;
+        self.injected_count += 1;
+        let epoch = Epoch {
+            number: self.injected_count,
+            time_secs: 7,
+            node: id.node,
+            pid: 77,
+        };
+        let state = |kind| StateMessage::new(kind, 1, 7, epoch, Bytes::new()).encode();
+        let normal = |protocol, subtype| {
+            let payload = Bytes::from_static(b"no operation at all has these bytes");
+            NormalMessage::new(protocol, subtype, 7, 0, payload).encode()
+        };
+        let message = match what {
+            Injection::Short => Bytes::from_static(b"short"),
+            Injection::Lengths => normal(1, 2),
+            Injection::Subtype => normal(1, 99),
+            Injection::SyncStart => state(MessageKind::SyncStart),
+            Injection::StaleState => state(MessageKind::State),
+            Injection::StaleComplete => state(MessageKind::UpdateComplete),
+            Injection::NewerProtocol => normal(2, 2),
+            Injection::OlderProtocol => normal(0, 2),
+        };
+        self.database.cpg.send(node, message);
     }
 
-    fn wall_secs(&self, node: usize) -> u32 {
-        (self.now_ms / 1000) as u32 + self.nodes[node].clock_offset_secs
-    }
-
-    pub(crate) fn tree(&self, node: usize) -> Option<&Tree> {
-        let process = self.nodes[node].process.as_ref()?;
-        Some(&process.machine.app().store().tree)
-    }
-
-    pub(crate) fn mode(&self, node: usize) -> Option<Mode> {
-        Some(self.nodes[node].process.as_ref()?.machine.mode())
+    fn corrupt(&mut self, node: usize, path: &str) {
+        let path = Bytes::copy_from_slice(path.as_bytes());
+        let stamp = Stamp {
+            writer: 0,
+            mtime: 1,
+        };
+        // In the middle of an exchange it would make a state untrue that was announced.
+        if self.mode(node) != Some(Mode::Synced) {
+            return;
+        }
+        if let Some(disk) = self.disk_mut(node) {
+            let made = Operation::Mkdir { path };
+            disk.tree
+                .apply(&made, stamp, 0, &mut Vec::new())
+                .expect("the name is free");
+        }
     }
 }
 
-impl Process {
-    pub(crate) fn disk(&mut self) -> &mut Disk {
-        self.machine.app_mut().store_mut()
-    }
-
-    /// Nothing of a closed connection reaches the group or comes from it.
-    fn close(&mut self) {
-        self.is_joined = false;
-        self.inbox.clear();
-        self.outgoing.clear();
-        self.view.clear();
-    }
-}
-
-pub(crate) fn entries(tree: &Tree) -> Vec<Entry> {
-    let entries = tree.entries().filter(|entry| entry.inode != ROOT_INODE);
-    entries.cloned().collect()
-}
-
-/// A new database: one directory for the clients of the simulation.
-fn fresh(mtime: u32) -> (RootState, Vec<Entry>) {
-    let root = RootState {
-        version: 1,
-        writer: 0,
-        mtime,
+/// An operation as a step has it, without the node.
+fn describe(operation: &Operation) -> String {
+    let step = Step::Ask {
+        node: 0,
+        operation: operation.clone(),
     };
-    (root, Vec::new())
+    let line = step.to_string();
+    let words: Vec<&str> = line.split(' ').collect();
+    [&words[..1], &words[2..]].concat().join(" ")
 }

@@ -1,286 +1,421 @@
-//! One seeded life of a cluster: faults and writes at random, checks after every step, then peace and progress.
-
-use std::collections::BTreeMap;
+//! One seeded life of a cluster: faults and requests at random, checks after every step, then peace and progress.
+//!
+//! The seed decides what kind of life it is (how many nodes, which daemons, which faults), then draws what happens next from
+//! what is the case. What was drawn is a list of steps without any randomness, so a story can be cut down.
 
 use bytes::Bytes;
-use pmxcfs_api_types::FsError;
-use pmxcfs_dfsm::core::{Event, MemberId, Mode};
-use pmxcfs_memdb::{Entry, Operation, ROOT_INODE, RootState};
+use pmxcfs_dfsm::core::Mode;
+use pmxcfs_memdb::Operation;
 
 use super::{
-    cluster::{Asked, Cluster, entries},
+    checks::Checks,
+    cluster::Cluster,
+    faults::Faults,
+    heal::heal,
     random::Random,
+    step::{Channel, Injection, Step, written},
 };
 
 /// Steps with faults.
-const STEPS: usize = 1500;
+const STEP_COUNT: usize = 900;
 
-/// What a seed may do.
-#[derive(Debug, Clone, Copy)]
-struct Profile {
-    /// Everything goes wrong. Otherwise only the network does, and quorum is told in time: then an acknowledged write must
-    /// survive. It need not if daemons die on nodes whose corosync goes on counting for the quorum.
-    is_rough: bool,
+/// Whose daemons a story is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cast {
+    /// All nodes run the daemon under test.
+    Ours,
+    /// Some nodes run C daemons.
+    Mixed,
 }
 
-/// Tells what happened until a check failed.
-impl Drop for Story {
-    fn drop(&mut self) {
-        if std::thread::panicking() && std::env::var_os("PMXCFS_SIM_SEED").is_some() {
-            println!("{}", self.cluster.transcript.join("\n"));
-        }
-    }
+/// A whole story.
+#[derive(Debug, Clone)]
+pub(crate) struct Script {
+    pub(crate) node_count: usize,
+    pub(crate) clock_offsets_secs: Vec<u32>,
+    pub(crate) steps: Vec<Step>,
 }
 
+/// A story while it is drawn or played.
 pub(crate) struct Story {
-    cluster: Cluster,
-    random: Random,
-    profile: Profile,
-    /// What synced members hold, by view and position in its order.
-    held: BTreeMap<(u64, u64), (RootState, Vec<Entry>)>,
-    next_name: u64,
-    checked_count: usize,
-}
-
-/// Runs a seed; panics with what went wrong.
-pub(crate) fn run(seed: u64) {
-    let mut random = Random::new(seed);
-    let count = 2 + random.below(4);
-    let profile = Profile {
-        is_rough: random.chance(60),
-    };
-    let mut cluster = Cluster::new(count);
-    for node in 0..count {
-        cluster.nodes[node].clock_offset_secs = random.below(4000) as u32;
-        cluster.start(node, false);
-    }
-    let mut story = Story {
-        cluster,
-        random,
-        profile,
-        held: BTreeMap::new(),
-        next_name: 0,
-        checked_count: 0,
-    };
-    if !profile.is_rough {
-        story.settle();
-    }
-    if profile.is_rough {
-        story.settle();
-        (0..4).for_each(|_| story.interrupt_an_update());
-    }
-    for _ in 0..STEPS {
-        story.step();
-    }
-    story.heal();
+    pub(crate) cluster: Cluster,
+    pub(crate) checks: Checks,
+    pub(crate) script: Script,
 }
 
 impl Story {
+    fn new(node_count: usize, clock_offsets_secs: Vec<u32>, is_traced: bool) -> Self {
+        let mut cluster = Cluster::new(node_count, true);
+        cluster.network.is_traced = is_traced;
+        for (host, offset) in cluster.network.hosts.iter_mut().zip(&clock_offsets_secs) {
+            host.clock_offset_secs = *offset;
+        }
+        Self {
+            cluster,
+            checks: Checks::default(),
+            script: Script {
+                node_count,
+                clock_offsets_secs,
+                steps: Vec::new(),
+            },
+        }
+    }
+
+    fn act(&mut self, step: Step) {
+        self.cluster.network.tell(|| format!("> {step}"));
+        self.checks.before(&step, &self.cluster);
+        self.script.steps.push(step);
+        let step = self.script.steps.last().expect("it was just added");
+        self.cluster.apply(step);
+        self.checks.look(&mut self.cluster);
+    }
+
+    /// A cluster to play a script with.
+    pub(crate) fn begin(script: &Script, is_traced: bool) -> Self {
+        let offsets = script.clock_offsets_secs.clone();
+        Self::new(script.node_count, offsets, is_traced)
+    }
+
+    /// Plays a script to the good end, or panics.
+    pub(crate) fn go_on(&mut self, script: &Script) {
+        for step in &script.steps {
+            self.act(step.clone());
+        }
+        heal(&mut self.cluster, &mut self.checks);
+    }
+}
+
+/// Draws a story.
+pub(crate) struct Narrator<'a> {
+    pub(crate) story: &'a mut Story,
+    random: Random,
+    faults: Faults,
+    next_name: usize,
+    next_value: u64,
+}
+
+/// The beginning of a seed's story, and who continues it.
+pub(crate) fn begin(seed: u64, cast: Cast, is_traced: bool) -> (Story, Random) {
+    let mut random = Random::new(seed);
+    let count = 2 + random.below(4);
+    let offsets = (0..count).map(|_| random.below(4000) as u32).collect();
+    let mut story = Story::new(count, offsets, is_traced);
+    if cast == Cast::Mixed {
+        let ours = random.below(count);
+        let mut has_peer = false;
+        for node in (0..count).filter(|node| *node != ours) {
+            let is_ours = random.chance(50);
+            has_peer |= !is_ours;
+            story.act(Step::Install { node, is_ours });
+        }
+        if !has_peer {
+            let node = (ours + 1) % count;
+            story.act(Step::Install {
+                node,
+                is_ours: false,
+            });
+        }
+    }
+    (story, random)
+}
+
+/// Tells a seed's story to its end; panics with what went wrong.
+pub(crate) fn tell(story: &mut Story, random: Random) {
+    let mut narrator = Narrator::new(story, random);
+    narrator.narrate();
+    heal(&mut story.cluster, &mut story.checks);
+}
+
+impl<'a> Narrator<'a> {
+    fn new(story: &'a mut Story, mut random: Random) -> Self {
+        let faults = Faults::draw(&mut random);
+        Self {
+            story,
+            random,
+            faults,
+            next_name: 0,
+            next_value: 0,
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.story.cluster.count()
+    }
+
+    fn any_node(&mut self) -> usize {
+        let count = self.count();
+        self.random.below(count)
+    }
+
+    fn mode(&self, node: usize) -> Option<Mode> {
+        self.story.cluster.mode(node)
+    }
+
+    fn act(&mut self, step: Step) {
+        self.story.act(step);
+    }
+
+    fn narrate(&mut self) {
+        for node in 0..self.count() {
+            self.act(Step::Start {
+                node,
+                is_empty: false,
+            });
+        }
+        if self.random.chance(70) {
+            self.rest(60);
+            self.furnish();
+        }
+        for _ in 0..STEP_COUNT {
+            self.step();
+        }
+    }
+
+    /// Directories that some requests need.
+    fn furnish(&mut self) {
+        let node = self.any_node();
+        for path in ["priv", "priv/lock", "nodes", "nodes/n1", "nodes/n1/lxc"] {
+            let path = Bytes::from_static(path.as_bytes());
+            let operation = Operation::Mkdir { path };
+            self.act(Step::Ask { node, operation });
+        }
+        self.rest(10);
+    }
+
     fn step(&mut self) {
-        let count = self.cluster.nodes.len();
-        let node = self.random.below(count);
+        let node = self.any_node();
         match self.random.below(1000) {
-            0..500 => {
+            0..450 => {
                 self.deliver(node);
-                if self.cluster.mode(node) == Some(Mode::Update) && self.random.chance(70) {
+                if self.mode(node) == Some(Mode::Update) && self.random.chance(40) {
                     self.disturb_update(node);
                 }
             }
-            500..700 => self.cluster.order(node),
-            700..800 => self.ask(node),
-            800..940 => {
-                self.cluster.now_ms += self.random.below(100) as u64;
-                self.tick(node);
+            450..650 => self.order(node),
+            650..740 => self.ask(node),
+            740..780 => self.ask_status(node),
+            780..920 => {
+                let ms = self.random.below(100) as u64;
+                self.act(Step::Later(ms));
+                self.act(Step::Tick(node));
             }
-            940..955 => self.pass_time(),
-            955..970 => self.cut(),
-            _ if !self.profile.is_rough => self.cluster.order(node),
-            970..976 => self.cluster.crash(node),
-            976..984 => self.restart(node),
-            984..987 => self.cluster.nodes[node].is_stopped ^= true,
-            987..990 => self.add_ghost(node),
-            990..993 => self.cluster.is_congested ^= true,
-            993..995 => self.cluster.disconnect(node),
-            995..996 => self.break_disk(node),
-            996..998 => self.mend_disk(node),
-            _ => self.tell_quorum(node),
+            920..935 => self.pass_time(),
+            _ => self.fault(node),
         }
-        self.check();
     }
 
-    /// A node misses a write, comes back, and writes while it is brought up to date; then another node dies.
-    fn interrupt_an_update(&mut self) {
-        let count = self.cluster.nodes.len();
-        let (node, other) = (self.random.below(count), self.random.below(count));
-        self.cluster.crash(node);
-        self.settle();
-        if node != other {
-            let operation = self.make_once();
-            self.cluster.ask(other, operation);
-        }
-        self.settle();
-        self.cluster.start(node, true);
-        self.cluster.tick(node);
-        for _ in 0..400 {
-            let next = self.random.below(count);
-            if self.random.chance(40) {
-                self.cluster.order(next);
-            } else {
-                self.deliver(next);
-            }
-            self.check();
-            if self.cluster.mode(node) == Some(Mode::Update) {
-                self.disturb_update(node);
-                break;
-            }
-        }
-        for node in 0..count {
-            self.restart(node);
-        }
-        self.cluster.partition(&vec![0; count]);
-        self.settle();
-        self.check();
-    }
-
-    /// A member that is not synced writes, sees its write arrive, and then the group changes.
-    fn disturb_update(&mut self, node: usize) {
-        let operation = self.make_once();
-        self.cluster.ask(node, operation);
-        for _ in 0..6 {
-            self.cluster.order(node);
-            self.deliver(node);
-        }
-        if self.cluster.mode(node) == Some(Mode::Update) {
-            let other = self.random.below(self.cluster.nodes.len());
-            if self.profile.is_rough && other != node && self.random.chance(50) {
-                self.cluster.crash(other);
-            } else {
-                self.cut();
+    /// Peace for some rounds, in which most of what is under way arrives.
+    fn rest(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            self.act(Step::Later(100));
+            for node in 0..self.count() {
+                self.act(Step::Quorum(node));
+                self.act(Step::Tick(node));
+                for _ in 0..4 {
+                    self.order(node);
+                    self.deliver(node);
+                }
             }
         }
     }
 
-    /// Without roughness the quorum is known before what follows from it.
+    fn channel(&mut self) -> Channel {
+        if self.random.chance(75) {
+            Channel::Database
+        } else {
+            Channel::Status
+        }
+    }
+
+    fn order(&mut self, node: usize) {
+        let channel = self.channel();
+        self.act(Step::Order { node, channel });
+    }
+
     fn deliver(&mut self, node: usize) {
-        if self.cluster.nodes[node].is_stopped {
-            return;
+        if !self.faults.late_quorum || self.random.chance(50) {
+            self.act(Step::Quorum(node));
         }
-        if !self.profile.is_rough {
-            self.tell_quorum(node);
-        }
-        self.cluster.deliver(node);
-        self.compare(node);
-    }
-
-    fn tick(&mut self, node: usize) {
-        if !self.cluster.nodes[node].is_stopped {
-            self.cluster.tick(node);
-        }
-    }
-
-    fn tell_quorum(&mut self, node: usize) {
-        if self.cluster.is_quorum_news(node) {
-            self.cluster.tell_quorum(node);
-        }
+        let channel = self.channel();
+        self.act(Step::Deliver {
+            node,
+            channel,
+            count: 1,
+        });
     }
 
     fn pass_time(&mut self) {
-        let limit_ms = if self.profile.is_rough { 12_000 } else { 500 };
-        self.cluster.now_ms += self.random.below(limit_ms) as u64;
-        for node in 0..self.cluster.nodes.len() {
-            self.tick(node);
+        let limit_ms = if self.faults.leaps { 12_000 } else { 500 };
+        let ms = self.random.below(limit_ms) as u64;
+        self.act(Step::Later(ms));
+        for node in 0..self.count() {
+            self.act(Step::Tick(node));
         }
     }
 
-    fn cut(&mut self) {
-        let count = self.cluster.nodes.len();
-        let sides = 1 + self.random.below(2);
-        let partitions: Vec<usize> = (0..count).map(|_| self.random.below(sides)).collect();
-        if !self.profile.is_rough {
-            self.settle();
-            self.write_a_little();
+    /// A member that is not synced asks for something, and so do others; then something happens to the group.
+    fn disturb_update(&mut self, node: usize) {
+        let operation = self.make_once();
+        self.act(Step::Ask { node, operation });
+        let other = self.any_node();
+        self.ask(other);
+        for _ in 0..1 + self.random.below(8) {
+            let next = if self.random.chance(60) {
+                node
+            } else {
+                self.any_node()
+            };
+            self.order(next);
+            self.deliver(next);
         }
-        self.cluster.partition(&partitions);
-        if !self.profile.is_rough {
-            for node in 0..count {
-                self.tell_quorum(node);
+        if self.mode(node) == Some(Mode::Update) && self.random.chance(60) {
+            let other = self.any_node();
+            self.fault(other);
+        }
+    }
+
+    fn fault(&mut self, node: usize) {
+        let faults = self.faults;
+        let lost = if faults.loss { self.random.below(4) } else { 0 };
+        match self.random.below(19) {
+            0..3 if faults.partitions => self.part(lost),
+            3 if faults.partitions => {
+                let sides = vec![0; self.count()];
+                self.regroup(sides, lost);
+            }
+            4 if faults.crashes => self.act(Step::Crash(node)),
+            5 if faults.corosync_deaths => self.act(Step::KillCorosync { node, lost }),
+            6 if faults.host_crashes => self.act(Step::CrashHost { node, lost }),
+            7..10 => self.revive(node),
+            10 if faults.stops => self.toggle_stop(node),
+            11 if faults.ghosts => {
+                let channel = self.channel();
+                self.act(Step::Ghost { node, channel });
+            }
+            12 if faults.congestion => {
+                let is_congested = !self.story.cluster.network.hosts[node].is_congested;
+                self.act(Step::Congest { node, is_congested });
+            }
+            13 if faults.interruptions => self.act(Step::InterruptNext(node)),
+            14 if faults.broken_disks => {
+                let after = self.random.below(4) as u32;
+                self.act(Step::BreakDisk { node, after });
+            }
+            15 => self.act(Step::MendDisk(node)),
+            16 if faults.slow_disks => {
+                let ms = self.random.below(6000) as u64;
+                self.act(Step::SlowDisk { node, ms });
+            }
+            17 if faults.injections => self.inject(node),
+            18 if faults.corruption => {
+                self.next_name += 1;
+                let path = format!("odd{}", self.next_name);
+                self.act(Step::Corrupt { node, path });
+            }
+            _ => self.act(Step::Quorum(node)),
+        }
+    }
+
+    fn part(&mut self, lost: usize) {
+        let side_count = 1 + self.random.below(3);
+        let sides = (0..self.count()).map(|_| self.random.below(side_count));
+        let sides = sides.collect();
+        self.regroup(sides, lost);
+    }
+
+    fn regroup(&mut self, sides: Vec<usize>, lost: usize) {
+        let in_steps = self.faults.in_steps && self.random.chance(50);
+        self.act(Step::Partition {
+            sides,
+            lost,
+            in_steps,
+        });
+        if !self.faults.late_quorum {
+            for node in 0..self.count() {
+                self.act(Step::Quorum(node));
             }
         }
     }
 
-    /// Leaves messages on their way.
-    fn write_a_little(&mut self) {
-        for _ in 0..40 {
-            let node = self.random.below(self.cluster.nodes.len());
-            match self.random.below(3) {
-                0 => self.ask(node),
-                1 => self.cluster.order(node),
-                _ => self.deliver(node),
-            }
+    /// What is down comes back; a C daemon that has given up is restarted.
+    fn revive(&mut self, node: usize) {
+        self.act(Step::StartCorosync(node));
+        let is_stuck = matches!(self.mode(node), Some(Mode::Error | Mode::VersionError));
+        if is_stuck && self.random.chance(70) {
+            self.act(Step::Crash(node));
+        }
+        let is_empty = self.faults.emptied_disks && self.random.chance(30);
+        self.act(Step::Start { node, is_empty });
+    }
+
+    fn toggle_stop(&mut self, node: usize) {
+        if self.story.cluster.network.hosts[node].is_stopped {
+            self.act(Step::Continue(node));
+        } else {
+            self.act(Step::Stop(node));
         }
     }
 
-    fn restart(&mut self, node: usize) {
-        if self.cluster.nodes[node].process.is_none() {
-            let keeps_disk = self.random.chance(80);
-            self.cluster.start(node, keeps_disk);
-        }
-    }
-
-    fn break_disk(&mut self, node: usize) {
-        if let Some(process) = &mut self.cluster.nodes[node].process {
-            process.disk().is_failed = true;
-        }
-    }
-
-    fn mend_disk(&mut self, node: usize) {
-        let Some(process) = &mut self.cluster.nodes[node].process else {
-            return;
+    fn inject(&mut self, node: usize) {
+        let what = match self.random.below(7) {
+            0 => Injection::Short,
+            1 => Injection::Lengths,
+            2 => Injection::Subtype,
+            3 => Injection::SyncStart,
+            4 => Injection::StaleState,
+            5 => Injection::StaleComplete,
+            _ if self.faults.newer_protocol && self.random.chance(20) => Injection::NewerProtocol,
+            _ => Injection::OlderProtocol,
         };
-        if std::mem::take(&mut process.disk().is_failed) {
-            self.cluster.feed(node, Event::Mended);
-        }
-    }
-
-    /// Corosync lists a process that joined and died in one round.
-    fn add_ghost(&mut self, node: usize) {
-        let partition = self.cluster.nodes[node].partition;
-        let ghost = MemberId {
-            node: node as u32 + 1,
-            pid: 99,
-        };
-        if self.cluster.ghosts.is_empty() {
-            self.cluster.ghosts.push((partition, ghost));
-            self.cluster.change_view(partition);
-        }
+        self.act(Step::Inject { node, what });
     }
 
     fn ask(&mut self, node: usize) {
-        if self.cluster.nodes[node].is_stopped {
-            return;
-        }
-        let shared = |number: usize| Bytes::from(format!("shared{number}"));
+        let operation = self.operation();
+        self.act(Step::Ask { node, operation });
+    }
+
+    fn operation(&mut self) -> Operation {
         let (first, second) = (self.random.below(6), self.random.below(6));
-        let operation = match self.random.below(7) {
-            0 => Operation::Create {
-                path: shared(first),
+        let file = |number: usize| Bytes::from(format!("file{number}"));
+        let lock = Bytes::from(format!("priv/lock/{}", first % 2));
+        match self.random.below(13) {
+            0..2 => Operation::Create { path: file(first) },
+            2..4 => {
+                let length = match second {
+                    0 => 0,
+                    5 => 700 + first * 10,
+                    second => second * 3,
+                };
+                // C daemons die of a file with a size and no data.
+                let may_be_hole = self.story.cluster.is_ours.iter().all(|is_ours| *is_ours);
+                let offset = match length {
+                    0 if !may_be_hole => 0,
+                    _ => self.random.below(5) as u64,
+                };
+                Operation::Write {
+                    path: file(first),
+                    offset,
+                    data: written(length),
+                    truncate: length == 0 || self.random.chance(30),
+                }
+            }
+            4 => Operation::Delete { path: file(first) },
+            5 => Operation::Rename {
+                from: file(first),
+                to: file(second),
             },
-            1 => Operation::Write {
-                path: shared(first),
-                offset: second as u64,
-                data: Bytes::from(vec![b'a' + first as u8; second]),
-                truncate: self.random.chance(30),
+            6 => Operation::Mkdir { path: lock },
+            7 if second < 4 => Operation::SetMtime {
+                path: lock,
+                mtime: if second < 2 { 0 } else { u32::MAX },
             },
-            2 => Operation::Delete {
-                path: shared(first),
-            },
-            3 => Operation::Rename {
-                from: shared(first),
-                to: shared(second),
+            7 => Operation::Delete { path: lock },
+            8 => Operation::Create {
+                path: Bytes::from(format!("nodes/n1/lxc/{}.conf", 100 + first)),
             },
             _ => self.make_once(),
-        };
-        self.cluster.ask(node, operation);
+        }
     }
 
     fn make_once(&mut self) -> Operation {
@@ -290,140 +425,25 @@ impl Story {
         }
     }
 
-    fn check(&mut self) {
-        for (asked, result) in &self.cluster.answers[self.checked_count..] {
-            if let (true, Err(error)) = (is_once(asked), result) {
-                let is_honest = matches!(error, FsError::Busy | FsError::Access | FsError::Io);
-                assert!(is_honest, "{asked:?} was applied twice: {error}");
-            }
-        }
-        self.checked_count = self.cluster.answers.len();
-    }
-
-    /// Members that are synced and have seen the same must hold the same.
-    fn compare(&mut self, node: usize) {
-        if self.cluster.mode(node) != Some(Mode::Synced) {
-            return;
-        }
-        let process = self.cluster.nodes[node].process.as_ref().unwrap();
-        let position = process.position;
-        let tree = &process.machine.app().store().tree;
-        if let Some((root, held)) = self.held.get(&position) {
-            let own = tree.entries().filter(|entry| entry.inode != ROOT_INODE);
-            let is_equal = *root == tree.root() && own.eq(held.iter());
-            assert!(
-                is_equal,
-                "node {} at {position:?} holds other data",
-                node + 1
-            );
-        } else {
-            // Views end; nobody compares with old ones any more than a few changes later.
-            let oldest = position.0.saturating_sub(20);
-            self.held = self.held.split_off(&(oldest, 0));
-            self.held.insert(position, (tree.root(), entries(tree)));
-        }
-    }
-
-    /// Ends all faults and demands that everybody is synced, equal and writable.
-    fn heal(&mut self) {
-        let count = self.cluster.nodes.len();
-        self.cluster.is_congested = false;
-        self.cluster.ghosts.clear();
-        if self.profile.is_rough && self.random.chance(30) {
-            // Corosync's list gets right again only when somebody leaves.
-            self.add_ghost(0);
-            self.cluster.ghosts[0].0 = 0;
-        }
-        for node in 0..count {
-            self.cluster.nodes[node].is_stopped = false;
-            self.restart(node);
-            self.mend_disk(node);
-        }
-        self.cluster.partition(&vec![0; count]);
-        self.settle();
-        for node in 0..count {
-            let name = format!("peace{node}");
-            self.cluster.ask(
+    fn ask_status(&mut self, node: usize) {
+        self.next_value += 1;
+        let value = self.next_value;
+        let step = match self.random.below(4) {
+            0 => Step::Log {
                 node,
-                Operation::Mkdir {
-                    path: Bytes::from(name),
-                },
-            );
-        }
-        self.settle();
-        for node in 0..count {
-            let name = format!("peace{node}");
-            for other in 0..count {
-                let tree = self.cluster.tree(other).unwrap();
-                assert!(tree.lookup(name.as_bytes()).is_some(), "{name} on {other}");
-            }
-        }
-        assert!(
-            self.cluster.pending.is_empty(),
-            "unanswered: {:?}",
-            self.cluster.pending
-        );
-        if !self.profile.is_rough {
-            self.check_acknowledged();
-        }
+                text: format!("entry {value}"),
+            },
+            1 => Step::Set {
+                node,
+                key: format!("key{}", value % 3),
+                value: String::new(),
+            },
+            _ => Step::Set {
+                node,
+                key: format!("key{}", value % 3),
+                value: value.to_string(),
+            },
+        };
+        self.act(step);
     }
-
-    fn check_acknowledged(&self) {
-        let tree = self.cluster.tree(0).unwrap();
-        for (asked, result) in &self.cluster.answers {
-            if let (Operation::Mkdir { path }, Ok(_)) = (&asked.operation, result) {
-                assert!(
-                    tree.lookup(path).is_some(),
-                    "acknowledged {asked:?} is lost"
-                );
-            }
-        }
-    }
-
-    fn settle(&mut self) {
-        let count = self.cluster.nodes.len();
-        for _ in 0..400 {
-            self.cluster.now_ms += 500;
-            for node in 0..count {
-                self.tell_quorum(node);
-                self.cluster.tick(node);
-            }
-            for _ in 0..40 {
-                for node in 0..count {
-                    self.cluster.order(node);
-                    self.deliver(node);
-                }
-            }
-            if self.is_settled() {
-                return;
-            }
-        }
-        let modes: Vec<_> = (0..count).map(|node| self.cluster.mode(node)).collect();
-        panic!("no progress after the faults ended: {modes:?}");
-    }
-
-    fn side_size(&self, side: usize) -> usize {
-        let nodes = self.cluster.nodes.iter();
-        nodes
-            .filter(|node| node.partition == side && node.process.is_some())
-            .count()
-    }
-
-    fn is_settled(&self) -> bool {
-        let is_idle = self.cluster.nodes.iter().all(|node| {
-            let Some(process) = &node.process else {
-                return true;
-            };
-            process.inbox.is_empty()
-                && process.outgoing.is_empty()
-                && process.machine.mode() == Mode::Synced
-                && process.machine.status().members.len() == self.side_size(node.partition)
-        });
-        is_idle && self.cluster.pending.is_empty()
-    }
-}
-
-/// Whether nobody else ever makes or removes what this makes.
-fn is_once(asked: &Asked) -> bool {
-    matches!(asked.operation, Operation::Mkdir { .. })
 }

@@ -8,7 +8,7 @@ use pmxcfs_dfsm::{
 };
 use pmxcfs_memdb::{Operation, RootState, Rules, Stamp, Tree};
 
-use super::cluster::Disk;
+use super::sim::disk::Disk;
 
 type Subject = Machine<Database<Disk>>;
 
@@ -100,11 +100,7 @@ fn write(protocol: u32) -> Bytes {
 
 /// A member in a mode, and the epoch that it is in.
 fn subject(mode: Mode) -> (Subject, Epoch) {
-    let disk = Disk {
-        tree: tree(),
-        is_failed: false,
-    };
-    let mut subject = Machine::new(Database::new(disk));
+    let mut subject = Machine::new(Database::new(Disk::new(tree())));
     let mut epoch = Epoch::default();
     feed(&mut subject, 0, Event::Quorum(true));
     feed(&mut subject, 0, Event::Connected { local: SELF });

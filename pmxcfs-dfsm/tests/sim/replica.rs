@@ -1,0 +1,101 @@
+//! A daemon's part in one group: the machine under test, or the model of a C daemon.
+
+use bytes::Bytes;
+use pmxcfs_api_types::FsError;
+use pmxcfs_dfsm::{
+    app::Application,
+    core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
+};
+
+use super::{
+    peer::{Peer, PeerApp},
+    probe::{Counted, Observation, Probe},
+};
+
+/// What is to be done for a daemon.
+#[derive(Debug)]
+pub(crate) enum Act {
+    Send(Bytes),
+    Leave,
+    Join {
+        delay_ms: u64,
+    },
+    Answer {
+        id: RequestId,
+        result: Result<u32, FsError>,
+    },
+    Tell(String),
+}
+
+/// One of the two kinds.
+pub(crate) enum Replica<A: Application + Counted, P> {
+    Ours(Machine<Probe<A>>),
+    Peer(Peer<P>),
+}
+
+impl<A, P> Replica<A, P>
+where
+    A: Application + Counted,
+    P: PeerApp<Request = A::Request>,
+{
+    pub(crate) fn handle(&mut self, now: Now, event: Event<A::Request>) -> Vec<Act> {
+        match self {
+            Self::Ours(machine) => {
+                let mut actions = Actions::new();
+                machine.handle(now, event, &mut actions);
+                actions.take().into_iter().filter_map(act).collect()
+            }
+            Self::Peer(peer) => peer.handle(now, event),
+        }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        match self {
+            Self::Ours(machine) => machine.mode(),
+            Self::Peer(peer) => peer.mode(),
+        }
+    }
+
+    pub(crate) fn members(&self) -> Vec<MemberId> {
+        match self {
+            Self::Ours(machine) => machine.status().members,
+            Self::Peer(peer) => peer.members(),
+        }
+    }
+
+    /// Messages that wait for the end of a synchronisation.
+    pub(crate) fn queued_count(&self) -> usize {
+        match self {
+            Self::Ours(machine) => machine.status().queued_count,
+            Self::Peer(peer) => peer.queued_count(),
+        }
+    }
+
+    pub(crate) const fn is_ours(&self) -> bool {
+        matches!(self, Self::Ours(_))
+    }
+
+    /// A C daemon waits in a call of corosync and handles nothing.
+    pub(crate) fn is_stuck(&self) -> bool {
+        matches!(self, Self::Peer(peer) if peer.is_stuck())
+    }
+
+    /// What it did with its data since the last look.
+    pub(crate) fn observations(&mut self) -> Vec<Observation> {
+        match self {
+            Self::Ours(machine) => std::mem::take(&mut machine.app_mut().seen),
+            Self::Peer(peer) => std::mem::take(&mut peer.seen),
+        }
+    }
+}
+
+fn act<N>(action: Action<N>) -> Option<Act> {
+    Some(match action {
+        Action::Multicast(message) => Act::Send(message),
+        Action::Leave => Act::Leave,
+        Action::Join { delay_ms } => Act::Join { delay_ms },
+        Action::Answer { id, result } => Act::Answer { id, result },
+        Action::Log { text, .. } => Act::Tell(text),
+        Action::Notice(_) => return None,
+    })
+}
