@@ -32,8 +32,9 @@ fn main() -> ExitCode {
         ["log"] => client.cluster_log(0, ""),
         ["hold"] => hold(&mut client),
         ["read", path] => client.config(path),
+        // Values are sent as C texts, with their end.
         ["set", key, value] => client
-            .set_status(key, value.as_bytes())
+            .set_status(key, format!("{value}\0").as_bytes())
             .map(|()| Vec::new()),
         ["property", vmid, name] => match vmid.parse() {
             Ok(vmid) => client.guest_property(vmid, name),
