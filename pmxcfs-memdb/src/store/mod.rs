@@ -17,6 +17,7 @@
 //! | `writer`, `batch`, `pacing`, `log_state` | what the thread does, and when |
 //! | `backend` | seams to SQLite and the files |
 //! | `create` | a whole database at once, for tools |
+//! | `discarded` | what a sync took away, as files for the operator |
 //! | `offline`, `fault` | a database and its journal as a start would see them, without changing anything, for tools |
 //! | `inspect` | the journal's files as they are, for tools |
 //! | `repair` | mending a database, for tools |
@@ -24,6 +25,7 @@
 mod backend;
 mod batch;
 mod create;
+mod discarded;
 mod fault;
 mod finding;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -54,6 +56,7 @@ pub use backend::{
     Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile, SqliteBackend, SystemMedium,
 };
 pub use create::{CreateError, create};
+pub use discarded::{Discarded, SaveError, Saved, save_discarded};
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, Problem};
 pub use handle::{StoreHandle, Ticket};

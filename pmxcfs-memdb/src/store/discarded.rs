@@ -1,0 +1,262 @@
+//! What a sync took away from this node, kept as plain files for the operator.
+//!
+//! When the sides of a partition come together again, one side's data count and the other's are replaced. What was only on
+//! the losing side may be all there is of somebody's work, so it is put into a directory before it is forgotten. It is
+//! neither read again nor replicated, and takes a bounded part of the disk.
+//!
+//! ```text
+//! DIRECTORY/20261123-044928Z/INDEX         one line for each entry
+//! DIRECTORY/20261123-044928Z/files/...     contents, under the paths that they had
+//! ```
+//!
+//! Everything is for root only, since private files are among it.
+
+mod date;
+mod layout;
+
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::{Entry, Tree};
+use layout::Layout;
+
+/// How many saves are kept.
+const SAVE_COUNT: usize = 8;
+
+/// Most bytes of content in one save.
+const SAVE_SIZE: u64 = 32 * 1024 * 1024;
+
+/// Most files in one save.
+const SAVE_FILE_COUNT: usize = 4096;
+
+/// Prefix of a save that is not complete.
+const PARTIAL: &str = ".partial-";
+
+/// An entry that a sync removed or replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discarded {
+    /// Where it was, relative to the root.
+    pub path: Bytes,
+    /// What it was.
+    pub entry: Entry,
+}
+
+impl Discarded {
+    /// Finds out where entries were. Directories among them say where they were themselves; others are looked up in
+    /// `tree`, the one that took their place.
+    #[must_use]
+    pub fn locate(entries: Vec<Entry>, tree: &Tree) -> Vec<Self> {
+        layout::locate(entries, tree)
+    }
+}
+
+/// What was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// The new directory.
+    pub directory: PathBuf,
+    /// Number of entries whose content is in it.
+    pub kept_count: usize,
+    /// Number of entries that are only named in it, since there is a limit to its size.
+    pub left_out_count: usize,
+}
+
+/// Why entries could not be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep discarded entries in {}", path.display())]
+pub struct SaveError {
+    /// What could not be made or written.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> SaveError {
+    let path = path.to_owned();
+    |source| SaveError { path, source }
+}
+
+/// Puts entries into a new directory inside of `directory`, which is made if it is missing, and removes the oldest of them
+/// if there are more than eight. When this returns the files are on the disk; until then they have another name. `now_secs`
+/// is the wall clock's time and becomes the name. For a thread that may wait for a disk.
+///
+/// At most 4096 files and 32 MiB are kept; of what does not fit there is the line in `INDEX`. `None` if there is nothing to
+/// keep.
+///
+/// # Errors
+/// [`SaveError`]. Nothing new is left behind then.
+pub fn save_discarded(
+    directory: &Path,
+    entries: &[Discarded],
+    now_secs: u32,
+) -> Result<Option<Saved>, SaveError> {
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    make_directory(directory)?;
+    remove_partial(directory);
+    let (name, target) = free_name(directory, now_secs);
+    let partial = directory.join(format!("{PARTIAL}{name}"));
+    let written = write(&partial, entries).and_then(|counts| {
+        fs::rename(&partial, &target).map_err(at(&target))?;
+        sync(directory)?;
+        Ok(counts)
+    });
+    let (kept_count, left_out_count) = match written {
+        Ok(counts) => counts,
+        Err(error) => {
+            remove_partial(directory);
+            return Err(error);
+        }
+    };
+    remove_oldest(directory);
+    Ok(Some(Saved {
+        directory: target,
+        kept_count,
+        left_out_count,
+    }))
+}
+
+/// Writes a save. Returns how many entries have their content in it, and how many do not.
+fn write(save: &Path, entries: &[Discarded]) -> Result<(usize, usize), SaveError> {
+    make_directory(save)?;
+    let files = save.join("files");
+    make_directory(&files)?;
+    let layout = Layout::new(entries);
+    for directory in &layout.directories {
+        make_directory(&files.join(directory))?;
+    }
+    let mut index = String::from(
+        "# Entries of this node that gave way to another member's data. Times are seconds since 1970.\n\
+         # inode version writer mtime size kind path -> file\n",
+    );
+    let mut room = SAVE_SIZE;
+    let (mut kept_count, mut left_out_count, mut file_count) = (0, 0, 0);
+    for (discarded, place) in entries.iter().zip(&layout.places) {
+        let entry = &discarded.entry;
+        let size = u64::from(entry.size);
+        let is_kept = entry.is_directory() || (size <= room && file_count < SAVE_FILE_COUNT);
+        if is_kept {
+            kept_count += 1;
+        } else {
+            left_out_count += 1;
+        }
+        if is_kept && !entry.is_directory() {
+            room -= size;
+            file_count += 1;
+            write_file(&files.join(place), entry)?;
+        }
+        add_line(&mut index, discarded, is_kept.then_some(place));
+    }
+    let index_path = save.join("INDEX");
+    let mut file = create(&index_path)?;
+    file.write_all(index.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(at(&index_path))?;
+    // Deepest first; the set has each directory before what is in it.
+    for directory in layout.directories.iter().rev() {
+        sync(&files.join(directory))?;
+    }
+    sync(&files)?;
+    sync(save)?;
+    Ok((kept_count, left_out_count))
+}
+
+fn add_line(index: &mut String, discarded: &Discarded, place: Option<&PathBuf>) {
+    let entry = &discarded.entry;
+    let kind = if entry.is_directory() {
+        "directory"
+    } else {
+        "file"
+    };
+    let path = discarded.path.escape_ascii();
+    // Writing to a string does not fail.
+    let _result = write!(
+        index,
+        "{} {} {} {} {} {kind} {path} -> ",
+        entry.inode, entry.version, entry.writer, entry.mtime, entry.size
+    );
+    let _result = match place {
+        Some(place) => writeln!(index, "files/{}", place.display()),
+        None => writeln!(index, "not kept, there is too much"),
+    };
+}
+
+fn write_file(path: &Path, entry: &Entry) -> Result<(), SaveError> {
+    let mut file = create(path)?;
+    let modified = UNIX_EPOCH + Duration::from_secs(u64::from(entry.mtime));
+    file.write_all(&entry.content())
+        .and_then(|()| file.set_modified(modified))
+        .and_then(|()| file.sync_all())
+        .map_err(at(path))
+}
+
+fn create(path: &Path) -> Result<File, SaveError> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(at(path))
+}
+
+fn make_directory(path: &Path) -> Result<(), SaveError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn sync(directory: &Path) -> Result<(), SaveError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(at(directory))
+}
+
+/// The first name of this moment that is not taken, and its path.
+fn free_name(directory: &Path, now_secs: u32) -> (String, PathBuf) {
+    let stamp = date::stamp(now_secs);
+    let mut name = stamp.clone();
+    for attempt in 1.. {
+        if !directory.join(&name).exists() {
+            break;
+        }
+        name = format!("{stamp}-{attempt:03}");
+    }
+    let path = directory.join(&name);
+    (name, path)
+}
+
+/// Removes what a process left that died while it saved.
+fn remove_partial(directory: &Path) {
+    for name in names(directory) {
+        if name.strip_prefix(PARTIAL).is_some_and(date::is_stamp) {
+            // It takes space and does no other harm; the next save tries again.
+            let _result = fs::remove_dir_all(directory.join(name));
+        }
+    }
+}
+
+fn remove_oldest(directory: &Path) {
+    let mut saves = names(directory);
+    saves.retain(|name| date::is_stamp(name));
+    saves.sort_unstable();
+    let surplus = saves.len().saturating_sub(SAVE_COUNT);
+    for name in saves.drain(..surplus) {
+        // As above.
+        let _result = fs::remove_dir_all(directory.join(name));
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}

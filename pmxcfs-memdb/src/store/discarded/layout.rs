@@ -1,0 +1,126 @@
+//! Where each entry of a save goes.
+//!
+//! A name may be any bytes, so what is not harmless in a shell or on a terminal is written as `%XX`. What has no place of its
+//! own by that is marked with `%~`, which no escaping makes: entries that would have the same place with their inodes, names
+//! that are too long for a filesystem with a checksum.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use pmxcfs_api_types::path;
+
+use super::Discarded;
+use crate::{Entry, ROOT_INODE, Tree};
+
+/// Longest name of a file, with room for the marks.
+const NAME_LENGTH: usize = 200;
+
+/// Longest path inside of a save.
+const PATH_LENGTH: usize = 2000;
+
+/// Where each entry of a save goes, relative to the directory for files.
+pub(super) struct Layout {
+    /// Directories to be made, each before those in it.
+    pub(super) directories: BTreeSet<PathBuf>,
+    /// One place for each entry, in their order.
+    pub(super) places: Vec<PathBuf>,
+}
+
+impl Layout {
+    pub(super) fn new(entries: &[Discarded]) -> Self {
+        let wanted: Vec<PathBuf> = entries.iter().map(place).collect();
+        let mut directories = BTreeSet::new();
+        for (discarded, place) in entries.iter().zip(&wanted) {
+            let own = discarded.entry.is_directory().then_some(place.as_path());
+            let above = place.ancestors().skip(1);
+            let all = own.into_iter().chain(above);
+            let all = all.filter(|path| !path.as_os_str().is_empty());
+            directories.extend(all.map(ToOwned::to_owned));
+        }
+        let mut taken = HashSet::new();
+        let places = entries.iter().zip(wanted).map(|(discarded, mut place)| {
+            let is_directory = discarded.entry.is_directory();
+            if !is_directory && (directories.contains(&place) || !taken.insert(place.clone())) {
+                place.as_mut_os_string().push(mark(&discarded.entry));
+            }
+            place
+        });
+        let places = places.collect();
+        Self {
+            directories,
+            places,
+        }
+    }
+}
+
+fn mark(entry: &Entry) -> String {
+    format!("%~{}", entry.inode)
+}
+
+fn place(discarded: &Discarded) -> PathBuf {
+    let entry = &discarded.entry;
+    let names = path::components(&discarded.path);
+    let place: PathBuf = names.map(escape).collect();
+    let length = place.as_os_str().len();
+    if length == 0 || length > PATH_LENGTH {
+        return PathBuf::from(mark(entry));
+    }
+    place
+}
+
+fn escape(name: &[u8]) -> String {
+    let mut escaped = String::with_capacity(name.len());
+    let is_link = matches!(name, b"." | b"..");
+    for byte in name {
+        if byte.is_ascii_alphanumeric() || (b"-_.+@:=,".contains(byte) && !is_link) {
+            escaped.push(char::from(*byte));
+        } else {
+            // Writing to a string does not fail.
+            let _result = write!(escaped, "%{byte:02X}");
+        }
+    }
+    if escaped.len() > NAME_LENGTH {
+        escaped.truncate(NAME_LENGTH);
+        let _result = write!(escaped, "%~{:08x}", crc32fast::hash(name));
+    }
+    escaped
+}
+
+pub(super) fn locate(entries: Vec<Entry>, tree: &Tree) -> Vec<Discarded> {
+    let paths = {
+        let by_inode: HashMap<u64, &Entry> =
+            entries.iter().map(|entry| (entry.inode, entry)).collect();
+        let paths: Vec<Bytes> = entries
+            .iter()
+            .map(|entry| former_path(entry, &by_inode, tree))
+            .collect();
+        paths
+    };
+    let located = paths.into_iter().zip(entries);
+    located
+        .map(|(path, entry)| Discarded { path, entry })
+        .collect()
+}
+
+fn former_path(entry: &Entry, discarded: &HashMap<u64, &Entry>, tree: &Tree) -> Bytes {
+    let mut names = vec![entry.name.clone()];
+    let mut parent = entry.parent;
+    let mut seen = HashSet::from([entry.inode]);
+    // Entries that no path leads to may be each other's parents.
+    while parent != ROOT_INODE && seen.insert(parent) {
+        match discarded.get(&parent) {
+            Some(directory) => {
+                names.push(directory.name.clone());
+                parent = directory.parent;
+            }
+            None => {
+                names.extend(tree.path_of(parent));
+                break;
+            }
+        }
+    }
+    names.reverse();
+    names.join(&b'/').into()
+}
