@@ -156,8 +156,8 @@ impl Cpg {
         }
     }
 
-    /// Leaves the group and closes the connection.
-    pub fn leave(self) {
+    /// Leaves the group. The connection is of no more use, and closed with its last owner.
+    pub fn leave(&self) {
         let Some(group) = self.group.get() else {
             return;
         };
