@@ -107,8 +107,14 @@ fn divergent_partitions_become_one_and_the_loser_keeps_a_copy() {
         assert!(host.read("minority").is_err(), "{}", host.name());
         assert_eq!(host.read("majority19").unwrap(), b"kept");
     }
-    cluster.expect("the log to name what was lost", || {
-        three.log().contains("minority").then_some(())
+    cluster.expect("what was lost to be kept", || {
+        let kept = three.run(
+            "find",
+            &["/var/lib/pve-cluster/discarded", "-name", "minority"],
+        );
+        let path = String::from_utf8(kept.stdout).ok()?;
+        let text = three.run("cat", &[path.trim()]);
+        (text.stdout == b"lost later").then_some(())
     });
     cluster.stop_and_compare();
 }

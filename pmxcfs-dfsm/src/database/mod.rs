@@ -158,7 +158,8 @@ impl<S: TreeStore> Application for Database<S> {
     }
 
     fn checksum(&mut self) -> Digest {
-        self.store.change(|tree, _changes| tree.checksum())
+        let snapshot = self.store.change(|tree, _changes| tree.snapshot());
+        snapshot.checksum()
     }
 
     fn members_changed(

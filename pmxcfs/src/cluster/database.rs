@@ -5,13 +5,15 @@
 //! crash journal has the operation.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::time::wall_clock_secs;
 use pmxcfs_dfsm::core::RequestId;
 use pmxcfs_dfsm::database::{Database, DatabaseNotice, DatabaseRequest, TreeStore};
-use pmxcfs_memdb::store::Ticket;
-use pmxcfs_memdb::{Change, MemDb, Mutation, Mutator, Operation, Plan, Stamp, Tree};
+use pmxcfs_memdb::store::{Discarded, Ticket, save_discarded};
+use pmxcfs_memdb::{Change, Entry, MemDb, Mutation, Mutator, Operation, Plan, Stamp, Tree};
 use pmxcfs_services::group::{GroupHandle, GroupHost};
 use pmxcfs_services::quorum::QuorumMonitor;
 
@@ -105,16 +107,46 @@ pub(crate) struct DatabaseHost {
     /// Callers whose reply only waits for the crash journal.
     answered: Vec<(Box<dyn Mutation>, Option<Ticket>)>,
     distributor: Arc<Distributor>,
+    discarded_dir: PathBuf,
 }
 
 impl DatabaseHost {
-    pub(super) fn new(db: Arc<MemDb>, distributor: Arc<Distributor>) -> Self {
+    /// `discarded_dir` gets what a sync takes from this node.
+    pub(super) fn new(
+        db: Arc<MemDb>,
+        distributor: Arc<Distributor>,
+        discarded_dir: PathBuf,
+    ) -> Self {
         Self {
             db,
             next_id: 0,
             answered: Vec::new(),
             distributor,
+            discarded_dir,
         }
+    }
+}
+
+impl DatabaseHost {
+    /// What a sync took from this node may be all there is of somebody's work.
+    fn keep(&self, entries: Vec<Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        let discarded = Discarded::locate(entries, &self.db.read());
+        let directory = self.discarded_dir.clone();
+        tokio::task::spawn_blocking(move || {
+            match save_discarded(&directory, &discarded, wall_clock_secs()) {
+                Ok(Some(saved)) => tracing::warn!(
+                    kept = saved.kept_count,
+                    only_named = saved.left_out_count,
+                    "what gave way to the leader's data is in {}",
+                    saved.directory.display()
+                ),
+                Ok(None) => {}
+                Err(error) => tracing::error!(cause = %error.source, "{error}"),
+            }
+        });
     }
 }
 
@@ -174,7 +206,7 @@ impl GroupHost for DatabaseHost {
             DatabaseNotice::CorosyncConf { reload } => self.distributor.changed(reload),
             DatabaseNotice::Replaced { discarded } => {
                 self.distributor.changed(false);
-                tracing::debug!(discarded = discarded.len(), "the tree was replaced");
+                self.keep(discarded);
             }
         }
     }

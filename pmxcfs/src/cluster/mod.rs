@@ -80,7 +80,8 @@ impl Cluster {
         runtime.spawn(show_quorum(quorum.clone(), Arc::clone(status)));
         let configured = manager.start(ClusterConfigService::new(node_list_sink(status)));
 
-        let (service, database) = database_service(db, &kernel, &distributor, &quorum, started);
+        let (service, database) =
+            database_service(config, db, &kernel, &distributor, &quorum, started);
         manager.start(service);
         watch_store(db, &database);
 
@@ -138,13 +139,14 @@ fn start_distributor(config: &Config, db: &Arc<MemDb>) -> std::io::Result<Arc<Di
 }
 
 fn database_service(
+    config: &Config,
     db: &Arc<MemDb>,
     kernel: &Arc<OnceLock<KernelReferences>>,
     distributor: &Arc<Distributor>,
     quorum: &QuorumMonitor,
     started: Instant,
 ) -> (ClusterDatabaseService, GroupHandle<Box<dyn Mutation>>) {
-    let config = GroupConfig {
+    let group_config = GroupConfig {
         name: "pve_dcdb_v1",
         domain: "dcdb",
         started,
@@ -153,8 +155,12 @@ fn database_service(
     };
     let tree = ReplicatedTree::new(Arc::clone(db), Arc::clone(kernel));
     group(
-        config,
-        DatabaseHost::new(Arc::clone(db), Arc::clone(distributor)),
+        group_config,
+        DatabaseHost::new(
+            Arc::clone(db),
+            Arc::clone(distributor),
+            config.paths.state_dir.join("discarded"),
+        ),
         Database::new(tree),
     )
 }
