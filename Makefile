@@ -3,21 +3,33 @@
 CARGO ?= cargo
 # How often `make torture-kill` kills the daemon.
 KILLS ?= 200
+# How many simulated clusters of each cast `make sim` runs.
+SEEDS ?= 10000
+# How long `make torture` lets faults happen, in seconds.
+SECONDS ?= 60
+# How long `make fuzz-smoke` runs each target, in seconds.
+FUZZ_SECONDS ?= 5
 
-.PHONY: all check test demo bench torture-kill clean packages
+.PHONY: all check test sim demo bench bench-cluster torture torture-kill fuzz-smoke deb test-deb clean packages
 
 all: packages
 	$(CARGO) build --workspace --release
 
-# Format and lints only.
+# Format, lints, documentation, licences.
 check: packages
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
+	scripts/check-licences
 
-# Everything that has to hold. Mounts filesystems: run it as root.
+# Everything that has to hold. Mounts filesystems and makes network namespaces: run it as root.
 test: check
 	$(CARGO) test --workspace --doc
 	$(CARGO) test --workspace --lib --bins --tests
+
+# Simulated clusters under faults. A seed that fails is printed with the command that replays it.
+sim: packages
+	PMXCFS_SIM_COUNT=$(SEEDS) $(CARGO) test --release --package pmxcfs-dfsm --test sim -- --nocapture
 
 # Starts a daemon in a throw-away directory, uses it and stops it.
 demo: packages
@@ -29,8 +41,28 @@ bench: packages
 	$(CARGO) bench --package pmxcfs-ipc --bench against_libqb
 	$(CARGO) run --release --package integration-tests --bin pmxcfs-bench
 
+# Three hosts beside a bare process group on the same ring.
+bench-cluster: packages
+	$(CARGO) run --release --package integration-tests --bin pmxcfs-cluster-bench
+
+# Random faults on a real cluster under load; then the kills of a single daemon.
+torture: packages torture-kill
+	PMXCFS_TORTURE_SECONDS=$(SECONDS) $(CARGO) test --package integration-tests --test cluster -- --nocapture random_faults
+
 torture-kill: packages
 	PMXCFS_KILLS=$(KILLS) $(CARGO) test --package integration-tests --test durability -- --nocapture torture
+
+# Every decoder against mutations of recorded bytes.
+fuzz-smoke: packages
+	scripts/fuzz-smoke $(FUZZ_SECONDS)
+
+# The Debian package, in target/deb.
+deb: packages
+	scripts/build-deb
+
+# Installs, uses, upgrades, removes and purges the package on an overlay of this system.
+test-deb: packages
+	scripts/test-deb
 
 clean:
 	$(CARGO) clean
