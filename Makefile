@@ -6,7 +6,7 @@ KILLS ?= 200
 # How many simulated clusters of each cast `make sim` runs.
 SEEDS ?= 10000
 # How long `make torture` lets faults happen, in seconds.
-SECONDS ?= 60
+TORTURE_SECONDS ?= 60
 # How long `make fuzz-smoke` runs each target, in seconds.
 FUZZ_SECONDS ?= 5
 
@@ -47,7 +47,7 @@ bench-cluster: packages
 
 # Random faults on a real cluster under load; then the kills of a single daemon.
 torture: packages torture-kill
-	PMXCFS_TORTURE_SECONDS=$(SECONDS) $(CARGO) test --package integration-tests --test cluster -- --nocapture random_faults
+	PMXCFS_TORTURE_SECONDS=$(TORTURE_SECONDS) $(CARGO) test --package integration-tests --test cluster -- --nocapture random_faults
 
 torture-kill: packages
 	PMXCFS_KILLS=$(KILLS) $(CARGO) test --package integration-tests --test durability -- --nocapture torture
