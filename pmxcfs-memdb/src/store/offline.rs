@@ -41,6 +41,12 @@ pub enum ExamineError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// Another program was killed in the middle of a transaction, and it is not in the daemon's journal mode.
+    #[error(
+        "the database {path} was left in the middle of a transaction by another program; let SQLite undo that: \
+         sqlite3 {path} .schema", path = .0.display()
+    )]
+    Unfinished(PathBuf),
     /// Somebody wrote to it meanwhile.
     #[error("the database {} was changed while it was read: another program uses it; try again", .0.display())]
     Changed(PathBuf),
@@ -221,7 +227,12 @@ fn access_error(database: &Path) -> impl FnOnce(io::Error) -> ExamineError {
 
 fn read_error(database: &Path) -> impl FnOnce(rusqlite::Error) -> ExamineError {
     let path = database.to_owned();
-    move |source| ExamineError::Read { path, source }
+    move |source| match source.sqlite_error_code() {
+        Some(ErrorCode::ReadOnly) if has_content(&path, "-journal") => {
+            ExamineError::Unfinished(path)
+        }
+        _ => ExamineError::Read { path, source },
+    }
 }
 
 /// What the journal has that the rows lack.
@@ -306,12 +317,14 @@ fn open_shared(database: &Path) -> rusqlite::Result<Connection> {
 
 /// Whether SQLite has to look at a log beside the file.
 fn is_pending(database: &Path) -> bool {
-    let beside = |suffix: &str| {
-        let mut path = database.as_os_str().to_owned();
-        path.push(suffix);
-        fs::metadata(PathBuf::from(path)).is_ok_and(|metadata| metadata.len() > 0)
-    };
-    beside("-wal") || beside("-journal")
+    has_content(database, "-wal") || has_content(database, "-journal")
+}
+
+/// Whether there is something in a file beside the database.
+fn has_content(database: &Path, suffix: &str) -> bool {
+    let mut path = database.as_os_str().to_owned();
+    path.push(suffix);
+    fs::metadata(PathBuf::from(path)).is_ok_and(|metadata| metadata.len() > 0)
 }
 
 fn immutable_uri(path: &Path) -> String {

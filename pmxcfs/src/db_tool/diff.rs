@@ -102,12 +102,6 @@ impl<'a> Side<'a> {
             index: tree.map(|tree| tree.index()),
         }
     }
-
-    fn shown(&self, inode: u64) -> String {
-        self.by_inode
-            .get(&inode)
-            .map_or_else(|| format!("inode {inode}"), Item::shown_path)
-    }
 }
 
 /// One line for each difference, in order of paths.
@@ -115,25 +109,29 @@ fn differences(sides: &[Side<'_>; 2]) -> Vec<String> {
     let [a, b] = sides;
     let mut lines: Vec<(&Key, String)> = Vec::new();
     for (key, item) in &a.by_key {
-        match b.by_key.get(key) {
-            Some(other) => lines.extend(compare(item, other).map(|line| (key, line))),
-            None => match b.by_inode.get(&item.entry.inode) {
-                Some(other) => lines.push((key, moved(item, other))),
-                None => lines.push((key, only(a, item))),
-            },
+        match (b.by_key.get(key), moved_to(item, b)) {
+            (Some(other), _) => lines.extend(compare(item, other).map(|line| (key, line))),
+            (None, Some(other)) => lines.push((key, moved(item, other))),
+            (None, None) => lines.push((key, only(a, item))),
         }
     }
     for (key, item) in &b.by_key {
-        let is_moved = a
-            .by_inode
-            .get(&item.entry.inode)
-            .is_some_and(|other| !b.by_key.contains_key(&Key::of(other)));
-        if !a.by_key.contains_key(key) && !is_moved {
+        let was_told =
+            moved_to(item, a).is_some_and(|other| !b.by_key.contains_key(&Key::of(other)));
+        if !a.by_key.contains_key(key) && !was_told {
             lines.push((key, only(b, item)));
         }
     }
     lines.sort_by_key(|(key, _)| *key);
     lines.into_iter().map(|(_, line)| line).collect()
+}
+
+/// The entry of the other side that was renamed or moved: the same inode, and not merely by chance.
+fn moved_to<'s, 'a>(item: &Item<'_>, other: &'s Side<'a>) -> Option<&'s Item<'a>> {
+    let found = other.by_inode.get(&item.entry.inode)?;
+    let (a, b) = (item.entry, found.entry);
+    let is_same = a.kind == b.kind && (a.name == b.name || (a.size > 0 && a.data == b.data));
+    is_same.then_some(found)
 }
 
 fn only(side: &Side<'_>, item: &Item<'_>) -> String {
@@ -267,48 +265,45 @@ fn tell_follower(
     let (Ok(leader_index), Ok(follower_index)) = (&leader.index, &follower.index) else {
         return Ok(());
     };
-    let label = follower.label;
     let not_root = |inode: &u64| *inode != ROOT_INODE;
-    let sent: Vec<u64> = leader_index
+    let sent = leader_index
         .changed_against(follower_index)
-        .filter(not_root)
-        .collect();
-    let removed: Vec<u64> = follower_index
-        .absent_from(leader_index)
-        .filter(not_root)
-        .collect();
+        .filter(not_root);
+    let removed = follower_index.absent_from(leader_index).filter(not_root);
     writeln!(
         out,
-        "  {label} takes over {} and loses {}",
-        count(sent.len(), "entry", "entries"),
-        count(removed.len(), "entry", "entries")
+        "  {} takes over {} and loses {}",
+        follower.label,
+        count(sent.count(), "inode", "inodes"),
+        count(removed.count(), "inode", "inodes")
     )?;
-    for inode in removed {
-        if let Some(item) = follower.by_inode.get(&inode) {
-            writeln!(
-                out,
-                "  discarded of {label}: {} ({})",
-                item.shown_path(),
-                describe(item.entry)
-            )?;
-        }
-    }
-    for inode in sent {
-        if let (Some(old), Some(new)) = (follower.by_inode.get(&inode), leader.by_inode.get(&inode))
-        {
-            let newer = if old.entry.version > new.entry.version {
-                ", although it was changed later"
-            } else {
-                ""
-            };
-            writeln!(
-                out,
-                "  replaced in {label}: {} version {} by {} version {}{newer}",
-                old.shown_path(),
-                old.entry.version,
-                leader.shown(inode),
-                new.entry.version
-            )?;
+    tell_discarded(leader, follower, out)
+}
+
+/// What only the follower has, in the order of paths.
+fn tell_discarded(
+    leader: &Side<'_>,
+    follower: &Side<'_>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let label = follower.label;
+    for (key, item) in &follower.by_key {
+        let (path, entry) = (item.shown_path(), item.entry);
+        match leader.by_key.get(key).map(|item| item.entry) {
+            None => writeln!(out, "  discarded of {label}: {path} ({})", describe(entry))?,
+            Some(new) if new.kind != entry.kind || new.data != entry.data => {
+                let newer = if entry.version > new.version {
+                    ", although it was changed later"
+                } else {
+                    ""
+                };
+                writeln!(
+                    out,
+                    "  replaced in {label}: {path} version {} by version {}{newer}",
+                    entry.version, new.version
+                )?;
+            }
+            Some(_) => {}
         }
     }
     Ok(())

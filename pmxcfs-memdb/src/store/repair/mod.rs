@@ -113,6 +113,10 @@ pub fn repair(database: &Path, journal_dir: Option<&Path>) -> Result<RepairRepor
     connection
         .pragma_update(None, "synchronous", "FULL")
         .map_err(failed)?;
+    // A transaction that is cut off in SQLite's log needs nobody to undo it, so that readers still only read.
+    connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |_row| Ok(()))
+        .map_err(failed)?;
     connection
         .execute_batch("BEGIN IMMEDIATE")
         .map_err(failed)?;

@@ -8,7 +8,7 @@ use pmxcfs_api_types::time::wall_clock_secs;
 use super::super::fault::{self, Fault, FaultKind};
 use super::super::finding::Problem;
 use super::super::load;
-use super::super::offline::{self, ExamineError};
+use super::super::offline;
 use super::super::schema::{VERSION_ROW_KIND, VERSION_ROW_NAME};
 use super::rows::RowTable;
 use super::{Repair, RepairError};
@@ -50,23 +50,39 @@ struct State {
     version_row: Option<RootState>,
     entries: Vec<Entry>,
     faults: Vec<Fault>,
+    /// Directory of each directory.
+    parents: HashMap<u64, u64>,
+    /// What any row, also a refused one, names as its directory.
+    named_as_parent: HashSet<u64>,
 }
 
 impl State {
-    fn read(table: &RowTable<'_>, database: &Path) -> Result<Self, ExamineError> {
+    fn read(table: &RowTable<'_>, database: &Path) -> Result<Self, RepairError> {
+        table.forget_recovery_directory();
         let mut rows = offline::read(table.connection, database)?;
-        if rows.version_row.is_none() && rows.entries.is_empty() && rows.findings.is_empty() {
-            return Ok(Self {
-                version_row: None,
-                entries: Vec::new(),
-                faults: Vec::new(),
-            });
+        let is_empty =
+            rows.version_row.is_none() && rows.entries.is_empty() && rows.findings.is_empty();
+        if !is_empty {
+            load::validate(rows.version_row, &rows.entries, &mut rows.findings);
         }
-        load::validate(rows.version_row, &rows.entries, &mut rows.findings);
         let root = load::effective_root(rows.version_row, &rows.entries);
+        let faults = fault::collect(rows.findings, root, &rows.entries);
+        let named_as_parent = match faults.is_empty() {
+            true => HashSet::new(),
+            false => table.parents().map_err(|source| RepairError::Write {
+                path: database.to_owned(),
+                source,
+            })?,
+        };
+        let directories = rows.entries.iter();
+        let directories = directories.filter(|entry| entry.kind == EntryKind::Directory);
         Ok(Self {
             version_row: rows.version_row,
-            faults: fault::collect(rows.findings, root, &rows.entries),
+            faults,
+            parents: directories
+                .map(|entry| (entry.inode, entry.parent))
+                .collect(),
+            named_as_parent,
             entries: rows.entries,
         })
     }
@@ -162,6 +178,10 @@ impl Round<'_> {
         }
     }
 
+    fn has_children(&self, inode: u64) -> bool {
+        self.state.named_as_parent.contains(&inode)
+    }
+
     fn move_away(&self, inode: u64, name: &[u8]) -> rusqlite::Result<String> {
         let path = self.table.move_away(inode, name)?;
         Ok(format!("moved to {path}"))
@@ -173,12 +193,10 @@ impl Round<'_> {
             return Ok(None);
         }
         let older = self.table.older(fault.inode, other)?;
-        let name = self
-            .state
-            .entries
-            .iter()
-            .find(|entry| entry.inode == older)
-            .map_or(&fault.name, |entry| &entry.name);
+        let entries = &self.state.entries;
+        let name = entries
+            .binary_search_by_key(&older.cast_signed(), |entry| entry.inode.cast_signed())
+            .map_or(&fault.name, |at| &entries[at].name);
         let path = self.table.move_away(older, name)?;
         self.mended.insert(older);
         Ok(Some(if older == fault.inode {
@@ -190,13 +208,6 @@ impl Round<'_> {
 
     /// One directory of a cycle is moved, and the others are below it then.
     fn break_cycle(&mut self, inode: u64, name: &[u8]) -> rusqlite::Result<Option<String>> {
-        let parents: HashMap<u64, u64> = self
-            .state
-            .entries
-            .iter()
-            .filter(|entry| entry.kind == EntryKind::Directory)
-            .map(|entry| (entry.inode, entry.parent))
-            .collect();
         let mut at = inode;
         let mut members = Vec::new();
         loop {
@@ -204,7 +215,7 @@ impl Round<'_> {
                 return Ok(None);
             }
             members.push(at);
-            match parents.get(&at) {
+            match self.state.parents.get(&at) {
                 Some(parent) if *parent != inode => at = *parent,
                 _ => break,
             }
@@ -237,7 +248,7 @@ impl Round<'_> {
 
     /// What holds others is a directory; what has content, or neither, is a file.
     fn choose_kind(&self, inode: u64) -> rusqlite::Result<String> {
-        let (kind, text) = if self.table.has_children(inode)? && !self.table.has_data(inode)? {
+        let (kind, text) = if self.has_children(inode) && !self.table.has_data(inode)? {
             (EntryKind::Directory, "made a directory")
         } else {
             (EntryKind::File, "made a file")
@@ -247,7 +258,7 @@ impl Round<'_> {
     }
 
     fn part_directory(&self, inode: u64, name: &[u8]) -> rusqlite::Result<String> {
-        if self.table.has_children(inode)? {
+        if self.has_children(inode) {
             let kept = self.table.detach_data(inode, name)?;
             return Ok(with_content("data taken off", kept));
         }

@@ -3,6 +3,9 @@
 //! Names are bound as blobs and made text by SQLite, so that any bytes become the name. Columns that a change is not
 //! about keep what they have, whatever that is.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -21,11 +24,26 @@ const KEPT_NAME_LENGTH: usize = 200;
 /// The table of an open transaction.
 pub(super) struct RowTable<'c> {
     pub(super) connection: &'c Connection,
+    recovery: RefCell<Option<RecoveryDirectory>>,
+}
+
+/// Where rows are moved to, found once and not by looking through all rows for each.
+struct RecoveryDirectory {
+    inode: i64,
+    names: HashSet<Vec<u8>>,
 }
 
 impl<'c> RowTable<'c> {
     pub(super) const fn new(connection: &'c Connection) -> Self {
-        Self { connection }
+        Self {
+            connection,
+            recovery: RefCell::new(None),
+        }
+    }
+
+    /// Rows may have changed that say where the recovery directory is and what it holds.
+    pub(super) fn forget_recovery_directory(&self) {
+        self.recovery.replace(None);
     }
 
     /// Writes a whole row.
@@ -97,15 +115,13 @@ impl<'c> RowTable<'c> {
     pub(super) fn detach_data(&self, inode: u64, name: &[u8]) -> rusqlite::Result<Option<String>> {
         let mut place = None;
         if self.has_data(inode)? {
-            let directory = self.recovery_directory(inode)?;
-            let target = self.free_name(directory, inode, name)?;
-            let file = self.next_number()?;
+            let (directory, target) = self.reserve(inode, name)?;
             self.connection.execute(
                 "INSERT INTO tree (inode, parent, version, writer, mtime, type, name, data) \
                  SELECT ?2, ?3, ?2, 0, 0, ?4, CAST(?5 AS TEXT), CAST(data AS BLOB) FROM tree WHERE inode=?1",
                 (
                     inode.cast_signed(),
-                    file,
+                    self.next_number()?,
                     directory,
                     FILE_KIND,
                     &target[..],
@@ -122,22 +138,22 @@ impl<'c> RowTable<'c> {
 
     /// Moves a row to the recovery directory. Returns its new path.
     pub(super) fn move_away(&self, inode: u64, name: &[u8]) -> rusqlite::Result<String> {
-        let directory = self.recovery_directory(inode)?;
-        let target = self.free_name(directory, inode, name)?;
-        self.connection.execute(
-            "UPDATE tree SET parent=?2, name=CAST(?3 AS TEXT) WHERE inode=?1",
-            (inode.cast_signed(), directory, &target[..]),
-        )?;
+        let (directory, target) = self.reserve(inode, name)?;
+        self.connection
+            .prepare_cached("UPDATE tree SET parent=?2, name=CAST(?3 AS TEXT) WHERE inode=?1")?
+            .execute((inode.cast_signed(), directory, &target[..]))?;
         Ok(shown_path(&target))
     }
 
-    /// Whether any row names this one as its directory.
-    pub(super) fn has_children(&self, inode: u64) -> rusqlite::Result<bool> {
-        self.connection.query_row(
-            "SELECT EXISTS (SELECT 1 FROM tree WHERE parent=?1 AND inode<>0)",
-            [inode.cast_signed()],
-            |row| row.get(0),
-        )
+    /// All inodes that rows name as their directory.
+    pub(super) fn parents(&self) -> rusqlite::Result<HashSet<u64>> {
+        let mut statement = self.connection.prepare(
+            "SELECT DISTINCT parent FROM tree WHERE inode<>0 AND typeof(parent)='integer'",
+        )?;
+        let parents = statement.query_map([], |row| row.get::<_, i64>(0))?;
+        parents
+            .map(|parent| parent.map(i64::cast_unsigned))
+            .collect()
     }
 
     /// Whether a row has content.
@@ -194,9 +210,26 @@ impl<'c> RowTable<'c> {
         Ok(highest.unwrap_or(0).max(1))
     }
 
-    /// Inode of the directory for rows without a place; not `moved`, which is one of them. It is private, whatever was
-    /// private among them.
-    fn recovery_directory(&self, moved: u64) -> rusqlite::Result<i64> {
+    /// A name in the recovery directory that nothing else gets, and the directory's inode. It is never `moved`, which is
+    /// one of the rows without a place, and it is private, whatever was private among them.
+    fn reserve(&self, moved: u64, name: &[u8]) -> rusqlite::Result<(i64, Vec<u8>)> {
+        let mut recovery = self.recovery.borrow_mut();
+        let directory = match &mut *recovery {
+            Some(directory) if directory.inode != moved.cast_signed() => directory,
+            unknown => unknown.insert(self.find_recovery_directory(moved)?),
+        };
+        let first = recovered_name(moved, name);
+        let mut candidate = first.clone();
+        let mut attempt = 1_u64;
+        while !directory.names.insert(candidate.clone()) {
+            attempt += 1;
+            candidate.clone_from(&first);
+            candidate.extend_from_slice(format!(".{attempt}").as_bytes());
+        }
+        Ok((directory.inode, candidate))
+    }
+
+    fn find_recovery_directory(&self, moved: u64) -> rusqlite::Result<RecoveryDirectory> {
         let found = self
             .connection
             .query_row(
@@ -206,35 +239,29 @@ impl<'c> RowTable<'c> {
                 |row| row.get(0),
             )
             .optional()?;
-        if let Some(inode) = found {
-            return Ok(inode);
-        }
+        let inode = match found {
+            Some(inode) => inode,
+            None => self.make_recovery_directory()?,
+        };
+        let mut statement = self
+            .connection
+            .prepare("SELECT CAST(name AS BLOB) FROM tree WHERE parent=?1")?;
+        let names = statement.query_map([inode], |row| {
+            Ok(row.get::<_, Option<Vec<u8>>>(0)?.unwrap_or_default())
+        })?;
+        Ok(RecoveryDirectory {
+            inode,
+            names: names.collect::<rusqlite::Result<_>>()?,
+        })
+    }
+
+    fn make_recovery_directory(&self) -> rusqlite::Result<i64> {
         let inode = self.next_number()?;
         self.connection.execute(
             "INSERT INTO tree (inode, parent, version, writer, mtime, type, name) VALUES (?1, 0, ?1, 0, 0, ?2, ?3)",
             (inode, DIRECTORY_KIND, RECOVERY_DIRECTORY),
         )?;
         Ok(inode)
-    }
-
-    fn free_name(&self, directory: i64, inode: u64, name: &[u8]) -> rusqlite::Result<Vec<u8>> {
-        let first = recovered_name(inode, name);
-        let mut candidate = first.clone();
-        let mut attempt = 1_u64;
-        while self.is_taken(directory, &candidate)? {
-            attempt += 1;
-            candidate.clone_from(&first);
-            candidate.extend_from_slice(format!(".{attempt}").as_bytes());
-        }
-        Ok(candidate)
-    }
-
-    fn is_taken(&self, directory: i64, name: &[u8]) -> rusqlite::Result<bool> {
-        self.connection.query_row(
-            "SELECT EXISTS (SELECT 1 FROM tree WHERE parent=?1 AND CAST(name AS BLOB)=?2)",
-            (directory, name),
-            |row| row.get(0),
-        )
     }
 }
 
