@@ -7,6 +7,7 @@ mod cluster;
 pub mod daemonize;
 pub mod db_tool;
 pub mod fuse;
+pub mod health;
 pub mod instance;
 pub mod ipc;
 pub mod liveness;
