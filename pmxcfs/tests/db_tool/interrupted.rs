@@ -81,7 +81,7 @@ fn a_repair_that_is_stopped_anywhere_loses_nothing() {
     let before = sample.dump();
     for limit in [Limit::Kills, Limit::Fails] {
         for units in limits(&sample) {
-            let place = Place::with_rows(&rows());
+            let place = Place::with_copy(&sample);
             let call = limited(&place.command("repair", &["--apply"]), units, limit);
             let after = place.dump();
             assert_eq!(
@@ -145,7 +145,7 @@ fn an_import_that_is_stopped_anywhere_leaves_the_old_database_or_the_new_one() {
     let mut outcomes = [0, 0];
     for limit in [Limit::Kills, Limit::Fails] {
         for units in limits(&new) {
-            let place = Place::with_rows(&[VERSION_ROW, "(2, 0, 2, 0, 0, 8, 'a', 'old')"]);
+            let place = Place::with_copy(&old);
             source(&place);
             let import = place.command(
                 "import",

@@ -84,11 +84,20 @@ impl Place {
         let place = Self::new();
         let connection = Connection::open(place.database()).unwrap();
         connection.execute_batch(TABLE).unwrap();
+        connection.execute_batch("BEGIN").unwrap();
         for row in rows {
             connection
                 .execute_batch(&format!("INSERT INTO tree VALUES {}", row.as_ref()))
                 .unwrap();
         }
+        connection.execute_batch("COMMIT").unwrap();
+        place
+    }
+
+    /// With a copy of another place's database.
+    pub(crate) fn with_copy(original: &Self) -> Self {
+        let place = Self::new();
+        fs::copy(original.database(), place.database()).unwrap();
         place
     }
 
