@@ -23,6 +23,8 @@ use super::lookups::Lookups;
 use super::mutation::{Action, FuseMutation, OpenExisting, Reply};
 use super::references::KernelReferences;
 use super::shared::{Shared, errno};
+use crate::health::FuseOperation;
+use crate::health::counters::{Meter, Timed};
 use crate::plugins::{Content, Plugin, Registry};
 
 /// The filesystem that is mounted at `/etc/pve`.
@@ -49,14 +51,58 @@ impl PveFilesystem {
                 inodes: InodeMap::default(),
                 handles: Handles::default(),
                 lookups: Lookups::default(),
+                meter: Meter::new(),
             }),
         }
+    }
+
+    /// Counts the requests.
+    #[must_use]
+    pub fn meter(&self) -> &'static Meter<FuseOperation> {
+        self.shared.meter
     }
 
     /// What the kernel knows, for those who change the tree on behalf of other nodes.
     #[must_use]
     pub fn kernel_references(&self) -> KernelReferences {
         KernelReferences(Arc::clone(&self.shared))
+    }
+
+    fn time(&self, operation: FuseOperation) -> Timed {
+        self.shared.meter.start(operation)
+    }
+
+    /// The number for the kernel of a request that is always refused.
+    fn unsupported(&self) -> Errno {
+        self.time(FuseOperation::Unsupported).failed(libc::ENOSYS);
+        Errno::ENOSYS
+    }
+
+    fn answer_attr(
+        &self,
+        ino: INodeNo,
+        handle: Option<FileHandle>,
+        mut timed: Timed,
+        reply: ReplyAttr,
+    ) {
+        match timed.note(self.shared.attr_of(ino, handle)) {
+            Ok((attr, generated)) => reply.attr(if generated { &NO_TTL } else { &TTL }, &attr),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn remove(&self, parent: INodeNo, name: &OsStr, mut timed: Timed, reply: ReplyEmpty) {
+        match timed.note(self.shared.free_of_plugins(parent, name, FsError::Access)) {
+            Ok((parent, name)) => {
+                FuseMutation::submit(
+                    &self.shared,
+                    Action::Remove { parent, name },
+                    Reply::Empty(reply),
+                    timed,
+                );
+            }
+            Err(error) => reply.error(errno(error)),
+        }
     }
 }
 
@@ -70,7 +116,8 @@ impl Filesystem for PveFilesystem {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.shared.lookup_attr(parent, name) {
+        let mut timed = self.time(FuseOperation::Lookup);
+        match timed.note(self.shared.lookup_attr(parent, name)) {
             Ok((attr, false)) => reply.entry(&TTL, &attr, Generation(0)),
             Ok((attr, true)) => reply.entry_with_ttls(&NO_TTL, &TTL, &attr, Generation(0)),
             Err(error) => reply.error(errno(error)),
@@ -78,6 +125,7 @@ impl Filesystem for PveFilesystem {
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, nlookup: u64) {
+        let _timed = self.time(FuseOperation::Forget);
         if let Some(Node::Tree(inode)) = self.shared.inodes.node(ino)
             && self.shared.lookups.forget(inode, nlookup)
         {
@@ -86,15 +134,12 @@ impl Filesystem for PveFilesystem {
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.shared.attr_of(ino, fh) {
-            Ok((attr, generated)) => reply.attr(if generated { &NO_TTL } else { &TTL }, &attr),
-            Err(error) => reply.error(errno(error)),
-        }
+        self.answer_attr(ino, fh, self.time(FuseOperation::Getattr), reply);
     }
 
     fn setattr(
         &self,
-        request: &Request,
+        _request: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -110,12 +155,16 @@ impl Filesystem for PveFilesystem {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let Some(node) = self.shared.inodes.node(ino) else {
-            return reply.error(Errno::ENOENT);
+        let mut timed = self.time(FuseOperation::Setattr);
+        let node = self.shared.inodes.node(ino).ok_or(FsError::NotFound);
+        let node = node.and_then(|node| {
+            self.shared.check_ownership(node, mode, uid, gid)?;
+            Ok(node)
+        });
+        let node = match timed.note(node) {
+            Ok(node) => node,
+            Err(error) => return reply.error(errno(error)),
         };
-        if let Err(error) = self.shared.check_ownership(node, mode, uid, gid) {
-            return reply.error(errno(error));
-        }
         let inode = match node {
             Node::Plugin(index) => {
                 let refused = match self.shared.plugin(index).map(Plugin::content) {
@@ -124,9 +173,9 @@ impl Filesystem for PveFilesystem {
                     Err(error) => Some(error),
                 };
                 let touched = (atime.is_some() && mtime.is_some()).then_some(FsError::Access);
-                return match refused.or(touched) {
-                    Some(error) => reply.error(errno(error)),
-                    None => self.getattr(request, ino, fh, reply),
+                return match timed.note(refused.or(touched).map_or(Ok(()), Err)) {
+                    Err(error) => reply.error(errno(error)),
+                    Ok(()) => self.answer_attr(ino, fh, timed, reply),
                 };
             }
             Node::Tree(inode) => inode,
@@ -140,24 +189,28 @@ impl Filesystem for PveFilesystem {
         .map(|mtime| Action::SetMtime { inode, mtime });
         let truncate = size.map(|size| Action::Truncate { inode, size });
         match (truncate, touch) {
-            (None, None) => self.getattr(request, ino, fh, reply),
+            (None, None) => self.answer_attr(ino, fh, timed, reply),
             (Some(first), Some(second)) => {
-                FuseMutation::submit_two(&self.shared, first, second, Reply::Attr(reply));
+                FuseMutation::submit_two(&self.shared, first, second, Reply::Attr(reply), timed);
             }
             (Some(only), None) | (None, Some(only)) => {
-                FuseMutation::submit(&self.shared, only, Reply::Attr(reply))
+                FuseMutation::submit(&self.shared, only, Reply::Attr(reply), timed);
             }
         }
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        let mut timed = self.time(FuseOperation::Readlink);
         let target = match self.shared.inodes.node(ino) {
             Some(Node::Plugin(index)) => self.shared.plugin(index).ok().map(Plugin::content),
             _ => None,
         };
         match target {
             Some(Content::Link(target)) => reply.data(target.as_bytes()),
-            _ => reply.error(Errno::EINVAL),
+            _ => {
+                timed.failed(libc::EINVAL);
+                reply.error(Errno::EINVAL);
+            }
         }
     }
 
@@ -173,16 +226,17 @@ impl Filesystem for PveFilesystem {
     ) {
         let kind = mode & libc::S_IFMT;
         if kind != libc::S_IFREG && kind != 0 {
-            return reply.error(Errno::ENOSYS);
+            return reply.error(self.unsupported());
         }
-        match self.shared.free_of_plugins(parent, name, FsError::Exists) {
+        let mut timed = self.time(FuseOperation::Mknod);
+        match timed.note(self.shared.free_of_plugins(parent, name, FsError::Exists)) {
             Ok((parent, name)) => {
                 let action = Action::Create {
                     parent,
                     name,
                     open: None,
                 };
-                FuseMutation::submit(&self.shared, action, Reply::Entry(reply));
+                FuseMutation::submit(&self.shared, action, Reply::Entry(reply), timed);
             }
             Err(error) => reply.error(errno(error)),
         }
@@ -197,12 +251,14 @@ impl Filesystem for PveFilesystem {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        match self.shared.free_of_plugins(parent, name, FsError::Exists) {
+        let mut timed = self.time(FuseOperation::Mkdir);
+        match timed.note(self.shared.free_of_plugins(parent, name, FsError::Exists)) {
             Ok((parent, name)) => {
                 FuseMutation::submit(
                     &self.shared,
                     Action::Mkdir { parent, name },
                     Reply::Entry(reply),
+                    timed,
                 );
             }
             Err(error) => reply.error(errno(error)),
@@ -210,20 +266,11 @@ impl Filesystem for PveFilesystem {
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        match self.shared.free_of_plugins(parent, name, FsError::Access) {
-            Ok((parent, name)) => {
-                FuseMutation::submit(
-                    &self.shared,
-                    Action::Remove { parent, name },
-                    Reply::Empty(reply),
-                );
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+        self.remove(parent, name, self.time(FuseOperation::Unlink), reply);
     }
 
-    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.unlink(request, parent, name, reply);
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove(parent, name, self.time(FuseOperation::Rmdir), reply);
     }
 
     fn symlink(
@@ -234,7 +281,7 @@ impl Filesystem for PveFilesystem {
         _target: &std::path::Path,
         reply: ReplyEntry,
     ) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.unsupported());
     }
 
     fn rename(
@@ -247,30 +294,33 @@ impl Filesystem for PveFilesystem {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let mut timed = self.time(FuseOperation::Rename);
         // No flag can be kept across nodes, and programs fall back when the C daemon's EINVAL tells them so.
         if !flags.is_empty() {
+            timed.failed(libc::EINVAL);
             return reply.error(Errno::EINVAL);
         }
         let from = self.shared.free_of_plugins(parent, name, FsError::Access);
         let to = self
             .shared
             .free_of_plugins(newparent, newname, FsError::Access);
-        match (from, to) {
-            (Ok((parent, name)), Ok((new_parent, new_name))) => {
+        match timed.note(from.and_then(|from| Ok((from, to?)))) {
+            Ok(((parent, name), (new_parent, new_name))) => {
                 let action = Action::Rename {
                     parent,
                     name,
                     new_parent,
                     new_name,
                 };
-                FuseMutation::submit(&self.shared, action, Reply::Empty(reply));
+                FuseMutation::submit(&self.shared, action, Reply::Empty(reply), timed);
             }
-            (Err(error), _) | (_, Err(error)) => reply.error(errno(error)),
+            Err(error) => reply.error(errno(error)),
         }
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.shared.opened(ino) {
+        let mut timed = self.time(FuseOperation::Open);
+        match timed.note(self.shared.opened(ino)) {
             Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
             Err(error) => reply.error(errno(error)),
         }
@@ -287,7 +337,8 @@ impl Filesystem for PveFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.shared.content(ino, fh) {
+        let mut timed = self.time(FuseOperation::Read);
+        match timed.note(self.shared.content(ino, fh)) {
             Ok(content) => {
                 let start = usize::try_from(offset)
                     .map_or(content.len(), |offset| offset.min(content.len()));
@@ -310,20 +361,23 @@ impl Filesystem for PveFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.shared.inodes.node(ino) {
-            Some(Node::Tree(inode)) => {
+        let mut timed = self.time(FuseOperation::Write);
+        match timed.note(self.shared.inodes.node(ino).ok_or(FsError::NotFound)) {
+            Ok(Node::Tree(inode)) => {
                 let action = Action::Write {
                     inode,
                     offset,
                     data: Bytes::copy_from_slice(data),
                 };
-                FuseMutation::submit(&self.shared, action, Reply::Write(reply));
+                FuseMutation::submit(&self.shared, action, Reply::Write(reply), timed);
             }
-            Some(Node::Plugin(index)) => match self.shared.write_plugin(index, offset, data) {
-                Ok(count) => reply.written(count),
-                Err(error) => reply.error(errno(error)),
-            },
-            None => reply.error(Errno::ENOENT),
+            Ok(Node::Plugin(index)) => {
+                match timed.note(self.shared.write_plugin(index, offset, data)) {
+                    Ok(count) => reply.written(count),
+                    Err(error) => reply.error(errno(error)),
+                }
+            }
+            Err(error) => reply.error(errno(error)),
         }
     }
 
@@ -336,7 +390,7 @@ impl Filesystem for PveFilesystem {
         reply: ReplyEmpty,
     ) {
         // Nothing is buffered for a handle; the kernel stops asking.
-        reply.error(Errno::ENOSYS);
+        reply.error(self.unsupported());
     }
 
     fn release(
@@ -349,6 +403,7 @@ impl Filesystem for PveFilesystem {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let _timed = self.time(FuseOperation::Release);
         if fh != TREE_FILE {
             self.shared.handles.remove(fh);
         } else if let Some(Node::Tree(inode)) = self.shared.inodes.node(ino) {
@@ -365,14 +420,16 @@ impl Filesystem for PveFilesystem {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.shared.db.sync(move |result| match result {
+        let mut timed = self.time(FuseOperation::Fsync);
+        self.shared.db.sync(move |result| match timed.note(result) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(errno(error)),
         });
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.shared.directory(ino) {
+        let mut timed = self.time(FuseOperation::Opendir);
+        match timed.note(self.shared.directory(ino)) {
             Ok(_) => reply.opened(
                 self.shared.handles.insert(Handle::Directory(None)),
                 FopenFlags::empty(),
@@ -389,7 +446,8 @@ impl Filesystem for PveFilesystem {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        match self.shared.directory(ino) {
+        let mut timed = self.time(FuseOperation::Readdir);
+        match timed.note(self.shared.directory(ino)) {
             Ok(inode) => {
                 self.shared.fill_listing(inode, fh, offset, &mut reply);
                 reply.ok();
@@ -406,6 +464,7 @@ impl Filesystem for PveFilesystem {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
+        let _timed = self.time(FuseOperation::Releasedir);
         self.shared.handles.remove(fh);
         reply.ok();
     }
@@ -422,6 +481,7 @@ impl Filesystem for PveFilesystem {
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let _timed = self.time(FuseOperation::Statfs);
         let usage = self.shared.db.read().statfs();
         reply.statfs(
             usage.blocks,
@@ -447,7 +507,7 @@ impl Filesystem for PveFilesystem {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.unsupported());
     }
 
     fn getxattr(
@@ -458,15 +518,15 @@ impl Filesystem for PveFilesystem {
         _size: u32,
         reply: fuser::ReplyXattr,
     ) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.unsupported());
     }
 
     fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: fuser::ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.unsupported());
     }
 
     fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.unsupported());
     }
 
     fn create(
@@ -479,7 +539,8 @@ impl Filesystem for PveFilesystem {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        match self.shared.free_of_plugins(parent, name, FsError::Exists) {
+        let mut timed = self.time(FuseOperation::Create);
+        match timed.note(self.shared.free_of_plugins(parent, name, FsError::Exists)) {
             Ok((parent, name)) => {
                 let open = (flags & libc::O_EXCL == 0).then_some(OpenExisting {
                     truncate: flags & libc::O_TRUNC != 0,
@@ -488,6 +549,7 @@ impl Filesystem for PveFilesystem {
                     &self.shared,
                     Action::Create { parent, name, open },
                     Reply::Create(reply),
+                    timed,
                 );
             }
             Err(error) => reply.error(errno(error)),
@@ -504,7 +566,7 @@ impl Filesystem for PveFilesystem {
         _mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.unsupported());
     }
 
     fn ioctl(
@@ -518,7 +580,7 @@ impl Filesystem for PveFilesystem {
         _out_size: u32,
         reply: fuser::ReplyIoctl,
     ) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.unsupported());
     }
 
     fn poll(
@@ -531,7 +593,7 @@ impl Filesystem for PveFilesystem {
         _flags: fuser::PollFlags,
         reply: fuser::ReplyPoll,
     ) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.unsupported());
     }
 
     fn lseek(
@@ -543,7 +605,7 @@ impl Filesystem for PveFilesystem {
         _whence: i32,
         reply: fuser::ReplyLseek,
     ) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.unsupported());
     }
 
     fn copy_file_range(
@@ -559,6 +621,6 @@ impl Filesystem for PveFilesystem {
         _flags: fuser::CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.unsupported());
     }
 }

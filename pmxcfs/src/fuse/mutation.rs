@@ -15,6 +15,7 @@ use pmxcfs_memdb::{EntryKind, Mutation, Operation, Plan, Tree};
 use super::attr::TTL;
 use super::handles::TREE_FILE;
 use super::shared::{Shared, errno};
+use crate::health::counters::Timed;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -70,6 +71,19 @@ pub(super) enum Reply {
     Attr(ReplyAttr),
 }
 
+/// A reply, and the clock that runs until it is given.
+struct Waiter {
+    reply: Reply,
+    timed: Timed,
+}
+
+impl Waiter {
+    fn error(mut self, error: FsError) {
+        self.timed.failed(error.errno());
+        self.reply.error(error);
+    }
+}
+
 impl Reply {
     fn error(self, error: FsError) {
         let errno = errno(error);
@@ -114,7 +128,7 @@ impl Held {
 pub(super) struct FuseMutation {
     shared: Arc<Shared>,
     action: Action,
-    reply: Reply,
+    waiter: Waiter,
     /// Runs after this one with the same reply, if this one succeeds.
     follow_up: Option<Action>,
     outcome: Result<Outcome, FsError>,
@@ -125,26 +139,34 @@ pub(super) struct FuseMutation {
 }
 
 impl FuseMutation {
-    pub(super) fn submit(shared: &Arc<Shared>, action: Action, reply: Reply) {
-        Self::submit_with(shared, action, None, reply, Held::default());
+    pub(super) fn submit(shared: &Arc<Shared>, action: Action, reply: Reply, timed: Timed) {
+        let waiter = Waiter { reply, timed };
+        Self::submit_with(shared, action, None, waiter, Held::default());
     }
 
     /// Two steps behind one reply: `truncate`, then `utime`.
-    pub(super) fn submit_two(shared: &Arc<Shared>, first: Action, second: Action, reply: Reply) {
-        Self::submit_with(shared, first, Some(second), reply, Held::default());
+    pub(super) fn submit_two(
+        shared: &Arc<Shared>,
+        first: Action,
+        second: Action,
+        reply: Reply,
+        timed: Timed,
+    ) {
+        let waiter = Waiter { reply, timed };
+        Self::submit_with(shared, first, Some(second), waiter, Held::default());
     }
 
     fn submit_with(
         shared: &Arc<Shared>,
         action: Action,
         follow_up: Option<Action>,
-        reply: Reply,
+        waiter: Waiter,
         held: Held,
     ) {
         shared.mutator.submit(Box::new(Self {
             shared: Arc::clone(shared),
             action,
-            reply,
+            waiter,
             follow_up,
             outcome: Err(FsError::Io),
             held,
@@ -172,7 +194,7 @@ impl FuseMutation {
 
     /// Counts and pins what the reply will name and open, once for all steps behind one reply.
     fn hold(&mut self, tree: &mut Tree, inode: u64) {
-        let (names, opens) = match self.reply {
+        let (names, opens) = match self.waiter.reply {
             Reply::Entry(_) => (true, false),
             Reply::Create(_) => (true, true),
             Reply::Empty(_) | Reply::Write(_) | Reply::Attr(_) => (false, false),
@@ -199,7 +221,7 @@ impl FuseMutation {
     }
 
     fn outcome_in(&self, tree: &Tree, count: u32) -> Result<Outcome, FsError> {
-        if matches!(self.reply, Reply::Empty(_) | Reply::Write(_)) {
+        if matches!(self.waiter.reply, Reply::Empty(_) | Reply::Write(_)) {
             return Ok(Outcome::Count(count));
         }
         let inode = self.attr_inode(tree).ok_or(FsError::NotFound)?;
@@ -337,17 +359,19 @@ impl Mutation for FuseMutation {
             Err(error) => {
                 this.held.take_back(&this.shared);
                 tracing::debug!(action = ?ActionName(&this.action), errno = error.errno(), "refused");
-                this.reply.error(error);
+                this.waiter.error(error);
             }
             Ok(outcome) => match this.follow_up {
-                Some(next) => Self::submit_with(&this.shared, next, None, this.reply, this.held),
-                None => answer(this.reply, outcome),
+                Some(next) => Self::submit_with(&this.shared, next, None, this.waiter, this.held),
+                None => answer(this.waiter, outcome),
             },
         }
     }
 }
 
-fn answer(reply: Reply, outcome: Outcome) {
+fn answer(waiter: Waiter, outcome: Outcome) {
+    // The time ends with the reply.
+    let Waiter { reply, mut timed } = waiter;
     match (reply, outcome) {
         (Reply::Empty(reply), _) => reply.ok(),
         (Reply::Write(reply), Outcome::Count(count)) => reply.written(count),
@@ -362,7 +386,10 @@ fn answer(reply: Reply, outcome: Outcome) {
             );
         }
         (Reply::Attr(reply), Outcome::Attr(_, attr)) => reply.attr(&TTL, &attr),
-        (reply, _) => reply.error(FsError::Io),
+        (reply, _) => {
+            timed.failed(FsError::Io.errno());
+            reply.error(FsError::Io);
+        }
     }
 }
 

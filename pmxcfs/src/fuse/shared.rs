@@ -13,6 +13,8 @@ use super::attr::{Ownership, accepted_chmod};
 use super::handles::{Handle, Handles, TREE_FILE};
 use super::inodes::{InodeMap, Node};
 use super::lookups::Lookups;
+use crate::health::FuseOperation;
+use crate::health::counters::Meter;
 use crate::plugins::{Content, Plugin, Registry};
 
 /// What all requests share.
@@ -25,6 +27,7 @@ pub(super) struct Shared {
     pub(super) inodes: InodeMap,
     pub(super) handles: Handles,
     pub(super) lookups: Lookups,
+    pub(super) meter: &'static Meter<FuseOperation>,
 }
 
 impl Shared {

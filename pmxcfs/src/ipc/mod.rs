@@ -19,6 +19,8 @@ use pmxcfs_logger::Submission;
 use pmxcfs_memdb::{EntryKind, MemDb};
 use pmxcfs_status::Status;
 
+use crate::health::IpcOperation;
+use crate::health::counters::Meter;
 use answers::Answers;
 use decode::Call;
 
@@ -32,6 +34,7 @@ pub struct Operations {
     status: Arc<Status>,
     admin_gid: u32,
     answers: Answers,
+    meter: &'static Meter<IpcOperation>,
 }
 
 impl Operations {
@@ -43,7 +46,14 @@ impl Operations {
             status,
             admin_gid,
             answers: Answers::default(),
+            meter: Meter::new(),
         }
+    }
+
+    /// Counts the requests.
+    #[must_use]
+    pub fn meter(&self) -> &'static Meter<IpcOperation> {
+        self.meter
     }
 
     fn answer(&self, request: &Request<'_>) -> Result<Bytes, FsError> {
@@ -110,7 +120,8 @@ impl Handler for Operations {
     }
 
     fn handle(&self, request: &Request<'_>) -> Response {
-        match self.answer(request) {
+        let mut timed = self.meter.start(IpcOperation::of(request.id));
+        match timed.note(self.answer(request)) {
             Ok(body) => Response::success(body),
             Err(error) => Response::failure(error.errno()),
         }
