@@ -51,7 +51,7 @@ pub trait Mutation: Send {
     fn applied(&mut self, tree: &mut Tree, result: Result<u32, FsError>);
 
     /// Answers the caller. `durable` is an error if the operation was refused before it reached the tree, or was applied
-    /// and could not be recorded.
+    /// and could not be recorded. May run on the store's thread, so it must wait for nothing.
     fn finish(self: Box<Self>, durable: Result<(), FsError>);
 }
 

@@ -80,7 +80,8 @@ pub struct StoreConfig {
     pub database: PathBuf,
     /// Directory for the crash journal. Without one every operation is acknowledged when it is in the database.
     pub journal_dir: Option<PathBuf>,
-    /// Largest size of the crash journal in bytes. What does not fit is acknowledged when it is in the database.
+    /// Most bytes of records in the crash journal. What does not fit is acknowledged when it is in the database. The files
+    /// keep room for what comes next, so they may be larger than what is in them.
     pub journal_limit_bytes: u64,
     /// How files are reached.
     pub medium: Arc<dyn Medium>,
