@@ -64,6 +64,21 @@ pub trait GroupHost: Send + 'static {
     fn disconnected(&mut self, app: &mut Self::App);
 }
 
+/// What an observer may know of a group.
+#[derive(Debug, Clone)]
+pub struct GroupStatus {
+    /// What the protocol's core says.
+    pub machine: Status,
+    /// The moment of which all this is true. It is long ago only if the group's task is held up.
+    pub at: Instant,
+    /// Whether there is a connection to corosync.
+    pub is_connected: bool,
+    /// Whether corosync asks to send no more for now.
+    pub is_blocked: bool,
+    /// Requests that wait for the group to be joined.
+    pub joining_count: usize,
+}
+
 /// What waits for the task.
 #[derive(Debug)]
 enum Command<I> {
@@ -81,7 +96,7 @@ struct Shared<H: GroupHost> {
     /// A caller has changed what the task waits for.
     changed: Notify,
     /// As it was at the last change, or about a second ago. A leaf lock.
-    status: Mutex<Option<Status>>,
+    status: Mutex<Option<GroupStatus>>,
 }
 
 impl<H: GroupHost> Shared<H> {
@@ -98,7 +113,7 @@ impl<H: GroupHost> Shared<H> {
 trait Port<I>: Send + Sync {
     fn submit(&self, input: I) -> Result<(), I>;
     fn mended(&self);
-    fn status(&self) -> Option<Status>;
+    fn status(&self) -> Option<GroupStatus>;
 }
 
 impl<H: GroupHost> Port<H::Input> for Shared<H> {
@@ -124,7 +139,7 @@ impl<H: GroupHost> Port<H::Input> for Shared<H> {
         let _left = self.leave(Command::Mended);
     }
 
-    fn status(&self) -> Option<Status> {
+    fn status(&self) -> Option<GroupStatus> {
         self.status.lock().clone()
     }
 }
@@ -161,7 +176,7 @@ impl<I> GroupHandle<I> {
 
     /// Mode, members and queues as they were at the last change, or about a second ago. `None` before the group runs.
     #[must_use]
-    pub fn status(&self) -> Option<Status> {
+    pub fn status(&self) -> Option<GroupStatus> {
         self.0.status()
     }
 }

@@ -89,6 +89,15 @@ impl Manager {
             .collect()
     }
 
+    /// Where the states of all services can be followed, in the order of their start.
+    #[must_use]
+    pub fn watch(&self) -> Vec<(&'static str, watch::Receiver<ServiceState>)> {
+        let services = self.services.iter();
+        services
+            .map(|service| (service.name, service.state.clone()))
+            .collect()
+    }
+
     /// Stops all services, the last one that was started first, and waits for each. What does not end in time is left
     /// behind; its names are returned.
     pub async fn stop(mut self, patience: Duration) -> Vec<&'static str> {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::time::wall_clock_secs;
 use pmxcfs_dfsm::app::Application;
-use pmxcfs_dfsm::core::{Action, Actions, Event, LogLevel, Machine, Mode, Now, Status};
+use pmxcfs_dfsm::core::{Action, Actions, Event, LogLevel, Machine, Mode, Now};
 
-use super::{GroupConfig, GroupHost};
+use super::{GroupConfig, GroupHost, GroupStatus};
 use crate::corosync::{CorosyncError, Cpg, CpgEvent, SendError};
 use crate::quorum::QuorumMonitor;
 
@@ -104,8 +104,14 @@ impl<H: GroupHost> Driver<H> {
         self.waits.clone()
     }
 
-    pub(super) fn status(&self) -> Status {
-        self.machine.status()
+    pub(super) fn status(&self) -> GroupStatus {
+        GroupStatus {
+            machine: self.machine.status(),
+            at: Instant::now(),
+            is_connected: self.waits.connection.is_some(),
+            is_blocked: self.is_blocked,
+            joining_count: self.held.len(),
+        }
     }
 
     pub(super) fn mode(&self) -> Mode {
