@@ -108,6 +108,10 @@ impl<S: TreeStore> Database<S> {
             let entries: Vec<Entry> = kept.chain(new).cloned().collect();
             let root = updates.get(&ROOT_INODE).map_or(former.root(), root_state);
             let tree = Tree::from_entries(root, entries, former.rules(), now_secs);
+            // Most entries are what they were: no need to hash them again for the index.
+            if let Ok(tree) = &tree {
+                tree.learn_digests(former);
+            }
             (tree, discarded)
         });
         let tree = tree.map_err(|error| error.to_string())?;
