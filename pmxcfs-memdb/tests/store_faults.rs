@@ -329,6 +329,8 @@ fn an_outage_refuses_changes_and_ends_by_itself() {
     assert_eq!(fixture.wait(first), Ok(()), "the journal takes it");
     assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
     assert!(fixture.store.is_failed());
+    let failure = fixture.store.failure().expect("there is a reason");
+    assert!(!failure.is_empty());
     assert_eq!(fixture.sync(), Err(FsError::Io));
     let ((), second) = fixture.record(|state| ((), state.write(a, 0, b"late", false)));
     assert!(fixture.store.stats().failure_count >= 4);
@@ -336,6 +338,7 @@ fn an_outage_refuses_changes_and_ends_by_itself() {
     medium.break_database(false);
     assert_eq!(told.recv_timeout(PATIENCE), Ok(false));
     assert!(!fixture.store.is_failed());
+    assert_eq!(fixture.store.failure(), None);
     assert_eq!(fixture.wait(second), Ok(()));
     assert_eq!(fixture.sync(), Ok(()));
     assert_eq!(fixture.store.shutdown(PATIENCE), ShutdownOutcome::Clean);

@@ -39,9 +39,12 @@ fn a_process_that_holds_the_database_delays_nobody() {
     }
     until("a vain commit", || fixture.store.stats().failure_count > 5);
     assert!(!fixture.store.is_failed());
+    assert!(fixture.store.stats().busy_count > 0);
     assert!(place.stored().entries[&a].data.is_empty());
     other.execute_batch("ROLLBACK").unwrap();
     fixture.sync().unwrap();
+    assert_eq!(fixture.store.stats().busy_count, 0);
+    assert!(fixture.store.stats().last_commit_secs > 0);
     assert_eq!(place.stored(), fixture.state());
     assert_eq!(fixture.store.shutdown(PATIENCE), ShutdownOutcome::Clean);
 }

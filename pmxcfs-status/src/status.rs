@@ -20,7 +20,7 @@ use crate::cached::Cached;
 use crate::clock::Clock;
 use crate::documents::{self, TreeVersions};
 use crate::keys::KeyStore;
-use crate::members::{Members, NodeListEntry};
+use crate::members::{ClusterInfo, Members, NodeListEntry};
 use crate::samples::{RRD_PREFIX, RrdSink, SampleTable};
 use crate::update::{Update, UpdateError};
 
@@ -232,6 +232,12 @@ impl Status {
             let keys = self.keys.lock();
             documents::version(self.start_time, &tree, &members, &keys)
         })
+    }
+
+    /// What corosync says of the cluster, once it has listed nodes.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterInfo> {
+        self.members.lock().cluster().cloned()
     }
 
     /// `.members`.

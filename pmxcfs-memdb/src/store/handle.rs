@@ -168,6 +168,12 @@ impl StoreHandle {
         self.shared.is_failed()
     }
 
+    /// Why changes are refused, for people; `None` while they are not.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.shared.failure.lock().clone()
+    }
+
     /// Has `watcher` called from the store's thread with `true` when the store fails and with `false` when it works again.
     pub fn watch(&self, watcher: impl Fn(bool) + Send + Sync + 'static) {
         self.shared.watchers.lock().push(Box::new(watcher));

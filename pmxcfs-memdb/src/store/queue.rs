@@ -74,6 +74,8 @@ pub(super) struct Shared {
     pub(super) committed: AtomicU64,
     /// Commits fail.
     pub(super) failed: AtomicBool,
+    /// Why, for as long as they do. A leaf lock.
+    pub(super) failure: Mutex<Option<String>>,
     /// The thread has ended.
     pub(super) closed: AtomicBool,
     /// Who is told about failure and recovery.
@@ -94,6 +96,7 @@ impl Shared {
             waiters: Mutex::default(),
             committed: AtomicU64::new(committed),
             failed: AtomicBool::new(false),
+            failure: Mutex::default(),
             closed: AtomicBool::new(false),
             watchers: Mutex::default(),
             outcome: Mutex::default(),

@@ -1,6 +1,6 @@
 //! Counters of the store.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What the store did and has to do, at one moment.
@@ -19,6 +19,10 @@ pub struct StoreStats {
     pub checkpoint_count: u64,
     /// Duration of the last commit.
     pub last_commit: Duration,
+    /// Wall clock of the last commit in seconds; 0 if there was none.
+    pub last_commit_secs: u32,
+    /// Times in a row that a commit found the database held by another process.
+    pub busy_count: u32,
     /// Redo bytes written to the crash journal since the start.
     pub journaled_bytes: u64,
     /// Bytes of header and records in the crash journal now.
@@ -44,6 +48,8 @@ pub(super) struct Counters {
     pub(super) failures: AtomicU64,
     pub(super) checkpoints: AtomicU64,
     pub(super) last_commit_us: AtomicU64,
+    pub(super) last_commit_secs: AtomicU32,
+    pub(super) busy: AtomicU32,
     pub(super) journaled_size: AtomicU64,
     pub(super) log_size: AtomicU64,
 }
@@ -59,6 +65,8 @@ impl Counters {
             failure_count: value(&self.failures),
             checkpoint_count: value(&self.checkpoints),
             last_commit: Duration::from_micros(value(&self.last_commit_us)),
+            last_commit_secs: self.last_commit_secs.load(Ordering::Relaxed),
+            busy_count: self.busy.load(Ordering::Relaxed),
             journaled_bytes: value(&self.journaled_size),
             log_size_bytes: value(&self.log_size),
             ..StoreStats::default()

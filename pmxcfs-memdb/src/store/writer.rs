@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::time::wall_clock_secs;
 
 use super::backend::{Backend, BackendError, Checkpoint};
 use super::batch::Batch;
@@ -250,6 +251,9 @@ impl Writer {
             .content_size
             .fetch_add(batch.content_size, Ordering::Relaxed);
         counters.last_commit_us.store(micros, Ordering::Relaxed);
+        counters
+            .last_commit_secs
+            .store(wall_clock_secs(), Ordering::Relaxed);
         tracing::trace!(
             version = batch.root.version,
             row_count = batch.rows.len(),
@@ -261,6 +265,8 @@ impl Writer {
 
     fn works_again(&mut self) {
         self.retry = None;
+        self.shared.counters.busy.store(0, Ordering::Relaxed);
+        self.shared.failure.lock().take();
         self.busy_pacer.reset();
         if self.shared.failed.swap(false, Ordering::AcqRel) {
             tracing::info!(
@@ -285,6 +291,8 @@ impl Writer {
         if matches!(error, BackendError::Busy(_)) {
             retry.at = now + pacing::busy_delay(retry.busy_count);
             retry.busy_count = retry.busy_count.saturating_add(1);
+            let counters = &self.shared.counters;
+            counters.busy.store(retry.busy_count, Ordering::Relaxed);
             // Backups and queries hold it for moments all the time.
             if retry.busy_count > TRIES && self.busy_pacer.due(now) {
                 tracing::warn!(
@@ -306,6 +314,7 @@ impl Writer {
 
     /// Changes are refused from now on.
     fn fail(&self, error: &BackendError) {
+        *self.shared.failure.lock() = Some(with_causes(error));
         if !self.shared.failed.swap(true, Ordering::AcqRel) {
             tracing::error!(
                 error = error as &dyn std::error::Error,
@@ -407,6 +416,12 @@ impl Writer {
     }
 }
 
+/// An error and what caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// Ends everybody's waiting when the thread ends, in whatever way.
 struct EndGuard<'a>(&'a Shared);
 
@@ -414,6 +429,7 @@ impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("the store's thread died; changes are refused. Restart the daemon");
+            *self.0.failure.lock() = Some("the store's thread died".to_owned());
             self.0.failed.store(true, Ordering::Release);
         }
         self.0.close();
