@@ -15,5 +15,8 @@
 pub mod app;
 pub mod core;
 pub mod database;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod status;
 pub mod wire;

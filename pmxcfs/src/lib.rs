@@ -7,6 +7,8 @@ mod cluster;
 pub mod daemonize;
 pub mod db_tool;
 pub mod fuse;
+#[cfg(test)]
+mod fuzzing;
 pub mod health;
 pub mod instance;
 pub mod ipc;
