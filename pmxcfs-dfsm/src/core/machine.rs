@@ -36,8 +36,23 @@ pub struct Status {
     pub members: Vec<MemberId>,
     /// Messages that wait for the end of a synchronisation ("queue 1").
     pub queued_count: usize,
-    /// Requests without an answer.
+    /// Requests without an answer, the held ones included.
     pub pending_count: usize,
+    /// Requests that wait until this member is synced.
+    pub held_count: usize,
+    /// Messages that corosync has not taken yet.
+    pub unsent_count: usize,
+    /// Whom a synchronisation waits for; `None` while there is none.
+    pub waiting: Option<Waiting>,
+}
+
+/// Whom a synchronisation waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Members whose state is missing; while this member is updated, those who may lead.
+    pub members: Vec<MemberId>,
+    /// Monotonic time in milliseconds at which something came last that is waited for.
+    pub since_ms: u64,
 }
 
 /// One member of one group.
@@ -115,6 +130,12 @@ impl<A: Application> Machine<A> {
             members: self.members.iter().map(|member| member.id).collect(),
             queued_count: self.queue.len(),
             pending_count: self.requests.len() + self.held.len(),
+            held_count: self.held.len(),
+            unsent_count: self.outbox.len(),
+            waiting: self.awaited().map(|(members, wait)| Waiting {
+                members,
+                since_ms: wait.progress_ms,
+            }),
         }
     }
 

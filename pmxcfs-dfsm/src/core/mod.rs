@@ -17,5 +17,5 @@ mod sync;
 mod verify;
 
 pub use event::{Action, Actions, Event, LogLevel, MemberId, Now, RequestId};
-pub use machine::{Machine, Status};
+pub use machine::{Machine, Status, Waiting};
 pub use mode::Mode;

@@ -26,6 +26,10 @@ impl Outbox {
         !self.waiting.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn push(&mut self, message: Bytes) {
         self.waiting.push_back(message);
     }

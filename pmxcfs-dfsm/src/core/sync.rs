@@ -156,28 +156,35 @@ impl<A: Application> Machine<A> {
             .iter()
             .position(|member| self.local == Some(member.id));
         let stagger_ms = STAGGER_MS * position.unwrap_or(0) as u64;
-        let (wait, missing) = match &mut self.state {
-            State::StartSync { states, wait, .. } => {
-                let missing = self
-                    .members
-                    .iter()
-                    .filter(|member| !states.contains_key(&member.id));
-                (wait, names(missing))
-            }
-            State::Update { wait, .. } => {
-                let leaders = self.members.iter().filter(|member| member.is_synced);
-                (wait, names(leaders))
-            }
-            _ => return,
+        let Some((missing, wait)) = self.awaited() else {
+            return;
         };
+        let missing = names(&missing);
         let silent_ms = now_ms.saturating_sub(wait.progress_ms);
         if silent_ms >= LEAVE_AFTER_MS + stagger_ms {
             let reason = format!("no progress for {} s, missing: {missing}", silent_ms / 1000);
             self.leave(&reason, out);
         } else if silent_ms >= TOLD_AFTER_MS && !wait.is_told {
-            wait.is_told = true;
+            if let State::StartSync { wait, .. } | State::Update { wait, .. } = &mut self.state {
+                wait.is_told = true;
+            }
             let text = format!("synchronisation waits for {missing}");
             out.log(LogLevel::Warn, text);
+        }
+    }
+
+    /// Whom this member waits for in a synchronisation, and how it has gone.
+    pub(super) fn awaited(&self) -> Option<(Vec<MemberId>, Wait)> {
+        let ids = |is_awaited: &dyn Fn(&Member) -> bool| {
+            let members = self.members.iter().filter(|member| is_awaited(member));
+            members.map(|member| member.id).collect()
+        };
+        match &self.state {
+            State::StartSync { states, wait, .. } => {
+                Some((ids(&|member| !states.contains_key(&member.id)), *wait))
+            }
+            State::Update { wait, .. } => Some((ids(&|member| member.is_synced), *wait)),
+            _ => None,
         }
     }
 
@@ -213,7 +220,7 @@ impl<A: Application> Machine<A> {
     }
 }
 
-fn names<'a>(members: impl Iterator<Item = &'a Member>) -> String {
-    let names: Vec<String> = members.map(|member| member.id.to_string()).collect();
+fn names(members: &[MemberId]) -> String {
+    let names: Vec<String> = members.iter().map(MemberId::to_string).collect();
     names.join(" ")
 }
