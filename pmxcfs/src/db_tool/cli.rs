@@ -216,10 +216,19 @@ pub(super) enum Program {
 const MAX_BASE_VERSION: u64 = 1 << 62;
 
 impl Location {
+    /// A database and nothing else.
+    pub(super) fn of(database: &Path) -> Self {
+        Self {
+            db: Some(database.to_owned()),
+            root_dir: None,
+            run_dir: None,
+        }
+    }
+
     /// The daemon's paths at this location.
     pub(super) fn paths(&self) -> Paths {
         let given = PathOptions {
-            root_dir: self.root_dir.clone(),
+            root_dir: self.root_dir.clone().or_else(|| self.implied_root()),
             run_dir: self.run_dir.clone(),
             ..PathOptions::default()
         };
@@ -235,6 +244,15 @@ impl Location {
     /// Whether the run directory is the one of this database, whatever lies in there. Otherwise only a journal that names
     /// this very file counts.
     pub(super) fn is_paired(&self) -> bool {
-        self.db.is_none() || self.run_dir.is_some()
+        self.db.is_none() || self.run_dir.is_some() || self.implied_root().is_some()
+    }
+
+    /// The directory that a daemon has all its paths below, if the database is where such a daemon has it.
+    fn implied_root(&self) -> Option<PathBuf> {
+        let database = std::fs::canonicalize(self.db.as_ref()?).ok()?;
+        let default = Paths::resolve(&PathOptions::default(), Path::new("/")).database();
+        let below = default.strip_prefix("/").ok()?;
+        let root = database.ancestors().nth(below.components().count())?;
+        (root.join(below) == database).then(|| root.to_owned())
     }
 }

@@ -86,13 +86,7 @@ fn regular_files(directory: &Path) -> anyhow::Result<Vec<OsString>> {
 
 /// What a database has already.
 fn existing(database: &Path) -> anyhow::Result<(RootState, Vec<Entry>)> {
-    let run_dir = Location {
-        db: None,
-        root_dir: None,
-        run_dir: None,
-    }
-    .paths()
-    .run_dir;
+    let run_dir = Location::of(database).paths().run_dir;
     let examined = examine(database, Access::Idle, Some(&run_dir))?;
     if let Some(fault) = examined.faults.iter().find(|fault| fault.is_refused()) {
         bail!(

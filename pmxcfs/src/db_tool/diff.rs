@@ -11,8 +11,8 @@ use bytes::Bytes;
 use pmxcfs_memdb::{Entry, Index, ROOT_INODE, RootState, Rules, Tree, TreeError};
 
 use super::Outcome;
-use super::cli::{DiffArgs, ReadOptions};
-use super::source::{Source, file_location};
+use super::cli::{DiffArgs, Location, ReadOptions};
+use super::source::Source;
 use super::text::{self, count};
 use super::view::{Item, View, kind_word};
 
@@ -48,7 +48,7 @@ pub(super) fn run(
 }
 
 fn read(path: &Path, options: &ReadOptions, notes: &mut dyn Write) -> anyhow::Result<Source> {
-    Source::read_with_notes(&file_location(path), options, notes)
+    Source::read_with_notes(&Location::of(path), options, notes)
 }
 
 /// What an entry is matched by: its path, or its inode where it has none.

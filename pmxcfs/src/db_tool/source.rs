@@ -1,7 +1,7 @@
 //! Reading a database for the commands that only look.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::bail;
 use pmxcfs_memdb::store::{Access, Examined, JournalRefusal, JournalUse, examine};
@@ -141,13 +141,4 @@ fn journal_remark(journal: &JournalUse) -> Option<String> {
 /// Whether the journal is lost to the next start.
 pub(super) fn is_journal_refused(journal: &JournalUse) -> bool {
     matches!(journal, JournalUse::Refused(_) | JournalUse::Unreadable(_))
-}
-
-/// A location that is one file, for commands that are given files.
-pub(super) fn file_location(database: &Path) -> Location {
-    Location {
-        db: Some(database.to_owned()),
-        root_dir: None,
-        run_dir: None,
-    }
 }

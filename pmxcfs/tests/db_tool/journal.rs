@@ -143,6 +143,35 @@ fn a_copy_is_judged_without_the_journal_of_the_original() {
 }
 
 #[test]
+fn the_journal_is_found_by_where_the_database_is() {
+    let place = place();
+    let root = place.path("root");
+    for (from, to) in [
+        (place.path("state"), root.join("var/lib/pve-cluster")),
+        (place.run_dir(), root.join("run/pve-cluster")),
+    ] {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::rename(from, to).unwrap();
+    }
+    let database = root.join("var/lib/pve-cluster/config.db");
+    let copy = place.path("copy.db");
+    fs::copy(&database, &copy).unwrap();
+    tool(["diff".as_ref(), database.as_os_str(), copy.as_os_str()])
+        .expect(1)
+        .says("2 operations of the crash journal")
+        .says("sync: A leads")
+        .says("only A   newer");
+    for arguments in [
+        ["--db".as_ref(), database.as_os_str()],
+        ["--root-dir".as_ref(), root.as_os_str()],
+    ] {
+        tool([&["check".as_ref()], &arguments[..]].concat())
+            .expect(0)
+            .says("version 12,");
+    }
+}
+
+#[test]
 fn repair_brings_the_journal_in_when_the_daemon_cannot() {
     let place = Place::with_rows(&[VERSION_ROW, "(2, 0, 2, 0, 0, 8, 'old', 'stored')"]);
     place.leave_journal(&[("new", "acknowledged")]);
