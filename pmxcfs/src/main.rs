@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use pmxcfs::cli::{self, Invocation};
 use pmxcfs::daemonize::{self, Role};
+use pmxcfs::notify::Notifier;
 use pmxcfs::startup::{self, Readiness};
 
 #[expect(
@@ -22,12 +23,13 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
+    let notifier = Notifier::take_from_environment();
     if options.foreground {
-        return startup::run(*options, Readiness::Foreground);
+        return startup::run(*options, Readiness::Foreground, notifier);
     }
     match daemonize::fork() {
         Ok(Role::Parent(child)) => child.wait_until_ready(&options.paths().mount_dir),
-        Ok(Role::Child(parent)) => startup::run(*options, Readiness::Daemon(parent)),
+        Ok(Role::Child(parent)) => startup::run(*options, Readiness::Daemon(parent), notifier),
         Err(error) => {
             eprintln!("[main] crit: cannot start a background process: {error}");
             ExitCode::from(startup::EXIT_FAILURE)

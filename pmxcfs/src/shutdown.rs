@@ -1,5 +1,6 @@
 //! The stop, in order, each step bounded.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use pmxcfs_memdb::store::ShutdownOutcome;
 
 use crate::fuse::{self, FuseSession};
 use crate::instance;
+use crate::liveness::{Probe, mount_answers};
+use crate::notify::Notifier;
 use crate::signals::StopReason;
 use crate::startup::{Daemon, EXIT_FAILURE};
 
@@ -19,9 +22,45 @@ const SESSION_PATIENCE: Duration = Duration::from_millis(200);
 /// journal for the next start.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Time between two looks at what has to be done now and then.
+const TICK: Duration = Duration::from_secs(30);
+
+/// Tells the service manager that the daemon lives, for as long as its mount answers.
+struct Watchdog<'a> {
+    notifier: &'a Notifier,
+    probe: Option<Probe>,
+}
+
+impl<'a> Watchdog<'a> {
+    fn new(notifier: &'a Notifier, mount_dir: &Path) -> Self {
+        let mount_dir = mount_dir.to_owned();
+        let probe = notifier
+            .watchdog_interval()
+            .map(|_| Probe::start(move || mount_answers(&mount_dir)));
+        let probe = match probe.transpose() {
+            Ok(probe) => probe,
+            Err(error) => {
+                tracing::warn!(%error, "cannot ask the mount, so the watchdog is told that the process lives and no more");
+                None
+            }
+        };
+        Self { notifier, probe }
+    }
+
+    fn pause(&self) -> Duration {
+        self.notifier.watchdog_interval().unwrap_or(TICK)
+    }
+
+    fn look(&self) {
+        if self.probe.as_ref().is_none_or(Probe::answers) {
+            self.notifier.alive();
+        }
+    }
+}
+
 /// Waits for a reason to stop and takes the daemon down. Returns status 0, or that of a failure if the mount could not be
 /// served any more, so that systemd starts the daemon again.
-pub(crate) fn serve_until_stopped(daemon: Daemon) -> ExitCode {
+pub(crate) fn serve_until_stopped(daemon: Daemon, notifier: &Notifier) -> ExitCode {
     let Daemon {
         config,
         mut stop_events,
@@ -32,7 +71,18 @@ pub(crate) fn serve_until_stopped(daemon: Daemon) -> ExitCode {
         pid_file,
         lock,
     } = daemon;
-    let failed = match stop_events.wait(|| services.tick()) {
+    notifier.ready();
+    let watchdog = Watchdog::new(notifier, &config.paths.mount_dir);
+    let pause = watchdog.pause().min(TICK);
+    let mut ticked = Instant::now();
+    let tick = || {
+        watchdog.look();
+        if ticked.elapsed() >= TICK {
+            ticked = Instant::now();
+            services.tick();
+        }
+    };
+    let failed = match stop_events.wait(pause, tick) {
         Ok(StopReason::Signal(signal)) => {
             tracing::debug!(%signal, "stopping");
             false
@@ -47,6 +97,8 @@ pub(crate) fn serve_until_stopped(daemon: Daemon) -> ExitCode {
             true
         }
     };
+    drop(watchdog);
+    notifier.stopping();
     instance::set_restart_flag(&config.paths.restart_flag(), config.admin_gid);
     tracing::info!("teardown filesystem");
     services.stop_clients();

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -16,9 +17,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// Signals that mean an orderly stop. HUP is not a reload.
 const STOP_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
-
-/// Longest time between two ticks, in milliseconds, while nothing happens.
-const TICK_MS: u16 = 30_000;
 
 /// Why the daemon ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +79,12 @@ impl StopEvents {
         }
     }
 
-    /// Waits for a reason to stop; calls `tick` now and then.
+    /// Waits for a reason to stop; calls `tick` whenever nothing has happened for `pause`.
     ///
     /// # Errors
     /// If the descriptors cannot be waited on.
-    pub fn wait(&mut self, mut tick: impl FnMut()) -> io::Result<StopReason> {
+    pub fn wait(&mut self, pause: Duration, mut tick: impl FnMut()) -> io::Result<StopReason> {
+        let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX);
         loop {
             let ready = |fd: BorrowedFd<'_>| -> nix::Result<bool> {
                 let mut poll = [PollFd::new(fd, PollFlags::POLLIN)];
@@ -107,7 +106,7 @@ impl StopEvents {
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.session_ended.as_fd(), PollFlags::POLLIN),
             ];
-            match nix::poll::poll(&mut both, PollTimeout::from(TICK_MS)) {
+            match nix::poll::poll(&mut both, timeout) {
                 Ok(0) => tick(),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),

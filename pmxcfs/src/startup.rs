@@ -23,6 +23,7 @@ use crate::daemonize::WaitingParent;
 use crate::fuse::{self, Ownership, PveFilesystem};
 use crate::instance::{self, InstanceLock, PidFile};
 use crate::logging::{self, LogLevel, Stream};
+use crate::notify::Notifier;
 use crate::services::Services;
 use crate::shutdown;
 use crate::signals::StopEvents;
@@ -57,7 +58,7 @@ pub(crate) struct Daemon {
 
 /// Runs the daemon to its end and returns the status to end with.
 #[must_use]
-pub fn run(options: Options, readiness: Readiness) -> ExitCode {
+pub fn run(options: Options, readiness: Readiness, notifier: Notifier) -> ExitCode {
     let stream = match readiness {
         Readiness::Foreground => Stream::Stdout,
         Readiness::Daemon(_) => Stream::Stderr,
@@ -69,7 +70,7 @@ pub fn run(options: Options, readiness: Readiness) -> ExitCode {
             start(config, &options, level, readiness).map_err(|error| (error, true))
         });
     match outcome {
-        Ok(daemon) => shutdown::serve_until_stopped(daemon),
+        Ok(daemon) => shutdown::serve_until_stopped(daemon, &notifier),
         Err((error, started)) => {
             tracing::error!("{error:#}");
             if started {
