@@ -1,5 +1,8 @@
 //! Runs services.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -7,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::backoff::Backoff;
-use super::{Service, ServiceState};
+use super::{Failure, Service, ServiceState};
 
 /// What a service has at hand while it runs.
 #[derive(Debug)]
@@ -118,7 +121,7 @@ async fn keep_running<S: Service>(mut service: S, mut context: Context) {
     let mut backoff = Backoff::default();
     while !*context.stop.borrow() {
         context.state.send_replace(ServiceState::Starting);
-        let result = service.run(&mut context).await;
+        let result = run_once(&mut service, &mut context).await;
         if *context.stop.borrow() {
             break;
         }
@@ -148,6 +151,16 @@ async fn keep_running<S: Service>(mut service: S, mut context: Context) {
     context.state.send_replace(ServiceState::Stopped);
 }
 
+/// A panic is a failure like any other: else its task would just be gone, and everybody would wait for it.
+async fn run_once<S: Service>(service: &mut S, context: &mut Context) -> Result<(), Failure> {
+    let mut run = pin!(service.run(context));
+    std::future::poll_fn(|task| {
+        let poll = AssertUnwindSafe(|| run.as_mut().poll(task));
+        catch_unwind(poll).unwrap_or_else(|_panic| Poll::Ready(Err("it panicked".into())))
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -155,7 +168,6 @@ mod tests {
 
     use parking_lot::Mutex;
 
-    use super::super::Failure;
     use super::*;
 
     /// Fails some times, then works until it is told to stop.
@@ -227,6 +239,30 @@ mod tests {
             error: "not yet".to_owned(),
         };
         assert_eq!(manager.states(), [("flaky", expected)]);
+    }
+
+    struct Panicking(bool);
+
+    impl Service for Panicking {
+        const NAME: &'static str = "panicking";
+
+        async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
+            assert!(std::mem::replace(&mut self.0, true), "the first time");
+            context.ready();
+            context.stopped().await;
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_panics_is_run_again() {
+        let mut manager = Manager::new(tokio::runtime::Handle::current());
+        let mut state = manager.start(Panicking(false));
+        let waits = |state: &ServiceState| matches!(state, ServiceState::Waiting { error, .. } if error == "it panicked");
+        assert!(state.wait_for(waits).await.is_ok());
+        assert!(state.wait_for(ServiceState::is_running).await.is_ok());
+        let left = manager.stop(Duration::from_secs(1)).await;
+        assert_eq!(left, Vec::<&str>::new());
     }
 
     #[tokio::test(start_paused = true)]
