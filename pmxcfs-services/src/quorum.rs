@@ -18,7 +18,7 @@ pub struct QuorumMonitor(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Held for a look at the connection, which does not wait.
+    /// Held for a look at the connection, which does not wait: by one thread at a time, so that what is seen later is set later.
     connection: Mutex<Option<Arc<Quorum>>>,
     is_quorate: watch::Sender<bool>,
 }
@@ -103,11 +103,7 @@ impl QuorumService {
     async fn follow(&self, connection: &Quorum, context: &mut Context) -> Result<(), Failure> {
         loop {
             tokio::select! {
-                seen = connection.receive() => {
-                    if let Some(is_quorate) = seen? {
-                        self.monitor.set(is_quorate);
-                    }
-                }
+                seen = connection.receive(|| self.monitor.look()) => seen?,
                 () = context.stopped() => return Ok(()),
             }
         }

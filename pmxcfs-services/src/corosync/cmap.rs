@@ -8,6 +8,9 @@ use rust_corosync::{CsError, DispatchFlags, cmap};
 use super::error::CorosyncError;
 use super::readiness::Readiness;
 
+/// Most walks over keys that change meanwhile, after the first one.
+const WALKS: usize = 10;
+
 /// A value of the map, as far as anybody here reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CmapValue {
@@ -77,26 +80,41 @@ impl Cmap {
         }
     }
 
-    /// All keys that begin with a prefix, in the map's order. Waits for corosync's answers.
+    /// All keys that begin with a prefix and have a value of a known kind, in the map's order. Waits for corosync's answers.
+    ///
+    /// A walk takes a request for each key, and the binding ends it without a word when one fails. So it is repeated until two
+    /// walks agree: neither a change nor the end of corosync on the way looks like a node less.
     ///
     /// # Errors
-    /// If corosync is gone.
+    /// If corosync is gone, or the keys do not stop changing.
     pub fn read(&self, prefix: &str) -> Result<Vec<(String, CmapValue)>, CorosyncError> {
+        let mut seen = self.walk(prefix)?;
+        for _ in 0..WALKS {
+            let former = std::mem::replace(&mut seen, self.walk(prefix)?);
+            if seen == former {
+                return Ok(seen);
+            }
+        }
+        Err(CorosyncError::unsettled())
+    }
+
+    fn walk(&self, prefix: &str) -> Result<Vec<(String, CmapValue)>, CorosyncError> {
         let walk = cmap::CmapIterStart::new(&self.handle, prefix);
-        let walk = CorosyncError::check("cmap_iter_init", walk)?;
-        // To its end: the C library forgets a walk only there.
-        let all: Vec<cmap::CmapIter> = walk.into_iter().collect();
-        let known = all.iter().filter_map(|item| {
+        let mut walk = CorosyncError::check("cmap_iter_init", walk)?.into_iter();
+        let mut found = Vec::new();
+        // It pauses at a text that is not UTF-8; only the second end in a row is the end. That must be reached, since the C
+        // library forgets a walk only there.
+        while let Some(item) = walk.next().or_else(|| walk.next()) {
             let value = match item.data() {
                 cmap::Data::UInt8(number) => CmapValue::Number(u64::from(*number)),
                 cmap::Data::UInt16(number) => CmapValue::Number(u64::from(*number)),
                 cmap::Data::UInt32(number) => CmapValue::Number(u64::from(*number)),
                 cmap::Data::UInt64(number) => CmapValue::Number(*number),
                 cmap::Data::String(text) => CmapValue::Text(text.clone()),
-                _ => return None,
+                _ => continue,
             };
-            Some((item.key_name().to_owned(), value))
-        });
-        Ok(known.collect())
+            found.push((item.key_name().to_owned(), value));
+        }
+        Ok(found)
     }
 }

@@ -2,27 +2,48 @@
 
 use rust_corosync::CsError;
 
-/// A call of a corosync library that failed.
+/// Why corosync does not do what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{call} failed: {reason}", reason = reason(self.code))]
-pub struct CorosyncError {
-    call: &'static str,
-    code: CsError,
+#[error(transparent)]
+pub struct CorosyncError(Cause);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Cause {
+    /// A call of a library of corosync failed.
+    #[error("{call} failed: {}", reason(*code))]
+    Call { call: &'static str, code: CsError },
+    #[error("corosync.conf names no quorum provider")]
+    NoQuorumProvider,
+    /// Corosync has not loaded something that every cluster has.
+    #[error("corosync has loaded no {0}")]
+    MissingKey(&'static str),
+    #[error("corosync's configuration changes all the time")]
+    Unsettled,
+    #[error("{0} ended by a panic")]
+    Panic(&'static str),
 }
 
 impl CorosyncError {
     pub(super) const fn new(call: &'static str, code: CsError) -> Self {
-        Self { call, code }
+        Self(Cause::Call { call, code })
+    }
+
+    pub(super) const fn no_quorum_provider() -> Self {
+        Self(Cause::NoQuorumProvider)
+    }
+
+    pub(super) const fn unsettled() -> Self {
+        Self(Cause::Unsettled)
     }
 
     /// A thread that made a connection has panicked.
     pub(crate) const fn from_panic(call: &'static str) -> Self {
-        Self::new(call, CsError::CsErrRustCompat)
+        Self(Cause::Panic(call))
     }
 
     /// Corosync has not loaded something that every cluster has.
     pub(crate) const fn missing_key(key: &'static str) -> Self {
-        Self::new(key, CsError::CsErrNotExist)
+        Self(Cause::MissingKey(key))
     }
 
     /// Turns a result of the binding into ours. `call` names the function of the C library.
@@ -30,16 +51,29 @@ impl CorosyncError {
         result.map_err(|code| Self::new(call, code))
     }
 
+    const fn code(&self) -> Option<CsError> {
+        match self.0 {
+            Cause::Call { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
     /// Whether the same call may succeed a little later, on the same connection.
     #[must_use]
-    pub fn is_try_again(&self) -> bool {
-        matches!(self.code, CsError::CsErrTryAgain | CsError::CsErrInterrupt)
+    pub const fn is_try_again(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(CsError::CsErrTryAgain | CsError::CsErrInterrupt)
+        )
     }
 
     /// Whether the connection is of no use any more: corosync has ended, or dropped it.
     #[must_use]
-    pub fn is_disconnected(&self) -> bool {
-        matches!(self.code, CsError::CsErrLibrary | CsError::CsErrBadHandle)
+    pub const fn is_disconnected(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(CsError::CsErrLibrary | CsError::CsErrBadHandle)
+        )
     }
 }
 

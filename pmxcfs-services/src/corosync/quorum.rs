@@ -39,10 +39,7 @@ impl Quorum {
         let (handle, kind) =
             CorosyncError::check("quorum_model_initialize", quorum::initialize(&model, 0))?;
         if !matches!(kind, quorum::QuorumType::Set) {
-            return Err(CorosyncError::new(
-                "quorum_model_initialize",
-                CsError::CsErrNotSupported,
-            ));
+            return Err(CorosyncError::no_quorum_provider());
         }
         let fd = CorosyncError::check("quorum_fd_get", quorum::fd_get(&handle))?;
         let readiness = Readiness::new(fd)?;
@@ -51,18 +48,23 @@ impl Quorum {
         Ok(Self { readiness, handle })
     }
 
-    /// Waits for notifications. It can be given up at any time. The last one counts; `None` if somebody else has taken them.
+    /// Waits for notifications and has them taken by `take`, which is to call [`dispatch`](Self::dispatch) and keep others from
+    /// doing so at the same time. It can be given up at any time.
     ///
     /// # Errors
     /// If the connection is lost.
-    pub async fn receive(&self) -> Result<Option<bool>, CorosyncError> {
-        match self.readiness.receive(|| self.dispatch()).await {
+    pub async fn receive<T>(
+        &self,
+        take: impl Fn() -> Result<T, CorosyncError>,
+    ) -> Result<T, CorosyncError> {
+        match self.readiness.receive(take).await {
             Ok(result) => result,
             Err(_) => Err(CorosyncError::new("epoll_wait", CsError::CsErrLibrary)),
         }
     }
 
-    /// Takes all notifications that have arrived, without waiting. The last one counts; `None` if there was none.
+    /// Takes all notifications that have arrived, without waiting. The last one counts; `None` if there was none. The library
+    /// does not bear two threads in here on one connection: one of them could wait for ever.
     ///
     /// # Errors
     /// If the connection is lost.
