@@ -1,0 +1,4 @@
+//! Cluster log entries of peers.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pmxcfs_logger::fuzzing::cluster_log_entry(bytes));

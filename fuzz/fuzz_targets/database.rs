@@ -1,0 +1,4 @@
+//! Rows of databases.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pmxcfs_memdb::fuzzing::database(bytes));

@@ -1,0 +1,4 @@
+//! Framed requests of IPC clients.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pmxcfs_ipc::fuzzing::request(bytes));
