@@ -63,10 +63,10 @@ fn files(test: &str) -> (Vec<PathBuf>, &str) {
 /// Whether a function is a test: by its attribute, or by its name in the list of a target that has its own runner.
 fn is_test(source: &str, name: &str) -> bool {
     let definition = format!("fn {name}()");
-    let Some(position) = source.find(&definition) else {
+    let Some((before, _)) = source.split_once(&definition) else {
         return false;
     };
-    let attributes = source[..position].lines().rev();
+    let attributes = before.lines().rev();
     let has_attribute = attributes
         .take_while(|line| line.starts_with("#["))
         .any(|line| line == "#[test]");
