@@ -82,6 +82,12 @@ impl Paths {
     pub fn restart_flag(&self) -> PathBuf {
         self.run_dir.join("cfs-restart-flag")
     }
+
+    /// The socket over which `pmxcfs-ctl` asks the daemon. Not known to the C daemon.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.run_dir.join("ctl.sock")
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +109,10 @@ mod tests {
         assert_eq!(
             paths.restart_flag(),
             Path::new("/run/pve-cluster/cfs-restart-flag")
+        );
+        assert_eq!(
+            paths.control_socket(),
+            Path::new("/run/pve-cluster/ctl.sock")
         );
         assert_eq!(paths.pid_file, Path::new("/run/pve-cluster.pid"));
         assert_eq!(

@@ -12,6 +12,9 @@ use pmxcfs_rrd::{RrdConfig, RrdWriter};
 use pmxcfs_status::{RrdSink, Status, StatusConfig, SystemClock};
 
 use crate::cli::{IpcTransport, Options};
+use crate::cluster::ClusterView;
+use crate::health::counters::Meter;
+use crate::health::{FuseOperation, IpcOperation, Sources};
 use crate::ipc::Operations;
 use crate::logging::LogLevel;
 use crate::plugins::{DebugSwitch, ReadOnly, Registry};
@@ -28,6 +31,7 @@ pub(crate) struct Services {
     rrd: Arc<RrdWriter>,
     /// Absent once clients have been disconnected.
     ipc: Option<Server>,
+    ipc_meter: &'static Meter<IpcOperation>,
     level: LogLevel,
     node_name: String,
 }
@@ -65,12 +69,14 @@ impl Services {
         ));
         status.set_quorate(!is_member);
         let operations = Operations::new(Arc::clone(db), Arc::clone(&status), config.admin_gid);
+        let ipc_meter = operations.meter();
         let ipc = start_ipc(config, options, operations)
             .with_context(|| format!("cannot open the IPC service '{}'", config.ipc_name))?;
         Ok(Self {
             status,
             rrd,
             ipc: Some(ipc),
+            ipc_meter,
             level,
             node_name: config.node_name.clone(),
         })
@@ -118,6 +124,27 @@ impl Services {
     /// The soft state.
     pub(crate) fn status(&self) -> &Arc<Status> {
         &self.status
+    }
+
+    /// What a report on the daemon's health is made of.
+    pub(crate) fn sources(
+        &self,
+        config: &Config,
+        db: &Arc<MemDb>,
+        fuse_meter: &'static Meter<FuseOperation>,
+        cluster: Option<ClusterView>,
+        started: Instant,
+    ) -> Sources {
+        Sources {
+            config: config.clone(),
+            started,
+            db: Arc::clone(db),
+            status: Arc::clone(&self.status),
+            rrd: Arc::clone(&self.rrd),
+            fuse: fuse_meter,
+            ipc: self.ipc_meter,
+            cluster,
+        }
     }
 
     /// Disconnects IPC clients, within bounds. What they have asked for until now still reaches the other members.

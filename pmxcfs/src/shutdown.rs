@@ -67,6 +67,7 @@ pub(crate) fn serve_until_stopped(daemon: Daemon, notifier: &Notifier) -> ExitCo
         db,
         mut services,
         cluster,
+        health,
         session,
         pid_file,
         lock,
@@ -103,6 +104,7 @@ pub(crate) fn serve_until_stopped(daemon: Daemon, notifier: &Notifier) -> ExitCo
     tracing::info!("teardown filesystem");
     services.stop_clients();
     fuse::detach(&config.paths.mount_dir);
+    drop(health);
     if let Some(cluster) = cluster {
         cluster.stop();
     }

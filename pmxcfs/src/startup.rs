@@ -21,6 +21,7 @@ use crate::cli::Options;
 use crate::cluster::Cluster;
 use crate::daemonize::WaitingParent;
 use crate::fuse::{self, Ownership, PveFilesystem};
+use crate::health::Health;
 use crate::instance::{self, InstanceLock, PidFile};
 use crate::logging::{self, LogLevel, Stream};
 use crate::notify::Notifier;
@@ -51,6 +52,8 @@ pub(crate) struct Daemon {
     pub(crate) services: Services,
     /// The other members, in cluster mode.
     pub(crate) cluster: Option<Cluster>,
+    /// Answers questions about all this.
+    pub(crate) health: Health,
     pub(crate) session: fuse::FuseSession,
     pub(crate) pid_file: PidFile,
     pub(crate) lock: InstanceLock,
@@ -144,6 +147,7 @@ fn start(
             cluster.as_ref(),
             &stop_events,
             readiness,
+            started,
         );
         match served {
             Ok(served) => Ok((served, cluster)),
@@ -157,12 +161,13 @@ fn start(
         }
     });
     match served {
-        Ok(((session, pid_file), cluster)) => Ok(Daemon {
+        Ok(((session, pid_file, health), cluster)) => Ok(Daemon {
             config,
             stop_events,
             db,
             services,
             cluster,
+            health,
             session,
             pid_file,
             lock,
@@ -266,7 +271,8 @@ fn mount_and_serve(
     cluster: Option<&Cluster>,
     stop_events: &StopEvents,
     readiness: Readiness,
-) -> anyhow::Result<(fuse::FuseSession, PidFile)> {
+    started: Instant,
+) -> anyhow::Result<(fuse::FuseSession, PidFile, Health)> {
     let mount_dir: &Path = &config.paths.mount_dir;
     fuse::clear_mount_point(mount_dir);
     let connection = fuse::mount(mount_dir)?;
@@ -286,6 +292,14 @@ fn mount_and_serve(
     if let Some(cluster) = cluster {
         cluster.watch_kernel(filesystem.kernel_references());
     }
+    let sources = services.sources(
+        config,
+        db,
+        filesystem.meter(),
+        cluster.map(Cluster::view),
+        started,
+    );
+    let health = Health::start(&config.paths.control_socket(), sources);
     instance::clear_restart_flag(&config.paths.restart_flag());
     let pid_file = PidFile::write(&config.paths.pid_file)
         .with_context(|| format!("cannot write {}", config.paths.pid_file.display()))?;
@@ -300,5 +314,5 @@ fn mount_and_serve(
     if let Readiness::Daemon(parent) = readiness {
         parent.ready().context("the starting process is gone")?;
     }
-    Ok((session, pid_file))
+    Ok((session, pid_file, health))
 }

@@ -20,9 +20,10 @@ use pmxcfs_dfsm::status::{StatusGroup, StatusRequest};
 use pmxcfs_memdb::{EntryKind, MemDb, Mutation, Mutator};
 use pmxcfs_services::cluster_config::{ClusterConfig, ClusterConfigService};
 use pmxcfs_services::framework::{Manager, ServiceState};
-use pmxcfs_services::group::{Group, GroupConfig, GroupHandle, group};
+use pmxcfs_services::group::{Group, GroupConfig, GroupHandle, GroupStatus, group};
 use pmxcfs_services::quorum::{QuorumMonitor, QuorumService};
 use pmxcfs_status::{NodeListEntry, Status};
+use tokio::sync::watch;
 
 use self::corosync_conf::{Distributor, ReloadCommand};
 use self::database::{ClusterMutator, DatabaseHost, ReplicatedTree};
@@ -34,6 +35,10 @@ type ClusterDatabaseService = Group<DatabaseHost>;
 
 /// Replicates the status.
 type StatusSyncService = Group<StatusHost>;
+
+/// Names of the groups, without the NUL that belongs to them.
+const DATABASE_GROUP: &str = "pve_dcdb_v1";
+const STATUS_GROUP: &str = "pve_kvstore_v1";
 
 /// Threads of the runtime. What the services do is short, and a second thread would be woken with each message to look for
 /// work that is not there. A service that has to wait is given a thread for that time.
@@ -49,6 +54,31 @@ pub(crate) struct Cluster {
     mutator: Arc<ClusterMutator>,
     kernel: Arc<OnceLock<KernelReferences>>,
     distributor: Arc<Distributor>,
+    view: ClusterView,
+}
+
+/// What an observer may know of the membership. Asking costs the services nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct ClusterView {
+    database: GroupHandle<Box<dyn Mutation>>,
+    status: GroupHandle<StatusRequest>,
+    services: Vec<(&'static str, watch::Receiver<ServiceState>)>,
+}
+
+impl ClusterView {
+    /// Both groups by name. `None` before they run.
+    pub(crate) fn groups(&self) -> [(&'static str, Option<GroupStatus>); 2] {
+        [
+            (DATABASE_GROUP, self.database.status()),
+            (STATUS_GROUP, self.status.status()),
+        ]
+    }
+
+    /// All services by name.
+    pub(crate) fn services(&self) -> impl Iterator<Item = (&'static str, ServiceState)> {
+        let services = self.services.iter();
+        services.map(|(name, state)| (*name, state.borrow().clone()))
+    }
 }
 
 impl Cluster {
@@ -88,7 +118,12 @@ impl Cluster {
         // Status of nodes that are not in the list is dropped, so the list comes first.
         let (service, peers) = status_service(status, &quorum, started, configured);
         manager.start(service);
-        status.set_peers(Box::new(GroupPeers(peers)));
+        status.set_peers(Box::new(GroupPeers(peers.clone())));
+        let view = ClusterView {
+            database: database.clone(),
+            status: peers,
+            services: manager.watch(),
+        };
 
         Ok(Self {
             runtime,
@@ -96,7 +131,13 @@ impl Cluster {
             mutator: Arc::new(ClusterMutator::new(database, quorum)),
             kernel,
             distributor,
+            view,
         })
+    }
+
+    /// How the membership is, for whoever asks later.
+    pub(crate) fn view(&self) -> ClusterView {
+        self.view.clone()
     }
 
     /// Where changes go.
@@ -147,7 +188,7 @@ fn database_service(
     started: Instant,
 ) -> (ClusterDatabaseService, GroupHandle<Box<dyn Mutation>>) {
     let group_config = GroupConfig {
-        name: "pve_dcdb_v1",
+        name: DATABASE_GROUP,
         domain: "dcdb",
         started,
         quorum: quorum.clone(),
@@ -169,10 +210,10 @@ fn status_service(
     status: &Arc<Status>,
     quorum: &QuorumMonitor,
     started: Instant,
-    configured: tokio::sync::watch::Receiver<ServiceState>,
+    configured: watch::Receiver<ServiceState>,
 ) -> (StatusSyncService, GroupHandle<StatusRequest>) {
     let config = GroupConfig {
-        name: "pve_kvstore_v1",
+        name: STATUS_GROUP,
         domain: "status",
         started,
         quorum: quorum.clone(),

@@ -1,0 +1,326 @@
+//! Makes a report of what the parts of the daemon know. Takes each lock for a moment, one at a time, and waits for nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+use pmxcfs_api_types::NodeId;
+use pmxcfs_api_types::time::wall_clock_secs;
+use pmxcfs_config::Config;
+use pmxcfs_dfsm::core::{MemberId, Mode as MachineMode};
+use pmxcfs_memdb::MemDb;
+use pmxcfs_rrd::RrdWriter;
+use pmxcfs_services::framework::ServiceState;
+use pmxcfs_services::group::GroupStatus;
+use pmxcfs_status::{ClusterInfo, Status};
+
+use super::counters::{Meter, Operation, Totals};
+use super::report::{
+    Below, Cluster, Group, GroupMode, Latency, Member, Mode, Node, Paths, Process, Report,
+    Requests, Rrd, Service, Store, Tree, Waiting,
+};
+use super::{FuseOperation, IpcOperation, problems};
+use crate::cluster::ClusterView;
+
+/// Limits of the cumulative histogram: powers of two from 1 us to 17 s, every other one.
+const LIMIT_BITS: std::ops::RangeInclusive<u32> = 10..=34;
+
+/// What a report is made of.
+pub(crate) struct Sources {
+    pub(crate) config: Config,
+    /// Moment of the start.
+    pub(crate) started: Instant,
+    pub(crate) db: Arc<MemDb>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) rrd: Arc<RrdWriter>,
+    pub(crate) fuse: &'static Meter<FuseOperation>,
+    pub(crate) ipc: &'static Meter<IpcOperation>,
+    /// In cluster mode.
+    pub(crate) cluster: Option<ClusterView>,
+}
+
+impl Sources {
+    pub(super) fn report(&self) -> Report {
+        let uptime = self.started.elapsed();
+        let uptime_secs = u32::try_from(uptime.as_secs()).unwrap_or(u32::MAX);
+        let mut report = Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            node_name: self.config.node_name.clone(),
+            mode: match self.cluster {
+                Some(_) => Mode::Cluster,
+                None => Mode::Local,
+            },
+            started_secs: wall_clock_secs().saturating_sub(uptime_secs),
+            uptime_ms: millis(uptime),
+            is_quorate: self.status.is_quorate(),
+            problems: Vec::new(),
+            cluster: self.cluster.as_ref().map(|view| self.cluster(view)),
+            tree: self.tree(),
+            store: self.store(),
+            rrd: self.rrd(),
+            process: process(),
+            fuse: requests(self.fuse),
+            ipc: requests(self.ipc),
+            paths: self.paths(),
+        };
+        report.problems = problems(&report);
+        report
+    }
+
+    fn cluster(&self, view: &ClusterView) -> Cluster {
+        let info = self.status.cluster().unwrap_or_default();
+        let nodes = info.nodes.iter().map(|(id, node)| Node {
+            id: id.0,
+            name: text(&node.name),
+            is_online: node.is_online,
+        });
+        let groups = view.groups().into_iter();
+        Cluster {
+            name: text(&info.name),
+            config_version: info.config_version,
+            nodes: nodes.collect(),
+            groups: groups
+                .map(|(name, status)| self.group(name, status, &info))
+                .collect(),
+            services: view.services().map(service).collect(),
+        }
+    }
+
+    fn group(&self, name: &str, status: Option<GroupStatus>, info: &ClusterInfo) -> Group {
+        let name = name.to_owned();
+        let Some(status) = status else {
+            return Group {
+                name,
+                ..Group::default()
+            };
+        };
+        let machine = status.machine;
+        let members = |ids: Vec<MemberId>| ids.into_iter().map(|id| member(id, info)).collect();
+        let now_ms = millis(self.started.elapsed());
+        Group {
+            name,
+            mode: mode(machine.mode),
+            is_connected: status.is_connected,
+            members: members(machine.members),
+            waiting: machine.waiting.map(|waiting| Waiting {
+                members: members(waiting.members),
+                silent_ms: now_ms.saturating_sub(waiting.since_ms),
+            }),
+            queued_count: machine.queued_count as u64,
+            pending_count: (machine.pending_count + status.joining_count) as u64,
+            held_count: (machine.held_count + status.joining_count) as u64,
+            unsent_count: machine.unsent_count as u64,
+            is_blocked: status.is_blocked,
+            age_ms: millis(status.at.elapsed()),
+        }
+    }
+
+    fn tree(&self) -> Tree {
+        let (root, usage) = {
+            let tree = self.db.read();
+            (tree.root(), tree.statfs())
+        };
+        Tree {
+            version: root.version,
+            entry_count: usage.files - usage.files_free,
+            used_bytes: (usage.blocks - usage.blocks_free) * u64::from(usage.block_size),
+        }
+    }
+
+    fn store(&self) -> Store {
+        let Some(store) = self.db.store() else {
+            return Store::default();
+        };
+        let stats = store.stats();
+        Store {
+            is_failed: store.is_failed(),
+            failure: store.failure(),
+            busy_count: stats.busy_count,
+            commit_count: stats.commit_count,
+            failed_commit_count: stats.failure_count,
+            last_commit_secs: stats.last_commit_secs,
+            last_commit_us: u64::try_from(stats.last_commit.as_micros()).unwrap_or(u64::MAX),
+            queued_operation_count: stats.queued_operation_count,
+            queued_entry_count: stats.queued_entry_count as u64,
+            waiter_count: stats.waiter_count as u64,
+            row_count: stats.row_count,
+            content_bytes: stats.content_size_bytes,
+            journaled_bytes: stats.journaled_bytes,
+            journal_size_bytes: stats.journal_size_bytes,
+            journal_allocated_bytes: stats.journal_allocated_bytes,
+            log_size_bytes: stats.log_size_bytes,
+            checkpoint_count: stats.checkpoint_count,
+        }
+    }
+
+    fn rrd(&self) -> Rrd {
+        let stats = self.rrd.stats();
+        Rrd {
+            queued_count: stats.queued_count as u64,
+            rrdcached_count: stats.rrdcached_count,
+            direct_count: stats.direct_count,
+            dropped_count: stats.dropped_count,
+            lost_count: stats.lost_count,
+        }
+    }
+
+    fn paths(&self) -> Paths {
+        let paths = &self.config.paths;
+        let shown = |path: &Path| path.display().to_string();
+        Paths {
+            mount_dir: shown(&paths.mount_dir),
+            database: shown(&paths.database()),
+            run_dir: shown(&paths.run_dir),
+            pid_file: shown(&paths.pid_file),
+            corosync_conf: shown(&paths.corosync_conf),
+            rrd_dir: shown(&paths.rrd_dir),
+            rrdcached_socket: shown(&paths.rrdcached_socket),
+            control_socket: shown(&paths.control_socket()),
+            ipc_service: self.config.ipc_name.clone(),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Names come from users; a report is text.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn member(id: MemberId, info: &ClusterInfo) -> Member {
+    Member {
+        node_id: id.node,
+        pid: id.pid,
+        node_name: info
+            .nodes
+            .get(&NodeId(id.node))
+            .map(|node| text(&node.name)),
+    }
+}
+
+const fn mode(mode: MachineMode) -> GroupMode {
+    match mode {
+        MachineMode::Start => GroupMode::Start,
+        MachineMode::StartSync => GroupMode::StartSync,
+        MachineMode::Synced => GroupMode::Synced,
+        MachineMode::Update => GroupMode::Update,
+        MachineMode::Leave => GroupMode::Leave,
+        MachineMode::VersionError => GroupMode::VersionError,
+        MachineMode::Error => GroupMode::Error,
+    }
+}
+
+fn service((name, state): (&str, ServiceState)) -> Service {
+    let is_running = state.is_running();
+    let error = match state {
+        ServiceState::Waiting { error, .. } => Some(error),
+        _ => None,
+    };
+    Service {
+        name: name.to_owned(),
+        is_running,
+        error,
+    }
+}
+
+/// The kinds of requests that there were.
+fn requests<O: Operation>(meter: &Meter<O>) -> Vec<Requests> {
+    let totals = meter.totals();
+    let seen = totals.filter(|(_, totals)| totals.count() + totals.in_flight > 0);
+    seen.map(|(operation, totals)| Requests {
+        operation: operation.name().to_owned(),
+        count: totals.count(),
+        in_flight: totals.in_flight,
+        errors: errors(&totals),
+        latency: latency(&totals),
+    })
+    .collect()
+}
+
+fn errors(totals: &Totals) -> BTreeMap<String, u64> {
+    let errors = totals.errors.iter();
+    errors
+        .map(|(errno, count)| match Errno::from_raw(*errno) {
+            Errno::UnknownErrno => (errno.to_string(), *count),
+            errno => (format!("{errno:?}"), *count),
+        })
+        .collect()
+}
+
+fn latency(totals: &Totals) -> Latency {
+    let percentile = |per_mille| totals.percentile(per_mille).unwrap_or(0);
+    let below = LIMIT_BITS.step_by(2).map(|bits| Below {
+        ns: 1 << bits,
+        count: totals.count_below(bits),
+    });
+    Latency {
+        p50_ns: percentile(500),
+        p90_ns: percentile(900),
+        p99_ns: percentile(990),
+        p999_ns: percentile(999),
+        max_ns: totals.max_ns,
+        sum_ns: totals.sum_ns,
+        below: below.collect(),
+    }
+}
+
+fn process() -> Process {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    // The descriptor of the listing itself is none of the daemon's.
+    let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    Process {
+        resident_bytes: field(&status, "VmRSS").saturating_mul(1024),
+        disk_written_bytes: field(&io, "write_bytes"),
+        cpu_ms: getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
+            time(usage.user_time()) + time(usage.system_time())
+        }),
+        thread_count: field(&status, "Threads"),
+        descriptor_count: descriptors.saturating_sub(1) as u64,
+    }
+}
+
+/// A number after `NAME:` at the start of a line.
+fn field(text: &str, name: &str) -> u64 {
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    let mut values = lines.filter(|(key, _)| *key == name);
+    let value = values
+        .next()
+        .and_then(|(_, value)| value.split_whitespace().next());
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+fn time(time: TimeVal) -> u64 {
+    let secs = u64::try_from(time.tv_sec()).unwrap_or(0);
+    let micros = u64::try_from(time.tv_usec()).unwrap_or(0);
+    secs * 1000 + micros / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_proc_are_found() {
+        let text = "Name:\tpmxcfs\nVmRSS:\t    1234 kB\nThreads:\t7\n";
+        assert_eq!(field(text, "VmRSS"), 1234);
+        assert_eq!(field(text, "Threads"), 7);
+        assert_eq!(field(text, "Thread"), 0);
+    }
+
+    #[test]
+    fn this_process_is_seen() {
+        let process = process();
+        assert!(process.resident_bytes > 1 << 20);
+        assert!(process.thread_count >= 1);
+        assert!(process.descriptor_count >= 3);
+    }
+}

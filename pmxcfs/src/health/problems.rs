@@ -1,0 +1,250 @@
+//! What of a report means that something is wrong.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | `not-quorate` | changes are refused until enough nodes see each other |
+//! | `store-failed` | the database cannot be written, changes are refused |
+//! | `database-held` | another process holds the database; changes wait in the crash journal |
+//! | `group-not-joined` | a process group is not joined (any more) |
+//! | `synchronising` | a group is exchanging or waiting for data; changes wait |
+//! | `group-stopped` | a group was left for good: a newer protocol or data that cannot be trusted |
+//! | `group-stalled` | a group's task has not been heard of for a while |
+//! | `corosync-lost` | a service cannot reach corosync |
+
+use super::report::{Group, GroupMode, Member, Problem, Report, Service};
+
+/// Times in a row after which a held database is worth a word: what backups and queries do takes moments.
+const BUSY_LIMIT: u32 = 5;
+
+/// A group is looked at once a second.
+const STALLED_MS: u64 = 5_000;
+
+/// Everything that is wrong, the worst first.
+#[must_use]
+pub fn problems(report: &Report) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut add = |code: &str, text: String| {
+        let code = code.to_owned();
+        problems.push(Problem { code, text });
+    };
+    let store = &report.store;
+    if store.is_failed {
+        let reason = store.failure.as_deref().unwrap_or("no reason is known");
+        add(
+            "store-failed",
+            format!("the database cannot be written, changes are refused: {reason}"),
+        );
+    }
+    if !report.is_quorate {
+        add("not-quorate", "no quorum, changes are refused".to_owned());
+    }
+    if !store.is_failed && store.busy_count > BUSY_LIMIT {
+        add(
+            "database-held",
+            "another process holds the database, changes wait in the crash journal".to_owned(),
+        );
+    }
+    if let Some(cluster) = &report.cluster {
+        for group in &cluster.groups {
+            if let Some((code, text)) = problem_of(group) {
+                add(code, text);
+            }
+        }
+        for service in &cluster.services {
+            if let Some(text) = failure_of(service) {
+                add("corosync-lost", text);
+            }
+        }
+    }
+    problems
+}
+
+fn problem_of(group: &Group) -> Option<(&'static str, String)> {
+    let name = &group.name;
+    if group.age_ms > STALLED_MS {
+        let secs = group.age_ms / 1000;
+        return Some((
+            "group-stalled",
+            format!("group {name}: nothing was heard of its task for {secs} s"),
+        ));
+    }
+    match group.mode {
+        GroupMode::Synced => None,
+        GroupMode::Start | GroupMode::Leave | GroupMode::Unknown => {
+            let what = if group.is_connected {
+                "is being joined"
+            } else {
+                "is not joined: no connection to corosync"
+            };
+            Some(("group-not-joined", format!("group {name} {what}")))
+        }
+        GroupMode::StartSync | GroupMode::Update => {
+            let what = match group.mode {
+                GroupMode::Update => "is being updated",
+                _ => "exchanges states",
+            };
+            let text = match &group.waiting {
+                Some(waiting) => format!(
+                    "group {name} {what}, waits for {} since {} s",
+                    names(&waiting.members),
+                    waiting.silent_ms / 1000,
+                ),
+                None => format!("group {name} {what}"),
+            };
+            Some(("synchronising", text))
+        }
+        GroupMode::VersionError => Some((
+            "group-stopped",
+            format!("group {name} was left: another node speaks a newer protocol, update this one"),
+        )),
+        GroupMode::Error => Some((
+            "group-stopped",
+            format!("group {name} was left: the data of this node cannot be trusted or stored"),
+        )),
+    }
+}
+
+fn failure_of(service: &Service) -> Option<String> {
+    let error = service.error.as_deref().filter(|_| !service.is_running)?;
+    Some(format!("{}: {error}", service.name))
+}
+
+/// Members in one line.
+#[must_use]
+pub fn names(members: &[Member]) -> String {
+    if members.is_empty() {
+        return "nobody".to_owned();
+    }
+    let names: Vec<String> = members.iter().map(Member::to_string).collect();
+    names.join(", ")
+}
+
+impl std::fmt::Display for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.node_name {
+            Some(name) => write!(f, "{name} (node {}, pid {})", self.node_id, self.pid),
+            None => write!(f, "node {} (pid {})", self.node_id, self.pid),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::report::{Cluster, Mode, Store, Waiting};
+
+    fn healthy() -> Report {
+        Report {
+            mode: Mode::Cluster,
+            is_quorate: true,
+            cluster: Some(Cluster {
+                groups: vec![synced("pve_dcdb_v1"), synced("pve_kvstore_v1")],
+                services: vec![Service {
+                    name: "quorum".to_owned(),
+                    is_running: true,
+                    error: None,
+                }],
+                ..Cluster::default()
+            }),
+            ..Report::default()
+        }
+    }
+
+    fn synced(name: &str) -> Group {
+        Group {
+            name: name.to_owned(),
+            mode: GroupMode::Synced,
+            is_connected: true,
+            ..Group::default()
+        }
+    }
+
+    fn codes(change: impl FnOnce(&mut Report)) -> Vec<String> {
+        let mut report = healthy();
+        change(&mut report);
+        let problems = problems(&report);
+        problems.into_iter().map(|problem| problem.code).collect()
+    }
+
+    fn group(change: impl FnOnce(&mut Group)) -> impl FnOnce(&mut Report) {
+        |report| {
+            let cluster = report.cluster.as_mut().expect("a member");
+            change(&mut cluster.groups[0]);
+        }
+    }
+
+    #[test]
+    fn each_trouble_has_its_code() {
+        assert!(codes(|_| {}).is_empty());
+        assert_eq!(codes(|report| report.is_quorate = false), ["not-quorate"]);
+        assert_eq!(
+            codes(|report| report.store.is_failed = true),
+            ["store-failed"]
+        );
+        assert!(codes(|report| report.store.busy_count = BUSY_LIMIT).is_empty());
+        assert_eq!(
+            codes(|report| report.store.busy_count = BUSY_LIMIT + 1),
+            ["database-held"]
+        );
+        for (mode, code) in [
+            (GroupMode::Start, "group-not-joined"),
+            (GroupMode::Leave, "group-not-joined"),
+            (GroupMode::StartSync, "synchronising"),
+            (GroupMode::Update, "synchronising"),
+            (GroupMode::VersionError, "group-stopped"),
+            (GroupMode::Error, "group-stopped"),
+        ] {
+            assert_eq!(codes(group(|group| group.mode = mode)), [code]);
+        }
+        assert_eq!(
+            codes(group(|group| group.age_ms = 60_000)),
+            ["group-stalled"]
+        );
+        let lost = codes(|report| {
+            let cluster = report.cluster.as_mut().expect("a member");
+            cluster.services[0].is_running = false;
+            cluster.services[0].error = Some("corosync does not run".to_owned());
+        });
+        assert_eq!(lost, ["corosync-lost"]);
+    }
+
+    #[test]
+    fn the_worst_comes_first() {
+        let codes = codes(|report| {
+            report.is_quorate = false;
+            report.store = Store {
+                is_failed: true,
+                ..Store::default()
+            };
+        });
+        assert_eq!(codes, ["store-failed", "not-quorate"]);
+    }
+
+    #[test]
+    fn who_is_waited_for_is_named() {
+        let mut report = healthy();
+        group(|group| {
+            group.mode = GroupMode::StartSync;
+            group.waiting = Some(Waiting {
+                members: vec![
+                    Member {
+                        node_id: 2,
+                        pid: 77,
+                        node_name: Some("pve2".to_owned()),
+                    },
+                    Member {
+                        node_id: 3,
+                        pid: 78,
+                        node_name: None,
+                    },
+                ],
+                silent_ms: 12_345,
+            });
+        })(&mut report);
+        let problems = problems(&report);
+        assert_eq!(
+            problems[0].text,
+            "group pve_dcdb_v1 exchanges states, waits for pve2 (node 2, pid 77), node 3 (pid 78) since 12 s"
+        );
+    }
+}
