@@ -211,7 +211,8 @@ impl Seeds {
         for (name, database) in self.vectors("pmxcfs-memdb", "db", ".db")? {
             self.add("database", &name, &rows::encode(&database)?)?;
         }
-        self.add("crash_journal", "steps", &journal())
+        self.add("crash_journal", "old-format", &journal(0xff))?;
+        self.add("crash_journal", "present-format", &journal(0xfb))
     }
 }
 
@@ -228,7 +229,7 @@ fn used_part(ring: &[u8]) -> &[u8] {
 }
 
 /// Two records in the form that the target takes: a mode, then lengths and steps.
-fn journal() -> Vec<u8> {
+fn journal(mode: u8) -> Vec<u8> {
     let metadata = |inode: u64, kind: u8, name: &[u8]| {
         let mut bytes = inode.to_le_bytes().to_vec();
         bytes.extend([0; 8]);
@@ -248,7 +249,7 @@ fn journal() -> Vec<u8> {
     put.extend(metadata(9, 4, b"directory"));
     put.extend([3]);
     put.extend(3u64.to_le_bytes());
-    let mut journal = vec![0xff];
+    let mut journal = vec![mode];
     for record in [put, content] {
         journal.push(record.len() as u8);
         journal.extend(record);

@@ -8,7 +8,7 @@ use rusqlite::types::Value;
 use super::finding::Finding;
 use super::recover::{self, SEGMENT_COUNT};
 use super::schema::FileIdentity;
-use super::segment::{self, Scanned};
+use super::segment::{self, Scanned, SegmentHeader};
 use super::{load, redo};
 use crate::{Entry, EntryKind, Index, ROOT_INODE, RootState, Rules, Tree, TreeError};
 
@@ -18,32 +18,35 @@ const IDENTITY: FileIdentity = FileIdentity {
     created_ns: 3,
 };
 
-/// Bytes in front of the first record.
-const HEADER_SIZE: usize = 72;
+const SALT: u64 = 0x5a17;
+
+/// Bytes in front of the first record in format 1, which has fewer of them than the present one.
+const OLD_HEADER_SIZE: usize = 72;
 
 /// Bytes of a record that are not steps.
 const RECORD_HEADER: usize = 32;
 
-/// Two files as a start might find them. The first byte says where the first one ends and which of them get good headers and
-/// checksums, without which little gets past the first check. What is scanned is whole records, and what is applied to a
+/// Two files as a start might find them. The first byte says where the first one ends, which of them get good headers and
+/// checksums, without which little gets past the first check, and of which format. What is scanned is whole records, and what is applied to a
 /// database leaves entries that fit it.
 pub fn crash_journal(bytes: &[u8]) {
     let Some((mode, rest)) = bytes.split_first() else {
         return;
     };
-    let (first, second) = rest.split_at(rest.len() * usize::from(mode >> 2) / 64);
+    let (first, second) = rest.split_at(rest.len() * usize::from(mode >> 3) / 32);
+    let salt = (mode & 4 == 0).then_some(SALT);
     let mut segments: [Option<Scanned>; SEGMENT_COUNT] = [None, None];
     let mut next_sequence = 1;
     for (index, file) in [first, second].into_iter().enumerate() {
         let file = if mode & (1 << index) != 0 {
-            mended(file, &mut next_sequence)
+            mended(file, salt, &mut next_sequence)
         } else {
             file.to_vec()
         };
         let size = file.len();
         if let Ok(Some(scanned)) = segment::scan(Bytes::from(file)) {
-            assert_eq!(scanned.valid_size + scanned.torn_size, size);
-            let room = scanned.valid_size - HEADER_SIZE;
+            assert!(scanned.valid_size + scanned.torn_size <= size);
+            let room = scanned.valid_size - OLD_HEADER_SIZE;
             assert!(scanned.records.len() <= room / RECORD_HEADER);
             segments[index] = Some(scanned);
         }
@@ -68,47 +71,63 @@ pub fn crash_journal(bytes: &[u8]) {
     }
 }
 
-/// The bytes in a file of format 1, with a header and with lengths, numbers and checksums of records that hold together. What
-/// the steps say stays.
-fn mended(bytes: &[u8], next_sequence: &mut u64) -> Vec<u8> {
-    let mut file = b"pmxcfsRJ".to_vec();
-    for field in [1, 72] {
-        file.extend(u32::to_le_bytes(field));
-    }
-    for field in [
-        IDENTITY.device,
-        IDENTITY.inode,
-        IDENTITY.created_ns,
-        *next_sequence,
-    ] {
-        file.extend(field.to_le_bytes());
-    }
-    redo::put_root(&mut file, RootState::default());
-    file.extend([0; 4]);
-    file.extend(crc32fast::hash(&file).to_le_bytes());
+/// The bytes in a file with a header and with lengths, numbers and checksums of records that hold together. What the steps say
+/// stays. Without a salt it has format 1.
+fn mended(bytes: &[u8], salt: Option<u64>, next_sequence: &mut u64) -> Vec<u8> {
+    let header = SegmentHeader {
+        database: IDENTITY,
+        first_sequence: *next_sequence,
+        base: RootState::default(),
+        salt,
+    };
+    let mut file = match salt {
+        Some(_) => header.encode(),
+        None => old_header(&header),
+    };
     let mut rest = bytes;
     while let Some((length, behind)) = rest.split_first() {
         let end = behind.len().min(usize::from(*length));
         let (steps, behind) = behind.split_at(end);
         rest = behind;
-        let mut record = vec![0; 4];
-        let size = u32::try_from(RECORD_HEADER + steps.len()).expect("at most 255 bytes more");
-        record.extend(size.to_le_bytes());
-        record.extend(next_sequence.to_le_bytes());
-        redo::put_root(
-            &mut record,
-            RootState {
-                version: *next_sequence,
-                ..RootState::default()
-            },
-        );
-        record.extend(steps);
-        let checksum = crc32fast::hash(&record[4..]);
-        record[..4].copy_from_slice(&checksum.to_le_bytes());
-        file.extend(record);
+        file.extend(record(steps, salt, *next_sequence));
         *next_sequence += 1;
     }
     file
+}
+
+fn old_header(header: &SegmentHeader) -> Vec<u8> {
+    let mut bytes = header.encode();
+    bytes[8..16].copy_from_slice(&[1, 0, 0, 0, 72, 0, 0, 0]);
+    bytes.truncate(OLD_HEADER_SIZE - 8);
+    bytes.extend([0; 4]);
+    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+    bytes
+}
+
+fn record(steps: &[u8], salt: Option<u64>, sequence: u64) -> Vec<u8> {
+    let mark = salt.map_or(0, |_| size_of::<u64>());
+    let size = RECORD_HEADER + steps.len() + mark;
+    let size = u32::try_from(size).expect("steps are at most 255 bytes");
+    let mut record = vec![0; 4];
+    record.extend(size.to_le_bytes());
+    record.extend(sequence.to_le_bytes());
+    let version = sequence;
+    redo::put_root(
+        &mut record,
+        RootState {
+            version,
+            ..RootState::default()
+        },
+    );
+    record.extend(steps);
+    record.extend(vec![0; mark]);
+    if let Some(salt) = salt {
+        redo::seal(&mut record, salt);
+    } else {
+        let checksum = crc32fast::hash(&record[4..]);
+        record[..4].copy_from_slice(&checksum.to_le_bytes());
+    }
+    record
 }
 
 fn database_entries() -> Vec<Entry> {
