@@ -4,6 +4,7 @@
 
 pub mod cli;
 mod cluster;
+pub mod ctl;
 pub mod daemonize;
 pub mod db_tool;
 pub mod fuse;

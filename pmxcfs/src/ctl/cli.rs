@@ -1,0 +1,83 @@
+//! The command line of `pmxcfs-ctl`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use pmxcfs_config::{PathOptions, Paths};
+
+/// Exit statuses, as `--help` lists them.
+const STATUSES: &str = "\
+Exit status:
+  0  the daemon is healthy; metrics: it answered
+  1  the daemon answered and is degraded: no quorum, database cannot be written, synchronisation under way, ...
+  2  the daemon did not answer, or the command could not be carried out";
+
+/// Asks a running pmxcfs how it is.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pmxcfs-ctl",
+    version,
+    about = "Show the health of a running pmxcfs",
+    after_help = STATUSES,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// Control socket of the daemon [/run/pve-cluster/ctl.sock]
+    #[arg(long, value_name = "FILE", global = true)]
+    socket: Option<PathBuf>,
+
+    /// Put all default paths below this directory
+    #[arg(long, value_name = "DIR", global = true)]
+    root_dir: Option<PathBuf>,
+
+    /// Run directory of the daemon [/run/pve-cluster]
+    #[arg(long, value_name = "DIR", global = true)]
+    run_dir: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show everything once
+    Status {
+        /// Print JSON, on one line, as the daemon sends it
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show everything again and again, with rates
+    Watch(WatchArgs),
+    /// Print everything in the text format of Prometheus
+    Metrics,
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions { shell: Shell },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WatchArgs {
+    /// Seconds from one look to the next
+    #[arg(long, short = 'n', value_name = "SECS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) interval: u64,
+
+    /// End after so many looks
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+}
+
+impl Cli {
+    /// Where the daemon listens.
+    pub(super) fn socket(&self) -> PathBuf {
+        let given = PathOptions {
+            root_dir: self.root_dir.clone(),
+            run_dir: self.run_dir.clone(),
+            ..PathOptions::default()
+        };
+        let working_dir = std::env::current_dir().unwrap_or_else(|_gone| Path::new("/").to_owned());
+        let default = || Paths::resolve(&given, &working_dir).control_socket();
+        self.socket.clone().unwrap_or_else(default)
+    }
+}

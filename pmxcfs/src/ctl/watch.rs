@@ -1,0 +1,84 @@
+//! Looking again and again.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::cli::WatchArgs;
+use super::text::Rates;
+use super::{FAILED, Output, client, status_of, text};
+use crate::health::report::Report;
+
+/// Cursor to the upper left corner.
+const HOME: &str = "\x1b[H";
+
+/// Clear to the end of the line.
+const CLEAR_LINE: &str = "\x1b[K";
+
+/// Clear from the cursor to the end of the screen.
+const CLEAR_REST: &str = "\x1b[J";
+
+/// Shows a report at each interval, until it has done so often enough or is interrupted. A daemon that does not answer is
+/// asked again. Returns the status of the last look.
+pub(super) fn run(socket: &Path, args: &WatchArgs, output: &mut Output<'_>) -> anyhow::Result<u8> {
+    let interval = Duration::from_secs(args.interval);
+    let mut earlier: Option<(Report, Instant)> = None;
+    let mut looks = 0;
+    loop {
+        let now = Instant::now();
+        let (page, status) = match client::ask(socket) {
+            Ok(answer) => {
+                let rates = earlier.as_ref().map(|(earlier, at)| Rates {
+                    earlier,
+                    elapsed_ms: elapsed_ms(*at, now),
+                });
+                // The first look has no rates, and is laid out as the later ones.
+                let rates = rates.unwrap_or(Rates {
+                    earlier: &answer.report,
+                    elapsed_ms: 0,
+                });
+                let page = text::render(&answer.report, Some(rates));
+                let status = status_of(&answer.report);
+                earlier = Some((answer.report, now));
+                (page, status)
+            }
+            Err(error) => {
+                earlier = None;
+                let error = anyhow::Error::from(error);
+                (format!("{error:#}\n"), FAILED)
+            }
+        };
+        show(&page, output)?;
+        looks += 1;
+        if args.count.is_some_and(|count| looks >= count) {
+            return Ok(status);
+        }
+        wait_until(now + interval);
+    }
+}
+
+fn elapsed_ms(from: Instant, to: Instant) -> u64 {
+    let elapsed = to.saturating_duration_since(from).as_millis();
+    u64::try_from(elapsed).unwrap_or(u64::MAX)
+}
+
+/// On a terminal each page takes the place of the former one, without a moment in which there is none.
+fn show(page: &str, output: &mut Output<'_>) -> io::Result<()> {
+    if output.is_terminal {
+        let page = page.replace('\n', &format!("{CLEAR_LINE}\n"));
+        write!(output.out, "{HOME}{page}{CLEAR_REST}")?;
+    } else {
+        writeln!(output.out, "{page}")?;
+    }
+    output.out.flush()
+}
+
+fn wait_until(deadline: Instant) {
+    loop {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            return;
+        }
+        std::thread::park_timeout(rest);
+    }
+}
