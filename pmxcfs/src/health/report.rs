@@ -61,7 +61,7 @@ pub enum Mode {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Problem {
-    /// A word for programs; see [`super::problems`].
+    /// A word for programs; see [`super::problems()`].
     pub code: String,
     /// A sentence for people.
     pub text: String,
