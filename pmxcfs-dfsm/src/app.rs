@@ -134,6 +134,8 @@ pub trait Application {
     /// Whether members may hold different data after an exchange, and are then sent updates. A member that is being
     /// updated sends no requests: they wait until it is synced.
     const HAS_UPDATES: bool = true;
+    /// Whether messages are kept when corosync takes none for long. Else they are given up, and who waits for them is told.
+    const KEEPS_UNSENT: bool = false;
 
     /// Turns a request into messages. What may depend on local knowledge is checked here.
     ///

@@ -67,7 +67,7 @@ fn run(cast: Cast, test: &str) {
         tally.add(&story);
     }
     let seconds = started.elapsed().as_secs_f64();
-    println!("{cast:?}: {count} seeds in {seconds:.1} s, {tally}");
+    println!("{cast:?}: {count} seeds in {seconds:.1} s\n{tally}");
 }
 
 #[test]

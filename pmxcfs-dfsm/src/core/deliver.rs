@@ -42,7 +42,7 @@ impl<A: Application> Machine<A> {
                         sender,
                         message: normal,
                         raw: message,
-                        departed: Vec::new(),
+                        has_lost_receiver: false,
                     },
                     out,
                 ),

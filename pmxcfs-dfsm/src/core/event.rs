@@ -79,7 +79,7 @@ pub enum Event<R> {
     Quorum(bool),
     /// What made this member give up was mended: it may join again.
     Mended,
-    /// Time has passed. At least one per second; one every 100 ms while messages wait to be sent again.
+    /// Time has passed. At least one per second; one every 5 ms while messages wait to be sent again.
     Tick,
 }
 

@@ -8,6 +8,7 @@ use pmxcfs_api_types::FsError;
 use super::{
     Action, Actions, Event, LogLevel, MemberId, Mode, Now, RequestId,
     backoff::Backoff,
+    doubtful::Doubtful,
     mode::State,
     outbox::Outbox,
     queue::{Queue, Queued},
@@ -18,6 +19,9 @@ use crate::{
     app::{Application, Context, Outgoing, Prepared},
     wire::{Epoch, Header, MessageKind, NormalMessage, StateMessage},
 };
+
+/// Messages that are kept while corosync takes none, at most. A daemon announces some hundred a minute.
+const MOST_KEPT_COUNT: usize = 4096;
 
 /// One process of the last membership.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +75,7 @@ pub struct Machine<A: Application> {
     /// Counts of own messages that were sent, or sent again, and have not come back.
     pub(super) in_flight: BTreeSet<u64>,
     pub(super) queue: Queue,
+    pub(super) doubtful: Doubtful,
     pub(super) requests: Requests,
     /// Requests that wait until this member is synced, in order.
     held: Vec<(RequestId, A::Request)>,
@@ -96,6 +101,7 @@ impl<A: Application> Machine<A> {
             message_count: 0,
             in_flight: BTreeSet::new(),
             queue: Queue::default(),
+            doubtful: Doubtful::default(),
             requests: Requests::default(),
             held: Vec::new(),
             verifier: Verifier::default(),
@@ -208,6 +214,7 @@ impl<A: Application> Machine<A> {
     fn forget_group(&mut self, answer: FsError, out: &mut Actions<A::Notice>) {
         self.members.clear();
         self.queue.take();
+        self.doubtful.clear();
         self.in_flight.clear();
         self.outbox.take();
         self.app.discard();
@@ -313,11 +320,19 @@ impl<A: Application> Machine<A> {
     }
 
     fn tick(&mut self, out: &mut Actions<A::Notice>) {
-        if self.outbox.is_hopeless(self.now.monotonic_ms) {
+        let now_ms = self.now.monotonic_ms;
+        if self.outbox.is_hopeless(now_ms) {
             let unsent = self.outbox.take();
-            self.give_up_sending(unsent, out);
+            let is_kept =
+                A::KEEPS_UNSENT && unsent.len() <= MOST_KEPT_COUNT && unsent.iter().all(is_normal);
+            if is_kept {
+                out.log(LogLevel::Warn, "corosync takes no messages, keep trying");
+                self.outbox.put_back(unsent, now_ms);
+            } else {
+                self.give_up_sending(unsent, out);
+            }
         }
-        for message in self.outbox.due(self.now.monotonic_ms) {
+        for message in self.outbox.due(now_ms) {
             out.push(Action::Multicast(message));
         }
         self.watch_sync(out);
@@ -332,12 +347,15 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// Normal messages that are not sent are failed requests; a round of synchronisation cannot end without its messages.
+    /// Normal messages that are not sent are failed requests; a round of synchronisation cannot end without its messages,
+    /// and what others should have heard is repeated in an exchange.
     fn give_up_sending(&mut self, mut unsent: Vec<Bytes>, out: &mut Actions<A::Notice>) {
         unsent.extend(self.outbox.take());
         self.answer_unsent(&unsent, FsError::Busy, out);
         if self.is_joined() && !unsent.iter().all(is_normal) {
             self.leave("messages of the synchronisation could not be sent", out);
+        } else if self.is_joined() && A::KEEPS_UNSENT && !unsent.is_empty() {
+            self.leave("messages could not be sent", out);
         }
     }
 

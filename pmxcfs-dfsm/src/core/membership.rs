@@ -17,8 +17,8 @@ use crate::{
 
 impl<A: Application> Machine<A> {
     /// A membership change. Kept: queue 1 unless somebody joined, own requests, normal messages not yet sent. Dropped:
-    /// states, recorded updates, the verification, state messages not yet sent, and the replay unless nobody is left who
-    /// has applied it.
+    /// states, recorded updates, the verification, state messages not yet sent, and the replay, unless all who have applied
+    /// it go.
     pub(super) fn membership(
         &mut self,
         mut ids: Vec<MemberId>,
@@ -36,14 +36,16 @@ impl<A: Application> Machine<A> {
             pid: local.pid,
         };
         self.verifier.forget();
-        self.drop_replay(&ids);
+        self.end_replay(&ids, has_joined);
         if self.mode().is_error() {
             return;
         }
         self.backoff.joined();
         ids.sort_unstable();
         ids.dedup();
-        self.note_departures(&ids);
+        if self.members.iter().any(|member| !ids.contains(&member.id)) {
+            self.queue.note_departure();
+        }
         self.lowest_node = ids.first().map_or(0, |first| first.node);
         self.app.discard();
         self.members = ids.iter().copied().map(Member::unsynced).collect();
@@ -81,26 +83,17 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    fn note_departures(&mut self, ids: &[MemberId]) {
-        let left = self.members.iter().map(|member| member.id);
-        let left = left.filter(|id| !ids.contains(id)).map(|id| id.node);
-        let left: Vec<u32> = left.collect();
-        if !left.is_empty() {
-            self.queue.note_departure(&left);
-        }
-    }
-
-    /// Everybody empties queue 1, and sends again what is its own. Not so what a node may have applied that left and is
-    /// back: when hosts are cut off from each other, one side may have received the end of an exchange that the other side
-    /// has not. Then the outcome is not known, and to apply it twice would be worse.
+    /// Everybody empties queue 1, and sends again what is its own. Not so what somebody has received who has left since:
+    /// when hosts are cut off from each other, one side may have received the end of an exchange that the other side has
+    /// not, and have applied what waited. If that side came back, what is sent again would be applied twice. Where members
+    /// have no data that must be equal, that does no harm, and something unsaid would.
     fn send_queue_again(&mut self, local: MemberId, out: &mut Actions<A::Notice>) {
         for queued in self.queue.take() {
             if queued.sender != local {
                 continue;
             }
             let count = queued.message.count;
-            let is_back = |node: &u32| self.members.iter().any(|member| member.id.node == *node);
-            if queued.departed.iter().any(is_back) {
+            if A::HAS_UPDATES && queued.has_lost_receiver {
                 self.requests.answer(local, count, Err(FsError::Busy), out);
             } else {
                 self.in_flight.insert(count);
@@ -115,27 +108,18 @@ impl<A: Application> Machine<A> {
         self.walk_queue(out);
     }
 
-    /// What was to be replayed was applied at once by whoever was synced. If one of them is still here, the next exchange
-    /// carries that. If none is, nobody here has applied it, and what came from members that were not synced waits again,
-    /// as on C peers; the others are gone with their messages.
-    fn drop_replay(&mut self, ids: &[MemberId]) {
-        let State::Update { replay, .. } = &mut self.state else {
-            return;
-        };
-        let replay = std::mem::take(replay);
-        let synced: Vec<MemberId> = self
-            .members
-            .iter()
-            .filter(|member| member.is_synced)
-            .map(|member| member.id)
-            .collect();
-        if synced.iter().any(|id| ids.contains(id)) {
-            return;
+    fn end_replay(&mut self, ids: &[MemberId], has_joined: bool) {
+        if let State::Update { replay, .. } = &mut self.state {
+            let replay = std::mem::take(replay);
+            let synced = self.members.iter().filter(|member| member.is_synced);
+            let synced = synced.map(|member| member.id).collect();
+            self.doubtful.keep(replay, synced);
         }
-        for queued in replay {
-            if !synced.contains(&queued.sender) {
-                self.queue.insert(queued);
-            }
+        if has_joined {
+            self.doubtful.clear();
+        }
+        for queued in self.doubtful.abandoned(ids) {
+            self.queue.insert(queued);
         }
     }
 }

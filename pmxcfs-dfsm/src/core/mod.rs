@@ -1,11 +1,12 @@
 //! The protocol, as a value that turns events into actions.
 //!
 //! [`Machine`] is the only entry. `machine` holds the state, requests and sending, `membership` what a change of the
-//! membership does, `deliver` what messages do in each mode, `sync` the exchange of states, `verify` the comparison of checksums; `queue`, `requests`, `outbox` and `backoff`
-//! are the parts that know nothing of the others.
+//! membership does, `deliver` what messages do in each mode, `sync` the exchange of states, `verify` the comparison of
+//! checksums; `queue`, `doubtful`, `requests`, `outbox` and `backoff` are the parts that know nothing of the others.
 
 mod backoff;
 mod deliver;
+mod doubtful;
 mod event;
 mod machine;
 mod membership;

@@ -12,8 +12,8 @@ pub(super) struct Queued {
     pub(super) message: NormalMessage,
     /// As it was delivered: it may have to be sent again unchanged.
     pub(super) raw: Bytes,
-    /// Nodes that may have applied it: they received it too, and have left since.
-    pub(super) departed: Vec<u32>,
+    /// A process that received it too has left since, and may have applied it.
+    pub(super) has_lost_receiver: bool,
 }
 
 /// "Queue 1": by message count, equal counts in order of arrival. Counts of different senders mix; that is not the order
@@ -52,10 +52,10 @@ impl Queue {
         self.list.get(index)
     }
 
-    /// Members have left: what they may have done with the messages is not known any more.
-    pub(super) fn note_departure(&mut self, nodes: &[u32]) {
+    /// Members have left: what they may have done with the messages is not known.
+    pub(super) fn note_departure(&mut self) {
         for queued in &mut self.list {
-            queued.departed.extend_from_slice(nodes);
+            queued.has_lost_receiver = true;
         }
     }
 
@@ -106,7 +106,7 @@ mod tests {
                 sender: MemberId { node, pid: 1 },
                 message: NormalMessage::new(1, 2, 0, count, Bytes::new()),
                 raw: Bytes::new(),
-                departed: Vec::new(),
+                has_lost_receiver: false,
             });
         }
         let order: Vec<(u32, u64)> = queue

@@ -84,6 +84,7 @@ impl<A: Application> Machine<A> {
             Ok(exchange) => exchange,
             Err(error) => return self.sync_failed(&error, out),
         };
+        self.doubtful.clear();
         for (kind, payload) in exchange.messages {
             self.send_state(kind, payload, out);
         }

@@ -90,6 +90,8 @@ impl<S: StatusStore> Application for StatusGroup<S> {
     const NEEDS_QUORUM: bool = false;
     const IS_VERIFIED: bool = false;
     const HAS_UPDATES: bool = false;
+    /// Nobody waits for them, and there may be no exchange for a long time that repeats what they say.
+    const KEEPS_UNSENT: bool = true;
 
     fn prepare(
         &mut self,

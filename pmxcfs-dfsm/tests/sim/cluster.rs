@@ -145,9 +145,7 @@ impl Cluster {
             }
             Step::Stop(node) => self.network.hosts[*node].is_stopped = self.runs(*node),
             Step::Continue(node) => self.network.hosts[*node].is_stopped = false,
-            Step::Congest { node, is_congested } => {
-                self.network.hosts[*node].is_congested = *is_congested;
-            }
+            Step::Congest { node, capacity } => self.network.hosts[*node].capacity = *capacity,
             Step::InterruptNext(node) => self.network.hosts[*node].interrupts_next = true,
             Step::Order { node, channel } => match channel {
                 Channel::Database => self.database.order(&self.network, *node),
@@ -169,6 +167,9 @@ impl Cluster {
             Step::Quorum(node) => self.tell_quorum(*node),
             Step::BreakDisk { node, after } => self.break_disk(*node, *after),
             Step::MendDisk(node) => self.mend_disk(*node),
+            Step::Clock { node, offset_secs } => {
+                self.network.hosts[*node].clock_offset_secs = *offset_secs;
+            }
             Step::SlowDisk { node, ms } => self.network.hosts[*node].disk_ms = *ms,
             Step::Ask { node, operation } => self.ask(*node, operation),
             Step::Set { node, key, value } => self.set(*node, key, value),

@@ -25,6 +25,7 @@ pub(crate) struct Faults {
     pub(crate) injections: bool,
     pub(crate) newer_protocol: bool,
     pub(crate) corruption: bool,
+    pub(crate) clock_jumps: bool,
     /// Long times pass.
     pub(crate) leaps: bool,
 }
@@ -49,6 +50,7 @@ impl Faults {
             injections: random.chance(25),
             newer_protocol: random.chance(5),
             corruption: random.chance(5),
+            clock_jumps: random.chance(20),
             leaps: random.chance(40),
         }
     }

@@ -245,7 +245,7 @@ where
                     // A C daemon does not send the one again, and goes on with the next.
                     let stops = fed.is_ours || !is_interrupted;
                     let waits = !refused.is_empty() && stops;
-                    if waits || host.is_congested || interrupts || is_lost {
+                    if waits || interrupts || is_lost || !host.takes_message() {
                         is_interrupted |= interrupts;
                         refused.push(message);
                     } else {

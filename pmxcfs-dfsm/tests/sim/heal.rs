@@ -26,6 +26,7 @@ pub(crate) fn heal(cluster: &mut Cluster, checks: &mut Checks) {
         healing.write_everywhere(round);
         healing.verify();
     }
+    healing.checks.before_last_exchange(healing.cluster);
     healing.part_and_meet();
     healing.settle();
     healing.demand_equality();
@@ -55,7 +56,7 @@ impl Healing<'_> {
             self.act(&Step::Continue(node));
             self.act(&Step::Congest {
                 node,
-                is_congested: false,
+                capacity: None,
             });
             self.cluster.network.hosts[node].interrupts_next = false;
             self.cluster.network.hosts[node].busy_until_ms = 0;

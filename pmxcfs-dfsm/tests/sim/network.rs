@@ -10,8 +10,8 @@ pub(crate) struct Host {
     pub(crate) is_corosync_up: bool,
     /// The daemon does not run, though it lives.
     pub(crate) is_stopped: bool,
-    /// Corosync asks to try again.
-    pub(crate) is_congested: bool,
+    /// Corosync asks to try again once it has taken this many messages.
+    pub(crate) capacity: Option<usize>,
     /// The next message above the atomic limit is interrupted.
     pub(crate) interrupts_next: bool,
     /// What the disk takes for a new tree.
@@ -21,6 +21,20 @@ pub(crate) struct Host {
     pub(crate) clock_offset_secs: u32,
     /// What the daemon was told last.
     pub(crate) is_quorate_told: bool,
+}
+
+impl Host {
+    /// Whether corosync takes one more message.
+    pub(crate) fn takes_message(&mut self) -> bool {
+        match &mut self.capacity {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
 }
 
 /// All hosts and the time.
@@ -40,7 +54,7 @@ impl Network {
             component: 0,
             is_corosync_up: true,
             is_stopped: false,
-            is_congested: false,
+            capacity: None,
             interrupts_next: false,
             disk_ms: 0,
             busy_until_ms: 0,

@@ -93,6 +93,7 @@ impl<A: Application + Counted> Application for Probe<A> {
     const NEEDS_QUORUM: bool = A::NEEDS_QUORUM;
     const IS_VERIFIED: bool = A::IS_VERIFIED;
     const HAS_UPDATES: bool = A::HAS_UPDATES;
+    const KEEPS_UNSENT: bool = A::KEEPS_UNSENT;
 
     fn prepare(
         &mut self,

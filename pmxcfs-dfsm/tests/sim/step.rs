@@ -71,9 +71,10 @@ pub(crate) enum Step {
     },
     Stop(usize),
     Continue(usize),
+    /// Corosync takes so many messages and then none, or all again.
     Congest {
         node: usize,
-        is_congested: bool,
+        capacity: Option<usize>,
     },
     InterruptNext(usize),
     /// The oldest unsent message of a host gets its place in the order.
@@ -109,6 +110,11 @@ pub(crate) enum Step {
     SlowDisk {
         node: usize,
         ms: u64,
+    },
+    /// The wall clock is set.
+    Clock {
+        node: usize,
+        offset_secs: u32,
     },
     Ask {
         node: usize,
@@ -151,10 +157,10 @@ impl fmt::Display for Step {
             Self::CrashHost { node, lost } => write!(f, "crash-host {} {lost}", node + 1),
             Self::Stop(node) => write!(f, "stop {}", node + 1),
             Self::Continue(node) => write!(f, "continue {}", node + 1),
-            Self::Congest { node, is_congested } => {
-                let word = if *is_congested { "yes" } else { "no" };
-                write!(f, "congested {} {word}", node + 1)
-            }
+            Self::Congest { node, capacity } => match capacity {
+                Some(count) => write!(f, "takes {} {count}", node + 1),
+                None => write!(f, "takes {} all", node + 1),
+            },
             Self::InterruptNext(node) => write!(f, "interrupt {}", node + 1),
             Self::Order { node, channel } => write!(f, "order {}{channel}", node + 1),
             Self::Deliver {
@@ -185,6 +191,7 @@ impl fmt::Display for Step {
             Self::Quorum(node) => write!(f, "quorum {}", node + 1),
             Self::BreakDisk { node, after } => write!(f, "break-disk {} {after}", node + 1),
             Self::MendDisk(node) => write!(f, "mend-disk {}", node + 1),
+            Self::Clock { node, offset_secs } => write!(f, "clock {} {offset_secs}", node + 1),
             Self::SlowDisk { node, ms } => write!(f, "slow-disk {} {ms}", node + 1),
             Self::Ask { node, operation } => write_operation(f, node + 1, operation),
             Self::Set { node, key, value } => write!(f, "set {} {key} {value}", node + 1),
@@ -275,9 +282,9 @@ impl Step {
             },
             "stop" => Self::Stop(node()),
             "continue" => Self::Continue(node()),
-            "congested" => Self::Congest {
+            "takes" => Self::Congest {
                 node: node(),
-                is_congested: words[1] == "yes",
+                capacity: optional(1),
             },
             "interrupt" => Self::InterruptNext(node()),
             "order" => Self::Order {
@@ -309,6 +316,10 @@ impl Step {
                 after: optional(1).unwrap_or(0) as u32,
             },
             "mend-disk" => Self::MendDisk(node()),
+            "clock" => Self::Clock {
+                node: node(),
+                offset_secs: number(1) as u32,
+            },
             "slow-disk" => Self::SlowDisk {
                 node: node(),
                 ms: number(1) as u64,

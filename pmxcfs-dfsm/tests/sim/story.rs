@@ -200,7 +200,55 @@ impl<'a> Narrator<'a> {
                 self.act(Step::Tick(node));
             }
             920..935 => self.pass_time(),
+            935..939 => self.calm_down(),
+            939..945 => self.fall_behind(node),
             _ => self.fault(node),
+        }
+    }
+
+    /// Most of what is broken is mended, and the cluster gets some time.
+    fn calm_down(&mut self) {
+        for node in 0..self.count() {
+            self.act(Step::Continue(node));
+            self.act(Step::Congest {
+                node,
+                capacity: None,
+            });
+            self.act(Step::MendDisk(node));
+            self.revive(node);
+        }
+        let sides = vec![0; self.count()];
+        self.regroup(sides, 0);
+        self.rest(80);
+    }
+
+    /// A node misses a write, comes back, and is disturbed while it is brought up to date.
+    fn fall_behind(&mut self, node: usize) {
+        if self.faults.crashes {
+            self.act(Step::Crash(node));
+        } else {
+            self.act(Step::KillCorosync { node, lost: 0 });
+        }
+        self.rest(3);
+        for _ in 0..3 {
+            let operation = self.make_once();
+            let node = self.any_node();
+            self.act(Step::Ask { node, operation });
+        }
+        self.rest(3);
+        self.revive(node);
+        for _ in 0..300 {
+            if self.random.chance(10) {
+                let ms = self.random.below(300) as u64;
+                self.act(Step::Later(ms));
+                self.act(Step::Tick(node));
+            }
+            let next = self.any_node();
+            self.order(next);
+            self.deliver(next);
+            if self.mode(node) == Some(Mode::Update) {
+                return self.disturb_update(node);
+            }
         }
     }
 
@@ -277,7 +325,7 @@ impl<'a> Narrator<'a> {
     fn fault(&mut self, node: usize) {
         let faults = self.faults;
         let lost = if faults.loss { self.random.below(4) } else { 0 };
-        match self.random.below(19) {
+        match self.random.below(20) {
             0..3 if faults.partitions => self.part(lost),
             3 if faults.partitions => {
                 let sides = vec![0; self.count()];
@@ -293,8 +341,9 @@ impl<'a> Narrator<'a> {
                 self.act(Step::Ghost { node, channel });
             }
             12 if faults.congestion => {
-                let is_congested = !self.story.cluster.network.hosts[node].is_congested;
-                self.act(Step::Congest { node, is_congested });
+                let capacity = [None, Some(0), Some(self.random.below(8))];
+                let capacity = capacity[self.random.below(3)];
+                self.act(Step::Congest { node, capacity });
             }
             13 if faults.interruptions => self.act(Step::InterruptNext(node)),
             14 if faults.broken_disks => {
@@ -307,6 +356,10 @@ impl<'a> Narrator<'a> {
                 self.act(Step::SlowDisk { node, ms });
             }
             17 if faults.injections => self.inject(node),
+            19 if faults.clock_jumps => {
+                let offset_secs = self.random.below(4000) as u32;
+                self.act(Step::Clock { node, offset_secs });
+            }
             18 if faults.corruption => {
                 self.next_name += 1;
                 let path = format!("odd{}", self.next_name);

@@ -2,12 +2,17 @@
 
 use super::story::Story;
 
-/// What many stories were about.
+/// Sums over stories. What is counted of members is counted on each.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     steps: usize,
     answers: usize,
     succeeded: usize,
+    exchanges: usize,
+    updates: usize,
+    commits: usize,
+    leaves: usize,
+    failures: usize,
     strayed: usize,
     given_way: usize,
 }
@@ -18,6 +23,11 @@ impl Tally {
         self.steps += story.script.steps.len();
         self.answers += checks.answers.answer_count;
         self.succeeded += checks.answers.success_count;
+        self.exchanges += checks.counts.exchanges;
+        self.updates += checks.counts.updates;
+        self.commits += checks.counts.commits;
+        self.leaves += checks.counts.leaves;
+        self.failures += checks.counts.failures;
         self.strayed += checks.strays.stray_count;
         self.given_way += checks.lineage.given_way_count;
     }
@@ -25,10 +35,34 @@ impl Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            steps,
+            answers,
+            succeeded,
+            exchanges,
+            updates,
+            commits,
+            leaves,
+            failures,
+            strayed,
+            given_way,
+        } = self;
+        writeln!(
+            f,
+            "{steps} steps, {answers} answers, {succeeded} of them successes"
+        )?;
+        writeln!(
+            f,
+            "{exchanges} ends of exchanges, {updates} updates begun, {commits} committed"
+        )?;
+        writeln!(
+            f,
+            "{leaves} times a member left, {failures} times it gave up"
+        )?;
+        writeln!(f, "{strayed} times a C daemon went its own way")?;
         write!(
             f,
-            "{} steps, {} answers of which {} successes, {} times a C daemon strayed, {} messages of a majority gave way",
-            self.steps, self.answers, self.succeeded, self.strayed, self.given_way
+            "{given_way} times a write held by a majority gave way to one that was not"
         )
     }
 }

@@ -8,6 +8,7 @@
 //! | `run` | everything that is on its way arrives |
 //! | `time MS` | time passes, everybody notices, everything arrives |
 //! | `show` | what each node holds |
+//! | `know` | the keys of other nodes that each node knows, and how many entries its log has |
 
 use pmxcfs_memdb::ROOT_INODE;
 
@@ -46,6 +47,7 @@ fn run(cluster: &mut Cluster, command: &str) {
             settle(cluster);
         }
         "show" => show(cluster),
+        "know" => know(cluster),
         _ => {
             let step = Step::parse(command);
             cluster.apply(&step.unwrap_or_else(|| panic!("unknown command {command}")));
@@ -87,5 +89,28 @@ fn show(cluster: &mut Cluster) {
             _ => "down".to_owned(),
         };
         cluster.network.tell(|| format!("{} is {line}", node + 1));
+    }
+}
+
+fn know(cluster: &mut Cluster) {
+    for node in 0..cluster.count() {
+        let Some(soft) = cluster.soft(node) else {
+            continue;
+        };
+        let peers = soft.peers.iter().map(|(peer, keys)| {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            let keys = keys
+                .iter()
+                .map(|(key, value)| format!("{}={}", text(key), text(value)));
+            format!("of {peer} {}", keys.collect::<Vec<_>>().join(" "))
+        });
+        let peers: Vec<String> = peers.collect();
+        let count = soft.logged().len();
+        let line = format!(
+            "{} knows [{}], {count} log entries",
+            node + 1,
+            peers.join(", ")
+        );
+        cluster.network.tell(|| line);
     }
 }

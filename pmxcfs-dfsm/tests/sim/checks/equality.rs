@@ -44,7 +44,7 @@ impl Equality {
             let count = member.replica.queued_count();
             let (other, expected) = *self.queued.entry(position).or_insert((fed.node, count));
             assert!(
-                count == expected || fed.after == Mode::StartSync,
+                count == expected,
                 "queue: node {} has {count} messages waiting at {position:?}, node {} had {expected}",
                 fed.node + 1,
                 other + 1

@@ -6,11 +6,14 @@
 //! others never received, or had just queued when it went away. Corosync's agreed order and the rule are given, so nobody
 //! can prevent that; everything else would be an acknowledged write lost to a defect.
 //!
+//! A message that was applied on top of other data is another message here: it stands for all that was done up to it.
+//!
 //! A node whose disk was emptied holds nothing any more. The lineage of a C member that has strayed says nothing about its
 //! data, so what it leads to is not judged.
 
 use std::{
     collections::{BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
     rc::Rc,
 };
 
@@ -22,11 +25,21 @@ use crate::sim::{cluster::Cluster, group::Fed, probe::Observation};
 /// Sender and count of a message.
 type Name = (MemberId, u64);
 
-/// The messages that made a node's data, with the version after each.
+/// One message applied, on top of all before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Link {
+    name: Name,
+    /// Stands for the message and all before it.
+    chain: u64,
+    /// Version of the data after it.
+    version: u64,
+}
+
+/// The messages that made a node's data.
 #[derive(Debug, Clone, Default)]
 struct Lineage {
-    messages: Rc<Vec<(Name, u64)>>,
-    /// A C daemon has gone its own way.
+    links: Rc<Vec<Link>>,
+    /// The data are not what the messages make.
     is_odd: bool,
 }
 
@@ -39,15 +52,31 @@ pub(crate) struct Lineages {
 }
 
 impl Lineage {
-    fn has(&self, name: Name) -> bool {
-        self.messages.iter().any(|(known, _)| *known == name)
+    fn has_message(&self, name: Name) -> bool {
+        self.links.iter().any(|link| link.name == name)
+    }
+
+    fn has(&self, chain: u64) -> bool {
+        self.links.iter().any(|link| link.chain == chain)
+    }
+
+    fn grow(&mut self, name: Name, version: u64) {
+        let mut hasher = DefaultHasher::new();
+        let last = self.links.last().map_or(0, |link| link.chain);
+        (last, name).hash(&mut hasher);
+        let chain = hasher.finish();
+        Rc::make_mut(&mut self.links).push(Link {
+            name,
+            chain,
+            version,
+        });
     }
 
     /// What is in this one and not in the other.
-    fn without(&self, other: &Self) -> Vec<Name> {
-        let known: BTreeSet<Name> = other.messages.iter().map(|(name, _)| *name).collect();
-        let names = self.messages.iter().map(|(name, _)| *name);
-        names.filter(|name| !known.contains(name)).collect()
+    fn without(&self, other: &Self) -> Vec<Link> {
+        let known: BTreeSet<u64> = other.links.iter().map(|link| link.chain).collect();
+        let links = self.links.iter().copied();
+        links.filter(|link| !known.contains(&link.chain)).collect()
     }
 }
 
@@ -56,11 +85,16 @@ impl Lineages {
         self.by_node.remove(&node);
     }
 
+    /// The data of a node are not what its messages made.
+    pub(super) fn mark_odd(&mut self, node: usize) {
+        self.by_node.entry(node).or_default().is_odd = true;
+    }
+
     /// A process starts with what the disk has, which may lack the last changes.
     pub(super) fn started(&mut self, node: usize, cluster: &Cluster) {
         let version = cluster.tree(node).map_or(0, |tree| tree.root().version);
         let lineage = self.by_node.entry(node).or_default();
-        Rc::make_mut(&mut lineage.messages).retain(|(_, after)| *after <= version);
+        Rc::make_mut(&mut lineage.links).retain(|link| link.version <= version);
     }
 
     pub(super) fn look(
@@ -82,9 +116,7 @@ impl Lineages {
                 self.announced.insert(*state, lineage);
             }
             Observation::Committed { state } => self.replace(fed.node, *state, cluster.count()),
-            Observation::Strayed { .. } => {
-                self.by_node.entry(fed.node).or_default().is_odd = true;
-            }
+            Observation::Strayed { .. } => self.mark_odd(fed.node),
             _ => {}
         }
     }
@@ -93,13 +125,13 @@ impl Lineages {
         let version = cluster.tree(fed.node).map_or(0, |tree| tree.root().version);
         let lineage = self.by_node.entry(fed.node).or_default();
         assert!(
-            !lineage.has(name) || strays.is_peer(name.0) || lineage.is_odd,
+            !lineage.has_message(name) || strays.is_peer(name.0) || lineage.is_odd,
             "lineage: {} applied message {} of {} for the second time",
             fed.id,
             name.1,
             name.0
         );
-        Rc::make_mut(&mut lineage.messages).push((name, version));
+        lineage.grow(name, version);
     }
 
     fn replace(&mut self, node: usize, state: u64, node_count: usize) {
@@ -107,12 +139,13 @@ impl Lineages {
         let old = self.by_node.get(&node).cloned().unwrap_or_default();
         if !new.is_odd && !old.is_odd {
             let lost = old.without(&new);
-            let is_majority = |name: &Name| {
-                let holders = self.by_node.values().filter(|lineage| lineage.has(*name));
+            let is_majority = |link: &Link| {
+                let lineages = self.by_node.values();
+                let holders = lineages.filter(|lineage| lineage.has(link.chain));
                 holders.count() * 2 > node_count
             };
-            let is_excused = new.without(&old).iter().any(|name| !is_majority(name));
-            let held: Vec<&Name> = lost.iter().filter(|name| is_majority(name)).collect();
+            let is_excused = new.without(&old).iter().any(|link| !is_majority(link));
+            let held: Vec<&Link> = lost.iter().filter(|link| is_majority(link)).collect();
             assert!(
                 held.is_empty() || is_excused,
                 "lineage: node {} gives up what a majority holds: {held:?}",

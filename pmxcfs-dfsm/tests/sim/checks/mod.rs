@@ -18,7 +18,7 @@ use std::collections::HashMap;
 
 use pmxcfs_dfsm::core::{MemberId, Mode};
 
-use super::{cluster::Cluster, probe::Observation, step::Step};
+use super::{cluster::Cluster, group::Fed, probe::Observation, step::Step};
 
 pub(crate) use equality::{fingerprint, listing};
 
@@ -34,6 +34,29 @@ pub(crate) struct Checks {
     silence: silence::Silence,
     soft: soft::Softness,
     waiting: waiting::Waiting,
+    pub(crate) counts: Counts,
+}
+
+/// How often things happened.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) exchanges: usize,
+    pub(crate) updates: usize,
+    pub(crate) commits: usize,
+    pub(crate) leaves: usize,
+    pub(crate) failures: usize,
+}
+
+impl Counts {
+    fn look(&mut self, fed: &Fed) {
+        let has = |wanted: fn(&Observation) -> bool| fed.observations.iter().any(wanted);
+        let is_new = |mode| usize::from(fed.after == mode && fed.before != mode);
+        self.exchanges += usize::from(has(|seen| matches!(seen, Observation::Exchanged { .. })));
+        self.commits += usize::from(has(|seen| matches!(seen, Observation::Committed { .. })));
+        self.updates += is_new(Mode::Update);
+        self.leaves += is_new(Mode::Leave);
+        self.failures += is_new(Mode::Error);
+    }
 }
 
 /// Nodes whose data may differ from that of the synced members, and whose fault that is not.
@@ -76,6 +99,7 @@ impl Checks {
             && cluster.mode(*node) == Some(Mode::Synced)
         {
             self.strays.by_node.insert(*node, "was corrupted");
+            self.lineage.mark_odd(*node);
         }
     }
 
@@ -99,6 +123,7 @@ impl Checks {
         cluster.status.ordered.clear();
         let fed = std::mem::take(&mut cluster.database.fed);
         for fed in &fed {
+            self.counts.look(fed);
             self.order.look(fed, &self.strays);
             self.silence.look(fed, &self.strays);
             self.exchange.look(fed, false);
@@ -120,6 +145,11 @@ impl Checks {
             self.waiting.look(fed, cluster);
             self.soft.look(fed, cluster);
         }
+    }
+
+    /// When all is healed, and no exchange has repeated everything since then.
+    pub(crate) fn before_last_exchange(&self, cluster: &Cluster) {
+        self.soft.demand_keys(cluster);
     }
 
     /// When all is healed: everybody holds the same, and nothing that was refused is in it.

@@ -40,7 +40,22 @@ impl Softness {
         }
     }
 
+    /// Everybody knows the keys of everybody. Without an exchange C senders may owe some that corosync did not take.
+    pub(super) fn demand_keys(&self, cluster: &Cluster) {
+        let count = cluster.count();
+        for other in (0..count).filter(|other| cluster.is_ours[*other]) {
+            for node in (0..count).filter(|node| *node != other) {
+                compare(cluster, node, other);
+            }
+        }
+    }
+
     pub(super) fn end(&self, cluster: &Cluster) {
+        for node in 0..cluster.count() {
+            for other in (0..cluster.count()).filter(|other| *other != node) {
+                compare(cluster, node, other);
+            }
+        }
         let count = cluster.count();
         let mut logs: Option<BTreeSet<Vec<u8>>> = None;
         for node in 0..count {
@@ -48,9 +63,6 @@ impl Softness {
                 return;
             };
             assert_eq!(soft.members.len(), count, "soft: members on {}", node + 1);
-            for other in (0..count).filter(|other| *other != node) {
-                compare(cluster, node, other);
-            }
             let logged = soft.logged();
             let expected = logs.get_or_insert_with(|| logged.clone());
             assert_eq!(*expected, logged, "soft: cluster log of {}", node + 1);

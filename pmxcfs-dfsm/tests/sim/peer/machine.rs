@@ -33,7 +33,7 @@ pub(super) struct Queued {
     pub(super) raw: Bytes,
     /// Came in UPDATE mode, when synced members applied it at once.
     pub(super) is_late: bool,
-    /// A synced member that applied it at once is still here.
+    /// A synced member that applied it at once has taken part in the exchange after that.
     pub(super) is_applied_elsewhere: bool,
 }
 
@@ -53,6 +53,8 @@ pub(crate) struct Peer<P> {
     pub(super) update_queue: VecDeque<Queued>,
     /// What synced members did since the exchange ended, as far as it is known here.
     pub(super) right_order: Vec<(MemberId, u64)>,
+    /// Members that were synced when this daemon was last updated.
+    pub(super) witnesses: Vec<MemberId>,
     message_count: u64,
     pub(super) waiters: BTreeMap<u64, RequestId>,
     pub(super) verify: Verify,
@@ -88,6 +90,7 @@ impl<P: PeerApp> Peer<P> {
             queue: Vec::new(),
             update_queue: VecDeque::new(),
             right_order: Vec::new(),
+            witnesses: Vec::new(),
             message_count: 0,
             waiters: BTreeMap::new(),
             verify: Verify::default(),
@@ -190,7 +193,7 @@ impl<P: PeerApp> Peer<P> {
             return;
         }
         ids.sort_unstable();
-        self.note_survivors(&ids);
+        self.note_witnesses();
         self.lowest_node = ids.first().map_or(0, |first| first.node);
         self.app.discard();
         self.members = ids.iter().map(|id| Member::new(*id)).collect();
@@ -222,16 +225,11 @@ impl<P: PeerApp> Peer<P> {
         }
     }
 
-    /// Who applied at once what this daemon only queued, and is still here, makes it wrong to apply that again.
-    fn note_survivors(&mut self, ids: &[MemberId]) {
-        let mut synced = self.members.iter().filter(|member| member.is_synced);
-        if self.mode == Mode::Update && synced.any(|member| ids.contains(&member.id)) {
-            for queued in &mut self.queue {
-                queued.is_applied_elsewhere |= queued.is_late;
-            }
-        }
-        for queued in &mut self.queue {
-            queued.is_late = false;
+    /// Who was synced has applied at once what this daemon only queued.
+    fn note_witnesses(&mut self) {
+        if self.mode == Mode::Update {
+            let synced = self.members.iter().filter(|member| member.is_synced);
+            self.witnesses = synced.map(|member| member.id).collect();
         }
     }
 

@@ -183,6 +183,7 @@ impl<P: PeerApp> Peer<P> {
         for (kind, payload) in decision.messages {
             self.send_state(kind, payload, out);
         }
+        self.note_survivors();
         let is_synced = decision.synced[own];
         for (member, is_synced) in self.members.iter_mut().zip(decision.synced) {
             member.is_synced = is_synced;
@@ -195,6 +196,17 @@ impl<P: PeerApp> Peer<P> {
             self.enter(Mode::Update, out);
         }
         self.walk_queue(out);
+    }
+
+    /// If somebody who applied at once what this daemon only queued was in the exchange, it is wrong to apply that again.
+    fn note_survivors(&mut self) {
+        let witnesses = std::mem::take(&mut self.witnesses);
+        let is_here = |id: &MemberId| self.members.iter().any(|member| member.id == *id);
+        let has_witness = witnesses.iter().any(is_here);
+        for queued in &mut self.queue {
+            queued.is_applied_elsewhere |= queued.is_late && has_witness;
+            queued.is_late = false;
+        }
     }
 
     fn forget_states(&mut self) {
@@ -215,6 +227,7 @@ impl<P: PeerApp> Peer<P> {
         self.mark_all_synced();
         self.enter(Mode::Synced, out);
         while let Some(queued) = self.update_queue.pop_front() {
+            self.note_repetition(&queued);
             self.apply(queued.sender, &queued.message, out);
             if self.mode != Mode::Synced {
                 self.update_queue.clear();
@@ -249,10 +262,7 @@ impl<P: PeerApp> Peer<P> {
                 (Some(false), _) => index += 1,
                 (Some(true), Mode::Synced) => {
                     let queued = self.queue.remove(index);
-                    if queued.is_applied_elsewhere {
-                        let why = "applies again what it only queued before";
-                        self.seen.push(Observation::Strayed { why });
-                    }
+                    self.note_repetition(&queued);
                     self.apply(queued.sender, &queued.message, out);
                 }
                 (Some(true), Mode::Update) => {
@@ -262,6 +272,13 @@ impl<P: PeerApp> Peer<P> {
                 }
                 (Some(true), _) => return,
             }
+        }
+    }
+
+    fn note_repetition(&mut self, queued: &Queued) {
+        if queued.is_applied_elsewhere {
+            let why = "applies again what it only queued before";
+            self.seen.push(Observation::Strayed { why });
         }
     }
 

@@ -1,0 +1,39 @@
+//! Messages that were to be replayed when the membership changed.
+//!
+//! Whoever was synced has applied them at once. As long as one of those witnesses stays, the next exchange carries what the
+//! messages did. When the last one goes before that exchange has ended, nobody here has applied them. Then those of members
+//! that were not synced wait in queue 1 again, where C peers have them; the others are gone with their senders.
+
+use super::{MemberId, queue::Queued};
+
+/// What becomes of them is decided by the next exchange.
+#[derive(Debug, Default)]
+pub(super) struct Doubtful {
+    messages: Vec<Queued>,
+    /// Members that have applied them.
+    witnesses: Vec<MemberId>,
+}
+
+impl Doubtful {
+    /// Keeps a replay that the membership has ended.
+    pub(super) fn keep(&mut self, replay: Vec<Queued>, synced: Vec<MemberId>) {
+        self.messages = replay;
+        self.messages
+            .retain(|queued| !synced.contains(&queued.sender));
+        self.witnesses = synced;
+    }
+
+    /// The group has these members now. Gives the messages if no witness is among them.
+    pub(super) fn abandoned(&mut self, ids: &[MemberId]) -> Vec<Queued> {
+        if self.witnesses.iter().any(|witness| ids.contains(witness)) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.messages)
+    }
+
+    /// An exchange has ended, or nobody keeps what waits.
+    pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        self.witnesses.clear();
+    }
+}
