@@ -33,12 +33,18 @@ pub(super) fn run(args: &ExportArgs, notes: &mut dyn Write) -> anyhow::Result<Ou
     let view = View::new(&source.examined.entries);
     let target = Target::new(&args.directory)?;
     target.check(&view)?;
-    let written = target.write(&view).and_then(|()| target.put_in_place());
+    // Until the draft has its name, or is gone.
+    let mut progress = Progress::new("writing", view.items.len())?;
+    let written = target
+        .write(&view, &mut progress)
+        .and_then(|()| progress.finish())
+        .and_then(|()| target.put_in_place());
     if let Err(error) = written {
         // The draft is of no use; the first error is the one to tell.
         let _removed = fs::remove_dir_all(&target.draft);
         return Err(error);
     }
+    drop(progress);
     writeln!(
         notes,
         "{}: {} in {}",
@@ -164,17 +170,16 @@ impl Target {
         );
     }
 
-    fn write(&self, view: &View<'_>) -> anyhow::Result<()> {
+    fn write(&self, view: &View<'_>, progress: &mut Progress) -> anyhow::Result<()> {
         // Secrets are in there, so nobody else may look, whatever modes are below.
         DirBuilder::new()
             .mode(0o700)
             .create(&self.draft)
             .with_context(|| format!("cannot make {}", self.draft.display()))?;
-        let mut progress = Progress::new("writing", view.items.len());
         for item in &view.items {
             let path = self.path_of(item);
             write_entry(item, &path).with_context(|| format!("cannot write {}", path.display()))?;
-            progress.step();
+            progress.step()?;
         }
         // Making what is inside changes a directory's time, so directories come last, the innermost first.
         for item in view

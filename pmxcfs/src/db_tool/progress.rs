@@ -1,9 +1,18 @@
-//! How far long work has come, for people who wait at a terminal.
+//! Long work: how far it has come, for people who wait at a terminal, and whether it is to end early.
+//!
+//! While the work goes on, the signals that end a process wait until it looks, so that what was begun is cleared away.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Steps between two looks at signals and clock.
+const STEPS_AT_ONCE: usize = 16;
 
 /// One line on stderr that goes away when the work is done. Nothing where stderr is no terminal.
 #[derive(Debug)]
@@ -14,23 +23,33 @@ pub(super) struct Progress {
     enabled: bool,
     shown: bool,
     last: Instant,
+    signals: HeldSignals,
 }
 
 impl Progress {
-    pub(super) fn new(what: &'static str, total: usize) -> Self {
-        Self {
+    /// Begins work of so many steps; 0 is an unknown number.
+    pub(super) fn new(what: &'static str, total: usize) -> anyhow::Result<Self> {
+        Ok(Self {
             what,
             total,
             done: 0,
             enabled: io::stderr().is_terminal(),
             shown: false,
             last: Instant::now(),
-        }
+            signals: HeldSignals::hold()?,
+        })
     }
 
-    /// One more of the total is done.
-    pub(super) fn step(&mut self) {
+    /// One more step is done.
+    ///
+    /// # Errors
+    /// If the work is to end here.
+    pub(super) fn step(&mut self) -> anyhow::Result<()> {
         self.done += 1;
+        if !self.done.is_multiple_of(STEPS_AT_ONCE) {
+            return Ok(());
+        }
+        self.finish()?;
         if self.enabled && self.last.elapsed() >= INTERVAL {
             self.last = Instant::now();
             self.shown = true;
@@ -42,6 +61,18 @@ impl Progress {
             // Only for the eye.
             let _shown = write!(io::stderr(), "\r{}: {}{of}\x1b[K", self.what, self.done);
         }
+        Ok(())
+    }
+
+    /// The last look before what was made counts. Signals that come later wait for the end of this value.
+    ///
+    /// # Errors
+    /// If the work is to end here.
+    pub(super) fn finish(&self) -> anyhow::Result<()> {
+        if self.signals.arrived()? {
+            bail!("interrupted");
+        }
+        Ok(())
     }
 }
 
@@ -50,5 +81,38 @@ impl Drop for Progress {
         if self.shown {
             let _cleared = write!(io::stderr(), "\r\x1b[K");
         }
+    }
+}
+
+/// Signals that are kept from this thread, which is the only one, until this is dropped.
+#[derive(Debug)]
+struct HeldSignals {
+    before: SigSet,
+    arrivals: SignalFd,
+}
+
+impl HeldSignals {
+    fn hold() -> anyhow::Result<Self> {
+        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+            .into_iter()
+            .collect();
+        let failed = "cannot hold signals back";
+        let before = SigSet::thread_get_mask().context(failed)?;
+        let arrivals =
+            SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+                .context(failed)?;
+        signals.thread_block().context(failed)?;
+        Ok(Self { before, arrivals })
+    }
+
+    fn arrived(&self) -> nix::Result<bool> {
+        Ok(self.arrivals.read_signal()?.is_some())
+    }
+}
+
+impl Drop for HeldSignals {
+    fn drop(&mut self) {
+        // The mask was valid before.
+        let _restored = self.before.thread_set_mask();
     }
 }

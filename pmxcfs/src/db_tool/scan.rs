@@ -56,7 +56,7 @@ pub(super) fn scan(
         entries: Vec::new(),
         skipped: Vec::new(),
         faults: Vec::new(),
-        progress: Progress::new("reading", 0),
+        progress: Progress::new("reading", 0)?,
     };
     scan.read_tree(directory)?;
     scan.check_totals();
@@ -94,6 +94,7 @@ impl Scan {
         let mut waiting = vec![(top.to_owned(), ROOT_INODE)];
         while let Some((directory, parent)) = waiting.pop() {
             for (path, metadata) in list(&directory)? {
+                self.progress.step()?;
                 if let Some((kind, data)) = self.read_entry(&path, &metadata, parent)? {
                     let inode = self.add(parent, &path, kind, data, &metadata);
                     if kind == EntryKind::Directory {
@@ -177,7 +178,6 @@ impl Scan {
             name: Bytes::copy_from_slice(name),
             data,
         });
-        self.progress.step();
         self.version
     }
 

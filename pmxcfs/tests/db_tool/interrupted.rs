@@ -239,3 +239,40 @@ fn drafts(directory: &Path) -> usize {
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.contains(".new-")).count()
 }
+
+/// Runs a command with a signal that arrived before anything was done, and that waits until somebody looks.
+fn signalled(command: &Command, signal: &str) -> Answer {
+    let mut env = Command::new("env");
+    env.arg(format!("--block-signal={signal}"))
+        .args(["sh", "-c"])
+        .arg(format!("kill -s {signal} $$; exec \"$0\" \"$@\""))
+        .arg(command.get_program())
+        .args(command.get_args());
+    answer(&mut env)
+}
+
+#[test]
+fn whoever_asks_the_tool_to_end_gets_nothing_half_made() {
+    let place = Place::with_rows(&rows());
+    let target = place.path("target");
+    place.tool("repair", &["--apply"]).expect(0);
+    let before = fs::read(place.database()).unwrap();
+    for signal in ["INT", "TERM", "HUP"] {
+        signalled(&place.command("export", &[&target]), signal)
+            .expect(2)
+            .says("interrupted");
+        assert!(!target.exists());
+        assert_eq!(drafts(&place.path("")), 0, "{signal}");
+    }
+    let few = Place::with_rows(&[VERSION_ROW]);
+    signalled(&few.command("export", &[&few.path("target")]), "TERM")
+        .expect(2)
+        .says("interrupted");
+    assert_eq!(drafts(&few.path("")), 0);
+    source(&place);
+    let source = place.path("source");
+    let import = place.command("import", &["--replace", source.to_str().unwrap()]);
+    signalled(&import, "INT").expect(2).says("interrupted");
+    assert_eq!(fs::read(place.database()).unwrap(), before);
+    assert_eq!(drafts(&place.path("state")), 0);
+}
