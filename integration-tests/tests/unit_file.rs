@@ -40,6 +40,8 @@ fn unit_starts_before_corosync_and_names_the_pid_file() {
         "Type=forking",
         "PIDFile=/run/pve-cluster.pid",
         "KillMode=mixed",
+        "WatchdogSec=30",
+        "NotifyAccess=main",
         "TimeoutStopSec=10",
         "Restart=on-failure",
         "Before=corosync.service",

@@ -4,8 +4,8 @@
 //! protocol is a few lines, so libsystemd is not linked for it. Nothing here can fail the daemon: without a manager there is
 //! nobody to tell, and a message that does not arrive is logged once.
 //!
-//! Readiness is told in the foreground only. A start in the background is over when its first process ends, and before that
-//! the manager takes messages of no other process.
+//! Readiness is told by the process that the manager has started, and by no other. A start in the background is over when
+//! that process ends, and before it has the manager complains about messages of another one.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -35,6 +35,8 @@ const SIGNS_PER_WATCHDOG: u32 = 3;
 pub struct Notifier {
     manager: Option<Manager>,
     watchdog: Option<Duration>,
+    /// The process that the manager has started.
+    started_pid: u32,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,7 @@ impl Notifier {
         Self {
             manager: Some(manager),
             watchdog,
+            started_pid: pid,
         }
     }
 
@@ -96,9 +99,11 @@ impl Notifier {
         self.watchdog.map(|limit| limit / SIGNS_PER_WATCHDOG)
     }
 
-    /// The start is over, everything answers.
+    /// The start is over, everything answers. After a fork the end of the first process says that.
     pub fn ready(&self) {
-        self.send("READY=1");
+        if self.started_pid == std::process::id() {
+            self.send("READY=1");
+        }
     }
 
     /// The stop has begun.
@@ -199,6 +204,11 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    /// A notifier of this process.
+    fn own(variables: &Variables) -> Notifier {
+        Notifier::new(variables, std::process::id())
+    }
+
     fn variables(socket: &OsStr) -> Variables {
         Variables {
             socket: Some(socket.to_owned()),
@@ -238,7 +248,7 @@ mod tests {
                 watchdog_usec: Some("30000000".into()),
                 ..variables(&name)
             };
-            let notifier = Notifier::new(&variables, 1);
+            let notifier = own(&variables);
             notifier.ready();
             notifier.alive();
             notifier.status("synced");
@@ -257,15 +267,28 @@ mod tests {
         let path = directory.path().join("manager");
         let manager = UnixDatagram::bind(&path).unwrap();
         manager.set_read_timeout(Some(PATIENCE)).unwrap();
-        Notifier::new(&variables(path.as_os_str()), 1).status("a\nMAINPID=1\r\0b");
+        own(&variables(path.as_os_str())).status("a\nMAINPID=1\r\0b");
         assert_eq!(next(&manager), "STATUS=a MAINPID=1  b");
+    }
+
+    #[test]
+    fn a_process_that_the_manager_did_not_start_says_nothing_of_readiness() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("manager");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let parent = std::os::unix::process::parent_id();
+        let notifier = Notifier::new(&variables(path.as_os_str()), parent);
+        notifier.ready();
+        notifier.stopping();
+        assert_eq!(next(&manager), "STOPPING=1");
     }
 
     #[test]
     fn a_manager_that_makes_its_socket_anew_is_found_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("manager");
-        let notifier = Notifier::new(&variables(path.as_os_str()), 1);
+        let notifier = own(&variables(path.as_os_str()));
         notifier.ready();
         for _ in 0..2 {
             let manager = UnixDatagram::bind(&path).unwrap();
@@ -281,7 +304,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("manager");
         let _manager = UnixDatagram::bind(&path).unwrap();
-        let notifier = Notifier::new(&variables(path.as_os_str()), 1);
+        let notifier = own(&variables(path.as_os_str()));
         let failed = || {
             let manager = notifier.manager.as_ref().expect("there is one");
             manager.is_failure_told.load(Ordering::Relaxed)
@@ -298,12 +321,12 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_is_sent_or_watched() {
-        let nobody = Notifier::new(&Variables::default(), 1);
+        let nobody = own(&Variables::default());
         nobody.ready();
         assert!(nobody.manager.is_none());
         assert_eq!(nobody.watchdog_interval(), None);
         for name in ["", "relative/path", "vsock:2:1234", &"/long".repeat(40)] {
-            let notifier = Notifier::new(&variables(OsStr::new(name)), 1);
+            let notifier = own(&variables(OsStr::new(name)));
             let manager = notifier.manager.as_ref().expect("named");
             assert!(manager.channel.is_err(), "{name:?}");
             notifier.ready();
