@@ -187,7 +187,7 @@ pub struct Service {
 pub struct Tree {
     /// Version: grows by one with every change. Equal on synced members.
     pub version: u64,
-    /// Files and directories.
+    /// Files and directories, the root included.
     pub entry_count: u64,
     /// Size of all files in bytes, rounded up to blocks of 4096.
     pub used_bytes: u64,
