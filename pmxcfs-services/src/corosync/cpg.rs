@@ -1,5 +1,7 @@
 //! Closed process groups: messages to all members in one order, and membership changes within it.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use pmxcfs_dfsm::core::MemberId;
 use rust_corosync::{CsError, DispatchFlags, NodeId, cpg};
@@ -44,21 +46,23 @@ pub enum SendError {
 
 /// A connection, which can be in one group, once: corosync refuses a second join on a connection that has left.
 ///
-/// To be made within a tokio runtime and owned by one task.
+/// To be made within a tokio runtime and owned by one task. With its last owner it leaves the group and is closed, on a thread
+/// of its own: corosync is asked to agree to both, and one that stands still never answers.
 pub struct Cpg {
-    // Dropped before the handle: the library closes the descriptor.
+    // Dropped before the owner: the library closes the descriptor.
     readiness: Readiness,
+    owner: Owner,
+    /// The same handle, which closes nothing.
     handle: cpg::Handle,
     local: MemberId,
     max_atomic_size: usize,
-    group: std::sync::OnceLock<String>,
 }
 
 impl std::fmt::Debug for Cpg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cpg")
             .field("local", &self.local)
-            .field("group", &self.group)
+            .field("group", &self.owner.group)
             .finish_non_exhaustive()
     }
 }
@@ -82,13 +86,16 @@ impl Cpg {
         let size = CorosyncError::check("cpg_max_atomic_msgsize_get", size)?;
         Ok(Self {
             readiness: Readiness::new(fd)?,
-            handle,
+            handle: handle.clone(),
+            owner: Owner {
+                handle: Some(handle),
+                group: OnceLock::new(),
+            },
             local: MemberId {
                 node: u32::from(node),
                 pid: std::process::id(),
             },
             max_atomic_size: usize::try_from(size).unwrap_or(usize::MAX),
-            group: std::sync::OnceLock::new(),
         })
     }
 
@@ -113,7 +120,7 @@ impl Cpg {
         let group = format!("{group}\0");
         CorosyncError::check("cpg_join", cpg::join(&self.handle, &group))?;
         // A connection joins once.
-        let _first = self.group.set(group);
+        let _first = self.owner.group.set(group);
         Ok(())
     }
 
@@ -155,15 +162,29 @@ impl Cpg {
             Err(code) => Err(CorosyncError::new("cpg_dispatch", code)),
         }
     }
+}
 
-    /// Leaves the group. The connection is of no more use, and closed with its last owner.
-    pub fn leave(&self) {
-        let Some(group) = self.group.get() else {
-            return;
+/// A connection until it is closed.
+struct Owner {
+    handle: Option<cpg::Handle>,
+    group: OnceLock<String>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let (handle, group) = (self.handle.take(), self.group.take());
+        let close = move || {
+            if let (Some(handle), Some(group)) = (&handle, &group)
+                && let Err(code) = cpg::leave(handle, group)
+            {
+                let error = CorosyncError::new("cpg_leave", code);
+                tracing::debug!(%error, "leaving by closing the connection");
+            }
         };
-        if let Err(code) = cpg::leave(&self.handle, group) {
-            let error = CorosyncError::new("cpg_leave", code);
-            tracing::debug!(%error, "leaving by closing the connection");
+        let thread = std::thread::Builder::new().name("cpg-close".to_owned());
+        // Without a thread it is closed here, and that is taken for leaving.
+        if let Err(error) = thread.spawn(close) {
+            tracing::warn!(%error, "cannot start a thread that closes a connection to corosync");
         }
     }
 }

@@ -320,10 +320,8 @@ impl<H: GroupHost> Driver<H> {
     }
 
     fn leave(&mut self) {
-        if let Some(connection) = self.waits.connection.take() {
-            connection.leave();
-            self.has_changed = true;
-        }
+        // The task wakes up and lets go of it, too.
+        self.has_changed |= self.waits.connection.take().is_some();
     }
 
     fn log(&self, level: LogLevel, text: &str) {

@@ -4,9 +4,10 @@ use std::future::Future as _;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use pmxcfs_services::corosync::{CpgEvent, SendError};
+use nix::sys::signal::Signal;
+use pmxcfs_services::corosync::SendError;
 
-use super::host::{Configuration, on_host};
+use super::host::{Configuration, on_host, wait_until};
 use super::member::{Member, message};
 
 #[test]
@@ -94,16 +95,28 @@ fn a_member_that_has_left_is_gone_and_can_join_anew_at_once() {
         host.runtime().block_on(async {
             for _ in 0..20 {
                 let mut member = Member::join("group").await;
-                member.cpg.leave();
-                let after = member.next().await;
-                let expected = CpgEvent::Membership {
-                    members: Vec::new(),
-                    has_joined: false,
-                };
-                assert_eq!(after, expected);
+                member.send(&message(1, 4)).await;
+                assert_eq!(member.next_message().await, message(1, 4));
             }
         });
-        assert_eq!(host.run("corosync-cpgtool", &["-n"]).trim(), "");
+        wait_until("all have left", || {
+            host.run("corosync-cpgtool", &["-n"]).trim().is_empty()
+        });
+    });
+}
+
+#[test]
+fn a_member_leaves_a_corosync_that_stands_still_without_waiting() {
+    on_host(&Configuration::default(), |host| {
+        let runtime = host.runtime();
+        let member = runtime.block_on(Member::join("group"));
+        host.signal_corosync(Signal::SIGSTOP);
+        let end = std::thread::spawn(|| drop(member));
+        wait_until("the end of the membership", || end.is_finished());
+        host.signal_corosync(Signal::SIGCONT);
+        wait_until("it has left", || {
+            host.run("corosync-cpgtool", &["-n"]).trim().is_empty()
+        });
     });
 }
 

@@ -4,6 +4,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::runtime::Runtime;
 
 /// Longest wait for anything: the machine may be busy.
@@ -131,6 +133,13 @@ impl Host {
         child.wait().expect("a child can be waited for");
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal_corosync(&self, signal: Signal) {
+        let child = self.corosync.as_ref().expect("corosync runs");
+        let pid = i32::try_from(child.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("it has not been waited for");
+    }
+
     /// Runs a program, which must succeed, and returns what it wrote.
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> String {
         let output = Command::new(program)
@@ -150,11 +159,18 @@ impl Host {
 
     /// Makes this side quorate or not, by the votes that are expected.
     pub(crate) fn set_quorate(&self, is_quorate: bool) {
-        let votes = if is_quorate { "1" } else { "3" };
-        self.run(
-            "corosync-cmapctl",
-            &["-s", "quorum.expected_votes", "u32", votes],
-        );
+        self.change_quorum([is_quorate]);
+    }
+
+    /// The same, as fast as corosync can.
+    pub(crate) fn change_quorum(&self, states: impl IntoIterator<Item = bool>) {
+        let set = |is_quorate| {
+            let votes = if is_quorate { 1 } else { 3 };
+            format!("quorum.expected_votes u32 {votes}\n")
+        };
+        let commands: String = states.into_iter().map(set).collect();
+        std::fs::write("/run/votes", commands).expect("root may write it");
+        self.run("corosync-cmapctl", &["-p", "/run/votes"]);
     }
 
     /// Runs a test's tasks as the daemon runs its own: on one worker.

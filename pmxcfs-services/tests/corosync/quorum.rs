@@ -83,7 +83,7 @@ fn any_number_of_threads_may_look_at_once() {
         let (end, is_end) = mpsc::channel::<()>();
         let is_end = parking_lot::Mutex::new(is_end);
         std::thread::scope(|scope| {
-            for _ in 0..2 {
+            for _ in 0..4 {
                 scope.spawn(|| {
                     let ended =
                         || is_end.lock().try_recv() == Err(mpsc::TryRecvError::Disconnected);
@@ -93,9 +93,9 @@ fn any_number_of_threads_may_look_at_once() {
                 });
             }
             let end = end;
-            for round in 0..30 {
+            for round in 0..10 {
                 let is_quorate = round % 2 == 1;
-                host.set_quorate(is_quorate);
+                host.change_quorum((0..500).flat_map(|_| [!is_quorate, is_quorate]));
                 runtime.block_on(becomes(&mut seen, is_quorate));
             }
             drop(end);

@@ -7,7 +7,7 @@ mod corosync_conf;
 mod database;
 mod status;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -46,6 +46,9 @@ const WORKER_COUNT: usize = 1;
 
 /// How long the services may take to leave their groups.
 const STOP_PATIENCE: Duration = Duration::from_millis(400);
+
+/// How much later than that they may say so.
+const STOP_MARGIN: Duration = Duration::from_millis(100);
 
 /// This node's membership in a cluster.
 pub(crate) struct Cluster {
@@ -153,9 +156,17 @@ impl Cluster {
 
     /// Leaves the groups and answers everybody who waits, within bounds.
     pub(crate) fn stop(self) {
-        let left = self.runtime.block_on(self.manager.stop(STOP_PATIENCE));
-        if !left.is_empty() {
-            tracing::warn!(services = ?left, "services did not stop in time");
+        let manager = self.manager;
+        let (done, is_done) = mpsc::sync_channel(1);
+        self.runtime.spawn(async move {
+            // Nobody listens any more if it took too long.
+            let _told = done.send(manager.stop(STOP_PATIENCE).await);
+        });
+        // The runtime's own clock stands still while its worker waits for somebody.
+        match is_done.recv_timeout(STOP_PATIENCE + STOP_MARGIN) {
+            Ok(left) if left.is_empty() => {}
+            Ok(left) => tracing::warn!(services = ?left, "services did not stop in time"),
+            Err(_) => tracing::warn!("the services' thread waits for somebody, leaving it behind"),
         }
         self.runtime.shutdown_background();
         // Stops with the last one who holds it: a group that was left behind may still have it.
