@@ -1,6 +1,6 @@
 //! Lock directories: taken by mkdir, refreshed by utime, given back by rmdir.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -116,6 +116,26 @@ fn only_directories_directly_in_the_lock_directory_have_rules() {
         fs::remove_dir(host.path("priv/lock/a")),
     );
     drop(check);
+    daemon.stop();
+}
+
+#[test]
+fn whoever_refreshes_a_lock_that_is_gone_learns_it() {
+    let host = Host::new();
+    let daemon = host.start();
+    let lock = host.path("priv/lock/a");
+    make_directories(&host.mount_dir(), &["priv/lock/a"]);
+    let held = File::open(&lock).unwrap();
+    fs::remove_dir(&lock).unwrap();
+    let mut check = Check::new();
+    check.errno(
+        "refresh",
+        Errno::ENOENT,
+        held.set_modified(SystemTime::now()),
+    );
+    check.errno("refresh by path", Errno::ENOENT, utime(&lock, now() + 1));
+    drop(check);
+    drop(held);
     daemon.stop();
 }
 

@@ -105,11 +105,16 @@ impl Tree {
         Ok(extent.length)
     }
 
-    /// Sets the mtime of an orphan, in seconds. Without effect on anything else.
-    pub fn touch_orphan(&mut self, inode: u64, mtime: u32) {
-        if let Some(orphan) = self.handles.orphans.get_mut(&inode) {
-            orphan.entry.mtime = mtime;
-        }
+    /// Sets the mtime of an orphan that is a file, in seconds. Without effect on anything else.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such orphan, or it is a directory: whoever touches a lock to keep it has to learn that it
+    /// is gone.
+    pub fn touch_orphan(&mut self, inode: u64, mtime: u32) -> Result<(), FsError> {
+        let orphan = self.handles.orphans.get_mut(&inode);
+        let file = orphan.filter(|orphan| !orphan.entry.is_directory());
+        file.ok_or(FsError::NotFound)?.entry.mtime = mtime;
+        Ok(())
     }
 
     /// Takes over what is open in a former tree. What this tree lacks becomes an orphan.

@@ -44,7 +44,7 @@ fn an_orphan_can_be_written_and_touched_apart_from_its_successor() {
     assert_eq!(bench.tree.node(old).expect("kept").data, "OLD content");
     assert_eq!(bench.tree.write_orphan(old, 3, b"", true), Ok(0));
     assert_eq!(bench.tree.write_orphan(old, 5, b"x", false), Ok(1));
-    bench.tree.touch_orphan(old, 42);
+    assert_eq!(bench.tree.touch_orphan(old, 42), Ok(()));
     let orphan = bench.tree.node(old).expect("kept");
     assert_eq!(
         (&orphan.data[..], orphan.size, orphan.mtime),
@@ -55,7 +55,7 @@ fn an_orphan_can_be_written_and_touched_apart_from_its_successor() {
         Err(TooBig)
     );
     assert_eq!(bench.tree.write_orphan(new, 0, b"x", false), Err(NotFound));
-    bench.tree.touch_orphan(new, 42);
+    assert_eq!(bench.tree.touch_orphan(new, 42), Err(NotFound));
     assert_eq!(bench.state(), before);
 }
 

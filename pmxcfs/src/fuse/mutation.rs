@@ -323,10 +323,7 @@ impl Mutation for FuseMutation {
             Action::Truncate { inode, size } => {
                 tree.write_orphan(*inode, *size, &Bytes::new(), true)
             }
-            Action::SetMtime { inode, mtime } => {
-                tree.touch_orphan(*inode, *mtime);
-                Ok(0)
-            }
+            Action::SetMtime { inode, mtime } => tree.touch_orphan(*inode, *mtime).map(|()| 0),
             Action::Mkdir { .. }
             | Action::Create { .. }
             | Action::Remove { .. }
