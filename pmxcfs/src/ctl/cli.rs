@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
 use pmxcfs_config::{PathOptions, Paths};
 
 /// Exit statuses, as `--help` lists them.
@@ -52,9 +51,6 @@ pub(super) enum Command {
     Watch(WatchArgs),
     /// Print everything in the text format of Prometheus
     Metrics,
-    /// Print completions for a shell
-    #[command(hide = true)]
-    Completions { shell: Shell },
 }
 
 #[derive(Debug, Args)]

@@ -13,8 +13,8 @@ mod watch;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
+use clap::Parser;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
 
 pub use cli::Cli;
 use cli::Command;
@@ -101,12 +101,6 @@ fn execute(cli: &Cli, output: &mut Output<'_>) -> anyhow::Result<u8> {
             Ok(HEALTHY)
         }
         Command::Watch(args) => watch::run(&socket, args, output),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "pmxcfs-ctl", &mut script);
-            output.out.write_all(&script)?;
-            Ok(HEALTHY)
-        }
     }
 }
 

@@ -210,6 +210,7 @@ pub(super) enum Program {
     Pmxcfs,
     #[default]
     PmxcfsDb,
+    PmxcfsCtl,
 }
 
 /// Leaves room for every change that will ever be made, and far more entries than a tree can have.

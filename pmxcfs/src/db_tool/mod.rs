@@ -128,6 +128,7 @@ fn completions(args: &CompletionsArgs, out: &mut dyn Write) -> anyhow::Result<Ou
     let (mut command, name) = match args.program {
         Program::Pmxcfs => (crate::cli::Options::command(), "pmxcfs"),
         Program::PmxcfsDb => (Cli::command(), "pmxcfs-db"),
+        Program::PmxcfsCtl => (crate::ctl::Cli::command(), "pmxcfs-ctl"),
     };
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, name, &mut script);

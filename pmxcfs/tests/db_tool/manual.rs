@@ -51,13 +51,11 @@ fn named_options(text: &str) -> BTreeSet<String> {
 fn manual_pages_name_every_option_and_no_other() {
     let pages = [
         ("pmxcfs.8", pmxcfs::cli::Options::command()),
-        ("pmxcfs-db.8", {
-            let mut command = pmxcfs::db_tool::Cli::command();
-            command.build();
-            command
-        }),
+        ("pmxcfs-db.8", pmxcfs::db_tool::Cli::command()),
+        ("pmxcfs-ctl.8", pmxcfs::ctl::Cli::command()),
     ];
-    for (name, command) in pages {
+    for (name, mut command) in pages {
+        command.build();
         let named = named_options(&page(name));
         let mut expected = options(&command);
         expected.insert("--version".to_owned());
@@ -66,9 +64,13 @@ fn manual_pages_name_every_option_and_no_other() {
 }
 
 #[test]
-fn the_page_of_the_tool_has_every_command_argument_and_status() {
-    let text = page("pmxcfs-db.8");
-    let command = pmxcfs::db_tool::Cli::command();
+fn the_pages_of_the_tools_have_every_command_argument_and_status() {
+    assert_complete("pmxcfs-db.8", &pmxcfs::db_tool::Cli::command());
+    assert_complete("pmxcfs-ctl.8", &pmxcfs::ctl::Cli::command());
+}
+
+fn assert_complete(name: &str, command: &Command) {
+    let text = page(name);
     for subcommand in command
         .get_subcommands()
         .filter(|command| !command.is_hide_set())
@@ -76,13 +78,13 @@ fn the_page_of_the_tool_has_every_command_argument_and_status() {
         let heading = format!("\n.SS {}", subcommand.get_name());
         assert!(
             text.contains(&heading),
-            "no section for {}",
+            "{name}: no section for {}",
             subcommand.get_name()
         );
         let arguments = subcommand.get_arguments();
         for argument in arguments.filter(|argument| argument.get_action().takes_values()) {
-            for name in argument.get_value_names().unwrap_or_default() {
-                assert!(text.contains(name.as_str()), "no {name}");
+            for value in argument.get_value_names().unwrap_or_default() {
+                assert!(text.contains(value.as_str()), "{name}: no {value}");
             }
         }
     }
@@ -91,7 +93,7 @@ fn the_page_of_the_tool_has_every_command_argument_and_status() {
         let status = line.split_whitespace().next().unwrap();
         assert!(
             text.contains(&format!("\n.B {status}\n")),
-            "no status {status}"
+            "{name}: no status {status}"
         );
     }
 }
@@ -101,6 +103,7 @@ fn completions_know_every_option() {
     for (program, command) in [
         ("pmxcfs", pmxcfs::cli::Options::command()),
         ("pmxcfs-db", pmxcfs::db_tool::Cli::command()),
+        ("pmxcfs-ctl", pmxcfs::ctl::Cli::command()),
     ] {
         for shell in ["bash", "zsh", "fish"] {
             let script = tool(["completions", "--program", program, shell])
