@@ -4,23 +4,28 @@
 //! in there. The namespaces have no names, so nothing of them can stay behind: when this process ends, whichever way, the
 //! kernel ends what it started and drops the namespaces with it.
 
-mod corosync;
+mod configuration;
 mod host;
 mod load;
 mod namespaces;
+mod random;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::Duration;
 
-pub use host::{ClusterHost, Member};
-pub use load::{Load, LoadReport};
+pub use host::{ClusterHost, DatabaseHolder, Member};
+pub use load::{Load, Report, Writer, assert_nothing_lost};
+pub use random::Random;
 
 use crate::wait;
 use namespaces::Switch;
 
 /// How long corosync and the daemons may take for anything. Generous: the machine may be busy.
 pub const LIMIT: Duration = Duration::from_secs(40);
+
+/// Where the daemons mount.
+const MOUNT: &str = "/etc/pve";
 
 /// Hosts on one network.
 #[derive(Debug)]
@@ -86,7 +91,7 @@ impl Cluster {
             cluster.host_mut(*number).use_c_daemon(binary);
         }
         for number in 1..=size {
-            cluster.host_mut(number).start_daemon();
+            cluster.host(number).start_daemon();
         }
         cluster.await_synced();
         cluster
@@ -103,19 +108,6 @@ impl Cluster {
         &mut self.hosts[number - 1]
     }
 
-    /// Takes the daemon of a host out, for somebody who ends and starts it while others use the cluster.
-    ///
-    /// # Panics
-    /// If none runs.
-    pub fn take_daemon(&mut self, number: usize) -> Child {
-        self.host_mut(number).take_daemon()
-    }
-
-    /// Gives it back, or the one that runs in its place.
-    pub fn return_daemon(&mut self, number: usize, daemon: Child) {
-        self.host_mut(number).return_daemon(daemon);
-    }
-
     /// All hosts.
     #[must_use]
     pub fn hosts(&self) -> &[ClusterHost] {
@@ -130,16 +122,16 @@ impl Cluster {
         let running: Vec<&ClusterHost> =
             self.hosts.iter().filter(|host| host.has_daemon()).collect();
         for host in &running {
-            self.expect("a write to succeed", || {
-                host.write("probe", host.name().as_bytes()).ok()
-            });
+            // Data of a node that is still to join may take the place of a write, so it is tried again.
             self.expect("a write to reach all hosts", || {
-                let all = running.iter().all(|other| {
-                    other
-                        .read("probe")
-                        .is_ok_and(|text| text == host.name().as_bytes())
-                });
-                all.then_some(())
+                host.write("probe", host.name().as_bytes()).ok()?;
+                let has_come = |other: &&ClusterHost| {
+                    let text = other.read("probe");
+                    text.is_ok_and(|text| text == host.name().as_bytes())
+                };
+                wait::try_until(Duration::from_secs(1), || {
+                    running.iter().all(has_come).then_some(())
+                })
             });
         }
         self.expect("all trees to be equal", || {
@@ -178,12 +170,12 @@ impl Cluster {
     ///
     /// # Panics
     /// If a stop takes 2 s, or the databases differ.
-    pub fn stop_and_compare(mut self) {
+    pub fn stop_and_compare(self) {
         let running: Vec<usize> = (1..=self.hosts.len())
             .filter(|number| self.host(*number).has_daemon())
             .collect();
         for number in &running {
-            self.host_mut(*number).stop_daemon();
+            self.host(*number).stop_daemon();
         }
         let dumps: Vec<String> = running
             .iter()
@@ -192,16 +184,35 @@ impl Cluster {
         for (number, dump) in running.iter().zip(&dumps) {
             assert!(
                 *dump == dumps[0],
-                "the databases of node{} and node{number} differ:\n{}\n---\n{dump}",
+                "the databases of node{} and node{number} differ:\n{}",
                 running[0],
-                dumps[0]
+                difference(&dumps[0], dump)
             );
         }
     }
+}
+
+/// Lines that are in one text only, cut short.
+fn difference(left: &str, right: &str) -> String {
+    let only = |here: &str, there: &str, sign: char| -> String {
+        let others: HashSet<&str> = there.lines().collect();
+        let lines = here.lines().filter(|line| !others.contains(line));
+        lines
+            .map(|line| format!("{sign} {}\n", line.chars().take(100).collect::<String>()))
+            .collect()
+    };
+    only(left, right, '-') + &only(right, left, '+')
 }
 
 /// The C daemon to mix with, if there is one: its path is in `PMXCFS_C`.
 #[must_use]
 pub fn c_daemon() -> Option<PathBuf> {
     std::env::var_os("PMXCFS_C").map(PathBuf::from)
+}
+
+/// So that a failing test can show everything.
+impl std::fmt::Display for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.logs())
+    }
 }

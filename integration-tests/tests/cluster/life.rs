@@ -11,8 +11,8 @@ use crate::alone;
 #[test]
 fn without_corosync_a_node_serves_reads_and_refuses_writes() {
     let _alone = alone();
-    let mut cluster = Cluster::new(1);
-    cluster.host_mut(1).start_daemon();
+    let cluster = Cluster::new(1);
+    cluster.host(1).start_daemon();
     let host = cluster.host(1);
     assert!(host.read("corosync.conf").unwrap().starts_with(b"totem"));
     assert_eq!(
@@ -46,7 +46,7 @@ fn without_corosync_a_node_serves_reads_and_refuses_writes() {
 #[test]
 fn members_see_each_other_and_each_others_changes() {
     let _alone = alone();
-    let mut cluster = Cluster::running(3);
+    let cluster = Cluster::running(3);
     for host in cluster.hosts() {
         cluster.expect("all nodes online with their addresses", || {
             let members = host.members().ok()?;
@@ -90,7 +90,7 @@ fn members_see_each_other_and_each_others_changes() {
         all.then_some(())
     });
 
-    cluster.host_mut(2).stop_daemon();
+    cluster.host(2).stop_daemon();
     let one = cluster.host(1);
     cluster.expect("the stopped node to be offline", || {
         (!one.members().ok()?.get("node2")?.is_online).then_some(())
@@ -105,7 +105,7 @@ fn an_empty_node_and_one_with_older_data_join() {
 }
 
 pub(crate) fn join_older(with_c: &[usize]) {
-    let mut cluster = Cluster::mixed(3, with_c);
+    let cluster = Cluster::mixed(3, with_c);
     for number in 0..200 {
         let path = format!("file{number}");
         cluster.host(1).write(&path, path.as_bytes()).unwrap();
@@ -113,17 +113,17 @@ pub(crate) fn join_older(with_c: &[usize]) {
     // Larger than corosync sends in one piece.
     let large = vec![b'z'; 1024 * 1024];
     cluster.host(1).write("large", &large).unwrap();
-    cluster.host_mut(3).stop_daemon();
+    cluster.host(3).stop_daemon();
     cluster.host(1).remove("file0").unwrap();
     cluster.host(2).rename("file1", "renamed").unwrap();
-    cluster.host_mut(3).start_daemon();
+    cluster.host(3).start_daemon();
     cluster.await_synced();
     assert!(cluster.host(3).read("file0").is_err(), "deletions travel");
     assert_eq!(cluster.host(3).read("renamed").unwrap(), b"file1");
 
-    cluster.host_mut(3).stop_daemon();
+    cluster.host(3).stop_daemon();
     cluster.host(3).remove_database();
-    cluster.host_mut(3).start_daemon();
+    cluster.host(3).start_daemon();
     cluster.await_synced();
     assert_eq!(cluster.host(3).read("large").unwrap(), large);
     cluster.stop_and_compare();
@@ -136,17 +136,17 @@ fn a_node_with_newer_data_brings_the_others_up_to_date() {
 }
 
 pub(crate) fn join_newer(with_c: &[usize]) {
-    let mut cluster = Cluster::mixed(3, with_c);
+    let cluster = Cluster::mixed(3, with_c);
     cluster.host(1).write("old", b"1").unwrap();
-    cluster.host_mut(3).stop_daemon();
+    cluster.host(3).stop_daemon();
     // Nodes 1 and 2 stop after node 3, then start before it with what they had.
     let two = cluster.host(2);
     two.write("newest", b"2").unwrap();
-    cluster.host_mut(1).kill_daemon();
+    cluster.host(1).kill_daemon();
     cluster.host(2).write("newer still", b"3").unwrap();
-    cluster.host_mut(2).stop_daemon();
+    cluster.host(2).stop_daemon();
     for number in [1, 3, 2] {
-        cluster.host_mut(number).start_daemon();
+        cluster.host(number).start_daemon();
     }
     cluster.await_synced();
     for host in cluster.hosts() {
@@ -158,17 +158,17 @@ pub(crate) fn join_newer(with_c: &[usize]) {
 #[test]
 fn five_nodes_run_and_two_may_leave() {
     let _alone = alone();
-    let mut cluster = Cluster::running(5);
-    cluster.host_mut(1).kill_daemon();
+    let cluster = Cluster::running(5);
+    cluster.host(1).kill_daemon();
     cluster.host(2).kill_corosync();
     let four = cluster.host(4);
     wait::until("three of five to go on", LIMIT, || {
         four.write("after", b"4").ok()
     });
-    cluster.host_mut(2).kill_daemon();
+    cluster.host(2).kill_daemon();
     cluster.host(2).start_corosync();
-    cluster.host_mut(2).start_daemon();
-    cluster.host_mut(1).start_daemon();
+    cluster.host(2).start_daemon();
+    cluster.host(1).start_daemon();
     cluster.await_synced();
     cluster.stop_and_compare();
 }

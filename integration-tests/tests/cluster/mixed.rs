@@ -2,7 +2,7 @@
 
 use integration_tests::cluster::c_daemon;
 
-use crate::{alone, life, operation};
+use crate::{alone_for, faults, life, locks, partition, tell};
 
 /// Which hosts run the C daemon: the joiner, the lowest node, which leads while all are equal, and the majority.
 const MIXES: [&[usize]; 4] = [&[3], &[1], &[2, 3], &[1, 2]];
@@ -13,23 +13,18 @@ type Story = fn(&[usize]);
 const STORIES: [(&str, Story); 7] = [
     ("join with older data", life::join_older),
     ("join with newer data", life::join_newer),
-    ("partition", operation::partition),
-    ("corosync killed", operation::corosync_killed),
-    ("daemons killed", operation::daemons_killed),
-    ("rolling stop", operation::rolling_stop),
-    ("lock race", operation::lock_race),
+    ("partition", partition::minority),
+    ("corosync killed", faults::corosync_killed),
+    ("daemons killed", faults::daemons_killed),
+    ("rolling stop", faults::rolling_stop),
+    ("lock race", locks::race),
 ];
 
 #[test]
 fn stories_with_c_daemons() {
-    let _alone = alone();
+    let _alone = alone_for(std::time::Duration::from_secs(3600));
     if c_daemon().is_none() {
-        // Written past the test runner, which shows what succeeds to nobody.
-        let told = std::fs::write(
-            "/dev/stderr",
-            "\n*** PMXCFS_C is not set: NO SCENARIO WITH A C DAEMON WAS RUN ***\n",
-        );
-        told.expect("standard error is open");
+        tell("*** PMXCFS_C is not set: NO SCENARIO WITH A C DAEMON WAS RUN ***");
         return;
     }
     for mix in MIXES {

@@ -1,10 +1,7 @@
 //! A node whose store cannot write for seconds must slow nobody else's writes.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use integration_tests::cluster::ClusterHost;
 use integration_tests::{Cluster, wait};
 
 use crate::line;
@@ -18,25 +15,9 @@ pub(crate) fn measure() -> bool {
     let cluster = Cluster::running(3);
     let undisturbed = rate(&cluster);
     let three = cluster.host(3);
-    let mut command = Command::new("sqlite3");
-    command
-        .args([
-            ClusterHost::database(),
-            "-cmd",
-            "BEGIN EXCLUSIVE; SELECT 'locked';",
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    let mut holder = three.spawn(command);
-    let mut said = String::new();
-    let stdout = holder.stdout.take().expect("a pipe");
-    BufReader::new(stdout)
-        .read_line(&mut said)
-        .expect("sqlite3 says when it has the lock");
+    let holder = three.hold_database();
     let stalled = rate(&cluster);
-    // The process may have ended; then there is nothing to do.
-    drop(holder.kill());
-    drop(holder.wait());
+    drop(holder);
     wait::until("node 3 to be in sync", TIME * 4, || {
         three.read("stall").ok()
     });

@@ -1,0 +1,160 @@
+//! The daemon of a host.
+
+use std::fs::{self, File, OpenOptions};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::{ClusterHost, send};
+use crate::cluster::{LIMIT, MOUNT};
+use crate::{daemon, wait};
+
+/// Time in which a daemon has to obey SIGTERM.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Where it logs, in the host's memory: nothing of a host is left when it is gone.
+const LOG: &str = "/run/daemon.log";
+
+/// Where Debian lets a daemon find programs.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl ClusterHost {
+    /// Starts the daemon and waits until its mount answers.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn start_daemon(&self) {
+        self.launch_daemon();
+        let answers = wait::try_until(LIMIT, || {
+            if self.answers() {
+                return Some(());
+            }
+            let mut daemon = self.daemon.lock();
+            let child = daemon.as_mut().expect("it was started");
+            let ended = child.try_wait().expect("a child can be waited for");
+            drop(daemon);
+            if let Some(status) = ended {
+                panic!(
+                    "the daemon of {} ended: {status}\n{}",
+                    self.name,
+                    self.log()
+                );
+            }
+            None
+        });
+        let log = self.log();
+        assert!(answers.is_some(), "no mount on {}\n{log}", self.name);
+    }
+
+    /// Starts the daemon and waits for nothing.
+    ///
+    /// # Panics
+    /// If it cannot be run, or one runs already.
+    pub fn launch_daemon(&self) {
+        let binary = match &self.c_daemon {
+            Some(binary) => binary.as_path(),
+            None => daemon::binary(),
+        };
+        let append = || -> File {
+            self.inside(|| {
+                let mut options = OpenOptions::new();
+                options.create(true).append(true);
+                options.open(LOG).expect("the log can be written")
+            })
+        };
+        let mut command = Command::new(binary);
+        command
+            .arg("-f")
+            .env("PATH", PATH)
+            .stdin(Stdio::null())
+            .stdout(append())
+            .stderr(append());
+        let mut daemon = self.daemon.lock();
+        assert!(daemon.is_none(), "{} has a daemon", self.name);
+        *daemon = Some(self.place.spawn(command));
+    }
+
+    /// Whether the mount answers.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.inside(|| fs::read_link(format!("{MOUNT}/local")).is_ok())
+    }
+
+    /// Whether a daemon was started and not ended since.
+    #[must_use]
+    pub fn has_daemon(&self) -> bool {
+        self.daemon.lock().is_some()
+    }
+
+    /// Process id of the daemon.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.lock().as_ref().expect("a daemon runs").id()
+    }
+
+    /// Sends the daemon a signal.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn signal_daemon(&self, signal: Signal) {
+        send(self.daemon.lock().as_ref().expect("a daemon runs"), signal);
+    }
+
+    /// Stops the daemon as systemd does.
+    ///
+    /// # Panics
+    /// If it takes 2 s or its status is not 0.
+    pub fn stop_daemon(&self) {
+        let mut child = self.take_daemon();
+        let from = Instant::now();
+        send(&child, Signal::SIGTERM);
+        let status = self.await_end(&mut child);
+        let elapsed = from.elapsed();
+        let log = self.log();
+        assert_eq!(status.code(), Some(0), "{}\n{log}", self.name);
+        assert!(
+            self.is_c() || elapsed < STOP_LIMIT,
+            "{} took {elapsed:?} to stop\n{log}",
+            self.name
+        );
+    }
+
+    /// Ends the daemon the hard way.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn kill_daemon(&self) {
+        let mut child = self.take_daemon();
+        send(&child, Signal::SIGKILL);
+        self.await_end(&mut child);
+    }
+
+    /// For who ends one at a time when another waits for it.
+    fn take_daemon(&self) -> Child {
+        self.daemon.lock().take().expect("a daemon runs")
+    }
+
+    fn await_end(&self, child: &mut Child) -> ExitStatus {
+        let ended = wait::try_until(LIMIT, || {
+            child.try_wait().expect("a child can be waited for")
+        });
+        ended.unwrap_or_else(|| panic!("{} does not end\n{}", self.name, self.log()))
+    }
+
+    /// What the daemon logged, over all of its starts.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = self.inside(|| fs::read(LOG).unwrap_or_default());
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// How often the log contains a text.
+    #[must_use]
+    pub fn log_count(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+}

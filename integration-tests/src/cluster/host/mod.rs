@@ -1,0 +1,147 @@
+//! A host of a cluster.
+
+mod corosync;
+mod daemon;
+mod mount;
+mod store;
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sched::CloneFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+
+pub use mount::Member;
+pub use store::DatabaseHolder;
+
+use super::configuration::{address, configuration};
+use super::namespaces::{Place, Switch};
+
+/// Size of the filesystem that holds the database.
+const STATE_SIZE: &str = "256m";
+
+/// Namespaces with a corosync and a daemon.
+#[derive(Debug)]
+pub struct ClusterHost {
+    number: usize,
+    name: String,
+    c_daemon: Option<PathBuf>,
+    daemon: Mutex<Option<Child>>,
+    corosync: Mutex<Option<Child>>,
+    place: Place,
+}
+
+impl ClusterHost {
+    pub(super) fn new(switch: &Switch, number: usize, size: usize) -> Self {
+        let flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS;
+        let place = Place::new(flags);
+        let name = format!("node{number}");
+        let mut hosts = "127.0.0.1 localhost\n".to_owned();
+        for other in 1..=size {
+            hosts.push_str(&format!("{} node{other}\n", address(other)));
+        }
+        let text = configuration(size, 1);
+        place.script(&format!(
+            "mount --make-rprivate /
+             hostname {name}
+             mount -t tmpfs tmpfs /run
+             mkdir -p /run/lock /run/etc/upper /run/etc/work
+             mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work /etc
+             for directory in /dev/shm /etc/corosync /var/lib/corosync /var/lib/pve-cluster /var/lib/rrdcached; do
+               mkdir -p $directory
+               mount -t tmpfs tmpfs $directory
+             done
+             mount -o remount,size={STATE_SIZE} /var/lib/pve-cluster
+             mkdir -p /var/lib/rrdcached/db /etc/pve
+             printf '%s' '{hosts}' > /etc/hosts
+             printf '%s' '{text}' > /etc/corosync/corosync.conf
+             # Nobody can write below an absent mount.
+             mount -o remount,ro /etc"
+        ));
+        switch.connect(number, &place, address(number));
+        Self {
+            number,
+            name,
+            c_daemon: None,
+            daemon: Mutex::new(None),
+            corosync: Mutex::new(None),
+            place,
+        }
+    }
+
+    /// Its name, which is also that of the node.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its number, which is also the id of the node.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Takes the C daemon at the next start.
+    pub fn use_c_daemon(&mut self, binary: PathBuf) {
+        self.c_daemon = Some(binary);
+    }
+
+    /// Whether the daemon is the C daemon: then it may be slower, and say other things.
+    #[must_use]
+    pub fn is_c(&self) -> bool {
+        self.c_daemon.is_some()
+    }
+
+    /// Runs something with the host's network, files and name. More than one caller at a time is fine.
+    pub fn inside<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+        self.place.inside(action)
+    }
+
+    /// Runs a program to its end.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[must_use]
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        self.inside(|| {
+            Command::new(program)
+                .args(arguments)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap_or_else(|error| panic!("cannot run {program}: {error}"))
+        })
+    }
+
+    /// Runs a shell script in the host.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn script(&self, script: &str) {
+        self.place.script(script);
+    }
+
+    /// Starts a program that ends with the host at the latest.
+    #[must_use]
+    pub fn spawn(&self, command: Command) -> Child {
+        self.place.spawn(command)
+    }
+}
+
+impl Drop for ClusterHost {
+    fn drop(&mut self) {
+        let daemon = self.daemon.get_mut();
+        let corosync = self.corosync.get_mut();
+        for child in daemon.iter_mut().chain(corosync.iter_mut()) {
+            // Both fail only when the process has ended.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn send(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).expect("process ids are positive");
+    kill(Pid::from_raw(pid), signal).expect("the process runs");
+}

@@ -1,0 +1,159 @@
+//! Networks that fall apart and come together again.
+
+use std::io::ErrorKind;
+
+use integration_tests::Cluster;
+use integration_tests::cluster::{Load, Writer, assert_nothing_lost};
+
+use crate::alone;
+
+#[test]
+fn the_minority_side_refuses_writes_and_catches_up() {
+    let _alone = alone();
+    minority(&[]);
+}
+
+pub(crate) fn minority(with_c: &[usize]) {
+    let cluster = Cluster::mixed(3, with_c);
+    let three = cluster.host(3);
+    three.mkdir("directory").unwrap();
+    three.mkdir_all("priv").unwrap();
+    three.write("before", b"b").unwrap();
+    three.write("priv/key", b"k").unwrap();
+    three.cut();
+    three.await_quorum(false);
+    cluster.expect("writes to be refused on the minority side", || {
+        let error = three.write("lost", b"l").err()?;
+        (error.kind() == ErrorKind::PermissionDenied).then_some(())
+    });
+    assert_eq!(three.read("before").unwrap(), b"b");
+    let modes = [
+        ("before", 0o440, 0o640),
+        ("directory", 0o555, 0o755),
+        ("priv", 0o500, 0o700),
+        ("priv/key", 0o400, 0o600),
+        ("local", 0o555, 0o755),
+        (".version", 0o440, 0o440),
+        (".", 0o755, 0o755),
+    ];
+    for (path, without, _) in modes {
+        cluster.expect(&format!("{path} to lose write permission"), || {
+            (three.mode(path).ok()? == without).then_some(())
+        });
+    }
+    let refused = [
+        ("mkdir", three.mkdir("refused").err()),
+        ("remove", three.remove("before").err()),
+        ("rename", three.rename("before", "refused").err()),
+        ("lock", three.mkdir("priv/lock").err()),
+    ];
+    for (what, error) in refused {
+        let kind = error.map(|error| error.kind());
+        assert_eq!(kind, Some(ErrorKind::PermissionDenied), "{what}");
+    }
+    cluster.expect("the others to be offline", || {
+        let members = three.members().ok()?;
+        let seen = ["node1", "node2", "node3"].map(|node| members.get(node).map(|m| m.is_online));
+        (seen == [Some(false), Some(false), Some(true)]).then_some(())
+    });
+    cluster.expect("the majority to go on", || {
+        cluster.host(1).write("during", b"d").ok()
+    });
+    three.heal();
+    three.await_quorum(true);
+    cluster.await_synced();
+    assert_eq!(three.read("during").unwrap(), b"d");
+    for (path, _, with) in modes {
+        assert_eq!(three.mode(path).unwrap(), with, "{path}");
+    }
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn divergent_sides_become_one_and_the_loser_keeps_a_copy() {
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let three = cluster.host(3);
+    three.write("both", b"before").unwrap();
+    three.cut();
+    three.await_quorum(false);
+    // What an operator does who believes that the others are dead.
+    let output = three.run("corosync-quorumtool", &["-e", "1"]);
+    assert!(output.status.success());
+    three.await_quorum(true);
+    cluster.expect("a forced minority to write", || {
+        three.write("minority", b"lost later").ok()
+    });
+    three.write("both", b"minority").unwrap();
+    for number in 0..20 {
+        let path = format!("majority{number}");
+        cluster.expect("the majority to write", || {
+            cluster.host(1).write(&path, b"kept").ok()
+        });
+    }
+    cluster.host(2).write("both", b"majority").unwrap();
+    three.heal();
+    cluster.await_synced();
+    for host in cluster.hosts() {
+        assert!(host.read("minority").is_err(), "{}", host.name());
+        assert_eq!(host.read("majority19").unwrap(), b"kept");
+        assert_eq!(host.read("both").unwrap(), b"majority");
+    }
+    cluster.expect("the log to name what was lost", || {
+        three.log().contains("minority").then_some(())
+    });
+    let kept = three.run(
+        "grep",
+        &["-r", "lost later", "/var/lib/pve-cluster/discarded"],
+    );
+    assert!(kept.status.success(), "no copy of what was lost");
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn a_node_that_is_cut_off_again_and_again_loses_nothing() {
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let mut writers = Writer::on(&[1, 2, 3]);
+    Load::around(&cluster, &mut writers, |load| {
+        for number in [3, 1, 2] {
+            let host = cluster.host(number);
+            cut(load, &cluster, number);
+            load.await_refusal(number, &cluster);
+            host.heal();
+            load.await_progress(&cluster);
+        }
+    });
+    cluster.await_synced();
+    assert_nothing_lost(&cluster, &writers);
+    cluster.stop_and_compare();
+}
+
+/// Cuts a host off under load. Corosync's agreed order delivers a message to its sender as soon as it is sent: what is sent in
+/// the moment of the cut is acknowledged, and lost. No daemon can help that, so nothing is sent in that moment.
+pub(crate) fn cut(load: &Load, cluster: &Cluster, number: usize) {
+    load.pause(number);
+    cluster.host(number).cut();
+    load.resume(number);
+}
+
+#[test]
+fn all_nodes_apart_refuse_writes_until_they_meet() {
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let mut writers = Writer::on(&[1, 2, 3]);
+    Load::around(&cluster, &mut writers, |load| {
+        for number in [1, 2, 3] {
+            cut(load, &cluster, number);
+        }
+        for number in [1, 2, 3] {
+            load.await_refusal(number, &cluster);
+        }
+        for host in cluster.hosts() {
+            host.heal();
+        }
+    });
+    cluster.await_synced();
+    assert_nothing_lost(&cluster, &writers);
+    cluster.stop_and_compare();
+}

@@ -1,0 +1,76 @@
+//! A node whose database cannot be written.
+
+use integration_tests::Cluster;
+use integration_tests::cluster::{Load, Writer, assert_nothing_lost};
+use nix::errno::Errno;
+
+use crate::alone;
+
+fn is_eio(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EIO as i32)
+}
+
+#[test]
+fn another_process_in_a_database_slows_nobody() {
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let holder = cluster.host(3).hold_database();
+    for number in 0..200 {
+        let host = cluster.host(1 + number % 3);
+        host.write(&format!("held{}", number % 40), b"x").unwrap();
+    }
+    drop(holder);
+    cluster.await_synced();
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn a_node_with_a_full_disk_takes_no_writes_until_there_is_room() {
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let three = cluster.host(3);
+    let mut writers = Writer::on(&[1, 2, 3]);
+    Load::around(&cluster, &mut writers, |load| {
+        three.fill_disk();
+        cluster.host(1).write("grow", &[b'g'; 500_000]).unwrap();
+        load.await_refusal(3, &cluster);
+        let error = cluster.expect("a write to fail", || three.write("full", b"f").err());
+        assert!(is_eio(&error), "{error}");
+        // The others go on, and what was there can be read.
+        load.await_progress_on(&[1, 2], &cluster);
+        assert_eq!(three.read("probe").unwrap(), b"node3");
+        three.empty_disk();
+    });
+    cluster.await_synced();
+    assert_nothing_lost(&cluster, &writers);
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn a_node_that_cannot_store_what_it_gets_is_not_in_sync() {
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let three = cluster.host(3);
+    three.kill_corosync();
+    let large = vec![b'l'; 500_000];
+    cluster.expect("a majority", || cluster.host(1).write("large", &large).ok());
+    three.fill_disk();
+    three.start_corosync();
+    let mut writers = Writer::on(&[1, 2]);
+    Load::around(&cluster, &mut writers, |load| {
+        // It tries, fails and tries again, and holds nobody up.
+        for _ in 0..5 {
+            load.await_progress(&cluster);
+            assert!(three.write("unsynced", b"u").is_err());
+        }
+        assert!(
+            three.read("large").is_err(),
+            "what is not stored is not shown"
+        );
+        three.empty_disk();
+    });
+    cluster.await_synced();
+    assert_eq!(three.read("large").unwrap(), large);
+    assert_nothing_lost(&cluster, &writers);
+    cluster.stop_and_compare();
+}
