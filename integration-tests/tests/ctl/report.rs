@@ -1,8 +1,10 @@
 //! The report of a daemon in local mode, as text and as JSON.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use integration_tests::ipc_client::IpcError;
@@ -383,4 +385,37 @@ fn a_database_that_cannot_be_written_is_told_until_it_can_be() {
     ask(&host, ["status"]).expect(HEALTHY);
     daemon.stop();
     drop(disk);
+}
+
+#[test]
+fn a_database_that_somebody_else_holds_is_told_until_it_is_free() {
+    let host = Host::with_run_directory_in_ram();
+    let daemon = host.start();
+    let mut session = Command::new("sqlite3")
+        .arg(host.database())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = session.stdin.take().unwrap();
+    writeln!(input, ".timeout 5000\nBEGIN IMMEDIATE;\nSELECT 'holding';").unwrap();
+    let mut line = String::new();
+    BufReader::new(session.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "holding\n");
+    fs::write(host.path("f"), "taken all the same").unwrap();
+    let held = report_when(&host, "the other process to be told of", |report| {
+        report["problems"][0]["code"] == "database-held"
+    });
+    assert!(number(&held["store"]["queued_operation_count"]) >= 1);
+    assert!(number(&held["store"]["journal_size_bytes"]) > 0);
+    assert_eq!(held["store"]["is_failed"], false);
+    ask(&host, ["status"]).expect(DEGRADED);
+    writeln!(input, "ROLLBACK;\n.quit").unwrap();
+    assert!(session.wait().unwrap().success());
+    report_when(&host, "the store to catch up", |report| {
+        is_stored(report) && report["problems"] == Value::Array(Vec::new())
+    });
+    daemon.stop();
 }

@@ -321,7 +321,7 @@ fn store(store: &Store, page: &mut Page) {
     );
     page.gauge(
         "pmxcfs_store_queued_entries",
-        "Entries waiting for the next commit.",
+        "Entries changed since the last commit began.",
         store.queued_entry_count,
     );
     page.gauge(

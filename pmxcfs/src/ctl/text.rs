@@ -199,7 +199,7 @@ fn show_store(store: &Store, now_secs: u64, page: &mut Page) {
     page.line(
         "",
         format_args!(
-            "{} queued ({} touched), {} wait for a commit",
+            "{} queued, {} changed since the last commit began, {} wait for one",
             count(store.queued_operation_count, "operation"),
             count(store.queued_entry_count, "entry").replace("entrys", "entries"),
             count(store.waiter_count, "caller"),

@@ -213,7 +213,7 @@ pub struct Store {
     pub last_commit_us: u64,
     /// Operations that are not in the database yet.
     pub queued_operation_count: u64,
-    /// Entries waiting for the next commit.
+    /// Entries changed since the last commit began.
     pub queued_entry_count: u64,
     /// Operations whose caller waits for a commit.
     pub waiter_count: u64,
