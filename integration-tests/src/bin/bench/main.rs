@@ -8,6 +8,7 @@ mod fleet;
 mod floor;
 mod ipc;
 mod pairs;
+mod processor;
 mod report;
 mod single;
 mod status;
