@@ -1,6 +1,8 @@
 # pmxcfs: build, test, demonstrate, measure.
 
 CARGO ?= cargo
+# Where `packages` puts Rust if there is none.
+export PATH := $(PATH):$(HOME)/.cargo/bin
 # How often `make torture-kill` kills the daemon.
 KILLS ?= 200
 # How many simulated clusters of each cast `make sim` runs.
