@@ -179,14 +179,21 @@ impl Turn {
     /// Begins a turn. If another worker is in one, it is told that there is news; if the connection is closed, there
     /// is nothing to do.
     pub(crate) fn begin(&self) -> bool {
-        let next = |state| match state {
-            IDLE => Some(RUNNING),
-            RUNNING => Some(NEWS),
-            _ => None,
-        };
-        self.0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
-            == Ok(IDLE)
+        let mut state = self.0.load(Ordering::Acquire);
+        loop {
+            let next = match state {
+                IDLE => RUNNING,
+                RUNNING => NEWS,
+                _ => return false,
+            };
+            let result =
+                self.0
+                    .compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire);
+            match result {
+                Ok(before) => return before == IDLE,
+                Err(now) => state = now,
+            }
+        }
     }
 
     /// Ends a turn; says whether there was news during it.

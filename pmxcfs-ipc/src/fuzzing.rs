@@ -51,9 +51,9 @@ pub fn shared_ring(bytes: &[u8]) {
     let mut consumer = Consumer::new(geometry);
     let mut producer = Producer::new(geometry);
     let mut buffer = vec![0; geometry.bytes() + 100];
-    for step in steps.chunks_exact(5) {
-        let number = u32::from_le_bytes([step[1], step[2], step[3], step[4]]);
-        match step[0] % 8 {
+    for &[operation, ref numbers @ ..] in steps.as_chunks::<5>().0 {
+        let number = u32::from_le_bytes(*numbers);
+        match operation % 8 {
             // A message that the client announces.
             0 => {
                 let taken = consumer.take(&memory, 16, &mut buffer);
@@ -69,7 +69,7 @@ pub fn shared_ring(bytes: &[u8]) {
             }
             2 => {
                 memory.read.set(number);
-                answer(&mut producer, &memory, geometry, step[1].into());
+                answer(&mut producer, &memory, geometry, numbers[0].into());
             }
             // A well-formed chunk where the consumer looks next, or a length without one.
             3 => {
@@ -77,7 +77,7 @@ pub fn shared_ring(bytes: &[u8]) {
                 memory.store(at, number % 5000);
                 memory.store((at + 1) % geometry.words(), MAGIC_COMPLETE);
             }
-            _ => memory.store(number % geometry.words(), u32::from(step[0]) << 8),
+            _ => memory.store(number % geometry.words(), u32::from(operation) << 8),
         }
     }
 }

@@ -264,7 +264,7 @@ fn writers_of_one_file_do_not_mix() {
     let daemon = host.start();
     File::create_new(host.path("f")).unwrap();
     std::thread::scope(|scope| {
-        for writer in [b'a', b'b'] {
+        for writer in *b"ab" {
             let host = &host;
             scope.spawn(move || {
                 let data = vec![writer; 600_000];
