@@ -85,16 +85,32 @@ impl Cluster {
     /// If there is no C daemon, see [`c_daemon`].
     #[must_use]
     pub fn mixed(size: usize, with_c: &[usize]) -> Self {
-        let mut cluster = Self::with_corosync(size);
+        Self::with_corosync(size).start(with_c)
+    }
+
+    /// The same, with disks and clocks that can be disturbed.
+    ///
+    /// # Panics
+    /// As [`Self::mixed`].
+    #[must_use]
+    pub fn with_shims(size: usize, with_c: &[usize]) -> Self {
+        let cluster = Self::with_corosync(size);
+        for host in &cluster.hosts {
+            host.install_shim();
+        }
+        cluster.start(with_c)
+    }
+
+    fn start(mut self, with_c: &[usize]) -> Self {
         for number in with_c {
             let binary = c_daemon().expect("PMXCFS_C names a C daemon");
-            cluster.host_mut(*number).use_c_daemon(binary);
+            self.host_mut(*number).use_c_daemon(binary);
         }
-        for number in 1..=size {
-            cluster.host(number).start_daemon();
+        for host in &self.hosts {
+            host.start_daemon();
         }
-        cluster.await_synced();
-        cluster
+        self.await_synced();
+        self
     }
 
     /// The host `nodeNUMBER`.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use integration_tests::Cluster;
-use integration_tests::cluster::LIMIT;
+use integration_tests::cluster::{ClusterHost, LIMIT};
 use integration_tests::wait;
 use rust_corosync::{CsError, DispatchFlags, NodeId, cpg};
 
@@ -71,9 +71,25 @@ impl Rogue {
     }
 }
 
-#[test]
-fn nonsense_of_a_member_stops_nobody() {
-    let _alone = alone();
+impl Drop for Rogue {
+    fn drop(&mut self) {
+        // Corosync may be gone.
+        let _result = cpg::finalize(&self.0);
+    }
+}
+
+/// Joins the group on this host, sends everything that no sound member would send, and leaves.
+pub(crate) fn say_nonsense(host: &ClusterHost) {
+    host.inside(|| {
+        let rogue = Rogue::join();
+        for (_, message) in nonsense() {
+            rogue.send(&message);
+        }
+    });
+}
+
+/// Messages with the names of their files.
+fn nonsense() -> Vec<(String, Vec<u8>)> {
     let vectors =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../pmxcfs-dfsm/tests/vectors/dcdb/malformed");
     let mut messages: Vec<(String, Vec<u8>)> = fs::read_dir(&vectors)
@@ -84,14 +100,19 @@ fn nonsense_of_a_member_stops_nobody() {
         .collect();
     messages.sort();
     assert!(messages.len() > 10, "{} messages", messages.len());
+    messages
+}
 
+#[test]
+fn nonsense_of_a_member_stops_nobody() {
+    let _alone = alone();
     let cluster = Cluster::running(3);
     cluster.host(2).inside(|| {
         let rogue = Rogue::join();
         rogue.answer_synchronisation();
         cluster.await_synced();
-        for (name, message) in &messages {
-            rogue.send(message);
+        for (name, message) in nonsense() {
+            rogue.send(&message);
             cluster
                 .host(1)
                 .write("after", name.as_bytes())

@@ -67,6 +67,7 @@ impl ClusterHost {
         command
             .arg("-f")
             .env("PATH", PATH)
+            .envs(self.shim())
             .stdin(Stdio::null())
             .stdout(append())
             .stderr(append());

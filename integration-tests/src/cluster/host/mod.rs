@@ -3,6 +3,7 @@
 mod corosync;
 mod daemon;
 mod mount;
+mod shim;
 mod store;
 
 use std::path::PathBuf;

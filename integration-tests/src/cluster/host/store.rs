@@ -13,7 +13,7 @@ const DATABASE: &str = "/var/lib/pve-cluster/config.db";
 /// Takes up what is left of the filesystem with the database.
 const BALLAST: &str = "/var/lib/pve-cluster/ballast";
 
-/// A process that keeps everybody else from writing to a database, until it is dropped.
+/// A process in the middle of a transaction on a database, until it is dropped.
 #[derive(Debug)]
 pub struct DatabaseHolder(Child);
 
@@ -59,15 +59,22 @@ impl ClusterHost {
     /// If the lock is not had.
     #[must_use]
     pub fn hold_database(&self) -> DatabaseHolder {
+        self.begin_transaction("BEGIN EXCLUSIVE; SELECT 'begun';")
+    }
+
+    /// Reads from the database without an end: what is written meanwhile cannot be put into the place of what was.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    #[must_use]
+    pub fn hold_snapshot(&self) -> DatabaseHolder {
+        self.begin_transaction("BEGIN; SELECT substr('begun' || count(*), 1, 5) FROM tree;")
+    }
+
+    fn begin_transaction(&self, statements: &str) -> DatabaseHolder {
         let mut command = Command::new("sqlite3");
         command
-            .args([
-                DATABASE,
-                "-cmd",
-                ".timeout 10000",
-                "-cmd",
-                "BEGIN EXCLUSIVE; SELECT 'locked';",
-            ])
+            .args([DATABASE, "-cmd", ".timeout 10000", "-cmd", statements])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut holder = DatabaseHolder(self.spawn(command));
@@ -76,7 +83,7 @@ impl ClusterHost {
         BufReader::new(stdout)
             .read_line(&mut line)
             .expect("a pipe can be read");
-        assert_eq!(line.trim(), "locked", "sqlite3 on {}", self.name);
+        assert_eq!(line.trim(), "begun", "sqlite3 on {}", self.name);
         holder
     }
 
