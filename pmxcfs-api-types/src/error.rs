@@ -58,6 +58,9 @@ pub enum FsError {
     /// `ENAMETOOLONG`: a path component is longer than a name may be.
     #[error("file name too long")]
     NameTooLong,
+    /// `ESTALE`: what a name led to has been replaced. For the kernel alone, which then looks the path up once more.
+    #[error("stale file handle")]
+    Stale,
 }
 
 impl FsError {
@@ -82,6 +85,7 @@ impl FsError {
             Self::NoMemory => libc::ENOMEM,
             Self::UnknownOperation => libc::ECHRNG,
             Self::NameTooLong => libc::ENAMETOOLONG,
+            Self::Stale => libc::ESTALE,
         }
     }
 }
@@ -109,6 +113,7 @@ mod tests {
             (FsError::NotEmpty, 39),
             (FsError::UnknownOperation, 44),
             (FsError::NotSupported, 95),
+            (FsError::Stale, 116),
             (FsError::NotPermitted, 1),
         ];
         for (error, number) in table {

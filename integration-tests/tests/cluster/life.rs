@@ -1,6 +1,9 @@
 //! Start, join, leave, and what every node then sees.
 
+use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use integration_tests::Cluster;
 use integration_tests::cluster::LIMIT;
@@ -170,5 +173,80 @@ fn five_nodes_run_and_two_may_leave() {
     cluster.host(2).start_daemon();
     cluster.host(1).start_daemon();
     cluster.await_synced();
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn who_reads_while_a_synchronisation_replaces_a_file_finds_one() {
+    const FILE_COUNT: usize = 20;
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let (one, three) = (cluster.host(1), cluster.host(3));
+    one.mkdir("there").unwrap();
+    let replace = |number: usize, data: &[u8]| {
+        let (new, name) = (format!("there/{number}.tmp"), format!("there/{number}"));
+        cluster.expect("a write to succeed", || one.write(&new, data).ok());
+        one.rename(&new, &name).unwrap();
+    };
+    (0..FILE_COUNT).for_each(|number| replace(number, b"old"));
+    cluster.await_synced();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            three.inside(|| {
+                let mut failures = Vec::new();
+                // Over and over, so that the kernel takes every name for granted when the file gets another inode.
+                while !is_over.load(Ordering::Acquire) {
+                    for number in 0..FILE_COUNT {
+                        let path = format!("/etc/pve/there/{number}");
+                        let meta = fs::metadata(&path).map(drop);
+                        let data = fs::read(&path).map(drop);
+                        let opened = OpenOptions::new().append(true).open(&path).map(drop);
+                        failures.extend([meta, data, opened].into_iter().filter_map(Result::err));
+                    }
+                }
+                failures
+            })
+        });
+        three.kill_corosync();
+        cluster.expect("node 3 to be alone", || {
+            three.write("alone", b"x").is_err().then_some(())
+        });
+        (0..FILE_COUNT).for_each(|number| replace(number, b"new"));
+        three.start_corosync();
+        cluster.await_synced();
+        is_over.store(true, Ordering::Release);
+        let failures = reader.join().expect("the reader does not panic");
+        assert!(failures.is_empty(), "{failures:?}");
+    });
+    assert_eq!(three.read("there/0").unwrap(), b"new");
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn what_another_node_has_replaced_is_read_anew_at_once() {
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let (one, three) = (cluster.host(1), cluster.host(3));
+    for round in 0..50 {
+        let data = format!("round {round}");
+        one.write("file.tmp", data.as_bytes()).unwrap();
+        one.rename("file.tmp", "file").unwrap();
+        // What the daemon has, whatever the kernel thinks.
+        three.ipc(|ipc| {
+            cluster.expect("the file to come", || {
+                (ipc.config("file").ok()? == data.as_bytes()).then_some(())
+            });
+        });
+        assert_eq!(three.read("file").unwrap(), data.as_bytes());
+        let size = three.inside(|| fs::metadata("/etc/pve/file").unwrap().len());
+        assert!(size >= 7, "{size}");
+    }
+    one.remove("file").unwrap();
+    three.ipc(|ipc| {
+        cluster.expect("the file to go", || ipc.config("file").err());
+    });
+    let error = three.read("file").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     cluster.stop_and_compare();
 }

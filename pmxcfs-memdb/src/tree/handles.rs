@@ -67,6 +67,12 @@ impl Tree {
         }
     }
 
+    /// How often an entry is pinned.
+    #[must_use]
+    pub fn pin_count(&self, inode: u64) -> u64 {
+        self.handles.pins.get(&inode).copied().unwrap_or(0)
+    }
+
     /// The entry with this inode, in the tree or an orphan.
     #[must_use]
     pub fn node(&self, inode: u64) -> Option<&Entry> {

@@ -23,6 +23,7 @@ use super::lookups::Lookups;
 use super::mutation::{Action, FuseMutation, OpenExisting, Reply};
 use super::references::KernelReferences;
 use super::shared::{Shared, errno};
+use super::walks::Walks;
 use crate::health::FuseOperation;
 use crate::health::counters::{Meter, Timed};
 use crate::plugins::{Content, Plugin, Registry};
@@ -51,6 +52,7 @@ impl PveFilesystem {
                 inodes: InodeMap::default(),
                 handles: Handles::default(),
                 lookups: Lookups::default(),
+                walks: Walks::default(),
                 meter: Meter::new(),
             }),
         }
@@ -82,10 +84,11 @@ impl PveFilesystem {
         &self,
         ino: INodeNo,
         handle: Option<FileHandle>,
+        thread: u32,
         mut timed: Timed,
         reply: ReplyAttr,
     ) {
-        match timed.note(self.shared.attr_of(ino, handle)) {
+        match timed.note(self.shared.attr_of(ino, handle, thread)) {
             Ok((attr, generated)) => reply.attr(if generated { &NO_TTL } else { &TTL }, &attr),
             Err(error) => reply.error(errno(error)),
         }
@@ -133,13 +136,14 @@ impl Filesystem for PveFilesystem {
         }
     }
 
-    fn getattr(&self, _request: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.answer_attr(ino, fh, self.time(FuseOperation::Getattr), reply);
+    fn getattr(&self, request: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let timed = self.time(FuseOperation::Getattr);
+        self.answer_attr(ino, fh, request.pid(), timed, reply);
     }
 
     fn setattr(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -159,6 +163,13 @@ impl Filesystem for PveFilesystem {
         let node = self.shared.inodes.node(ino).ok_or(FsError::NotFound);
         let node = node.and_then(|node| {
             self.shared.check_ownership(node, mode, uid, gid)?;
+            if let Node::Tree(inode) = node
+                && size.is_some()
+                && fh.is_none()
+            {
+                self.shared
+                    .check_fresh(&self.shared.db.read(), inode, request.pid())?;
+            }
             Ok(node)
         });
         let node = match timed.note(node) {
@@ -175,7 +186,7 @@ impl Filesystem for PveFilesystem {
                 let touched = (atime.is_some() && mtime.is_some()).then_some(FsError::Access);
                 return match timed.note(refused.or(touched).map_or(Ok(()), Err)) {
                     Err(error) => reply.error(errno(error)),
-                    Ok(()) => self.answer_attr(ino, fh, timed, reply),
+                    Ok(()) => self.answer_attr(ino, fh, request.pid(), timed, reply),
                 };
             }
             Node::Tree(inode) => inode,
@@ -189,7 +200,7 @@ impl Filesystem for PveFilesystem {
         .map(|mtime| Action::SetMtime { inode, mtime });
         let truncate = size.map(|size| Action::Truncate { inode, size });
         match (truncate, touch) {
-            (None, None) => self.answer_attr(ino, fh, timed, reply),
+            (None, None) => self.answer_attr(ino, fh, request.pid(), timed, reply),
             (Some(first), Some(second)) => {
                 FuseMutation::submit_two(&self.shared, first, second, Reply::Attr(reply), timed);
             }
@@ -318,9 +329,9 @@ impl Filesystem for PveFilesystem {
         }
     }
 
-    fn open(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let mut timed = self.time(FuseOperation::Open);
-        match timed.note(self.shared.opened(ino)) {
+        match timed.note(self.shared.opened(ino, request.pid())) {
             Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
             Err(error) => reply.error(errno(error)),
         }
@@ -427,10 +438,10 @@ impl Filesystem for PveFilesystem {
         });
     }
 
-    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let mut timed = self.time(FuseOperation::Opendir);
-        match timed.note(self.shared.directory(ino)) {
-            Ok(_) => reply.opened(
+        match timed.note(self.shared.opened_directory(ino, request.pid())) {
+            Ok(()) => reply.opened(
                 self.shared.handles.insert(Handle::Directory(None)),
                 FopenFlags::empty(),
             ),

@@ -2,7 +2,8 @@
 //!
 //! A path walk looks a name up first and opens what it found a moment later. If the entry is removed in between, the open
 //! must still succeed, as on any filesystem: otherwise whoever replaces a file by rename makes its readers fail. So an
-//! entry that the kernel knows is pinned when it is removed, and let go when the kernel forgets it.
+//! entry that the kernel knows is pinned when it is removed, and let go when the kernel forgets it. The kernel is asked to
+//! walk the path again first (see the module `walks`), but the file may be replaced during that walk, too.
 
 use std::collections::HashMap;
 
@@ -35,6 +36,12 @@ impl Lookups {
     /// A reply is about to name the entry. Call with the tree locked.
     pub(super) fn add(&self, inode: u64) {
         self.shard(inode).lock().entry(inode).or_default().count += 1;
+    }
+
+    /// Whether the entry was removed and is kept for the kernel.
+    pub(super) fn is_pinned(&self, inode: u64) -> bool {
+        let shard = self.shard(inode).lock();
+        shard.get(&inode).is_some_and(|known| known.pinned)
     }
 
     /// The entry is about to be removed. True if the kernel knows it and it has to be pinned now.

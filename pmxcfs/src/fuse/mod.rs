@@ -15,6 +15,7 @@ mod mutation;
 mod references;
 mod session;
 mod shared;
+mod walks;
 
 pub use attr::Ownership;
 pub use filesystem::PveFilesystem;

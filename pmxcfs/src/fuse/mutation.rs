@@ -14,7 +14,7 @@ use pmxcfs_memdb::{EntryKind, Mutation, Operation, Plan, Tree};
 
 use super::attr::TTL;
 use super::handles::TREE_FILE;
-use super::shared::{Shared, errno};
+use super::shared::{Shared, errno, missing_in};
 use crate::health::counters::Timed;
 
 /// What is asked for.
@@ -392,7 +392,9 @@ fn answer(waiter: Waiter, outcome: Outcome) {
 
 /// Path of a name in a directory that may be gone by now.
 fn child_path(tree: &Tree, parent: u64, name: &[u8]) -> Result<Bytes, FsError> {
-    let directory = tree.path_of(parent).ok_or(FsError::NotFound)?;
+    let Some(directory) = tree.path_of(parent) else {
+        return Err(missing_in(tree, parent));
+    };
     if directory.is_empty() {
         return Ok(Bytes::copy_from_slice(name));
     }

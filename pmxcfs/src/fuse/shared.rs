@@ -13,6 +13,7 @@ use super::attr::{Ownership, accepted_chmod};
 use super::handles::{Handle, Handles, TREE_FILE};
 use super::inodes::{InodeMap, Node};
 use super::lookups::Lookups;
+use super::walks::Walks;
 use crate::health::FuseOperation;
 use crate::health::counters::Meter;
 use crate::plugins::{Content, Plugin, Registry};
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) inodes: InodeMap,
     pub(super) handles: Handles,
     pub(super) lookups: Lookups,
+    pub(super) walks: Walks,
     pub(super) meter: &'static Meter<FuseOperation>,
 }
 
@@ -114,7 +116,10 @@ impl Shared {
         }
         check_length(name)?;
         let tree = self.db.read();
-        let inode = tree.child(parent, name).ok_or(FsError::NotFound)?.inode;
+        let Some(entry) = tree.child(parent, name) else {
+            return Err(missing_in(&tree, parent));
+        };
+        let inode = entry.inode;
         let attr = self.entry_attr(&tree, inode).ok_or(FsError::NotFound)?;
         self.lookups.add(inode);
         Ok((attr, false))
@@ -124,10 +129,16 @@ impl Shared {
         &self,
         number: INodeNo,
         handle: Option<FileHandle>,
+        thread: u32,
     ) -> Result<(FileAttr, bool), FsError> {
         match self.inodes.node(number) {
             Some(Node::Tree(inode)) => {
-                let attr = self.entry_attr(&self.db.read(), inode);
+                let tree = self.db.read();
+                // The kernel does not tell whether it is asked for a path or for an open file.
+                if handle.is_none() && !self.is_open_orphan(&tree, inode) {
+                    self.check_fresh(&tree, inode, thread)?;
+                }
+                let attr = self.entry_attr(&tree, inode);
                 attr.map(|attr| (attr, false)).ok_or(FsError::NotFound)
             }
             Some(Node::Plugin(index)) => {
@@ -138,6 +149,33 @@ impl Shared {
             }
             None => Err(FsError::NotFound),
         }
+    }
+
+    /// Whether what a path walk of this thread has led to may be used.
+    ///
+    /// # Errors
+    /// `Stale` if the kernel took a name for granted and the file has been removed or replaced since: the walk begins
+    /// again. A directory that was removed is left to who has it open or is in it.
+    pub(super) fn check_fresh(&self, tree: &Tree, inode: u64, thread: u32) -> Result<(), FsError> {
+        let Some(entry) = tree.node(inode) else {
+            return Err(FsError::Stale);
+        };
+        if entry.is_directory() {
+            return Ok(());
+        }
+        if tree.is_orphan(inode) {
+            return match self.walks.begin_again(thread) {
+                true => Err(FsError::Stale),
+                false => Ok(()),
+            };
+        }
+        self.walks.end(thread);
+        Ok(())
+    }
+
+    fn is_open_orphan(&self, tree: &Tree, inode: u64) -> bool {
+        let pins_of_kernel = u64::from(self.lookups.is_pinned(inode));
+        tree.is_orphan(inode) && tree.pin_count(inode) > pins_of_kernel
     }
 
     /// The parts of a setattr that change nothing: `chmod` and `chown` to what is there already.
@@ -166,14 +204,23 @@ impl Shared {
         }
     }
 
-    pub(super) fn opened(&self, number: INodeNo) -> Result<FileHandle, FsError> {
+    pub(super) fn opened(&self, number: INodeNo, thread: u32) -> Result<FileHandle, FsError> {
         match self.inodes.node(number).ok_or(FsError::NotFound)? {
-            Node::Tree(inode) => self.db.pin(inode).map(|()| TREE_FILE),
+            Node::Tree(inode) => {
+                self.check_fresh(&self.db.read(), inode, thread)?;
+                let pinned = self.db.pin(inode);
+                pinned.map(|()| TREE_FILE).map_err(|_gone| FsError::Stale)
+            }
             Node::Plugin(index) => match self.plugin(index)?.content() {
                 Content::File(file) => Ok(self.handles.insert(Handle::Snapshot(file.render()))),
                 Content::Link(_) => Err(FsError::Access),
             },
         }
+    }
+
+    pub(super) fn opened_directory(&self, number: INodeNo, thread: u32) -> Result<(), FsError> {
+        let inode = self.directory(number)?;
+        self.check_fresh(&self.db.read(), inode, thread)
     }
 
     pub(super) fn content(&self, number: INodeNo, handle: FileHandle) -> Result<Bytes, FsError> {
@@ -216,4 +263,12 @@ fn check_length(name: &[u8]) -> Result<(), FsError> {
 /// The number that the kernel gets for an error.
 pub(super) fn errno(error: FsError) -> Errno {
     Errno::from_i32(error.errno())
+}
+
+/// Why a directory has no entry of some name: a synchronisation may have put another directory into its place.
+pub(super) fn missing_in(tree: &Tree, directory: u64) -> FsError {
+    match tree.node(directory) {
+        Some(_) => FsError::NotFound,
+        None => FsError::Stale,
+    }
 }
