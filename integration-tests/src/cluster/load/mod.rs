@@ -37,6 +37,8 @@ pub struct Writer {
     random: Random,
     serial: u64,
     names: BTreeMap<String, Expected>,
+    /// What it is about, for the report.
+    doing: String,
     report: Report,
 }
 
@@ -227,6 +229,7 @@ impl Writer {
             random: Random::new(seed),
             serial: 0,
             names: BTreeMap::new(),
+            doing: String::new(),
             report: Report::default(),
         }
     }

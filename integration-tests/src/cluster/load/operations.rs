@@ -54,7 +54,8 @@ impl Writer {
             *count.or_default() += 1;
             let is_refusal = REFUSALS.contains(&errno) || (self.is_on_c && errno == Errno::EPERM);
             if !is_refusal && !DEAD.contains(&errno) {
-                self.lie(format!("an operation failed with {errno:?}"));
+                let doing = &self.doing;
+                self.lie(format!("{doing} failed with {errno:?}"));
             }
         }
         self.report.longest = self.report.longest.max(begin.elapsed());
@@ -80,6 +81,7 @@ impl Writer {
 
     /// The writer's directory, held open: whatever becomes of the mount meanwhile, nothing is done elsewhere.
     fn place(&mut self) -> Result<Option<Place>, Errno> {
+        "opening the directory".clone_into(&mut self.doing);
         let path = format!("{MOUNT}/{}", self.directory);
         let directory = match File::open(&path) {
             Ok(directory) => directory,
@@ -99,6 +101,7 @@ impl Writer {
     }
 
     fn change_directory(&mut self, place: &Place, name: &str) -> Result<(), Errno> {
+        self.doing = format!("making or removing {name}");
         let path = place.path(name);
         let expected = self.expected(name);
         let is_to_be_made = match expected.certain() {
@@ -145,6 +148,7 @@ impl Writer {
     }
 
     fn overwrite(&mut self, place: &Place, name: &str) -> Result<(), Errno> {
+        self.doing = format!("opening {name} to overwrite it");
         let data = self.data();
         let opened = File::create(place.path(name)).map_err(|error| errno_of(&error));
         let mut file = match opened {
@@ -160,6 +164,7 @@ impl Writer {
 
     /// Writes into a new and empty file.
     fn fill(&mut self, file: &mut File, name: &str, data: Vec<u8>) -> Result<(), Errno> {
+        self.doing = format!("writing {name}");
         if let Err(error) = file.write_all(&data) {
             self.expected_mut(name).or_beginning_of(data);
             return Err(errno_of(&error));
@@ -171,6 +176,7 @@ impl Writer {
 
     /// As the tools do: a new file is written beside the old one, then renamed over it.
     fn replace(&mut self, place: &Place, name: &str) -> Result<(), Errno> {
+        self.doing = format!("making a file to replace {name}");
         let data = self.data();
         let beside = format!("{name}.tmp.{}", self.serial);
         self.names.insert(beside.clone(), Expected::nothing());
@@ -184,6 +190,7 @@ impl Writer {
         };
         self.is(&beside, Found::File(Vec::new()));
         self.fill(&mut file, &beside, data.clone())?;
+        self.doing = format!("renaming {beside}");
         if let Err(error) = fs::rename(place.path(&beside), place.path(name)) {
             let errno = errno_of(&error);
             self.not_sure(&beside, errno, Found::Absent);
@@ -205,6 +212,7 @@ impl Writer {
             .cloned()
             .collect();
         for name in remains {
+            self.doing = format!("looking for {name}");
             if look(&place.path(&name)).map_err(|error| errno_of(&error))? != Found::Absent {
                 self.remove(place, &name)?;
             }
@@ -214,6 +222,7 @@ impl Writer {
     }
 
     fn remove(&mut self, place: &Place, name: &str) -> Result<(), Errno> {
+        self.doing = format!("removing {name}");
         if let Err(error) = fs::remove_file(place.path(name)) {
             let errno = errno_of(&error);
             self.not_sure(name, errno, Found::Absent);
@@ -225,6 +234,7 @@ impl Writer {
     }
 
     fn append(&mut self, place: &Place, name: &str, old: Vec<u8>) -> Result<(), Errno> {
+        self.doing = format!("appending to {name}");
         let mut data = old;
         data.extend_from_slice(format!("+{}", self.serial).as_bytes());
         let tail_start = data.iter().rposition(|byte| *byte == b'+').unwrap_or(0);
@@ -238,6 +248,7 @@ impl Writer {
     }
 
     fn truncate(&mut self, place: &Place, name: &str, old: Vec<u8>) -> Result<(), Errno> {
+        self.doing = format!("truncating {name}");
         let mut data = old;
         data.truncate(data.len() / 2);
         let opened = OpenOptions::new().write(true).open(place.path(name));
@@ -259,6 +270,7 @@ impl Writer {
 
     /// Who has been told that a change is made must see it.
     fn read_back(&mut self, place: &Place, name: &str) -> Result<(), Errno> {
+        self.doing = format!("reading {name}");
         let expected = self.expected(name);
         let found = look(&place.path(name)).map_err(|error| errno_of(&error))?;
         if !expected.allows(&found) {
