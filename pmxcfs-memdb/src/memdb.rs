@@ -111,7 +111,20 @@ impl MemDb {
     /// # Errors
     /// [`FsError::NotFound`] if it is gone already.
     pub fn pin(&self, inode: u64) -> Result<(), FsError> {
+        self.pin_if(inode, |_tree| Ok(()))
+    }
+
+    /// [`MemDb::pin`], if a look at the tree allows it.
+    ///
+    /// # Errors
+    /// What `check` gives, and [`FsError::NotFound`] if the entry is gone already.
+    pub fn pin_if(
+        &self,
+        inode: u64,
+        check: impl FnOnce(&Tree) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
         let mut tree = self.tree.write();
+        check(&tree)?;
         if tree.pin(inode) {
             Ok(())
         } else {

@@ -207,9 +207,9 @@ impl Shared {
     pub(super) fn opened(&self, number: INodeNo, thread: u32) -> Result<FileHandle, FsError> {
         match self.inodes.node(number).ok_or(FsError::NotFound)? {
             Node::Tree(inode) => {
-                self.check_fresh(&self.db.read(), inode, thread)?;
-                let pinned = self.db.pin(inode);
-                pinned.map(|()| TREE_FILE).map_err(|_gone| FsError::Stale)
+                let check = |tree: &Tree| self.check_fresh(tree, inode, thread);
+                self.db.pin_if(inode, check)?;
+                Ok(TREE_FILE)
             }
             Node::Plugin(index) => match self.plugin(index)?.content() {
                 Content::File(file) => Ok(self.handles.insert(Handle::Snapshot(file.render()))),
