@@ -39,3 +39,15 @@ pub enum Change {
         name: Bytes,
     },
 }
+
+impl Change {
+    /// The entry that it is about.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        match self {
+            Self::Put { inode } | Self::Content { inode, .. } | Self::Removed { inode, .. } => {
+                *inode
+            }
+        }
+    }
+}

@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
-use super::Tree;
+use super::{Node, Tree};
 use crate::{content::Extent, entry::Entry};
 
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(super) struct Handles {
 struct Orphan {
     entry: Entry,
     is_private: bool,
+    /// Where it was, for a directory.
+    path: Option<Bytes>,
 }
 
 impl Handles {
@@ -36,10 +39,17 @@ impl Handles {
     }
 
     /// Keeps an entry that leaves the tree, if somebody has it open.
-    pub(super) fn bury(&mut self, entry: Entry, is_private: bool) {
-        if self.pins.contains_key(&entry.inode) {
-            self.orphans
-                .insert(entry.inode, Orphan { entry, is_private });
+    pub(super) fn bury(&mut self, node: Node, is_private: bool) {
+        if self.pins.contains_key(&node.entry().inode) {
+            let place = node.directory.as_ref().and_then(|it| it.place.as_ref());
+            let path = place.map(|place| place.path.clone());
+            let entry = node.into_entry();
+            let orphan = Orphan {
+                entry,
+                is_private,
+                path,
+            };
+            self.orphans.insert(orphan.entry.inode, orphan);
         }
     }
 }
@@ -77,6 +87,17 @@ impl Tree {
     #[must_use]
     pub fn node(&self, inode: u64) -> Option<&Entry> {
         self.entry(inode).or_else(|| self.handles.orphan(inode))
+    }
+
+    /// The directory that a directory stands for: itself, or if it has left the tree, the one that has its path now. Who
+    /// took the way to it for granted means that one.
+    #[must_use]
+    pub fn successor(&self, inode: u64) -> Option<u64> {
+        let directory = match self.handles.orphans.get(&inode) {
+            Some(orphan) => self.resolve(orphan.path.as_ref()?)?,
+            None => inode,
+        };
+        self.directory(directory).map(|_| directory)
     }
 
     /// Whether an entry has left the tree and lives on because it is pinned.
@@ -130,17 +151,15 @@ impl Tree {
         self.handles
             .orphans
             .retain(|inode, _| !nodes.contains_key(inode));
-        let lost: Vec<u64> = self
-            .handles
-            .pins
-            .keys()
-            .copied()
-            .filter(|inode| !self.nodes.contains_key(inode))
+        let pinned = self.handles.pins.keys().copied();
+        let lost = pinned.filter(|inode| !self.nodes.contains_key(inode));
+        // What is private follows from directories, which are taken out, too.
+        let lost: Vec<(u64, bool)> = lost
+            .map(|inode| (inode, former.is_private(inode)))
             .collect();
-        for inode in lost {
-            if let Some(node) = former.nodes.get(&inode) {
-                let is_private = former.is_private_node(node);
-                self.handles.bury(node.entry().clone(), is_private);
+        for (inode, is_private) in lost {
+            if let Some(node) = former.nodes.remove(&inode) {
+                self.handles.bury(node, is_private);
             }
         }
     }

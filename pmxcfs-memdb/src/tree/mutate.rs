@@ -269,9 +269,10 @@ impl Tree {
     pub(super) fn remove(&mut self, inode: u64, changes: &mut Vec<Change>) {
         self.detach(inode);
         let is_private = self.is_private(inode);
-        let Some(entry) = self.nodes.remove(&inode).map(Node::into_entry) else {
+        let Some(node) = self.nodes.remove(&inode) else {
             return;
         };
+        let entry = node.entry();
         self.size_total -= u64::from(entry.size);
         self.locks.forget(inode);
         changes.push(Change::Removed {
@@ -279,7 +280,7 @@ impl Tree {
             parent: entry.parent,
             name: entry.name.clone(),
         });
-        self.handles.bury(entry, is_private);
+        self.handles.bury(node, is_private);
     }
 
     /// Enters an entry in its directory and gives it its place.

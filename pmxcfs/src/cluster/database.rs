@@ -71,33 +71,72 @@ impl TreeStore for ReplicatedTree {
     ) -> Result<u32, FsError> {
         let kernel = self.kernel.get();
         let mut parked = request.and_then(|id| self.parked.get_mut(&id));
+        let mut changed = Vec::new();
         let (result, ticket) = self.db.change(|tree, changes| {
             let victim = kernel.and_then(|kernel| kernel.keep_victim(tree, operation));
             let result = tree.apply(operation, stamp, now_secs, changes);
             if let (Err(_), Some(inode), Some(kernel)) = (result, victim, kernel) {
                 kernel.release_victim(tree, inode);
             }
-            if let Some(parked) = &mut parked {
-                parked.mutation.applied(tree, result);
+            match &mut parked {
+                Some(parked) => parked.mutation.applied(tree, result),
+                None => changed.extend(changes.iter().map(Change::inode)),
             }
             result
         });
-        if let Some(parked) = parked {
-            parked.is_applied = true;
-            parked.ticket = ticket;
+        match (parked, kernel) {
+            (Some(parked), _) => {
+                parked.is_applied = true;
+                parked.ticket = ticket;
+            }
+            (None, Some(kernel)) => {
+                if matches!(operation, Operation::Rename { .. }) {
+                    kernel.distrust_names(&changed);
+                }
+                kernel.tell_changed(&changed);
+            }
+            (None, None) => {}
         }
         result
     }
 
     /// The one place where the group waits for this node's disk: a member must not call itself synced before it is.
     fn replace(&mut self, tree: Tree, touched: &[u64]) -> Result<(), String> {
+        let kernel = self.kernel.get();
+        let is_lost = |inode: &u64| tree.entry(*inode).is_none();
+        let lost: Vec<u64> = touched.iter().copied().filter(is_lost).collect();
+        let (kept, _) = self.db.change(|tree, _| match kernel {
+            Some(kernel) => kernel.keep_lost(tree, &lost),
+            None => Vec::new(),
+        });
         let replaced = tokio::task::block_in_place(|| self.db.replace_tree(tree, touched));
-        replaced.map_err(|error| format!("unable to store the leader's data: {error}"))
+        let Some(kernel) = kernel else {
+            return replaced.map_err(not_stored);
+        };
+        match replaced {
+            Ok(()) => {
+                kernel.distrust_names(touched);
+                kernel.tell_changed(touched);
+                Ok(())
+            }
+            Err(error) => {
+                self.db.change(|tree, _| {
+                    for inode in kept {
+                        kernel.release_victim(tree, inode);
+                    }
+                });
+                Err(not_stored(error))
+            }
+        }
     }
 
     fn is_failed(&self) -> bool {
         self.db.is_failed()
     }
+}
+
+fn not_stored(error: FsError) -> String {
+    format!("unable to store the leader's data: {error}")
 }
 
 /// What the database group's driver works for.

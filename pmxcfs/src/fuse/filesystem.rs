@@ -1,7 +1,7 @@
 //! The requests of the kernel, one by one: translation only.
 
 use std::ffi::OsStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -17,10 +17,10 @@ use pmxcfs_api_types::time::{wall_clock_secs, wrapped_seconds};
 use pmxcfs_memdb::{MemDb, Mutator};
 
 use super::attr::{NO_TTL, Ownership, TTL};
-use super::handles::{Handle, Handles, TREE_FILE};
+use super::handles::Handles;
 use super::inodes::{InodeMap, Node};
 use super::lookups::Lookups;
-use super::mutation::{Action, FuseMutation, OpenExisting, Reply};
+use super::mutation::{Action, FuseMutation, OpenExisting, Reply, WritePlace};
 use super::references::KernelReferences;
 use super::shared::{Shared, errno};
 use super::walks::Walks;
@@ -53,6 +53,7 @@ impl PveFilesystem {
                 handles: Handles::default(),
                 lookups: Lookups::default(),
                 walks: Walks::default(),
+                notifier: OnceLock::new(),
                 meter: Meter::new(),
             }),
         }
@@ -118,9 +119,9 @@ impl Filesystem for PveFilesystem {
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let mut timed = self.time(FuseOperation::Lookup);
-        match timed.note(self.shared.lookup_attr(parent, name)) {
+        match timed.note(self.shared.lookup_attr(parent, name, request.pid())) {
             Ok((attr, false)) => reply.entry(&TTL, &attr, Generation(0)),
             Ok((attr, true)) => reply.entry_with_ttls(&NO_TTL, &TTL, &attr, Generation(0)),
             Err(error) => reply.error(errno(error)),
@@ -168,7 +169,7 @@ impl Filesystem for PveFilesystem {
                 && fh.is_none()
             {
                 self.shared
-                    .check_fresh(&self.shared.db.read(), inode, request.pid())?;
+                    .end_walk(&self.shared.db.read(), inode, request.pid())?;
             }
             Ok(node)
         });
@@ -368,16 +369,20 @@ impl Filesystem for PveFilesystem {
         offset: u64,
         data: &[u8],
         _write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let mut timed = self.time(FuseOperation::Write);
         match timed.note(self.shared.inodes.node(ino).ok_or(FsError::NotFound)) {
             Ok(Node::Tree(inode)) => {
+                let place = match flags.0 & libc::O_APPEND {
+                    0 => WritePlace::At(offset),
+                    _ => WritePlace::End,
+                };
                 let action = Action::Write {
                     inode,
-                    offset,
+                    place,
                     data: Bytes::copy_from_slice(data),
                 };
                 FuseMutation::submit(&self.shared, action, Reply::Write(reply), timed);
@@ -415,11 +420,7 @@ impl Filesystem for PveFilesystem {
         reply: ReplyEmpty,
     ) {
         let _timed = self.time(FuseOperation::Release);
-        if fh != TREE_FILE {
-            self.shared.handles.remove(fh);
-        } else if let Some(Node::Tree(inode)) = self.shared.inodes.node(ino) {
-            self.shared.db.unpin(inode);
-        }
+        self.shared.closed(ino, fh);
         reply.ok();
     }
 
@@ -441,10 +442,7 @@ impl Filesystem for PveFilesystem {
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let mut timed = self.time(FuseOperation::Opendir);
         match timed.note(self.shared.opened_directory(ino, request.pid())) {
-            Ok(()) => reply.opened(
-                self.shared.handles.insert(Handle::Directory(None)),
-                FopenFlags::empty(),
-            ),
+            Ok(handle) => reply.opened(handle, FopenFlags::empty()),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -470,13 +468,13 @@ impl Filesystem for PveFilesystem {
     fn releasedir(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
         let _timed = self.time(FuseOperation::Releasedir);
-        self.shared.handles.remove(fh);
+        self.shared.closed(ino, fh);
         reply.ok();
     }
 

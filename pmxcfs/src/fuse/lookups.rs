@@ -38,6 +38,11 @@ impl Lookups {
         self.shard(inode).lock().entry(inode).or_default().count += 1;
     }
 
+    /// Whether the kernel knows the entry.
+    pub(super) fn is_known(&self, inode: u64) -> bool {
+        self.shard(inode).lock().contains_key(&inode)
+    }
+
     /// Whether the entry was removed and is kept for the kernel.
     pub(super) fn is_pinned(&self, inode: u64) -> bool {
         let shard = self.shard(inode).lock();

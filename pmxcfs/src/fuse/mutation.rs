@@ -41,7 +41,7 @@ pub(super) enum Action {
     },
     Write {
         inode: u64,
-        offset: u64,
+        place: WritePlace,
         data: Bytes,
     },
     Truncate {
@@ -59,6 +59,25 @@ pub(super) enum Action {
 pub(super) struct OpenExisting {
     /// `O_TRUNC` was given.
     pub(super) truncate: bool,
+}
+
+/// Where a write begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum WritePlace {
+    /// At this offset in bytes.
+    At(u64),
+    /// At the end that the file has when the write is planned, for `O_APPEND`: the kernel's offset comes from a size that
+    /// it remembers, and another node may have appended since.
+    End,
+}
+
+impl WritePlace {
+    fn offset_in(self, tree: &Tree, inode: u64) -> u64 {
+        match self {
+            Self::At(offset) => offset,
+            Self::End => tree.node(inode).map_or(0, |entry| u64::from(entry.size)),
+        }
+    }
 }
 
 /// Who waits.
@@ -280,15 +299,11 @@ impl Mutation for FuseMutation {
                 from: child_path(tree, *parent, name)?,
                 to: child_path(tree, *new_parent, new_name)?,
             },
-            Action::Write {
-                inode,
-                offset,
-                data,
-            } => match node_path(tree, *inode)? {
+            Action::Write { inode, place, data } => match node_path(tree, *inode)? {
                 None => return Ok(Plan::Orphan),
                 Some(path) => Operation::Write {
                     path,
-                    offset: *offset,
+                    offset: place.offset_in(tree, *inode),
                     data: data.clone(),
                     truncate: false,
                 },
@@ -315,11 +330,10 @@ impl Mutation for FuseMutation {
 
     fn apply_orphan(&mut self, tree: &mut Tree) -> Result<u32, FsError> {
         match &self.action {
-            Action::Write {
-                inode,
-                offset,
-                data,
-            } => tree.write_orphan(*inode, *offset, data, false),
+            Action::Write { inode, place, data } => {
+                let offset = place.offset_in(tree, *inode);
+                tree.write_orphan(*inode, offset, data, false)
+            }
             Action::Truncate { inode, size } => {
                 tree.write_orphan(*inode, *size, &Bytes::new(), true)
             }
@@ -392,9 +406,8 @@ fn answer(waiter: Waiter, outcome: Outcome) {
 
 /// Path of a name in a directory that may be gone by now.
 fn child_path(tree: &Tree, parent: u64, name: &[u8]) -> Result<Bytes, FsError> {
-    let Some(directory) = tree.path_of(parent) else {
-        return Err(missing_in(tree, parent));
-    };
+    let directory = tree.successor(parent).and_then(|inode| tree.path_of(inode));
+    let directory = directory.ok_or_else(|| missing_in(tree, parent))?;
     if directory.is_empty() {
         return Ok(Bytes::copy_from_slice(name));
     }

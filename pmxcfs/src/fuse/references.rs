@@ -1,15 +1,22 @@
 //! What the kernel of this host knows, for operations that come from other nodes.
 //!
 //! A removal through this mount keeps its victim by itself; one by another node needs the same, or a reader that has just
-//! looked a name up would fail when a peer replaces the file.
+//! looked a name up would fail when a peer replaces the file. And the kernel believes attributes for a second, unless it is
+//! told that they have changed.
 
 use std::sync::Arc;
 
+use fuser::Notifier;
 use pmxcfs_memdb::{Operation, Tree};
+
+use super::inodes::Node;
 
 use super::shared::Shared;
 
-/// Keeps entries that are removed while the kernel knows them. Cheap to clone.
+/// An offset that stands for the attributes alone. Forgetting them takes no lock in the kernel that a request could hold.
+const ATTRIBUTES: i64 = -1;
+
+/// Keeps entries that are removed while the kernel knows them, and tells it of changes. Cheap to clone.
 #[derive(Clone)]
 pub struct KernelReferences(pub(super) Arc<Shared>);
 
@@ -33,6 +40,43 @@ impl KernelReferences {
         }
         tree.pin(inode);
         Some(inode)
+    }
+
+    /// [`KernelReferences::keep_victim`] for all that a synchronisation is about to take away.
+    #[must_use]
+    pub fn keep_lost(&self, tree: &mut Tree, lost: &[u64]) -> Vec<u64> {
+        let is_kept = |inode: &u64| {
+            tree.entry(*inode).is_some() && self.0.lookups.begin_removal(*inode) && tree.pin(*inode)
+        };
+        lost.iter().copied().filter(is_kept).collect()
+    }
+
+    /// The kernel can be told something from now on.
+    pub(super) fn attach(&self, notifier: Notifier) {
+        // There is one session.
+        let _first = self.0.notifier.set(notifier);
+    }
+
+    /// Entries were renamed or replaced: for as long as the kernel may take their names for granted, who opens one is made to
+    /// look for it again.
+    pub fn distrust_names(&self, inodes: &[u64]) {
+        let known = |inode: &&u64| self.0.lookups.is_known(**inode);
+        self.0.walks.distrust(inodes.iter().filter(known).copied());
+    }
+
+    /// Makes the kernel ask anew for the attributes of entries that have changed, so that the next `stat` shows them. One
+    /// system call for each entry that it knows. Call when the change can be seen, with nothing locked.
+    pub fn tell_changed(&self, inodes: &[u64]) {
+        let Some(notifier) = self.0.notifier.get() else {
+            return;
+        };
+        for inode in inodes {
+            if self.0.lookups.is_known(*inode) {
+                let number = self.0.inodes.number(Node::Tree(*inode));
+                // If it has forgotten the entry by now, or is unmounting, there is nobody to tell.
+                let _told = notifier.inval_inode(number, ATTRIBUTES, 0);
+            }
+        }
     }
 
     /// The entry was not removed after all.

@@ -44,7 +44,9 @@ pub fn serve(
     config.n_threads = Some(thread_count());
     config.clone_fd = true;
     config.acl = SessionACL::All;
+    let references = filesystem.kernel_references();
     let session = Session::from_fd(filesystem, connection, SessionACL::All, config)?;
+    references.attach(session.notifier());
     let thread = thread::Builder::new()
         .name("fuse".to_owned())
         .spawn(move || ended(session.run()))?;

@@ -2,10 +2,10 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use fuser::{Errno, FileAttr, FileHandle, FileType, INodeNo};
+use fuser::{Errno, FileAttr, FileHandle, FileType, INodeNo, Notifier};
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::{EntryKind, MemDb, Mutator, ROOT_INODE, Tree};
 
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) handles: Handles,
     pub(super) lookups: Lookups,
     pub(super) walks: Walks,
+    /// Tells the kernel what it has not asked for. Set when the session runs.
+    pub(super) notifier: OnceLock<Notifier>,
     pub(super) meter: &'static Meter<FuseOperation>,
 }
 
@@ -108,6 +110,7 @@ impl Shared {
         &self,
         parent: INodeNo,
         name: &OsStr,
+        thread: u32,
     ) -> Result<(FileAttr, bool), FsError> {
         let parent = self.directory(parent)?;
         let name = name.as_bytes();
@@ -117,6 +120,7 @@ impl Shared {
         check_length(name)?;
         let tree = self.db.read();
         let Some(entry) = tree.child(parent, name) else {
+            self.walks.end(thread);
             return Err(missing_in(&tree, parent));
         };
         let inode = entry.inode;
@@ -136,7 +140,7 @@ impl Shared {
                 let tree = self.db.read();
                 // The kernel does not tell whether it is asked for a path or for an open file.
                 if handle.is_none() && !self.is_open_orphan(&tree, inode) {
-                    self.check_fresh(&tree, inode, thread)?;
+                    self.pass(&tree, inode, thread)?;
                 }
                 let attr = self.entry_attr(&tree, inode);
                 attr.map(|attr| (attr, false)).ok_or(FsError::NotFound)
@@ -151,25 +155,27 @@ impl Shared {
         }
     }
 
-    /// Whether what a path walk of this thread has led to may be used.
+    /// Whether what a path walk of this thread has led to may be opened or cut.
     ///
     /// # Errors
-    /// `Stale` if the kernel took a name for granted and the file has been removed or replaced since: the walk begins
-    /// again. A directory that was removed is left to who has it open or is in it.
-    pub(super) fn check_fresh(&self, tree: &Tree, inode: u64, thread: u32) -> Result<(), FsError> {
-        let Some(entry) = tree.node(inode) else {
+    /// `Stale` if the kernel took a name for granted and what it stood for has been removed, replaced or renamed since: the
+    /// walk begins again.
+    pub(super) fn end_walk(&self, tree: &Tree, inode: u64, thread: u32) -> Result<(), FsError> {
+        let is_gone = tree.node(inode).is_none();
+        let is_doubtful = tree.is_orphan(inode) || self.walks.is_distrusted(inode);
+        if is_gone || (is_doubtful && self.walks.begin_again(thread)) {
             return Err(FsError::Stale);
-        };
-        if entry.is_directory() {
-            return Ok(());
-        }
-        if tree.is_orphan(inode) {
-            return match self.walks.begin_again(thread) {
-                true => Err(FsError::Stale),
-                false => Ok(()),
-            };
         }
         self.walks.end(thread);
+        Ok(())
+    }
+
+    /// The same for something on the way.
+    fn pass(&self, tree: &Tree, inode: u64, thread: u32) -> Result<(), FsError> {
+        let is_gone = tree.node(inode).is_none();
+        if is_gone || (tree.is_orphan(inode) && self.walks.begin_again_midway(thread)) {
+            return Err(FsError::Stale);
+        }
         Ok(())
     }
 
@@ -207,8 +213,7 @@ impl Shared {
     pub(super) fn opened(&self, number: INodeNo, thread: u32) -> Result<FileHandle, FsError> {
         match self.inodes.node(number).ok_or(FsError::NotFound)? {
             Node::Tree(inode) => {
-                let check = |tree: &Tree| self.check_fresh(tree, inode, thread);
-                self.db.pin_if(inode, check)?;
+                self.pin_fresh(inode, thread)?;
                 Ok(TREE_FILE)
             }
             Node::Plugin(index) => match self.plugin(index)?.content() {
@@ -218,9 +223,27 @@ impl Shared {
         }
     }
 
-    pub(super) fn opened_directory(&self, number: INodeNo, thread: u32) -> Result<(), FsError> {
+    pub(super) fn opened_directory(
+        &self,
+        number: INodeNo,
+        thread: u32,
+    ) -> Result<FileHandle, FsError> {
         let inode = self.directory(number)?;
-        self.check_fresh(&self.db.read(), inode, thread)
+        self.pin_fresh(inode, thread)?;
+        Ok(self.handles.insert(Handle::Directory(None)))
+    }
+
+    /// Ends what [`Shared::opened`] or [`Shared::opened_directory`] began.
+    pub(super) fn closed(&self, number: INodeNo, handle: FileHandle) {
+        self.handles.remove(handle);
+        if let Some(Node::Tree(inode)) = self.inodes.node(number) {
+            self.db.unpin(inode);
+        }
+    }
+
+    fn pin_fresh(&self, inode: u64, thread: u32) -> Result<(), FsError> {
+        let check = |tree: &Tree| self.end_walk(tree, inode, thread);
+        self.db.pin_if(inode, check)
     }
 
     pub(super) fn content(&self, number: INodeNo, handle: FileHandle) -> Result<Bytes, FsError> {
@@ -265,7 +288,7 @@ pub(super) fn errno(error: FsError) -> Errno {
     Errno::from_i32(error.errno())
 }
 
-/// Why a directory has no entry of some name: a synchronisation may have put another directory into its place.
+/// Why a directory has no entry of some name: it may be gone without a trace.
 pub(super) fn missing_in(tree: &Tree, directory: u64) -> FsError {
     match tree.node(directory) {
         Some(_) => FsError::NotFound,

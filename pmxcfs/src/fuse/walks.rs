@@ -1,39 +1,104 @@
 //! Path walks that begin again.
 //!
 //! The kernel takes a name for granted for a second. Who opens one that another node has replaced meanwhile must get the
-//! new file, as with a daemon that looks paths up itself. So the first answer to an open of a file that is gone is
+//! new file, as with a daemon that looks paths up itself. So the first answer to a request for something that is gone is
 //! `ESTALE`: the kernel then walks the path once more and asks for each name in it.
 //!
 //! It does so only once. If the file is replaced again during the second walk, the thread gets what it was led to, which is
-//! kept for it (see the module `lookups`): whoever replaces a file must not make its readers fail.
+//! kept for it (see the module `lookups`): whoever replaces a file must not make its readers fail. Who is in a directory that
+//! was removed comes back to it on the second walk, and goes on.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Threads that may be remembered. They are forgotten with their next open; those that died are not.
+use super::attr::TTL;
+
+/// Threads that may be remembered. Those that have died are not forgotten before.
 const THREAD_LIMIT: usize = 1024;
 
-/// Threads whose walk begins again, by the id that the kernel tells.
+/// A thread that comes later does not come because it was sent back. The end of its second walk may not have been seen: the
+/// answer to a look-up tells the kernel all that `stat` needs.
+const WALK_TIME: Duration = Duration::from_secs(1);
+
+/// How long the kernel may believe a name, and some time for what is under way.
+const DISTRUST_TIME: Duration = TTL.saturating_mul(2);
+
+/// Threads whose walk begins again, by the id that the kernel tells, and since when.
 #[derive(Debug, Default)]
-pub(super) struct Walks(Mutex<HashSet<u32>>);
+pub(super) struct Walks {
+    /// Leaf lock, taken while the tree is locked.
+    threads: Mutex<HashMap<u32, Instant>>,
+    /// Entries that other nodes have renamed or replaced, and when. Leaf lock, taken while the tree is locked.
+    distrusted: Mutex<HashMap<u64, Instant>>,
+    /// Whether there are any.
+    is_any_distrusted: AtomicBool,
+}
 
 impl Walks {
-    /// A thread was led to a file that is gone. Whether it has to walk once more.
+    /// A walk has ended at something that is gone. Whether the thread has to walk once more: not if it just did.
     pub(super) fn begin_again(&self, thread: u32) -> bool {
-        let mut threads = self.0.lock();
-        if threads.remove(&thread) {
+        let must = self.begin_again_midway(thread);
+        if !must {
+            self.end(thread);
+        }
+        must
+    }
+
+    /// A walk has come to something that is gone, and may not be at its end. Whether the thread has to walk once more.
+    pub(super) fn begin_again_midway(&self, thread: u32) -> bool {
+        self.begin_again_at(thread, Instant::now())
+    }
+
+    fn begin_again_at(&self, thread: u32, now: Instant) -> bool {
+        let mut threads = self.threads.lock();
+        if let Some(since) = threads.get(&thread)
+            && now.duration_since(*since) < WALK_TIME
+        {
             return false;
         }
         if threads.len() == THREAD_LIMIT {
             threads.clear();
         }
-        threads.insert(thread)
+        threads.insert(thread, now);
+        true
     }
 
-    /// A thread was led to a file that is there.
+    /// The kernel's names for these entries may be wrong by now.
+    pub(super) fn distrust(&self, inodes: impl Iterator<Item = u64>) {
+        let now = Instant::now();
+        let mut distrusted = self.distrusted.lock();
+        distrusted.retain(|_, since| now.duration_since(*since) < DISTRUST_TIME);
+        distrusted.extend(inodes.map(|inode| (inode, now)));
+        self.is_any_distrusted
+            .store(!distrusted.is_empty(), Ordering::Release);
+    }
+
+    /// Whether the kernel may have been led to this entry by a name that it does not have any more.
+    pub(super) fn is_distrusted(&self, inode: u64) -> bool {
+        self.is_any_distrusted.load(Ordering::Acquire)
+            && self.is_distrusted_at(inode, Instant::now())
+    }
+
+    fn is_distrusted_at(&self, inode: u64, now: Instant) -> bool {
+        let mut distrusted = self.distrusted.lock();
+        match distrusted.get(&inode) {
+            Some(since) if now.duration_since(*since) < DISTRUST_TIME => true,
+            Some(_) => {
+                distrusted.remove(&inode);
+                self.is_any_distrusted
+                    .store(!distrusted.is_empty(), Ordering::Release);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// A thread has found what it was looking for, or that it is not there.
     pub(super) fn end(&self, thread: u32) {
-        self.0.lock().remove(&thread);
+        self.threads.lock().remove(&thread);
     }
 }
 
@@ -46,10 +111,32 @@ mod tests {
         let walks = Walks::default();
         assert!(walks.begin_again(7));
         assert!(walks.begin_again(8));
+        assert!(!walks.begin_again_midway(7), "on its second walk");
         assert!(!walks.begin_again(7), "the second walk gets what it finds");
         assert!(walks.begin_again(7), "another walk");
         walks.end(7);
         assert!(walks.begin_again(7), "the second walk has ended well");
+    }
+
+    #[test]
+    fn a_thread_that_comes_much_later_is_on_another_walk() {
+        let walks = Walks::default();
+        let begin = Instant::now();
+        assert!(walks.begin_again_at(7, begin));
+        assert!(!walks.begin_again_at(7, begin + WALK_TIME / 2));
+        assert!(walks.begin_again_at(7, begin + WALK_TIME));
+    }
+
+    #[test]
+    fn an_entry_is_distrusted_for_as_long_as_the_kernel_may_believe_its_name() {
+        let walks = Walks::default();
+        assert!(!walks.is_distrusted(5));
+        walks.distrust([5, 6].into_iter());
+        assert!(walks.is_distrusted(5) && walks.is_distrusted(6) && !walks.is_distrusted(7));
+        let later = Instant::now() + DISTRUST_TIME;
+        assert!(!walks.is_distrusted_at(5, later));
+        assert!(!walks.is_distrusted_at(6, later));
+        assert!(!walks.is_any_distrusted.load(Ordering::Acquire));
     }
 
     #[test]
@@ -59,6 +146,6 @@ mod tests {
         for thread in 0..limit * 3 {
             assert!(walks.begin_again(thread));
         }
-        assert!(walks.0.lock().len() <= THREAD_LIMIT);
+        assert!(walks.threads.lock().len() <= THREAD_LIMIT);
     }
 }
