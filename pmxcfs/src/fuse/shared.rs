@@ -180,8 +180,8 @@ impl Shared {
     }
 
     fn is_open_orphan(&self, tree: &Tree, inode: u64) -> bool {
-        let pins_of_kernel = u64::from(self.lookups.is_pinned(inode));
-        tree.is_orphan(inode) && tree.pin_count(inode) > pins_of_kernel
+        let pins_of_kernel = || u64::from(self.lookups.is_pinned(inode));
+        tree.is_orphan(inode) && tree.pin_count(inode) > pins_of_kernel()
     }
 
     /// The parts of a setattr that change nothing: `chmod` and `chown` to what is there already.

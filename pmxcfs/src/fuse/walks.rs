@@ -31,6 +31,8 @@ const DISTRUST_TIME: Duration = TTL.saturating_mul(2);
 pub(super) struct Walks {
     /// Leaf lock, taken while the tree is locked.
     threads: Mutex<HashMap<u32, Instant>>,
+    /// Whether there are any. Mostly there are none, and nobody needs the lock.
+    is_any_thread: AtomicBool,
     /// Entries that other nodes have renamed or replaced, and when. Leaf lock, taken while the tree is locked.
     distrusted: Mutex<HashMap<u64, Instant>>,
     /// Whether there are any.
@@ -63,6 +65,7 @@ impl Walks {
             threads.clear();
         }
         threads.insert(thread, now);
+        self.is_any_thread.store(true, Ordering::Release);
         true
     }
 
@@ -98,7 +101,13 @@ impl Walks {
 
     /// A thread has found what it was looking for, or that it is not there.
     pub(super) fn end(&self, thread: u32) {
-        self.threads.lock().remove(&thread);
+        if !self.is_any_thread.load(Ordering::Acquire) {
+            return;
+        }
+        let mut threads = self.threads.lock();
+        threads.remove(&thread);
+        self.is_any_thread
+            .store(!threads.is_empty(), Ordering::Release);
     }
 }
 
