@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fresh;
+#[cfg(test)]
 mod interrupted;
 #[cfg(test)]
 mod life;

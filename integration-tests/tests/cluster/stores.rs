@@ -1,7 +1,10 @@
-//! A node whose database cannot be written.
+//! A node whose database cannot be written, or whose disk or clock is odd.
+
+use std::fs::{self, File};
+use std::time::{Duration, Instant, SystemTime};
 
 use integration_tests::Cluster;
-use integration_tests::cluster::{Load, Writer, assert_nothing_lost};
+use integration_tests::cluster::{ClusterHost, Load, Writer, assert_nothing_lost};
 use nix::errno::Errno;
 
 use crate::alone;
@@ -71,6 +74,53 @@ fn a_node_that_cannot_store_what_it_gets_is_not_in_sync() {
     });
     cluster.await_synced();
     assert_eq!(three.read("large").unwrap(), large);
+    assert_nothing_lost(&cluster, &writers);
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn a_slow_disk_and_a_clock_that_is_set_stop_nobody() {
+    const SYNC_DELAY: Duration = Duration::from_millis(200);
+    const HOUR: Duration = Duration::from_secs(3600);
+    let _alone = alone();
+    let cluster = Cluster::with_shims(3, &[]);
+    let (one, three) = (cluster.host(1), cluster.host(3));
+    let mut writers = Writer::on(&[1, 2, 3]);
+    Load::around(&cluster, &mut writers, |load| {
+        three.delay_syncs(SYNC_DELAY);
+        three.write("slow", b"x").unwrap();
+        // It is slow indeed, to those who ask for the disk.
+        three.inside(|| {
+            let begin = Instant::now();
+            File::open("/etc/pve/slow").unwrap().sync_all().unwrap();
+            assert!(begin.elapsed() >= SYNC_DELAY, "{:?}", begin.elapsed());
+        });
+        load.await_progress(&cluster);
+        three.delay_syncs(Duration::ZERO);
+
+        let seconds = i64::try_from(HOUR.as_secs()).unwrap();
+        for offset in [seconds, -seconds] {
+            three.set_clock_ahead(offset);
+            load.await_progress(&cluster);
+            three.write("time", offset.to_string().as_bytes()).unwrap();
+            let modified = |host: &ClusterHost| {
+                let meta = host.inside(|| fs::metadata("/etc/pve/time"));
+                meta.and_then(|meta| meta.modified()).unwrap()
+            };
+            let now = SystemTime::now();
+            let shown = modified(three);
+            let distance = match offset > 0 {
+                true => shown.duration_since(now).unwrap(),
+                false => now.duration_since(shown).unwrap(),
+            };
+            assert!(distance.abs_diff(HOUR) < HOUR / 2, "{distance:?}");
+            cluster.expect("the same time elsewhere", || {
+                (modified(one) == shown).then_some(())
+            });
+        }
+        three.set_clock_ahead(0);
+    });
+    cluster.await_synced();
     assert_nothing_lost(&cluster, &writers);
     cluster.stop_and_compare();
 }

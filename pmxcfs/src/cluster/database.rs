@@ -102,41 +102,16 @@ impl TreeStore for ReplicatedTree {
 
     /// The one place where the group waits for this node's disk: a member must not call itself synced before it is.
     fn replace(&mut self, tree: Tree, touched: &[u64]) -> Result<(), String> {
-        let kernel = self.kernel.get();
-        let is_lost = |inode: &u64| tree.entry(*inode).is_none();
-        let lost: Vec<u64> = touched.iter().copied().filter(is_lost).collect();
-        let (kept, _) = self.db.change(|tree, _| match kernel {
-            Some(kernel) => kernel.keep_lost(tree, &lost),
-            None => Vec::new(),
+        let replaced = tokio::task::block_in_place(|| match self.kernel.get() {
+            Some(kernel) => kernel.replace_tree(tree, touched),
+            None => self.db.replace_tree(tree, touched),
         });
-        let replaced = tokio::task::block_in_place(|| self.db.replace_tree(tree, touched));
-        let Some(kernel) = kernel else {
-            return replaced.map_err(not_stored);
-        };
-        match replaced {
-            Ok(()) => {
-                kernel.distrust_names(touched);
-                kernel.tell_changed(touched);
-                Ok(())
-            }
-            Err(error) => {
-                self.db.change(|tree, _| {
-                    for inode in kept {
-                        kernel.release_victim(tree, inode);
-                    }
-                });
-                Err(not_stored(error))
-            }
-        }
+        replaced.map_err(|error| format!("unable to store the leader's data: {error}"))
     }
 
     fn is_failed(&self) -> bool {
         self.db.is_failed()
     }
-}
-
-fn not_stored(error: FsError) -> String {
-    format!("unable to store the leader's data: {error}")
 }
 
 /// What the database group's driver works for.

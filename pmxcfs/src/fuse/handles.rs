@@ -82,9 +82,11 @@ impl Handles {
     }
 
     pub(super) fn remove(&self, handle: FileHandle) {
+        let Some(index) = slot(handle) else {
+            return;
+        };
         let mut slots = self.slots.lock();
-        if let Some(index) = slot(handle)
-            && let Some(used) = slots.used.get_mut(index)
+        if let Some(used) = slots.used.get_mut(index)
             && used.take().is_some()
         {
             slots.free.push(index);

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use fuser::Notifier;
+use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::{Operation, Tree};
 
 use super::inodes::Node;
@@ -42,13 +43,31 @@ impl KernelReferences {
         Some(inode)
     }
 
-    /// [`KernelReferences::keep_victim`] for all that a synchronisation is about to take away.
-    #[must_use]
-    pub fn keep_lost(&self, tree: &mut Tree, lost: &[u64]) -> Vec<u64> {
-        let is_kept = |inode: &u64| {
-            tree.entry(*inode).is_some() && self.0.lookups.begin_removal(*inode) && tree.pin(*inode)
-        };
-        lost.iter().copied().filter(is_kept).collect()
+    /// [`MemDb::replace_tree`](pmxcfs_memdb::MemDb::replace_tree) with all that operations do: what the kernel knows and the new
+    /// tree lacks is kept, and the kernel asks anew for what is different.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn replace_tree(&self, new: Tree, touched: &[u64]) -> Result<(), FsError> {
+        let Shared { db, lookups, .. } = &*self.0;
+        let lost = touched.iter().filter(|inode| new.entry(**inode).is_none());
+        let (kept, _nothing_recorded) = db.change(|tree, _| {
+            let is_kept = |inode: &u64| {
+                tree.entry(*inode).is_some() && lookups.begin_removal(*inode) && tree.pin(*inode)
+            };
+            lost.copied().filter(is_kept).collect::<Vec<u64>>()
+        });
+        if let Err(error) = db.replace_tree(new, touched) {
+            db.change(|tree, _| {
+                for inode in kept {
+                    self.release_victim(tree, inode);
+                }
+            });
+            return Err(error);
+        }
+        self.distrust_names(touched);
+        self.tell_changed(touched);
+        Ok(())
     }
 
     /// The kernel can be told something from now on.

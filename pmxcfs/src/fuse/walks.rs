@@ -33,10 +33,17 @@ pub(super) struct Walks {
     threads: Mutex<HashMap<u32, Instant>>,
     /// Whether there are any. Mostly there are none, and nobody needs the lock.
     is_any_thread: AtomicBool,
-    /// Entries that other nodes have renamed or replaced, and when. Leaf lock, taken while the tree is locked.
-    distrusted: Mutex<HashMap<u64, Instant>>,
+    /// Entries that other nodes have renamed or replaced. Leaf lock, taken while the tree is locked.
+    distrusted: Mutex<Distrusted>,
     /// Whether there are any.
     is_any_distrusted: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Distrusted {
+    since: HashMap<u64, Instant>,
+    /// When the last one came.
+    last: Option<Instant>,
 }
 
 impl Walks {
@@ -73,10 +80,11 @@ impl Walks {
     pub(super) fn distrust(&self, inodes: impl Iterator<Item = u64>) {
         let now = Instant::now();
         let mut distrusted = self.distrusted.lock();
-        distrusted.retain(|_, since| now.duration_since(*since) < DISTRUST_TIME);
-        distrusted.extend(inodes.map(|inode| (inode, now)));
-        self.is_any_distrusted
-            .store(!distrusted.is_empty(), Ordering::Release);
+        let is_young = |since: &Instant| now.duration_since(*since) < DISTRUST_TIME;
+        distrusted.since.retain(|_, since| is_young(since));
+        distrusted.since.extend(inodes.map(|inode| (inode, now)));
+        distrusted.last = Some(now);
+        self.is_any_distrusted.store(true, Ordering::Release);
     }
 
     /// Whether the kernel may have been led to this entry by a name that it does not have any more.
@@ -86,17 +94,13 @@ impl Walks {
     }
 
     fn is_distrusted_at(&self, inode: u64, now: Instant) -> bool {
+        let is_young = |since: Instant| now.duration_since(since) < DISTRUST_TIME;
         let mut distrusted = self.distrusted.lock();
-        match distrusted.get(&inode) {
-            Some(since) if now.duration_since(*since) < DISTRUST_TIME => true,
-            Some(_) => {
-                distrusted.remove(&inode);
-                self.is_any_distrusted
-                    .store(!distrusted.is_empty(), Ordering::Release);
-                false
-            }
-            None => false,
+        if !distrusted.last.is_some_and(is_young) {
+            *distrusted = Distrusted::default();
+            self.is_any_distrusted.store(false, Ordering::Release);
         }
+        distrusted.since.get(&inode).copied().is_some_and(is_young)
     }
 
     /// A thread has found what it was looking for, or that it is not there.
@@ -144,7 +148,6 @@ mod tests {
         assert!(walks.is_distrusted(5) && walks.is_distrusted(6) && !walks.is_distrusted(7));
         let later = Instant::now() + DISTRUST_TIME;
         assert!(!walks.is_distrusted_at(5, later));
-        assert!(!walks.is_distrusted_at(6, later));
         assert!(!walks.is_any_distrusted.load(Ordering::Acquire));
     }
 

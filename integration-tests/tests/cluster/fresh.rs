@@ -1,0 +1,221 @@
+//! What other nodes have changed is seen at once, although a kernel believes names, sizes and attributes for a second.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use integration_tests::Cluster;
+use integration_tests::cluster::LIMIT;
+
+use crate::alone;
+
+#[test]
+fn who_reads_while_a_synchronisation_replaces_all_finds_everything() {
+    const FILE_COUNT: usize = 20;
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let (one, three) = (cluster.host(1), cluster.host(3));
+    let make = |data: &[u8]| {
+        one.mkdir("there").unwrap();
+        for number in 0..FILE_COUNT {
+            one.write(&format!("there/{number}"), data).unwrap();
+        }
+        one.mkdir("there/directory").unwrap();
+    };
+    let remove_directory = |name: &str| one.inside(|| fs::remove_dir(format!("/etc/pve/{name}")));
+    make(b"old");
+    cluster.await_synced();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            three.inside(|| {
+                let mut failures = Vec::new();
+                // Over and over, so that the kernel takes every name for granted when it comes to stand for something else.
+                while !is_over.load(Ordering::Acquire) {
+                    for number in 0..FILE_COUNT {
+                        let path = format!("/etc/pve/there/{number}");
+                        let meta = fs::metadata(&path).map(drop);
+                        let data = fs::read(&path).map(drop);
+                        let opened = OpenOptions::new().append(true).open(&path).map(drop);
+                        failures.extend([meta, data, opened].into_iter().filter_map(Result::err));
+                    }
+                    let error = fs::create_dir("/etc/pve/there/directory").unwrap_err();
+                    if error.kind() != ErrorKind::AlreadyExists {
+                        failures.push(error);
+                    }
+                }
+                failures
+            })
+        });
+        three.kill_corosync();
+        cluster.expect("node 3 to be alone", || {
+            three.write("alone", b"x").is_err().then_some(())
+        });
+        cluster.expect("a majority", || remove_directory("there/directory").ok());
+        for number in 0..FILE_COUNT {
+            one.remove(&format!("there/{number}")).unwrap();
+        }
+        remove_directory("there").unwrap();
+        make(b"new");
+        three.start_corosync();
+        cluster.await_synced();
+        is_over.store(true, Ordering::Release);
+        let failures = reader.join().expect("the reader does not panic");
+        assert!(failures.is_empty(), "{failures:?}");
+    });
+    assert_eq!(three.read("there/0").unwrap(), b"new");
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn what_another_node_has_replaced_is_read_anew_at_once() {
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let (one, three) = (cluster.host(1), cluster.host(3));
+    for round in 0..50 {
+        let data = format!("round {round}");
+        one.write("file.tmp", data.as_bytes()).unwrap();
+        one.rename("file.tmp", "file").unwrap();
+        // What the daemon has, whatever the kernel thinks.
+        three.ipc(|ipc| {
+            cluster.expect("the file to come", || {
+                (ipc.config("file").ok()? == data.as_bytes()).then_some(())
+            });
+        });
+        assert_eq!(three.read("file").unwrap(), data.as_bytes());
+    }
+    one.rename("file", "moved").unwrap();
+    three.ipc(|ipc| {
+        cluster.expect("the file to be moved", || ipc.config("moved").ok());
+    });
+    let error = three.read("file").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    three.read("moved").unwrap();
+    one.remove("moved").unwrap();
+    three.ipc(|ipc| {
+        cluster.expect("the file to go", || ipc.config("moved").err());
+    });
+    let error = three.read("moved").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    one.mkdir("directory").unwrap();
+    three.inside(|| {
+        cluster.expect("the directory", || File::open("/etc/pve/directory").ok());
+    });
+    one.inside(|| fs::remove_dir("/etc/pve/directory")).unwrap();
+    one.write("mark", b"x").unwrap();
+    three.ipc(|ipc| {
+        cluster.expect("the mark", || ipc.config("mark").ok());
+    });
+    let error = three.inside(|| File::open("/etc/pve/directory").unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn nodes_that_append_in_turns_lose_no_line() {
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let (one, three) = (cluster.host(1), cluster.host(3));
+    one.write("log", b"").unwrap();
+    let mut expected = Vec::new();
+    for round in 0..50 {
+        // Far more often than once in a second, for which a kernel believes in the size that it knows.
+        for host in [one, three] {
+            host.ipc(|ipc| {
+                cluster.expect("the line of the other node", || {
+                    (ipc.config("log").ok()? == expected).then_some(())
+                });
+            });
+            let line = format!("{round} of {}\n", host.name());
+            host.inside(|| {
+                let mut file = OpenOptions::new().append(true).open("/etc/pve/log")?;
+                file.write_all(line.as_bytes())
+            })
+            .unwrap();
+            expected.extend_from_slice(line.as_bytes());
+        }
+    }
+    assert_eq!(three.read("log").unwrap(), expected);
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn what_another_node_changes_shows_in_stat_without_delay() {
+    const ROUND_COUNT: u64 = 100;
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let (one, three) = (cluster.host(1), cluster.host(3));
+    let size = || fs::metadata("/etc/pve/there/file").map(|meta| meta.len());
+    let is_there = || fs::metadata("/etc/pve/there").is_ok();
+    let begin = Instant::now();
+    for round in 0..ROUND_COUNT {
+        one.mkdir("there").unwrap();
+        one.write("there/file", b"x").unwrap();
+        for new in [2, 1 + round] {
+            let data = vec![b'x'; usize::try_from(new).unwrap()];
+            one.write("there/file", &data).unwrap();
+            three.inside(|| {
+                cluster.expect("the size to show", || {
+                    size().is_ok_and(|shown| shown == new).then_some(())
+                });
+            });
+        }
+        one.remove("there/file").unwrap();
+        three.inside(|| {
+            cluster.expect("the file to be gone", || size().err());
+            assert!(is_there());
+        });
+        one.inside(|| fs::remove_dir("/etc/pve/there")).unwrap();
+        three.inside(|| {
+            cluster.expect("the directory to be gone", || (!is_there()).then_some(()));
+            assert!(fs::read_dir("/etc/pve/there").is_err());
+        });
+    }
+    // The kernel's second of belief, for each of the changes, would take far longer.
+    assert!(begin.elapsed() < LIMIT, "{:?}", begin.elapsed());
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn who_has_a_directory_open_that_another_node_removes_is_led_by_its_path() {
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let (one, three) = (cluster.host(1), cluster.host(3));
+    one.mkdir("there").unwrap();
+    one.write("outside", b"x").unwrap();
+    cluster.await_synced();
+    three.inside(|| {
+        let open = cluster.expect("the directory", || File::open("/etc/pve/there").ok());
+        one.inside(|| fs::remove_dir("/etc/pve/there")).unwrap();
+        cluster.expect("the directory to be gone", || {
+            fs::metadata("/etc/pve/there").err()
+        });
+        let inside = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+        assert!(open.metadata().unwrap().is_dir());
+        assert_eq!(fs::read_dir(&inside).unwrap().count(), 0);
+        let results = [
+            fs::read(inside.join("file")).map(drop),
+            fs::write(inside.join("file"), b"x"),
+            fs::create_dir(inside.join("directory")),
+            fs::remove_file(inside.join("file")),
+            fs::rename("/etc/pve/outside", inside.join("file")),
+        ];
+        for result in results {
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::NotFound);
+        }
+        // The path counts, as with a daemon that knows nothing but paths.
+        one.mkdir("there").unwrap();
+        one.write("there/file", b"new").unwrap();
+        cluster.expect("the new directory", || {
+            (fs::read("/etc/pve/there/file").ok()? == b"new").then_some(())
+        });
+        assert_eq!(fs::read(inside.join("file")).unwrap(), b"new");
+        fs::create_dir(inside.join("directory")).unwrap();
+    });
+    assert!(one.inside(|| Path::new("/etc/pve/there/directory").is_dir()));
+    cluster.stop_and_compare();
+}
