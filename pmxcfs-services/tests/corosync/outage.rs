@@ -87,6 +87,10 @@ fn groups_can_be_joined_again_when_corosync_is_back() {
 fn connections_that_are_lost_or_refused_leave_nothing_behind() {
     on_host(&Configuration::default(), |host| {
         let runtime = host.runtime();
+        // The first runtime of a process makes sockets, too.
+        host.kill_corosync();
+        let own = host.socket_count();
+        host.start_corosync();
         let rounds = |count: usize| {
             runtime.block_on(async {
                 let mut members = Vec::new();
@@ -106,7 +110,10 @@ fn connections_that_are_lost_or_refused_leave_nothing_behind() {
         assert!(host.socket_count() > before);
         host.kill_corosync();
         drop(members);
-        assert_eq!(host.socket_count(), 0, "of lost connections");
+        // Each one is closed on a thread of its own.
+        wait_until("lost connections to be closed", || {
+            host.socket_count() == own
+        });
 
         runtime.block_on(async {
             for _ in 0..10 {
@@ -114,6 +121,6 @@ fn connections_that_are_lost_or_refused_leave_nothing_behind() {
                 Quorum::connect().expect_err("nobody is there");
             }
         });
-        assert_eq!(host.socket_count(), 0, "of refused connections");
+        assert_eq!(host.socket_count(), own, "of refused connections");
     });
 }
