@@ -115,10 +115,18 @@ impl Cpg {
     /// Joins a group. Its name is given without the NUL, which belongs to it and is added here.
     ///
     /// # Errors
-    /// If corosync refuses; [`CorosyncError::is_try_again`] is usual right after a membership change.
+    /// If corosync refuses; [`CorosyncError::is_try_again`] is usual right after a membership change, and for as long as a
+    /// former connection of this process is being closed.
     pub fn join(&self, group: &str) -> Result<(), CorosyncError> {
         let group = format!("{group}\0");
-        CorosyncError::check("cpg_join", cpg::join(&self.handle, &group))?;
+        let joined = match cpg::join(&self.handle, &group) {
+            // Not by this connection, so by one that is about to leave.
+            Err(CsError::CsErrExist) if self.owner.group.get().is_none() => {
+                Err(CsError::CsErrTryAgain)
+            }
+            joined => joined,
+        };
+        CorosyncError::check("cpg_join", joined)?;
         // A connection joins once.
         let _first = self.owner.group.set(group);
         Ok(())
