@@ -116,6 +116,29 @@ fn what_another_node_has_replaced_is_read_anew_at_once() {
 }
 
 #[test]
+fn what_another_node_has_renamed_is_overwritten_at_once() {
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let (one, three) = (cluster.host(1), cluster.host(3));
+    for round in 0..20 {
+        let data = format!("round {round}");
+        one.write("file.tmp", data.as_bytes()).unwrap();
+        three.inside(|| {
+            cluster.expect("the new file", || File::open("/etc/pve/file.tmp").ok());
+        });
+        one.rename("file.tmp", "file").unwrap();
+        three.ipc(|ipc| {
+            cluster.expect("the file to be replaced", || {
+                (ipc.config("file").ok()? == data.as_bytes()).then_some(())
+            });
+        });
+        three.write("file", b"from here").unwrap();
+        assert_eq!(three.read("file").unwrap(), b"from here");
+    }
+    cluster.stop_and_compare();
+}
+
+#[test]
 fn nodes_that_append_in_turns_lose_no_line() {
     let _alone = alone();
     let cluster = Cluster::running(3);

@@ -22,7 +22,7 @@ use super::inodes::{InodeMap, Node};
 use super::lookups::Lookups;
 use super::mutation::{Action, FuseMutation, OpenExisting, Reply, WritePlace};
 use super::references::KernelReferences;
-use super::shared::{Shared, errno};
+use super::shared::{Opened, Shared, errno};
 use super::walks::Walks;
 use crate::health::FuseOperation;
 use crate::health::counters::{Meter, Timed};
@@ -116,6 +116,8 @@ impl Filesystem for PveFilesystem {
         let _nearest = config.set_max_write(MAX_REQUEST_SIZE);
         let _nearest = config.set_max_readahead(MAX_REQUEST_SIZE);
         let _missing = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
+        // Otherwise `O_TRUNC` is a request of its own after the open, and the file may be replaced in between.
+        let _missing = config.add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC);
         Ok(())
     }
 
@@ -330,10 +332,14 @@ impl Filesystem for PveFilesystem {
         }
     }
 
-    fn open(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let mut timed = self.time(FuseOperation::Open);
-        match timed.note(self.shared.opened(ino, request.pid())) {
-            Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
+        let is_to_be_cut = flags.0 & libc::O_TRUNC != 0;
+        match timed.note(self.shared.opened(ino, request.pid(), is_to_be_cut)) {
+            Ok(Opened::Now(handle)) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
+            Ok(Opened::WhenCut(inode)) => {
+                FuseMutation::submit_open(&self.shared, inode, reply, timed);
+            }
             Err(error) => reply.error(errno(error)),
         }
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fuser::{
-    FileAttr, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyWrite,
+    FileAttr, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyWrite,
 };
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::{EntryKind, Mutation, Operation, Plan, Tree};
@@ -86,6 +87,7 @@ pub(super) enum Reply {
     Empty(ReplyEmpty),
     Entry(ReplyEntry),
     Create(ReplyCreate),
+    Open(ReplyOpen),
     Write(ReplyWrite),
     Attr(ReplyAttr),
 }
@@ -110,6 +112,7 @@ impl Reply {
             Self::Empty(reply) => reply.error(errno),
             Self::Entry(reply) => reply.error(errno),
             Self::Create(reply) => reply.error(errno),
+            Self::Open(reply) => reply.error(errno),
             Self::Write(reply) => reply.error(errno),
             Self::Attr(reply) => reply.error(errno),
         }
@@ -175,6 +178,20 @@ impl FuseMutation {
         Self::submit_with(shared, first, Some(second), waiter, Held::default());
     }
 
+    /// `open` with `O_TRUNC` of an entry that is pinned for the handle.
+    pub(super) fn submit_open(shared: &Arc<Shared>, inode: u64, reply: ReplyOpen, timed: Timed) {
+        let waiter = Waiter {
+            reply: Reply::Open(reply),
+            timed,
+        };
+        let held = Held {
+            pinned: Some(inode),
+            ..Held::default()
+        };
+        let cut = Action::Truncate { inode, size: 0 };
+        Self::submit_with(shared, cut, None, waiter, held);
+    }
+
     fn submit_with(
         shared: &Arc<Shared>,
         action: Action,
@@ -216,7 +233,7 @@ impl FuseMutation {
         let (names, opens) = match self.waiter.reply {
             Reply::Entry(_) => (true, false),
             Reply::Create(_) => (true, true),
-            Reply::Empty(_) | Reply::Write(_) | Reply::Attr(_) => (false, false),
+            Reply::Empty(_) | Reply::Write(_) | Reply::Open(_) | Reply::Attr(_) => (false, false),
         };
         if names && self.held.counted.is_none() {
             self.shared.lookups.add(inode);
@@ -240,7 +257,10 @@ impl FuseMutation {
     }
 
     fn outcome_in(&self, tree: &Tree, count: u32) -> Result<Outcome, FsError> {
-        if matches!(self.waiter.reply, Reply::Empty(_) | Reply::Write(_)) {
+        if matches!(
+            self.waiter.reply,
+            Reply::Empty(_) | Reply::Write(_) | Reply::Open(_)
+        ) {
             return Ok(Outcome::Count(count));
         }
         let inode = self.attr_inode(tree).ok_or(FsError::NotFound)?;
@@ -385,6 +405,7 @@ fn answer(waiter: Waiter, outcome: Outcome) {
     let Waiter { reply, mut timed } = waiter;
     match (reply, outcome) {
         (Reply::Empty(reply), _) => reply.ok(),
+        (Reply::Open(reply), _) => reply.opened(TREE_FILE, FopenFlags::FOPEN_DIRECT_IO),
         (Reply::Write(reply), Outcome::Count(count)) => reply.written(count),
         (Reply::Entry(reply), Outcome::Attr(_, attr)) => reply.entry(&TTL, &attr, Generation(0)),
         (Reply::Create(reply), Outcome::Attr(_, attr)) => {

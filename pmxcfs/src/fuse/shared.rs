@@ -18,6 +18,13 @@ use crate::health::FuseOperation;
 use crate::health::counters::Meter;
 use crate::plugins::{Content, Plugin, Registry};
 
+/// A file that has been opened, and is pinned if it is one of the tree.
+pub(super) enum Opened {
+    Now(FileHandle),
+    /// An entry whose content has to go first.
+    WhenCut(u64),
+}
+
 /// What all requests share.
 pub(super) struct Shared {
     pub(super) db: Arc<MemDb>,
@@ -126,6 +133,7 @@ impl Shared {
         let inode = entry.inode;
         let attr = self.entry_attr(&tree, inode).ok_or(FsError::NotFound)?;
         self.lookups.add(inode);
+        self.walks.step(thread);
         Ok((attr, false))
     }
 
@@ -176,6 +184,7 @@ impl Shared {
         if is_gone || (tree.is_orphan(inode) && self.walks.begin_again_midway(thread)) {
             return Err(FsError::Stale);
         }
+        self.walks.step(thread);
         Ok(())
     }
 
@@ -210,14 +219,29 @@ impl Shared {
         }
     }
 
-    pub(super) fn opened(&self, number: INodeNo, thread: u32) -> Result<FileHandle, FsError> {
+    /// Opens a file; `is_to_be_cut` stands for `O_TRUNC`.
+    pub(super) fn opened(
+        &self,
+        number: INodeNo,
+        thread: u32,
+        is_to_be_cut: bool,
+    ) -> Result<Opened, FsError> {
         match self.inodes.node(number).ok_or(FsError::NotFound)? {
             Node::Tree(inode) => {
                 self.pin_fresh(inode, thread)?;
-                Ok(TREE_FILE)
+                if is_to_be_cut {
+                    return Ok(Opened::WhenCut(inode));
+                }
+                Ok(Opened::Now(TREE_FILE))
             }
             Node::Plugin(index) => match self.plugin(index)?.content() {
-                Content::File(file) => Ok(self.handles.insert(Handle::Snapshot(file.render()))),
+                Content::File(file) => {
+                    if is_to_be_cut {
+                        file.truncate()?;
+                    }
+                    let snapshot = Handle::Snapshot(file.render());
+                    Ok(Opened::Now(self.handles.insert(snapshot)))
+                }
                 Content::Link(_) => Err(FsError::Access),
             },
         }

@@ -16,27 +16,55 @@ use parking_lot::Mutex;
 
 use super::attr::TTL;
 
-/// Threads that may be remembered. Those that have died are not forgotten before.
+/// Threads that may be remembered. With more of them some read what was there a moment ago, which is better than an error.
 const THREAD_LIMIT: usize = 1024;
 
-/// A thread that comes later does not come because it was sent back. The end of its second walk may not have been seen: the
-/// answer to a look-up tells the kernel all that `stat` needs.
-const WALK_TIME: Duration = Duration::from_secs(1);
+/// Who takes no step for this long has come to the end of the second walk. It may not have been seen: the answer to a look-up
+/// tells the kernel all that `stat` needs.
+const STEP_TIME: Duration = Duration::from_secs(1);
+
+/// How long a thread is waited for that was sent back. It comes at once, unless its host stands still; or it was killed.
+const RETURN_TIME: Duration = Duration::from_secs(60);
 
 /// How long the kernel may believe a name, and some time for what is under way.
 const DISTRUST_TIME: Duration = TTL.saturating_mul(2);
 
-/// Threads whose walk begins again, by the id that the kernel tells, and since when.
+/// Threads whose walk begins again, and entries by which one has to.
 #[derive(Debug, Default)]
 pub(super) struct Walks {
     /// Leaf lock, taken while the tree is locked.
-    threads: Mutex<HashMap<u32, Instant>>,
+    threads: Mutex<Threads>,
     /// Whether there are any. Mostly there are none, and nobody needs the lock.
     is_any_thread: AtomicBool,
     /// Entries that other nodes have renamed or replaced. Leaf lock, taken while the tree is locked.
     distrusted: Mutex<Distrusted>,
     /// Whether there are any.
     is_any_distrusted: AtomicBool,
+}
+
+/// By the id that the kernel tells.
+#[derive(Debug, Default)]
+struct Threads {
+    walks: HashMap<u32, SecondWalk>,
+    /// When the last one was sent back.
+    last: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum SecondWalk {
+    /// The thread was sent back then.
+    ToCome(Instant),
+    /// The thread has taken a step then.
+    UnderWay(Instant),
+}
+
+impl SecondWalk {
+    fn is_over(self, now: Instant) -> bool {
+        match self {
+            Self::ToCome(since) => now.duration_since(since) >= RETURN_TIME,
+            Self::UnderWay(since) => now.duration_since(since) >= STEP_TIME,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -63,17 +91,43 @@ impl Walks {
 
     fn begin_again_at(&self, thread: u32, now: Instant) -> bool {
         let mut threads = self.threads.lock();
-        if let Some(since) = threads.get(&thread)
-            && now.duration_since(*since) < WALK_TIME
+        if let Some(walk) = threads.walks.get_mut(&thread)
+            && !walk.is_over(now)
         {
+            *walk = SecondWalk::UnderWay(now);
             return false;
         }
-        if threads.len() == THREAD_LIMIT {
-            threads.clear();
+        if threads.walks.len() >= THREAD_LIMIT {
+            threads.walks.retain(|_, walk| !walk.is_over(now));
         }
-        threads.insert(thread, now);
+        if threads.walks.len() >= THREAD_LIMIT {
+            return false;
+        }
+        threads.walks.insert(thread, SecondWalk::ToCome(now));
+        threads.last = Some(now);
         self.is_any_thread.store(true, Ordering::Release);
         true
+    }
+
+    /// A thread has found something on its way.
+    pub(super) fn step(&self, thread: u32) {
+        if self.is_any_thread.load(Ordering::Acquire) {
+            self.step_at(thread, Instant::now());
+        }
+    }
+
+    fn step_at(&self, thread: u32, now: Instant) {
+        let mut threads = self.threads.lock();
+        if let Some(walk) = threads.walks.get_mut(&thread)
+            && !walk.is_over(now)
+        {
+            *walk = SecondWalk::UnderWay(now);
+        }
+        let is_recent = |last| now.duration_since(last) < RETURN_TIME;
+        if !threads.last.is_some_and(is_recent) {
+            *threads = Threads::default();
+            self.is_any_thread.store(false, Ordering::Release);
+        }
     }
 
     /// The kernel's names for these entries may be wrong by now.
@@ -109,9 +163,9 @@ impl Walks {
             return;
         }
         let mut threads = self.threads.lock();
-        threads.remove(&thread);
+        threads.walks.remove(&thread);
         self.is_any_thread
-            .store(!threads.is_empty(), Ordering::Release);
+            .store(!threads.walks.is_empty(), Ordering::Release);
     }
 }
 
@@ -132,12 +186,27 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_comes_much_later_is_on_another_walk() {
+    fn a_thread_that_has_taken_no_step_for_long_is_on_another_walk() {
         let walks = Walks::default();
         let begin = Instant::now();
         assert!(walks.begin_again_at(7, begin));
-        assert!(!walks.begin_again_at(7, begin + WALK_TIME / 2));
-        assert!(walks.begin_again_at(7, begin + WALK_TIME));
+        let mut now = begin + RETURN_TIME / 2;
+        walks.step_at(7, now);
+        for _ in 0..10 {
+            now += STEP_TIME / 2;
+            walks.step_at(7, now);
+        }
+        now += STEP_TIME / 2;
+        assert!(!walks.begin_again_at(7, now));
+        assert!(walks.begin_again_at(7, now + STEP_TIME));
+    }
+
+    #[test]
+    fn a_thread_on_a_host_that_stood_still_is_not_sent_back_twice() {
+        let walks = Walks::default();
+        let begin = Instant::now();
+        assert!(walks.begin_again_at(7, begin));
+        assert!(!walks.begin_again_at(7, begin + RETURN_TIME / 2));
     }
 
     #[test]
@@ -154,10 +223,17 @@ mod tests {
     #[test]
     fn threads_that_do_not_come_back_are_forgotten() {
         let walks = Walks::default();
+        let begin = Instant::now();
         let limit = u32::try_from(THREAD_LIMIT).expect("a small number");
-        for thread in 0..limit * 3 {
-            assert!(walks.begin_again(thread));
+        for thread in 0..limit {
+            assert!(walks.begin_again_at(thread, begin));
         }
-        assert!(walks.threads.lock().len() <= THREAD_LIMIT);
+        let mut now = begin + RETURN_TIME / 2;
+        assert!(!walks.begin_again_at(limit, now), "no room");
+        assert!(!walks.begin_again_at(7, now), "nobody has lost a place");
+        now = begin + RETURN_TIME;
+        assert!(walks.begin_again_at(limit, now), "the others are forgotten");
+        walks.step_at(limit, now + RETURN_TIME);
+        assert!(!walks.is_any_thread.load(Ordering::Acquire));
     }
 }
