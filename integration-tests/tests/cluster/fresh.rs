@@ -1,7 +1,8 @@
 //! What other nodes have changed is seen at once, although a kernel believes names, sizes and attributes for a second.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,9 @@ use std::time::Instant;
 
 use integration_tests::Cluster;
 use integration_tests::cluster::LIMIT;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 
 use crate::alone;
 
@@ -135,6 +139,92 @@ fn what_another_node_has_renamed_is_overwritten_at_once() {
         three.write("file", b"from here").unwrap();
         assert_eq!(three.read("file").unwrap(), b"from here");
     }
+    cluster.stop_and_compare();
+}
+
+type Work = fn() -> io::Result<()>;
+
+/// What a program may do by path, on names that other nodes give to something else all the time.
+const WORKS: [(&str, Work); 13] = [
+    ("stat", || fs::metadata(FILE).map(drop)),
+    ("read", || fs::read(FILE).map(drop)),
+    ("overwrite", || fs::write(FILE, b"from three")),
+    ("append", || {
+        let mut file = OpenOptions::new().append(true).open(FILE)?;
+        file.write_all(b"and more")
+    }),
+    ("truncate", || Ok(nix::unistd::truncate(FILE, 1)?)),
+    ("touch", || {
+        let now = TimeSpec::UTIME_NOW;
+        Ok(utimensat(
+            AT_FDCWD,
+            FILE,
+            &now,
+            &now,
+            UtimensatFlags::FollowSymlink,
+        )?)
+    }),
+    ("make", || File::create_new(FILE).map(drop)),
+    ("move away", || fs::rename(FILE, AWAY)),
+    ("move back", || fs::rename(AWAY, FILE)),
+    ("remove", || fs::remove_file(FILE)),
+    ("list", || fs::read_dir(DIRECTORY).map(drop)),
+    ("write below", || fs::write(BELOW, b"from three")),
+    ("read below", || fs::read(BELOW).map(drop)),
+];
+const FILE: &str = "/etc/pve/there/file";
+const AWAY: &str = "/etc/pve/there/away";
+const DIRECTORY: &str = "/etc/pve/there/directory";
+const BELOW: &str = "/etc/pve/there/directory/below";
+
+#[test]
+fn who_works_on_what_other_nodes_replace_all_the_time_gets_no_strange_errors() {
+    const ROUND_COUNT: usize = 300;
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let (one, two, three) = (cluster.host(1), cluster.host(2), cluster.host(3));
+    one.mkdir("there").unwrap();
+    cluster.await_synced();
+    let is_over = AtomicBool::new(false);
+    // How often it went well: others come in its way.
+    let over_and_over = |change: Work| {
+        let mut count = 0;
+        while !is_over.load(Ordering::Acquire) {
+            count += usize::from(change().is_ok());
+        }
+        count
+    };
+    let replace = || {
+        fs::write("/etc/pve/there/new", b"from one")?;
+        fs::rename("/etc/pve/there/new", FILE)
+    };
+    let renew = || {
+        let _there = fs::create_dir(DIRECTORY);
+        let _lacks = fs::rename(FILE, BELOW);
+        let _lacks = fs::remove_file(BELOW);
+        fs::remove_dir(DIRECTORY)
+    };
+    let usual = [ErrorKind::NotFound, ErrorKind::AlreadyExists];
+    let mut strange = BTreeMap::<(&str, String), usize>::new();
+    thread::scope(|scope| {
+        let replaced = scope.spawn(|| one.inside(|| over_and_over(replace)));
+        let renewed = scope.spawn(|| two.inside(|| over_and_over(renew)));
+        three.inside(|| {
+            for _ in 0..ROUND_COUNT {
+                for (name, work) in WORKS {
+                    if let Err(error) = work()
+                        && !usual.contains(&error.kind())
+                    {
+                        *strange.entry((name, error.to_string())).or_default() += 1;
+                    }
+                }
+            }
+        });
+        is_over.store(true, Ordering::Release);
+        assert!(replaced.join().expect("node 1 does not panic") > 0);
+        assert!(renewed.join().expect("node 2 does not panic") > 0);
+    });
+    assert!(strange.is_empty(), "{strange:?}\n{cluster}");
     cluster.stop_and_compare();
 }
 

@@ -13,7 +13,7 @@ use super::attr::{Ownership, accepted_chmod};
 use super::handles::{Handle, Handles, TREE_FILE};
 use super::inodes::{InodeMap, Node};
 use super::lookups::Lookups;
-use super::walks::Walks;
+use super::walks::{Lookup, Walks};
 use crate::health::FuseOperation;
 use crate::health::counters::Meter;
 use crate::plugins::{Content, Plugin, Registry};
@@ -126,14 +126,16 @@ impl Shared {
         }
         check_length(name)?;
         let tree = self.db.read();
-        let Some(entry) = tree.child(parent, name) else {
-            self.walks.end(thread);
-            return Err(missing_in(&tree, parent));
+        let entry = tree.child(parent, name);
+        let lookup = Lookup {
+            directory: parent,
+            name,
+            is_there: entry.is_some(),
         };
-        let inode = entry.inode;
+        self.walks.looked_up(thread, &lookup);
+        let inode = entry.ok_or_else(|| missing_in(&tree, parent))?.inode;
         let attr = self.entry_attr(&tree, inode).ok_or(FsError::NotFound)?;
         self.lookups.add(inode);
-        self.walks.step(thread);
         Ok((attr, false))
     }
 
@@ -171,7 +173,7 @@ impl Shared {
     pub(super) fn end_walk(&self, tree: &Tree, inode: u64, thread: u32) -> Result<(), FsError> {
         let is_gone = tree.node(inode).is_none();
         let is_doubtful = tree.is_orphan(inode) || self.walks.is_distrusted(inode);
-        if is_gone || (is_doubtful && self.walks.begin_again(thread)) {
+        if is_gone || (is_doubtful && self.walks.begin_again(thread, inode)) {
             return Err(FsError::Stale);
         }
         self.walks.end(thread);
@@ -181,10 +183,9 @@ impl Shared {
     /// The same for something on the way.
     fn pass(&self, tree: &Tree, inode: u64, thread: u32) -> Result<(), FsError> {
         let is_gone = tree.node(inode).is_none();
-        if is_gone || (tree.is_orphan(inode) && self.walks.begin_again_midway(thread)) {
+        if is_gone || (tree.is_orphan(inode) && self.walks.begin_again_midway(thread, inode)) {
             return Err(FsError::Stale);
         }
-        self.walks.step(thread);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::attr::TTL;
@@ -50,21 +51,69 @@ struct Threads {
     last: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum SecondWalk {
     /// The thread was sent back then.
     ToCome(Instant),
     /// The thread has taken a step then.
     UnderWay(Instant),
+    /// The thread has looked for a name that is not there then. That is the end, unless it comes again for the same name or
+    /// asks about the directory: the kernel does so if it has known the name.
+    AtMissing {
+        since: Instant,
+        directory: u64,
+        name: Bytes,
+    },
 }
 
 impl SecondWalk {
-    fn is_over(self, now: Instant) -> bool {
+    fn is_over(&self, now: Instant) -> bool {
         match self {
-            Self::ToCome(since) => now.duration_since(since) >= RETURN_TIME,
-            Self::UnderWay(since) => now.duration_since(since) >= STEP_TIME,
+            Self::ToCome(since) => now.duration_since(*since) >= RETURN_TIME,
+            Self::UnderWay(since) | Self::AtMissing { since, .. } => {
+                now.duration_since(*since) >= STEP_TIME
+            }
         }
     }
+
+    /// Whether it has come to this entry.
+    fn is_at(&self, inode: u64) -> bool {
+        match self {
+            Self::ToCome(_) | Self::UnderWay(_) => true,
+            Self::AtMissing { directory, .. } => *directory == inode,
+        }
+    }
+
+    /// What it is after a look-up, `None` if it is over.
+    fn after(&self, lookup: &Lookup<'_>, now: Instant) -> Option<Self> {
+        let missing = match self {
+            Self::AtMissing {
+                directory, name, ..
+            } => Some((*directory, &name[..])),
+            Self::ToCome(_) | Self::UnderWay(_) => None,
+        };
+        let is_same = missing == Some((lookup.directory, lookup.name));
+        if self.is_over(now) || (missing.is_some() && !is_same) {
+            return None;
+        }
+        match (lookup.is_there, is_same) {
+            (true, _) => Some(Self::UnderWay(now)),
+            (false, true) => None,
+            (false, false) => Some(Self::AtMissing {
+                since: now,
+                directory: lookup.directory,
+                name: Bytes::copy_from_slice(lookup.name),
+            }),
+        }
+    }
+}
+
+/// A name that was looked for.
+pub(super) struct Lookup<'a> {
+    /// Tree inode.
+    pub(super) directory: u64,
+    pub(super) name: &'a [u8],
+    pub(super) is_there: bool,
 }
 
 #[derive(Debug, Default)]
@@ -76,8 +125,8 @@ struct Distrusted {
 
 impl Walks {
     /// A walk has ended at something that is gone. Whether the thread has to walk once more: not if it just did.
-    pub(super) fn begin_again(&self, thread: u32) -> bool {
-        let must = self.begin_again_midway(thread);
+    pub(super) fn begin_again(&self, thread: u32, inode: u64) -> bool {
+        let must = self.begin_again_midway(thread, inode);
         if !must {
             self.end(thread);
         }
@@ -85,16 +134,14 @@ impl Walks {
     }
 
     /// A walk has come to something that is gone, and may not be at its end. Whether the thread has to walk once more.
-    pub(super) fn begin_again_midway(&self, thread: u32) -> bool {
-        self.begin_again_at(thread, Instant::now())
+    pub(super) fn begin_again_midway(&self, thread: u32, inode: u64) -> bool {
+        self.begin_again_at(thread, inode, Instant::now())
     }
 
-    fn begin_again_at(&self, thread: u32, now: Instant) -> bool {
+    fn begin_again_at(&self, thread: u32, inode: u64, now: Instant) -> bool {
         let mut threads = self.threads.lock();
-        if let Some(walk) = threads.walks.get_mut(&thread)
-            && !walk.is_over(now)
-        {
-            *walk = SecondWalk::UnderWay(now);
+        let walk = threads.walks.get(&thread);
+        if walk.is_some_and(|walk| walk.is_at(inode) && !walk.is_over(now)) {
             return false;
         }
         if threads.walks.len() >= THREAD_LIMIT {
@@ -109,25 +156,26 @@ impl Walks {
         true
     }
 
-    /// A thread has found something on its way.
-    pub(super) fn step(&self, thread: u32) {
+    /// A thread has looked for a name on its way.
+    pub(super) fn looked_up(&self, thread: u32, lookup: &Lookup<'_>) {
         if self.is_any_thread.load(Ordering::Acquire) {
-            self.step_at(thread, Instant::now());
+            self.looked_up_at(thread, lookup, Instant::now());
         }
     }
 
-    fn step_at(&self, thread: u32, now: Instant) {
+    fn looked_up_at(&self, thread: u32, lookup: &Lookup<'_>, now: Instant) {
         let mut threads = self.threads.lock();
-        if let Some(walk) = threads.walks.get_mut(&thread)
-            && !walk.is_over(now)
+        if let Some(walk) = threads.walks.remove(&thread)
+            && let Some(walk) = walk.after(lookup, now)
         {
-            *walk = SecondWalk::UnderWay(now);
+            threads.walks.insert(thread, walk);
         }
         let is_recent = |last| now.duration_since(last) < RETURN_TIME;
         if !threads.last.is_some_and(is_recent) {
             *threads = Threads::default();
-            self.is_any_thread.store(false, Ordering::Release);
         }
+        self.is_any_thread
+            .store(!threads.walks.is_empty(), Ordering::Release);
     }
 
     /// The kernel's names for these entries may be wrong by now.
@@ -157,7 +205,7 @@ impl Walks {
         distrusted.since.get(&inode).copied().is_some_and(is_young)
     }
 
-    /// A thread has found what it was looking for, or that it is not there.
+    /// A thread has found what it was looking for.
     pub(super) fn end(&self, thread: u32) {
         if !self.is_any_thread.load(Ordering::Acquire) {
             return;
@@ -173,40 +221,76 @@ impl Walks {
 mod tests {
     use super::*;
 
+    const DIRECTORY: u64 = 3;
+    const FILE: u64 = 4;
+
     #[test]
     fn a_thread_is_sent_back_once_for_each_walk() {
         let walks = Walks::default();
-        assert!(walks.begin_again(7));
-        assert!(walks.begin_again(8));
-        assert!(!walks.begin_again_midway(7), "on its second walk");
-        assert!(!walks.begin_again(7), "the second walk gets what it finds");
-        assert!(walks.begin_again(7), "another walk");
+        assert!(walks.begin_again(7, FILE));
+        assert!(walks.begin_again(8, FILE));
+        assert!(!walks.begin_again_midway(7, FILE), "on its second walk");
+        assert!(
+            !walks.begin_again(7, FILE),
+            "the second walk gets what it finds"
+        );
+        assert!(walks.begin_again(7, FILE), "another walk");
         walks.end(7);
-        assert!(walks.begin_again(7), "the second walk has ended well");
+        assert!(walks.begin_again(7, FILE), "the second walk has ended well");
+    }
+
+    fn lookup(name: &[u8], is_there: bool) -> Lookup<'_> {
+        Lookup {
+            directory: DIRECTORY,
+            name,
+            is_there,
+        }
     }
 
     #[test]
     fn a_thread_that_has_taken_no_step_for_long_is_on_another_walk() {
         let walks = Walks::default();
         let begin = Instant::now();
-        assert!(walks.begin_again_at(7, begin));
+        assert!(walks.begin_again_at(7, FILE, begin));
         let mut now = begin + RETURN_TIME / 2;
-        walks.step_at(7, now);
         for _ in 0..10 {
+            walks.looked_up_at(7, &lookup(b"a", true), now);
             now += STEP_TIME / 2;
-            walks.step_at(7, now);
         }
-        now += STEP_TIME / 2;
-        assert!(!walks.begin_again_at(7, now));
-        assert!(walks.begin_again_at(7, now + STEP_TIME));
+        assert!(!walks.begin_again_at(7, FILE, now));
+        assert!(walks.begin_again_at(7, FILE, now + STEP_TIME));
+    }
+
+    #[test]
+    fn a_walk_ends_at_a_name_that_is_not_there_unless_the_kernel_asks_once_more() {
+        let now = Instant::now();
+        // What is looked for after `a` was missing, and whether the second walk is over when this entry turns out to be gone.
+        let cases = [
+            (None, FILE, true),
+            (None, DIRECTORY, false),
+            (Some(lookup(b"a", true)), FILE, false),
+            (Some(lookup(b"a", false)), FILE, true),
+            (Some(lookup(b"a", false)), DIRECTORY, true),
+            (Some(lookup(b"b", true)), FILE, true),
+            (Some(lookup(b"b", false)), FILE, true),
+        ];
+        for (number, (next, gone, is_over)) in cases.into_iter().enumerate() {
+            let walks = Walks::default();
+            assert!(walks.begin_again_at(7, FILE, now));
+            walks.looked_up_at(7, &lookup(b"a", false), now);
+            if let Some(next) = next {
+                walks.looked_up_at(7, &next, now);
+            }
+            assert_eq!(walks.begin_again_at(7, gone, now), is_over, "{number}");
+        }
     }
 
     #[test]
     fn a_thread_on_a_host_that_stood_still_is_not_sent_back_twice() {
         let walks = Walks::default();
         let begin = Instant::now();
-        assert!(walks.begin_again_at(7, begin));
-        assert!(!walks.begin_again_at(7, begin + RETURN_TIME / 2));
+        assert!(walks.begin_again_at(7, FILE, begin));
+        assert!(!walks.begin_again_at(7, FILE, begin + RETURN_TIME / 2));
     }
 
     #[test]
@@ -226,14 +310,20 @@ mod tests {
         let begin = Instant::now();
         let limit = u32::try_from(THREAD_LIMIT).expect("a small number");
         for thread in 0..limit {
-            assert!(walks.begin_again_at(thread, begin));
+            assert!(walks.begin_again_at(thread, FILE, begin));
         }
         let mut now = begin + RETURN_TIME / 2;
-        assert!(!walks.begin_again_at(limit, now), "no room");
-        assert!(!walks.begin_again_at(7, now), "nobody has lost a place");
+        assert!(!walks.begin_again_at(limit, FILE, now), "no room");
+        assert!(
+            !walks.begin_again_at(7, FILE, now),
+            "nobody has lost a place"
+        );
         now = begin + RETURN_TIME;
-        assert!(walks.begin_again_at(limit, now), "the others are forgotten");
-        walks.step_at(limit, now + RETURN_TIME);
+        assert!(
+            walks.begin_again_at(limit, FILE, now),
+            "the others are forgotten"
+        );
+        walks.looked_up_at(limit, &lookup(b"a", true), now + RETURN_TIME);
         assert!(!walks.is_any_thread.load(Ordering::Acquire));
     }
 }
