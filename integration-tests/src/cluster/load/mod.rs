@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -37,8 +37,8 @@ pub struct Writer {
     random: Random,
     serial: u64,
     names: BTreeMap<String, Expected>,
-    /// What it is about, for the report.
-    doing: String,
+    /// What it is about, and since when, for the report.
+    doing: Option<(String, Instant)>,
     report: Report,
 }
 
@@ -49,8 +49,8 @@ pub struct Report {
     pub success_count: u64,
     /// Operations that failed, by errno.
     pub failures: BTreeMap<String, u64>,
-    /// The longest time that an operation took.
-    pub longest: Duration,
+    /// The longest time that a part of an operation took, and which part.
+    pub longest: (Duration, String),
     /// Answers that contradict what was known.
     pub lies: Vec<String>,
 }
@@ -229,7 +229,7 @@ impl Writer {
             random: Random::new(seed),
             serial: 0,
             names: BTreeMap::new(),
-            doing: String::new(),
+            doing: None,
             report: Report::default(),
         }
     }

@@ -48,17 +48,31 @@ pub(super) fn look(path: &str) -> io::Result<Found> {
 impl Writer {
     /// Does something.
     pub(super) fn step(&mut self) {
-        let begin = Instant::now();
         if let Err(errno) = self.attempt() {
             let count = self.report.failures.entry(format!("{errno:?}"));
             *count.or_default() += 1;
             let is_refusal = REFUSALS.contains(&errno) || (self.is_on_c && errno == Errno::EPERM);
             if !is_refusal && !DEAD.contains(&errno) {
-                let doing = &self.doing;
+                let doing = self.doing.as_ref().map_or("something", |(what, _)| what);
                 self.lie(format!("{doing} failed with {errno:?}"));
             }
         }
-        self.report.longest = self.report.longest.max(begin.elapsed());
+        self.note_time();
+    }
+
+    /// What is done from now on, until it is something else.
+    fn begin(&mut self, what: impl Into<String>) {
+        self.note_time();
+        self.doing = Some((what.into(), Instant::now()));
+    }
+
+    fn note_time(&mut self) {
+        if let Some((what, since)) = self.doing.take() {
+            let time = since.elapsed();
+            if time > self.report.longest.0 {
+                self.report.longest = (time, what);
+            }
+        }
     }
 
     fn attempt(&mut self) -> Result<(), Errno> {
@@ -81,7 +95,7 @@ impl Writer {
 
     /// The writer's directory, held open: whatever becomes of the mount meanwhile, nothing is done elsewhere.
     fn place(&mut self) -> Result<Option<Place>, Errno> {
-        "opening the directory".clone_into(&mut self.doing);
+        self.begin("opening the directory");
         let path = format!("{MOUNT}/{}", self.directory);
         let directory = match File::open(&path) {
             Ok(directory) => directory,
@@ -101,7 +115,7 @@ impl Writer {
     }
 
     fn change_directory(&mut self, place: &Place, name: &str) -> Result<(), Errno> {
-        self.doing = format!("making or removing {name}");
+        self.begin(format!("making or removing {name}"));
         let path = place.path(name);
         let expected = self.expected(name);
         let is_to_be_made = match expected.certain() {
@@ -148,7 +162,7 @@ impl Writer {
     }
 
     fn overwrite(&mut self, place: &Place, name: &str) -> Result<(), Errno> {
-        self.doing = format!("opening {name} to overwrite it");
+        self.begin(format!("opening {name} to overwrite it"));
         let data = self.data();
         let opened = File::create(place.path(name)).map_err(|error| errno_of(&error));
         let mut file = match opened {
@@ -164,7 +178,7 @@ impl Writer {
 
     /// Writes into a new and empty file.
     fn fill(&mut self, file: &mut File, name: &str, data: Vec<u8>) -> Result<(), Errno> {
-        self.doing = format!("writing {name}");
+        self.begin(format!("writing {name}"));
         if let Err(error) = file.write_all(&data) {
             self.expected_mut(name).or_beginning_of(data);
             return Err(errno_of(&error));
@@ -176,7 +190,7 @@ impl Writer {
 
     /// As the tools do: a new file is written beside the old one, then renamed over it.
     fn replace(&mut self, place: &Place, name: &str) -> Result<(), Errno> {
-        self.doing = format!("making a file to replace {name}");
+        self.begin(format!("making a file to replace {name}"));
         let data = self.data();
         let beside = format!("{name}.tmp.{}", self.serial);
         self.names.insert(beside.clone(), Expected::nothing());
@@ -190,7 +204,7 @@ impl Writer {
         };
         self.is(&beside, Found::File(Vec::new()));
         self.fill(&mut file, &beside, data.clone())?;
-        self.doing = format!("renaming {beside}");
+        self.begin(format!("renaming {beside}"));
         if let Err(error) = fs::rename(place.path(&beside), place.path(name)) {
             let errno = errno_of(&error);
             self.not_sure(&beside, errno, Found::Absent);
@@ -212,7 +226,7 @@ impl Writer {
             .cloned()
             .collect();
         for name in remains {
-            self.doing = format!("looking for {name}");
+            self.begin(format!("looking for {name}"));
             if look(&place.path(&name)).map_err(|error| errno_of(&error))? != Found::Absent {
                 self.remove(place, &name)?;
             }
@@ -222,7 +236,7 @@ impl Writer {
     }
 
     fn remove(&mut self, place: &Place, name: &str) -> Result<(), Errno> {
-        self.doing = format!("removing {name}");
+        self.begin(format!("removing {name}"));
         if let Err(error) = fs::remove_file(place.path(name)) {
             let errno = errno_of(&error);
             self.not_sure(name, errno, Found::Absent);
@@ -234,7 +248,7 @@ impl Writer {
     }
 
     fn append(&mut self, place: &Place, name: &str, old: Vec<u8>) -> Result<(), Errno> {
-        self.doing = format!("appending to {name}");
+        self.begin(format!("appending to {name}"));
         let mut data = old;
         data.extend_from_slice(format!("+{}", self.serial).as_bytes());
         let tail_start = data.iter().rposition(|byte| *byte == b'+').unwrap_or(0);
@@ -248,7 +262,7 @@ impl Writer {
     }
 
     fn truncate(&mut self, place: &Place, name: &str, old: Vec<u8>) -> Result<(), Errno> {
-        self.doing = format!("truncating {name}");
+        self.begin(format!("truncating {name}"));
         let mut data = old;
         data.truncate(data.len() / 2);
         let opened = OpenOptions::new().write(true).open(place.path(name));
@@ -270,7 +284,7 @@ impl Writer {
 
     /// Who has been told that a change is made must see it.
     fn read_back(&mut self, place: &Place, name: &str) -> Result<(), Errno> {
-        self.doing = format!("reading {name}");
+        self.begin(format!("reading {name}"));
         let expected = self.expected(name);
         let found = look(&place.path(name)).map_err(|error| errno_of(&error))?;
         if !expected.allows(&found) {

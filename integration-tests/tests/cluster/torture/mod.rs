@@ -89,18 +89,18 @@ fn random_faults_lose_nothing_that_was_acknowledged() {
 
 fn summary(command: &str, faults: &BTreeMap<Fault, u64>, writers: &[Writer]) -> String {
     let mut success_count = 0;
-    let mut longest = Duration::ZERO;
+    let longest = writers.iter().map(|writer| &writer.report().longest);
+    let (time, what) = longest.max().expect("there are writers");
     let mut failures: BTreeMap<&str, u64> = BTreeMap::new();
     for report in writers.iter().map(Writer::report) {
         success_count += report.success_count;
-        longest = longest.max(report.longest);
         for (errno, count) in &report.failures {
             *failures.entry(errno).or_default() += count;
         }
     }
     format!(
         "{command}: {} faults {faults:?}; {success_count} operations acknowledged, none lost; refused {failures:?}; \
-         longest {longest:.1?}",
+         longest {time:.1?}, {what}",
         faults.values().sum::<u64>()
     )
 }
