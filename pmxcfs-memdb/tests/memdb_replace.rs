@@ -4,6 +4,7 @@
 mod store_support;
 
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -141,6 +142,44 @@ fn a_sync_brings_the_new_tree_and_keeps_what_is_open() {
 }
 
 #[test]
+fn an_inode_that_a_sync_gives_to_another_file_is_not_what_somebody_has_open() {
+    let place = Place::new();
+    let db = start(place.config());
+    fill(&db);
+    let file = inode(&db, "file");
+    db.pin(file).unwrap();
+    // Two sides that went on apart.
+    let (new, touched) = elsewhere(&db, &[create("theirs"), write("theirs", b"kept")]);
+    delivered(&db, &create("ours")).unwrap();
+    let ours = inode(&db, "ours");
+    assert_eq!(new.lookup(b"theirs").unwrap().inode, ours);
+    db.pin(ours).unwrap();
+    let epoch = db.read().epoch();
+    db.replace_tree(new, &touched).unwrap();
+    {
+        let tree = db.read();
+        assert!(tree.is_reused_since(ours, epoch));
+        assert!(!tree.is_reused_since(ours, tree.epoch()));
+        assert!(!tree.is_reused_since(file, epoch));
+        assert_eq!(tree.node(ours).unwrap().name, "theirs");
+    }
+    // One that was removed and comes back is the same file.
+    let (new, _) = elsewhere(&db, &[]);
+    let path = Bytes::from_static(b"file");
+    delivered(&db, &Operation::Delete { path }).unwrap();
+    assert!(db.read().is_orphan(file));
+    db.replace_tree(new, &[file]).unwrap();
+    let tree = db.read();
+    assert!(!tree.is_orphan(file) && !tree.is_reused_since(file, 0));
+    drop(tree);
+    db.unpin(ours);
+    assert!(
+        !db.read().is_reused_since(ours, epoch),
+        "nobody has it open"
+    );
+}
+
+#[test]
 fn ages_of_locks_survive_a_sync() {
     let place = Place::new();
     let db = start(place.config());
@@ -206,6 +245,9 @@ fn readers_go_on_and_changes_wait_while_the_database_is_written() {
     let place = Place::new();
     let db = start(place.config());
     fill(&db);
+    let (saved, has_saved) = mpsc::channel();
+    db.sync(move |result| saved.send(result).unwrap());
+    has_saved.recv().unwrap().unwrap();
     let file = inode(&db, "file");
     let (new, touched) = elsewhere(&db, &[write("file", b"leader's")]);
     let holder = Connection::open(place.database()).unwrap();

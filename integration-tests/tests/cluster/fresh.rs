@@ -329,6 +329,10 @@ fn who_has_a_directory_open_that_another_node_removes_is_led_by_its_path() {
         assert_eq!(fs::read(inside.join("file")).unwrap(), b"new");
         fs::create_dir(inside.join("directory")).unwrap();
     });
-    assert!(one.inside(|| Path::new("/etc/pve/there/directory").is_dir()));
+    one.inside(|| {
+        cluster.expect("the directory of node 3", || {
+            Path::new(DIRECTORY).is_dir().then_some(())
+        });
+    });
     cluster.stop_and_compare();
 }

@@ -1,9 +1,11 @@
 //! Networks that fall apart and come together again.
 
-use std::io::ErrorKind;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 
 use integration_tests::Cluster;
 use integration_tests::cluster::{Load, Writer, assert_nothing_lost};
+use nix::errno::Errno;
 
 use crate::alone;
 
@@ -81,9 +83,15 @@ fn divergent_sides_become_one_and_the_loser_keeps_a_copy() {
     let output = three.run("corosync-quorumtool", &["-e", "1"]);
     assert!(output.status.success());
     three.await_quorum(true);
-    cluster.expect("a forced minority to write", || {
-        three.write("minority", b"lost later").ok()
+    // The first change of either side makes a file, so both get the same inode.
+    let mut open = cluster.expect("a forced minority to write", || {
+        three.inside(|| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true);
+            options.open("/etc/pve/minority").ok()
+        })
     });
+    open.write_all(b"lost later").unwrap();
     three.write("both", b"minority").unwrap();
     for number in 0..20 {
         let path = format!("majority{number}");
@@ -96,9 +104,23 @@ fn divergent_sides_become_one_and_the_loser_keeps_a_copy() {
     cluster.await_synced();
     for host in cluster.hosts() {
         assert!(host.read("minority").is_err(), "{}", host.name());
-        assert_eq!(host.read("majority19").unwrap(), b"kept");
+        for path in ["majority0", "majority19"] {
+            assert_eq!(host.read(path).unwrap(), b"kept");
+        }
         assert_eq!(host.read("both").unwrap(), b"majority");
     }
+    // Who has it open does not read or write what has its inode now.
+    let results = [
+        open.rewind().and_then(|()| open.read(&mut [0; 64])),
+        open.write(b"nobody's"),
+        open.set_len(0).map(|()| 0),
+    ];
+    for result in results {
+        let errno = result.unwrap_err().raw_os_error();
+        assert_eq!(errno, Some(Errno::ESTALE as i32));
+    }
+    drop(open);
+    assert_eq!(three.read("majority0").unwrap(), b"kept");
     cluster.expect("the log to name what was lost", || {
         three.log().contains("minority").then_some(())
     });

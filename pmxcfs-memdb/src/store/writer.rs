@@ -277,11 +277,13 @@ impl Writer {
         }
     }
 
+    fn count_failure(&self) {
+        let failures = &self.shared.counters.failures;
+        failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn not_committed(&mut self, error: BackendError) {
-        self.shared
-            .counters
-            .failures
-            .fetch_add(1, Ordering::Relaxed);
+        self.count_failure();
         let now = Instant::now();
         let mut retry = self.retry.take().unwrap_or(Retry {
             at: now,

@@ -17,6 +17,10 @@ pub(super) struct Handles {
     pins: HashMap<u64, u64>,
     /// Entries that are open and no longer in the tree.
     orphans: HashMap<u64, Orphan>,
+    /// How many trees this one has followed, see [`Tree::epoch`].
+    epoch: u64,
+    /// Inodes that are open and were given to another entry, and in which epoch.
+    reused: HashMap<u64, u64>,
 }
 
 #[derive(Debug)]
@@ -74,6 +78,7 @@ impl Tree {
         if *count == 0 {
             self.handles.pins.remove(&inode);
             self.handles.orphans.remove(&inode);
+            self.handles.reused.remove(&inode);
         }
     }
 
@@ -104,6 +109,23 @@ impl Tree {
     #[must_use]
     pub fn is_orphan(&self, inode: u64) -> bool {
         self.handles.orphans.contains_key(&inode)
+    }
+
+    /// How many trees this one has followed ([`Tree::adopt`]). Who pins an entry keeps it, to ask later what the inode stands
+    /// for.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.handles.epoch
+    }
+
+    /// Whether a pinned inode stands for another entry than it did in an earlier epoch. Nodes that wrote apart from each other
+    /// (somebody has overridden the quorum) have given the same inodes to different files; when they meet, one side's remain.
+    #[must_use]
+    pub fn is_reused_since(&self, inode: u64, epoch: u64) -> bool {
+        self.handles
+            .reused
+            .get(&inode)
+            .is_some_and(|since| epoch < *since)
     }
 
     /// Writes to an orphan, or truncates it, as [`Operation::Write`](crate::Operation::Write) does to a file in the
@@ -147,6 +169,7 @@ impl Tree {
     /// Takes over what is open in a former tree. What this tree lacks becomes an orphan.
     pub(super) fn adopt_handles(&mut self, former: &mut Self) {
         self.handles = std::mem::take(&mut former.handles);
+        self.note_reuse(former);
         let nodes = &self.nodes;
         self.handles
             .orphans
@@ -162,5 +185,23 @@ impl Tree {
                 self.handles.bury(node, is_private);
             }
         }
+    }
+
+    /// An entry that has another name by now is not told from one that only has its inode: the former tree does not know how
+    /// the new one came about.
+    fn note_reuse(&mut self, former: &Self) {
+        self.handles.epoch += 1;
+        let handles = &self.handles;
+        let is_other = |inode: &u64| {
+            let old = former.entry(*inode).or_else(|| handles.orphan(*inode));
+            let new = self.entry(*inode);
+            old.zip(new).is_some_and(|(old, new)| {
+                (old.parent, &old.name, old.kind) != (new.parent, &new.name, new.kind)
+            })
+        };
+        let reused: Vec<u64> = handles.pins.keys().copied().filter(is_other).collect();
+        let epoch = handles.epoch;
+        let reused = reused.into_iter().map(|inode| (inode, epoch));
+        self.handles.reused.extend(reused);
     }
 }

@@ -17,7 +17,7 @@ use pmxcfs_api_types::time::{wall_clock_secs, wrapped_seconds};
 use pmxcfs_memdb::{MemDb, Mutator};
 
 use super::attr::{NO_TTL, Ownership, TTL};
-use super::handles::Handles;
+use super::handles::{Handles, epoch_of};
 use super::inodes::{InodeMap, Node};
 use super::lookups::Lookups;
 use super::mutation::{Action, FuseMutation, OpenExisting, Reply, WritePlace};
@@ -166,17 +166,15 @@ impl Filesystem for PveFilesystem {
         let node = self.shared.inodes.node(ino).ok_or(FsError::NotFound);
         let node = node.and_then(|node| {
             self.shared.check_ownership(node, mode, uid, gid)?;
-            if let Node::Tree(inode) = node
-                && size.is_some()
-                && fh.is_none()
-            {
-                self.shared
-                    .end_walk(&self.shared.db.read(), inode, request.pid())?;
-            }
-            Ok(node)
+            let epoch = match fh {
+                Some(handle) => epoch_of(handle),
+                None if size.is_some() => self.shared.end_walk_at(node, request.pid())?,
+                None => u64::MAX,
+            };
+            Ok((node, epoch))
         });
-        let node = match timed.note(node) {
-            Ok(node) => node,
+        let (node, epoch) = match timed.note(node) {
+            Ok(found) => found,
             Err(error) => return reply.error(errno(error)),
         };
         let inode = match node {
@@ -201,7 +199,7 @@ impl Filesystem for PveFilesystem {
             _ => None,
         }
         .map(|mtime| Action::SetMtime { inode, mtime });
-        let truncate = size.map(|size| Action::Truncate { inode, size });
+        let truncate = size.map(|size| Action::Truncate { inode, epoch, size });
         match (truncate, touch) {
             (None, None) => self.answer_attr(ino, fh, request.pid(), timed, reply),
             (Some(first), Some(second)) => {
@@ -337,8 +335,8 @@ impl Filesystem for PveFilesystem {
         let is_to_be_cut = flags.0 & libc::O_TRUNC != 0;
         match timed.note(self.shared.opened(ino, request.pid(), is_to_be_cut)) {
             Ok(Opened::Now(handle)) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
-            Ok(Opened::WhenCut(inode)) => {
-                FuseMutation::submit_open(&self.shared, inode, reply, timed);
+            Ok(Opened::WhenCut(pinned)) => {
+                FuseMutation::submit_open(&self.shared, pinned, reply, timed);
             }
             Err(error) => reply.error(errno(error)),
         }
@@ -371,7 +369,7 @@ impl Filesystem for PveFilesystem {
         &self,
         _request: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         data: &[u8],
         _write_flags: WriteFlags,
@@ -388,6 +386,7 @@ impl Filesystem for PveFilesystem {
                 };
                 let action = Action::Write {
                     inode,
+                    epoch: epoch_of(fh),
                     place,
                     data: Bytes::copy_from_slice(data),
                 };

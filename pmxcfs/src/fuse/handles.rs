@@ -1,8 +1,9 @@
 //! What an open handle holds beyond its node number.
 //!
-//! A handle of a tree file needs nothing: the entry is pinned by its inode. A directory keeps the listing that its first
-//! read made, until it is rewound; a generated file keeps the text it had when it was opened, so that no reader sees
-//! two versions mixed.
+//! A handle of a tree file needs no content: the entry is pinned by its inode. It only tells when it was opened, since a
+//! synchronisation may give the inode to another file (`Tree::is_reused_since`). A directory
+//! keeps the listing that its first read made, until it is rewound; a generated file keeps the text it had when it was
+//! opened, so that no reader sees two versions mixed.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ pub(super) enum Handle {
     Snapshot(Bytes),
 }
 
-/// All handles with content. Handle 0 is that of every tree file.
+/// All handles with content.
 #[derive(Debug, Default)]
 pub(super) struct Handles {
     /// Leaf lock: nothing is called while it is held.
@@ -33,8 +34,21 @@ struct Slots {
     free: Vec<usize>,
 }
 
-/// Handle number of tree files.
-pub(super) const TREE_FILE: FileHandle = FileHandle(0);
+/// Set in the handle numbers of tree files; the other bits are the epoch.
+const TREE_FILE: u64 = 1 << 63;
+
+/// Handle of a tree file that was opened in this epoch of the tree.
+pub(super) fn tree_file(epoch: u64) -> FileHandle {
+    FileHandle(TREE_FILE | epoch)
+}
+
+/// The epoch in which a tree file was opened. The last one, if the handle is none of a tree file.
+pub(super) fn epoch_of(handle: FileHandle) -> u64 {
+    match handle.0 & TREE_FILE {
+        0 => u64::MAX,
+        _ => handle.0 & !TREE_FILE,
+    }
+}
 
 fn slot(handle: FileHandle) -> Option<usize> {
     usize::try_from(handle.0.checked_sub(1)?).ok()
@@ -99,19 +113,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn tree_files_tell_when_they_were_opened() {
+        assert_eq!(epoch_of(tree_file(0)), 0);
+        assert_eq!(epoch_of(tree_file(77)), 77);
+        let other = Handles::default().insert(Handle::Directory(None));
+        assert_eq!(epoch_of(other), u64::MAX);
+    }
+
+    #[test]
     fn slots_are_reused_and_foreign_numbers_are_harmless() {
         let handles = Handles::default();
         let first = handles.insert(Handle::Snapshot(Bytes::from_static(b"a")));
         let second = handles.insert(Handle::Directory(None));
         assert_ne!(first, second);
-        assert_ne!(first, TREE_FILE);
         assert_eq!(handles.snapshot(first).as_deref(), Some(&b"a"[..]));
         assert!(handles.snapshot(second).is_none() && handles.listing(first).is_none());
         handles.remove(first);
         handles.remove(first);
         assert!(handles.snapshot(first).is_none());
         assert_eq!(handles.insert(Handle::Snapshot(Bytes::new())), first);
-        for number in [0, 99, u64::MAX] {
+        for number in [0, 99, tree_file(0).0, tree_file(1).0, u64::MAX] {
             handles.remove(FileHandle(number));
             assert!(handles.snapshot(FileHandle(number)).is_none());
         }

@@ -14,8 +14,8 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::{EntryKind, Mutation, Operation, Plan, Tree};
 
 use super::attr::TTL;
-use super::handles::TREE_FILE;
-use super::shared::{Shared, errno, missing_in};
+use super::handles::tree_file;
+use super::shared::{Pinned, Shared, errno, missing_in};
 use crate::health::counters::Timed;
 
 /// What is asked for.
@@ -42,11 +42,15 @@ pub(super) enum Action {
     },
     Write {
         inode: u64,
+        /// Of the tree, when the inode stood for what is meant.
+        epoch: u64,
         place: WritePlace,
         data: Bytes,
     },
     Truncate {
         inode: u64,
+        /// As for a write.
+        epoch: u64,
         size: u64,
     },
     SetMtime {
@@ -131,13 +135,13 @@ struct Held {
     /// The entry is counted as known.
     counted: Option<u64>,
     /// The entry is pinned for an open handle.
-    pinned: Option<u64>,
+    pinned: Option<Pinned>,
 }
 
 impl Held {
     fn take_back(self, shared: &Shared) {
-        if let Some(inode) = self.pinned {
-            shared.db.unpin(inode);
+        if let Some(pinned) = self.pinned {
+            shared.db.unpin(pinned.inode);
         }
         if let Some(inode) = self.counted
             && shared.lookups.forget(inode, 1)
@@ -179,16 +183,26 @@ impl FuseMutation {
     }
 
     /// `open` with `O_TRUNC` of an entry that is pinned for the handle.
-    pub(super) fn submit_open(shared: &Arc<Shared>, inode: u64, reply: ReplyOpen, timed: Timed) {
+    pub(super) fn submit_open(
+        shared: &Arc<Shared>,
+        pinned: Pinned,
+        reply: ReplyOpen,
+        timed: Timed,
+    ) {
         let waiter = Waiter {
             reply: Reply::Open(reply),
             timed,
         };
         let held = Held {
-            pinned: Some(inode),
+            pinned: Some(pinned),
             ..Held::default()
         };
-        let cut = Action::Truncate { inode, size: 0 };
+        let Pinned { inode, epoch } = pinned;
+        let cut = Action::Truncate {
+            inode,
+            epoch,
+            size: 0,
+        };
         Self::submit_with(shared, cut, None, waiter, held);
     }
 
@@ -241,7 +255,8 @@ impl FuseMutation {
         }
         if opens && self.held.pinned.is_none() {
             tree.pin(inode);
-            self.held.pinned = Some(inode);
+            let epoch = tree.epoch();
+            self.held.pinned = Some(Pinned { inode, epoch });
         }
     }
 
@@ -290,6 +305,7 @@ impl FuseMutation {
         if open.truncate {
             self.follow_up = Some(Action::Truncate {
                 inode: entry.inode,
+                epoch: tree.epoch(),
                 size: 0,
             });
         }
@@ -319,7 +335,12 @@ impl Mutation for FuseMutation {
                 from: child_path(tree, *parent, name)?,
                 to: child_path(tree, *new_parent, new_name)?,
             },
-            Action::Write { inode, place, data } => match node_path(tree, *inode)? {
+            Action::Write {
+                inode,
+                epoch,
+                place,
+                data,
+            } => match node_path_since(tree, *inode, *epoch)? {
                 None => return Ok(Plan::Orphan),
                 Some(path) => Operation::Write {
                     path,
@@ -328,7 +349,8 @@ impl Mutation for FuseMutation {
                     truncate: false,
                 },
             },
-            Action::Truncate { inode, size } => match node_path(tree, *inode)? {
+            Action::Truncate { inode, epoch, size } => match node_path_since(tree, *inode, *epoch)?
+            {
                 None => return Ok(Plan::Orphan),
                 Some(path) => Operation::Write {
                     path,
@@ -350,11 +372,13 @@ impl Mutation for FuseMutation {
 
     fn apply_orphan(&mut self, tree: &mut Tree) -> Result<u32, FsError> {
         match &self.action {
-            Action::Write { inode, place, data } => {
+            Action::Write {
+                inode, place, data, ..
+            } => {
                 let offset = place.offset_in(tree, *inode);
                 tree.write_orphan(*inode, offset, data, false)
             }
-            Action::Truncate { inode, size } => {
+            Action::Truncate { inode, size, .. } => {
                 tree.write_orphan(*inode, *size, &Bytes::new(), true)
             }
             Action::SetMtime { inode, mtime } => tree.touch_orphan(*inode, *mtime).map(|()| 0),
@@ -394,18 +418,19 @@ impl Mutation for FuseMutation {
             }
             Ok(outcome) => match this.follow_up {
                 Some(next) => Self::submit_with(&this.shared, next, None, this.waiter, this.held),
-                None => answer(this.waiter, outcome),
+                None => answer(this.waiter, outcome, this.held.pinned),
             },
         }
     }
 }
 
-fn answer(waiter: Waiter, outcome: Outcome) {
+fn answer(waiter: Waiter, outcome: Outcome, pinned: Option<Pinned>) {
+    let handle = tree_file(pinned.map_or(0, |pinned| pinned.epoch));
     // The time ends with the reply.
     let Waiter { reply, mut timed } = waiter;
     match (reply, outcome) {
         (Reply::Empty(reply), _) => reply.ok(),
-        (Reply::Open(reply), _) => reply.opened(TREE_FILE, FopenFlags::FOPEN_DIRECT_IO),
+        (Reply::Open(reply), _) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
         (Reply::Write(reply), Outcome::Count(count)) => reply.written(count),
         (Reply::Entry(reply), Outcome::Attr(_, attr)) => reply.entry(&TTL, &attr, Generation(0)),
         (Reply::Create(reply), Outcome::Attr(_, attr)) => {
@@ -413,7 +438,7 @@ fn answer(waiter: Waiter, outcome: Outcome) {
                 &TTL,
                 &attr,
                 Generation(0),
-                TREE_FILE,
+                handle,
                 FopenFlags::FOPEN_DIRECT_IO,
             );
         }
@@ -446,6 +471,14 @@ fn node_path(tree: &Tree, inode: u64) -> Result<Option<Bytes>, FsError> {
         None if tree.is_orphan(inode) => Ok(None),
         None => Err(FsError::NotFound),
     }
+}
+
+/// The same, if the inode still stands for what it did then.
+fn node_path_since(tree: &Tree, inode: u64, epoch: u64) -> Result<Option<Bytes>, FsError> {
+    if tree.is_reused_since(inode, epoch) {
+        return Err(FsError::Stale);
+    }
+    node_path(tree, inode)
 }
 
 /// Prints what is asked for without the data.

@@ -10,7 +10,7 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::{EntryKind, MemDb, Mutator, ROOT_INODE, Tree};
 
 use super::attr::{Ownership, accepted_chmod};
-use super::handles::{Handle, Handles, TREE_FILE};
+use super::handles::{Handle, Handles, epoch_of, tree_file};
 use super::inodes::{InodeMap, Node};
 use super::lookups::Lookups;
 use super::walks::{Lookup, Walks};
@@ -22,7 +22,15 @@ use crate::plugins::{Content, Plugin, Registry};
 pub(super) enum Opened {
     Now(FileHandle),
     /// An entry whose content has to go first.
-    WhenCut(u64),
+    WhenCut(Pinned),
+}
+
+/// An entry that is pinned for a handle.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pinned {
+    pub(super) inode: u64,
+    /// Of the tree, when it was pinned.
+    pub(super) epoch: u64,
 }
 
 /// What all requests share.
@@ -180,6 +188,16 @@ impl Shared {
         Ok(())
     }
 
+    /// The same for a node. Gives the epoch of the tree in which it stands for what the walk has led to.
+    pub(super) fn end_walk_at(&self, node: Node, thread: u32) -> Result<u64, FsError> {
+        let Node::Tree(inode) = node else {
+            return Ok(u64::MAX);
+        };
+        let tree = self.db.read();
+        self.end_walk(&tree, inode, thread)?;
+        Ok(tree.epoch())
+    }
+
     /// The same for something on the way.
     fn pass(&self, tree: &Tree, inode: u64, thread: u32) -> Result<(), FsError> {
         let is_gone = tree.node(inode).is_none();
@@ -229,11 +247,11 @@ impl Shared {
     ) -> Result<Opened, FsError> {
         match self.inodes.node(number).ok_or(FsError::NotFound)? {
             Node::Tree(inode) => {
-                self.pin_fresh(inode, thread)?;
+                let pinned = self.pin_fresh(inode, thread)?;
                 if is_to_be_cut {
-                    return Ok(Opened::WhenCut(inode));
+                    return Ok(Opened::WhenCut(pinned));
                 }
-                Ok(Opened::Now(TREE_FILE))
+                Ok(Opened::Now(tree_file(pinned.epoch)))
             }
             Node::Plugin(index) => match self.plugin(index)?.content() {
                 Content::File(file) => {
@@ -266,9 +284,13 @@ impl Shared {
         }
     }
 
-    fn pin_fresh(&self, inode: u64, thread: u32) -> Result<(), FsError> {
-        let check = |tree: &Tree| self.end_walk(tree, inode, thread);
-        self.db.pin_if(inode, check)
+    fn pin_fresh(&self, inode: u64, thread: u32) -> Result<Pinned, FsError> {
+        let mut epoch = 0;
+        self.db.pin_if(inode, |tree| {
+            epoch = tree.epoch();
+            self.end_walk(tree, inode, thread)
+        })?;
+        Ok(Pinned { inode, epoch })
     }
 
     pub(super) fn content(&self, number: INodeNo, handle: FileHandle) -> Result<Bytes, FsError> {
@@ -276,6 +298,9 @@ impl Shared {
             Node::Tree(inode) => {
                 let tree = self.db.read();
                 let entry = tree.node(inode).ok_or(FsError::NotFound)?;
+                if tree.is_reused_since(inode, epoch_of(handle)) {
+                    return Err(FsError::Stale);
+                }
                 match entry.kind {
                     EntryKind::File => Ok(entry.content()),
                     EntryKind::Directory => Err(FsError::IsDirectory),

@@ -9,7 +9,6 @@
 //! again, and the journal takes nothing until they are committed.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pmxcfs_api_types::FsError;
@@ -34,10 +33,7 @@ impl Writer {
         let answer = match self.replace_until(&batch, deadline) {
             Ok(()) => Ok(()),
             Err(error) => {
-                self.shared
-                    .counters
-                    .failures
-                    .fetch_add(1, Ordering::Relaxed);
+                self.count_failure();
                 self.keep_former(batch);
                 self.fail(&error);
                 Err(FsError::Io)
@@ -94,6 +90,7 @@ impl Writer {
             if error_count >= TRIES || now >= deadline || !self.rest(now + delay) {
                 return Err(error);
             }
+            self.count_failure();
         }
     }
 
