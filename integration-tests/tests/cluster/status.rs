@@ -1,9 +1,13 @@
 //! What every node tells the others beside the tree.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
+use integration_tests::cluster::LIMIT;
 use integration_tests::ipc_client::IpcError;
-use integration_tests::{Cluster, ClusterHost};
+use integration_tests::{Cluster, ClusterHost, wait};
 use nix::errno::Errno;
 
 use crate::alone;
@@ -82,8 +86,7 @@ fn keys_and_values_of_all_nodes_are_known_to_all() {
 fn rrd_values_of_all_nodes_are_known_to_all() {
     let _alone = alone();
     let cluster = Cluster::running(3);
-    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    let now = now.unwrap().as_secs();
+    let now = seconds();
     for host in cluster.hosts() {
         let key = format!("rrd/pve2-storage/{}/local", host.name());
         set(
@@ -115,41 +118,72 @@ fn rrd_values_of_all_nodes_are_known_to_all() {
     cluster.stop_and_compare();
 }
 
+fn log(host: &ClusterHost, text: &str) {
+    host.ipc(|ipc| ipc.log(6, "root@pam", "test", text))
+        .unwrap();
+}
+
+/// Who wrote what, the newest first.
+type Entries = Vec<(String, String)>;
+
+fn entries(host: &ClusterHost) -> Option<Entries> {
+    let document = host.ipc(|ipc| ipc.cluster_log(1000, "")).ok()?;
+    let end = document.iter().rposition(|byte| *byte != 0)? + 1;
+    let document: serde_json::Value = serde_json::from_slice(&document[..end]).ok()?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let entries = document["data"].as_array()?.iter();
+    Some(
+        entries
+            .filter(|entry| entry["tag"] == "test")
+            .map(|entry| (text(&entry["node"]), text(&entry["msg"])))
+            .collect(),
+    )
+}
+
+/// The logs of all hosts with a daemon.
+fn logs(cluster: &Cluster) -> Option<Vec<Entries>> {
+    let running = cluster.hosts().iter().filter(|host| host.has_daemon());
+    running.map(entries).collect()
+}
+
+/// A node has its own entries at once, and those of others when they come.
+fn await_all_entries(cluster: &Cluster, count: usize) {
+    let mut missing = Vec::new();
+    let found = wait::try_until(LIMIT, || {
+        let logs = logs(cluster)?;
+        let all: BTreeSet<_> = logs.iter().flatten().collect();
+        missing = logs
+            .iter()
+            .map(|log| all.iter().filter(|entry| !log.contains(entry)))
+            .map(|missing| missing.map(|entry| format!("{entry:?}")).collect())
+            .collect();
+        let is_complete = |log: &Entries| log.len() == count && log.len() == all.len();
+        logs.iter().all(is_complete).then_some(())
+    });
+    let missing: Vec<Vec<String>> = missing;
+    assert!(
+        found.is_some(),
+        "{count} entries, missing {missing:?}\n{cluster}"
+    );
+}
+
 #[test]
 fn the_log_is_one_and_survives_its_writers() {
     let _alone = alone();
     let cluster = Cluster::running(3);
-    let log = |host: &ClusterHost, text: &str| {
-        host.ipc(|ipc| ipc.log(6, "root@pam", "test", text))
-            .unwrap();
-    };
-    let messages = |host: &ClusterHost| -> Option<Vec<(String, String)>> {
-        let document = host.ipc(|ipc| ipc.cluster_log(1000, "")).ok()?;
-        let end = document.iter().rposition(|byte| *byte != 0)? + 1;
-        let document: serde_json::Value = serde_json::from_slice(&document[..end]).ok()?;
-        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-        let entries = document["data"].as_array()?.iter();
-        Some(
-            entries
-                .filter(|entry| entry["tag"] == "test")
-                .map(|entry| (text(&entry["node"]), text(&entry["msg"])))
-                .collect(),
-        )
-    };
     for round in 0..5 {
         for host in cluster.hosts() {
             log(host, &format!("{round} of {}", host.name()));
         }
     }
+    await_all_entries(&cluster, 15);
+    // When the members change, all put them in one order.
     let await_equal = |count: usize| {
         cluster.expect("the same log everywhere", || {
-            let running = cluster.hosts().iter().filter(|host| host.has_daemon());
-            let logs: Option<Vec<_>> = running.map(messages).collect();
-            let logs = logs?;
+            let logs = logs(&cluster)?;
             (logs[0].len() == count && logs.iter().all(|log| *log == logs[0])).then_some(())
         });
     };
-    await_equal(15);
 
     // Entries made while a node is cut off reach it later, its own reach the others.
     let three = cluster.host(3);
@@ -164,6 +198,55 @@ fn the_log_is_one_and_survives_its_writers() {
     three.kill_daemon();
     three.start_daemon();
     await_equal(17);
+    cluster.stop_and_compare();
+}
+
+fn seconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.expect("it is after 1970").as_secs()
+}
+
+#[test]
+fn what_is_logged_while_a_node_joins_reaches_all() {
+    const JOIN_COUNT: usize = 5;
+    let _alone = alone();
+    let cluster = Cluster::running(3);
+    let three = cluster.host(3);
+    let mut count = 0;
+    for join in 0..JOIN_COUNT {
+        three.stop_daemon();
+        // Entries are told apart by node, second and number, and every daemon counts from 1.
+        let second = seconds();
+        wait::until("another second", LIMIT, || {
+            (seconds() > second).then_some(())
+        });
+        let is_joined = AtomicBool::new(false);
+        let write_until_joined = |host: &ClusterHost| {
+            let mut number = 0;
+            while !is_joined.load(Ordering::Acquire) {
+                log(host, &format!("{join}.{number}"));
+                number += 1;
+                // As a busy cluster, not as an attacker: the log keeps some hundred entries.
+                thread::park_timeout(Duration::from_millis(50));
+            }
+            number
+        };
+        count += thread::scope(|scope| {
+            let writers = [1, 2].map(|number| {
+                let host = cluster.host(number);
+                scope.spawn(|| write_until_joined(host))
+            });
+            three.start_daemon();
+            log(three, &format!("{join}"));
+            cluster.await_synced();
+            is_joined.store(true, Ordering::Release);
+            writers.map(|writer| writer.join().expect("a writer does not panic"))
+        })
+        .iter()
+        .sum::<usize>();
+        count += 1;
+        await_all_entries(&cluster, count);
+    }
     cluster.stop_and_compare();
 }
 
