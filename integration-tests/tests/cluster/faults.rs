@@ -30,6 +30,7 @@ pub(crate) fn corosync_killed(with_c: &[usize]) {
             // The C daemon goes on showing them online.
             (two.is_c() || !two.members().ok()?.get("node1")?.is_online).then_some(())
         });
+        cluster.await_departure(2);
         two.start_corosync();
         load.await_progress(&cluster);
     });
@@ -156,6 +157,7 @@ fn a_stopped_daemon_holds_the_others_up_for_a_bounded_time_only() {
     // It cannot answer a synchronisation, which a membership change begins.
     cluster.host(3).signal_daemon(Signal::SIGSTOP);
     cluster.host(2).kill_corosync();
+    cluster.await_departure(2);
     cluster.host(2).start_corosync();
     let one = cluster.host(1);
     cluster.expect("the log to name who is missing", || {

@@ -65,6 +65,7 @@ fn who_reads_while_a_synchronisation_replaces_all_finds_everything() {
         }
         remove_directory("there").unwrap();
         make(b"new");
+        cluster.await_departure(3);
         three.start_corosync();
         cluster.await_synced();
         is_over.store(true, Ordering::Release);

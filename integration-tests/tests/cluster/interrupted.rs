@@ -18,6 +18,7 @@ fn hold_up_joiner(load: &Load, cluster: &Cluster) -> DatabaseHolder {
     joiner.kill_corosync();
     load.await_refusal(3, cluster);
     load.await_progress_on(&[1, 2], cluster);
+    cluster.await_departure(3);
     let holder = joiner.hold_database();
     joiner.start_corosync();
     cluster.expect("the joiner to get updates", || {
@@ -77,6 +78,7 @@ fn the_joiners_corosync_is_killed() {
     interrupted(2, |_, cluster, holder| {
         cluster.host(3).kill_corosync();
         drop(holder);
+        cluster.await_departure(3);
         cluster.host(3).start_corosync();
     });
 }
@@ -100,6 +102,7 @@ fn the_leaders_corosync_is_killed() {
         cluster.host(1).kill_corosync();
         load.resume(1);
         drop(holder);
+        cluster.await_departure(1);
         cluster.host(1).start_corosync();
     });
 }

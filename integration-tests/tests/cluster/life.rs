@@ -166,6 +166,7 @@ fn five_nodes_run_and_two_may_leave() {
         four.write("after", b"4").ok()
     });
     cluster.host(2).kill_daemon();
+    cluster.await_departure(2);
     cluster.host(2).start_corosync();
     cluster.host(2).start_daemon();
     cluster.host(1).start_daemon();

@@ -41,7 +41,10 @@ fn a_stop_waits_for_nobody() {
         &cluster,
         all,
         |_| three.kill_corosync(),
-        |()| three.start_corosync(),
+        |()| {
+            cluster.await_departure(3);
+            three.start_corosync();
+        },
     );
     stop_in(
         "corosync stands still",
@@ -76,6 +79,7 @@ fn a_stop_waits_for_nobody() {
             one.kill_corosync();
         },
         |()| {
+            cluster.await_departure(1);
             one.start_corosync();
             two.signal_daemon(Signal::SIGCONT);
         },

@@ -58,6 +58,7 @@ fn a_node_that_cannot_store_what_it_gets_is_not_in_sync() {
     let large = vec![b'l'; 500_000];
     cluster.expect("a majority", || cluster.host(1).write("large", &large).ok());
     three.fill_disk();
+    cluster.await_departure(3);
     three.start_corosync();
     let mut writers = Writer::on(&[1, 2]);
     Load::around(&cluster, &mut writers, |load| {

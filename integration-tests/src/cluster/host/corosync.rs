@@ -37,12 +37,19 @@ impl ClusterHost {
             let output = self.run("corosync-cfgtool", &["-s"]);
             output.status.success().then_some(())
         });
-        let log = self.inside(|| fs::read_to_string("/run/corosync.log").unwrap_or_default());
         assert!(
             answers.is_some(),
-            "corosync of {} does not answer\n{log}",
-            self.name
+            "corosync of {} does not answer\n{}",
+            self.name,
+            self.corosync_log()
         );
+    }
+
+    /// What corosync has logged.
+    #[must_use]
+    pub fn corosync_log(&self) -> String {
+        let log = self.inside(|| fs::read("/run/corosync.log").unwrap_or_default());
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// Ends corosync the hard way.
@@ -70,6 +77,22 @@ impl ClusterHost {
     pub fn signal_corosync(&self, signal: Signal) {
         let corosync = self.corosync.lock();
         send(corosync.as_ref().expect("corosync runs"), signal);
+    }
+
+    /// Whether there is a corosync that has not been stopped by a signal.
+    pub(in crate::cluster) fn has_running_corosync(&self) -> bool {
+        let corosync = self.corosync.lock();
+        corosync.as_ref().is_some_and(|child| {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id()));
+            status.is_ok_and(|text| !text.contains("State:\tT"))
+        })
+    }
+
+    /// Whether corosync has the host of a number in its ring.
+    pub(in crate::cluster) fn has_member(&self, number: usize) -> bool {
+        let key = format!("runtime.members.{number}.status");
+        let output = self.run("corosync-cmapctl", &["-g", &key]);
+        String::from_utf8_lossy(&output.stdout).contains("= joined")
     }
 
     /// Waits until corosync is quorate or not.

@@ -27,7 +27,7 @@ pub(super) fn carry_out(step: Step, host: &ClusterHost, load: &Load, cluster: &C
         fault => {
             let holder = begin(fault, host, load, cluster);
             pause(step.during);
-            finish(fault, host, load, holder);
+            finish(fault, host, load, cluster, holder);
         }
     }
     wait::until("the mount to answer", LIMIT, || {
@@ -76,10 +76,20 @@ fn begin(
     None
 }
 
-fn finish(fault: Fault, host: &ClusterHost, load: &Load, holder: Option<DatabaseHolder>) {
+fn finish(
+    fault: Fault,
+    host: &ClusterHost,
+    load: &Load,
+    cluster: &Cluster,
+    holder: Option<DatabaseHolder>,
+) {
     match fault {
         Fault::KillDaemon | Fault::StopDaemon | Fault::LoseDatabase => host.start_daemon(),
-        Fault::KillCorosync | Fault::StopCorosync => host.start_corosync(),
+        Fault::KillCorosync => {
+            cluster.await_departure(host.number());
+            host.start_corosync();
+        }
+        Fault::StopCorosync => host.start_corosync(),
         Fault::Cut => host.heal(),
         Fault::FreezeDaemon => host.signal_daemon(Signal::SIGCONT),
         Fault::FreezeCorosync => {
