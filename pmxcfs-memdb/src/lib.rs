@@ -1,5 +1,6 @@
 //! The tree behind `/etc/pve`, its rules, and the store that keeps it.
 
+mod caller;
 mod change;
 mod checksum;
 mod content;
@@ -17,13 +18,14 @@ pub mod store;
 mod tree;
 mod versions;
 
+pub use caller::{Caller, OrphanChange, Plan, Reply, Submit};
 pub use change::Change;
 pub use checksum::Digest;
 pub use content::splice;
 pub use entry::{Entry, EntryKind, ROOT_INODE, RootState};
 pub use guests::{Guest, GuestList};
 pub use index::{Index, IndexEntry, IndexError};
-pub use memdb::{MemDb, Mutation, Mutator, Plan};
+pub use memdb::MemDb;
 pub use operation::{Operation, Stamp};
 pub use statfs::Statfs;
 pub use tree::{ListedEntry, Precheck, Rules, Snapshot, Tree, TreeError, TreeWarning};

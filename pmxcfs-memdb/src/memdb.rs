@@ -18,42 +18,9 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::time::wall_clock_secs;
 
 use crate::store::{EntrySource, ShutdownOutcome, Store, StoreHandle, Ticket};
-use crate::{Change, Entry, Operation, Precheck, ROOT_INODE, RootState, Stamp, Tree};
-
-/// What a mutation does to the tree it meets.
-#[derive(Debug)]
-pub enum Plan {
-    /// An operation on the tree, recorded and replicated.
-    Apply(Operation),
-    /// A change to an entry that only open handles can still see: memory only.
-    Orphan,
-}
-
-/// One mutation on its way through the daemon, with whoever waits for it.
-///
-/// The methods are called in this order, each at most once, possibly on different threads:
-/// [`plan`](Self::plan), [`applied`](Self::applied), [`finish`](Self::finish). `finish` is always called.
-pub trait Mutation: Send {
-    /// Says what to do, from the tree as it is now. May pin what the operation will remove.
-    ///
-    /// # Errors
-    /// The reason why nothing can be done; it becomes the result.
-    fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError>;
-
-    /// Makes the change of a [`Plan::Orphan`].
-    ///
-    /// # Errors
-    /// As the operation it stands for.
-    fn apply_orphan(&mut self, tree: &mut Tree) -> Result<u32, FsError>;
-
-    /// Sees the result and the tree at the moment when the operation was applied: the place to pick up attributes and
-    /// to pin what stays open.
-    fn applied(&mut self, tree: &mut Tree, result: Result<u32, FsError>);
-
-    /// Answers the caller. `durable` is an error if the operation was refused before it reached the tree, or was applied
-    /// and could not be recorded. May run on the store's thread, so it must wait for nothing.
-    fn finish(self: Box<Self>, durable: Result<(), FsError>);
-}
+use crate::{
+    Caller, Change, Entry, Operation, Plan, Precheck, ROOT_INODE, Reply, RootState, Stamp, Tree,
+};
 
 /// The tree of this node.
 pub struct MemDb {
@@ -137,26 +104,26 @@ impl MemDb {
         self.tree.write().unpin(inode);
     }
 
-    /// Runs a mutation in local mode: writer 0, time now, applied at once.
-    pub fn submit(&self, mut mutation: Box<dyn Mutation>) {
+    /// Carries out what a caller wants in local mode: writer 0, time now, applied at once.
+    pub fn submit(&self, mut caller: Box<dyn Caller>) {
         let Some(store) = self.store.get().filter(|store| !store.is_failed()) else {
-            return mutation.finish(Err(FsError::Io));
+            return caller.refuse(FsError::Io);
         };
         let stamp = Stamp {
             writer: 0,
             mtime: wall_clock_secs(),
         };
-        let ((), ticket) = self.change(|tree, changes| {
-            let result = match mutation.plan(tree) {
+        let (reply, ticket) = self.change(|tree, changes| {
+            let result = match caller.plan(tree) {
                 Err(error) => Err(error),
-                Ok(Plan::Orphan) => mutation.apply_orphan(tree),
+                Ok(Plan::Orphan(change)) => tree.change_orphan(&change),
                 Ok(Plan::Apply(operation)) => self.apply_local(tree, &operation, stamp, changes),
             };
-            mutation.applied(tree, result);
+            caller.answer(tree, result)
         });
         match ticket {
-            None => mutation.finish(Ok(())),
-            Some(ticket) => store.acknowledge(ticket, move |durable| mutation.finish(durable)),
+            None => reply(Ok(())),
+            Some(ticket) => store.acknowledge(ticket, reply),
         }
     }
 
@@ -269,11 +236,7 @@ impl MemDb {
     /// As the operation.
     pub fn apply_and_wait(&self, operation: Operation) -> Result<u32, FsError> {
         let (sender, receiver) = std::sync::mpsc::channel();
-        self.submit(Box::new(Waited {
-            operation: Some(operation),
-            result: Err(FsError::Io),
-            sender,
-        }));
+        self.submit(Box::new(Waited { operation, sender }));
         receiver.recv().unwrap_or(Err(FsError::Io))
     }
 
@@ -296,32 +259,26 @@ impl MemDb {
     }
 }
 
-/// A mutation that somebody blocks on.
+/// A caller that somebody blocks on.
 struct Waited {
-    operation: Option<Operation>,
-    result: Result<u32, FsError>,
+    operation: Operation,
     sender: std::sync::mpsc::Sender<Result<u32, FsError>>,
 }
 
-impl Mutation for Waited {
+impl Caller for Waited {
     fn plan(&mut self, _tree: &mut Tree) -> Result<Plan, FsError> {
-        self.operation
-            .take()
-            .map(Plan::Apply)
-            .ok_or(FsError::Invalid)
+        Ok(Plan::Apply(self.operation.clone()))
     }
 
-    fn apply_orphan(&mut self, _tree: &mut Tree) -> Result<u32, FsError> {
-        Err(FsError::NotFound)
+    fn answer(self: Box<Self>, _tree: &mut Tree, result: Result<u32, FsError>) -> Reply {
+        Box::new(move |durable| {
+            // Nobody listens any more if the receiver is gone.
+            let _sent = self.sender.send(durable.and(result));
+        })
     }
 
-    fn applied(&mut self, _tree: &mut Tree, result: Result<u32, FsError>) {
-        self.result = result;
-    }
-
-    fn finish(self: Box<Self>, durable: Result<(), FsError>) {
-        // Nobody listens any more if the receiver is gone.
-        let _sent = self.sender.send(durable.and(self.result));
+    fn refuse(self: Box<Self>, error: FsError) {
+        let _sent = self.sender.send(Err(error));
     }
 }
 
@@ -332,17 +289,5 @@ impl EntrySource for Source {
     fn with_entries(&self, visit: &mut dyn FnMut(RootState, &dyn Fn(u64) -> Option<Entry>)) {
         let tree = self.0.tree.read();
         visit(tree.root(), &|inode| tree.entry(inode).cloned());
-    }
-}
-
-/// Where mutations go: straight into the tree in local mode, to all members in cluster mode.
-pub trait Mutator: Send + Sync {
-    /// Runs a mutation. Returns at once; the mutation answers its caller.
-    fn submit(&self, mutation: Box<dyn Mutation>);
-}
-
-impl Mutator for MemDb {
-    fn submit(&self, mutation: Box<dyn Mutation>) {
-        Self::submit(self, mutation);
     }
 }

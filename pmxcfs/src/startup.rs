@@ -15,7 +15,7 @@ use pmxcfs_api_types::limits::MAX_FILE_SIZE;
 use pmxcfs_api_types::names::COROSYNC_CONF;
 use pmxcfs_config::{Config, Paths, admin_gid, node_address, node_name};
 use pmxcfs_memdb::store::{Store, StoreConfig};
-use pmxcfs_memdb::{Entry, EntryKind, MemDb, Mutator, Operation, ROOT_INODE, Rules, Tree};
+use pmxcfs_memdb::{Entry, EntryKind, MemDb, Operation, ROOT_INODE, Rules, Tree};
 
 use crate::cli::Options;
 use crate::cluster::Cluster;
@@ -276,13 +276,16 @@ fn mount_and_serve(
     let mount_dir: &Path = &config.paths.mount_dir;
     fuse::clear_mount_point(mount_dir);
     let connection = fuse::mount(mount_dir)?;
-    let mutator = match cluster {
-        Some(cluster) => cluster.mutator(),
-        None => Arc::clone(db) as Arc<dyn Mutator>,
+    let submit = match cluster {
+        Some(cluster) => cluster.submit(),
+        None => {
+            let db = Arc::clone(db);
+            Box::new(move |caller| db.submit(caller))
+        }
     };
     let filesystem = PveFilesystem::new(
         Arc::clone(db),
-        mutator,
+        submit,
         services.plugins(db),
         services.quorum(),
         Ownership {

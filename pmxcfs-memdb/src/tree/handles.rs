@@ -9,7 +9,7 @@ use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
 use super::{Node, Tree};
-use crate::{content::Extent, entry::Entry};
+use crate::{OrphanChange, content::Extent, entry::Entry};
 
 #[derive(Debug, Default)]
 pub(super) struct Handles {
@@ -126,6 +126,22 @@ impl Tree {
             .reused
             .get(&inode)
             .is_some_and(|since| epoch < *since)
+    }
+
+    /// Changes an orphan. Gives the number of bytes written.
+    ///
+    /// # Errors
+    /// As [`Tree::write_orphan`] and [`Tree::touch_orphan`].
+    pub fn change_orphan(&mut self, change: &OrphanChange) -> Result<u32, FsError> {
+        match change {
+            OrphanChange::Write {
+                inode,
+                offset,
+                data,
+                truncate,
+            } => self.write_orphan(*inode, *offset, data, *truncate),
+            OrphanChange::Touch { inode, mtime } => self.touch_orphan(*inode, *mtime).map(|()| 0),
+        }
     }
 
     /// Writes to an orphan, or truncates it, as [`Operation::Write`](crate::Operation::Write) does to a file in the

@@ -13,28 +13,25 @@ use pmxcfs_api_types::time::wall_clock_secs;
 use pmxcfs_dfsm::core::RequestId;
 use pmxcfs_dfsm::database::{Database, DatabaseNotice, DatabaseRequest, TreeStore};
 use pmxcfs_memdb::store::{Discarded, Ticket, save_discarded};
-use pmxcfs_memdb::{Change, Entry, MemDb, Mutation, Mutator, Operation, Plan, Stamp, Tree};
+use pmxcfs_memdb::{Caller, Change, Entry, MemDb, Operation, Plan, Reply, Stamp, Tree};
 use pmxcfs_services::group::{GroupHandle, GroupHost};
 use pmxcfs_services::quorum::QuorumMonitor;
 
 use super::corosync_conf::Distributor;
 use crate::fuse::KernelReferences;
 
-/// A caller between its multicast and its answer.
-struct Parked {
-    mutation: Box<dyn Mutation>,
-    /// Its operation was applied, and it has seen the result.
-    is_applied: bool,
-    /// What has to be recorded before the caller is told.
-    ticket: Option<Ticket>,
-}
+/// An answer, and what has to be recorded before it is given.
+type Answered = (Reply, Option<Ticket>);
 
 /// The tree as the group changes it.
 pub(crate) struct ReplicatedTree {
     db: Arc<MemDb>,
     /// What the kernel of this host knows of entries that other nodes remove. Set when the filesystem is mounted.
     kernel: Arc<OnceLock<KernelReferences>>,
-    parked: HashMap<RequestId, Parked>,
+    /// Callers between their multicast and their delivery.
+    parked: HashMap<RequestId, Box<dyn Caller>>,
+    /// Callers whose operation was applied, until the protocol says that the request is over.
+    applied: HashMap<RequestId, Answered>,
 }
 
 impl std::fmt::Debug for ReplicatedTree {
@@ -51,6 +48,7 @@ impl ReplicatedTree {
             db,
             kernel,
             parked: HashMap::new(),
+            applied: HashMap::new(),
         }
     }
 }
@@ -70,24 +68,23 @@ impl TreeStore for ReplicatedTree {
         request: Option<RequestId>,
     ) -> Result<u32, FsError> {
         let kernel = self.kernel.get();
-        let mut parked = request.and_then(|id| self.parked.get_mut(&id));
+        let caller = request.and_then(|id| Some((id, self.parked.remove(&id)?)));
         let mut changed = Vec::new();
-        let (result, ticket) = self.db.change(|tree, changes| {
+        let ((result, answered), ticket) = self.db.change(|tree, changes| {
             let victim = kernel.and_then(|kernel| kernel.keep_victim(tree, operation));
             let result = tree.apply(operation, stamp, now_secs, changes);
             if let (Err(_), Some(inode), Some(kernel)) = (result, victim, kernel) {
                 kernel.release_victim(tree, inode);
             }
-            match &mut parked {
-                Some(parked) => parked.mutation.applied(tree, result),
-                None => changed.extend(changes.iter().map(Change::inode)),
+            let answered = caller.map(|(id, caller)| (id, caller.answer(tree, result)));
+            if answered.is_none() {
+                changed.extend(changes.iter().map(Change::inode));
             }
-            result
+            (result, answered)
         });
-        match (parked, kernel) {
-            (Some(parked), _) => {
-                parked.is_applied = true;
-                parked.ticket = ticket;
+        match (answered, kernel) {
+            (Some((id, reply)), _) => {
+                self.applied.insert(id, (reply, ticket));
             }
             (None, Some(kernel)) => {
                 if matches!(operation, Operation::Rename { .. }) {
@@ -119,7 +116,7 @@ pub(crate) struct DatabaseHost {
     db: Arc<MemDb>,
     next_id: u64,
     /// Callers whose reply only waits for the crash journal.
-    answered: Vec<(Box<dyn Mutation>, Option<Ticket>)>,
+    answered: Vec<Answered>,
     distributor: Arc<Distributor>,
     discarded_dir: PathBuf,
 }
@@ -168,51 +165,48 @@ impl GroupHost for DatabaseHost {
     const NAME: &'static str = "cluster database";
 
     type App = Database<ReplicatedTree>;
-    type Input = Box<dyn Mutation>;
+    type Input = Box<dyn Caller>;
 
     fn accept(
         &mut self,
-        mut mutation: Box<dyn Mutation>,
+        mut caller: Box<dyn Caller>,
         app: &mut Self::App,
     ) -> Option<(RequestId, DatabaseRequest)> {
-        let (operation, _ticket) = self.db.change(|tree, _changes| {
-            let result = match mutation.plan(tree) {
-                Ok(Plan::Apply(operation)) => return Some(operation),
-                Ok(Plan::Orphan) => mutation.apply_orphan(tree),
+        let (planned, _ticket) = self.db.change(|tree, _changes| {
+            let result = match caller.plan(tree) {
+                Ok(Plan::Apply(operation)) => return Ok((caller, operation)),
+                Ok(Plan::Orphan(change)) => tree.change_orphan(&change),
                 Err(error) => Err(error),
             };
-            mutation.applied(tree, result);
-            None
+            Err(caller.answer(tree, result))
         });
-        let Some(operation) = operation else {
-            mutation.finish(Ok(()));
-            return None;
+        let (caller, operation) = match planned {
+            Ok(planned) => planned,
+            Err(reply) => {
+                reply(Ok(()));
+                return None;
+            }
         };
         self.next_id += 1;
         let id = RequestId(self.next_id);
-        let parked = Parked {
-            mutation,
-            is_applied: false,
-            ticket: None,
-        };
-        app.store_mut().parked.insert(id, parked);
+        app.store_mut().parked.insert(id, caller);
         Some((id, DatabaseRequest::Apply(operation)))
     }
 
-    fn refuse(&mut self, mutation: Box<dyn Mutation>, error: FsError) {
-        mutation.finish(Err(error));
+    fn refuse(&mut self, caller: Box<dyn Caller>, error: FsError) {
+        caller.refuse(error);
     }
 
     fn answer(&mut self, id: RequestId, result: Result<u32, FsError>, app: &mut Self::App) {
-        let Some(mut parked) = app.store_mut().parked.remove(&id) else {
-            return;
-        };
-        if !parked.is_applied {
-            let mutation = &mut parked.mutation;
-            self.db
-                .change(|tree, _changes| mutation.applied(tree, result));
+        let ReplicatedTree {
+            parked, applied, ..
+        } = app.store_mut();
+        if let Some(answered) = applied.remove(&id) {
+            self.answered.push(answered);
+        } else if let Some(caller) = parked.remove(&id) {
+            let (reply, _ticket) = self.db.change(|tree, _changes| caller.answer(tree, result));
+            self.answered.push((reply, None));
         }
-        self.answered.push((parked.mutation, parked.ticket));
     }
 
     fn notice(&mut self, notice: DatabaseNotice, _app: &mut Self::App) {
@@ -227,12 +221,10 @@ impl GroupHost for DatabaseHost {
 
     /// The first acknowledgement writes all records to the crash journal that wait; the others find theirs there.
     fn settle(&mut self, _app: &mut Self::App) {
-        for (mutation, ticket) in self.answered.drain(..) {
+        for (reply, ticket) in self.answered.drain(..) {
             match (ticket, self.db.store()) {
-                (Some(ticket), Some(store)) => {
-                    store.acknowledge(ticket, move |durable| mutation.finish(durable));
-                }
-                _ => mutation.finish(Ok(())),
+                (Some(ticket), Some(store)) => store.acknowledge(ticket, reply),
+                _ => reply(Ok(())),
             }
         }
     }
@@ -240,25 +232,16 @@ impl GroupHost for DatabaseHost {
     fn disconnected(&mut self, _app: &mut Self::App) {}
 }
 
-/// Sends mutations to all members.
-pub(super) struct ClusterMutator {
-    group: GroupHandle<Box<dyn Mutation>>,
-    quorum: QuorumMonitor,
-}
-
-impl ClusterMutator {
-    pub(super) fn new(group: GroupHandle<Box<dyn Mutation>>, quorum: QuorumMonitor) -> Self {
-        Self { group, quorum }
+/// Takes callers to the group, unless there is no quorum.
+pub(super) fn submit(
+    group: &GroupHandle<Box<dyn Caller>>,
+    quorum: &QuorumMonitor,
+    caller: Box<dyn Caller>,
+) {
+    if !quorum.is_quorate() {
+        return caller.refuse(FsError::Access);
     }
-}
-
-impl Mutator for ClusterMutator {
-    fn submit(&self, mutation: Box<dyn Mutation>) {
-        if !self.quorum.is_quorate() {
-            return mutation.finish(Err(FsError::Access));
-        }
-        if let Err(mutation) = self.group.submit(mutation) {
-            mutation.finish(Err(FsError::Io));
-        }
+    if let Err(caller) = group.submit(caller) {
+        caller.refuse(FsError::Io);
     }
 }

@@ -17,7 +17,7 @@ use pmxcfs_api_types::names::COROSYNC_CONF;
 use pmxcfs_config::Config;
 use pmxcfs_dfsm::database::Database;
 use pmxcfs_dfsm::status::{StatusGroup, StatusRequest};
-use pmxcfs_memdb::{EntryKind, MemDb, Mutation, Mutator};
+use pmxcfs_memdb::{Caller, EntryKind, MemDb, Submit};
 use pmxcfs_services::cluster_config::{ClusterConfig, ClusterConfigService};
 use pmxcfs_services::framework::{Manager, ServiceState};
 use pmxcfs_services::group::{Group, GroupConfig, GroupHandle, GroupStatus, group};
@@ -26,7 +26,7 @@ use pmxcfs_status::{NodeListEntry, Status};
 use tokio::sync::watch;
 
 use self::corosync_conf::{Distributor, ReloadCommand};
-use self::database::{ClusterMutator, DatabaseHost, ReplicatedTree};
+use self::database::{DatabaseHost, ReplicatedTree};
 use self::status::{GroupPeers, ReplicatedStatus, StatusHost};
 use crate::fuse::KernelReferences;
 
@@ -54,7 +54,8 @@ const STOP_MARGIN: Duration = Duration::from_millis(100);
 pub(crate) struct Cluster {
     runtime: tokio::runtime::Runtime,
     manager: Manager,
-    mutator: Arc<ClusterMutator>,
+    database: GroupHandle<Box<dyn Caller>>,
+    quorum: QuorumMonitor,
     kernel: Arc<OnceLock<KernelReferences>>,
     distributor: Arc<Distributor>,
     view: ClusterView,
@@ -63,7 +64,7 @@ pub(crate) struct Cluster {
 /// What an observer may know of the membership. Asking costs the services nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterView {
-    database: GroupHandle<Box<dyn Mutation>>,
+    database: GroupHandle<Box<dyn Caller>>,
     status: GroupHandle<StatusRequest>,
     services: Vec<(&'static str, watch::Receiver<ServiceState>)>,
 }
@@ -131,7 +132,8 @@ impl Cluster {
         Ok(Self {
             runtime,
             manager,
-            mutator: Arc::new(ClusterMutator::new(database, quorum)),
+            database,
+            quorum,
             kernel,
             distributor,
             view,
@@ -144,8 +146,9 @@ impl Cluster {
     }
 
     /// Where changes go.
-    pub(crate) fn mutator(&self) -> Arc<dyn Mutator> {
-        Arc::clone(&self.mutator) as Arc<dyn Mutator>
+    pub(crate) fn submit(&self) -> Submit {
+        let (group, quorum) = (self.database.clone(), self.quorum.clone());
+        Box::new(move |caller| database::submit(&group, &quorum, caller))
     }
 
     /// From now on, what other nodes remove stays readable for as long as the kernel knows it.
@@ -197,7 +200,7 @@ fn database_service(
     distributor: &Arc<Distributor>,
     quorum: &QuorumMonitor,
     started: Instant,
-) -> (ClusterDatabaseService, GroupHandle<Box<dyn Mutation>>) {
+) -> (ClusterDatabaseService, GroupHandle<Box<dyn Caller>>) {
     let group_config = GroupConfig {
         name: DATABASE_GROUP,
         domain: "dcdb",
@@ -238,7 +241,7 @@ fn status_service(
 }
 
 /// A store that works again brings its node back into the group.
-fn watch_store(db: &MemDb, database: &GroupHandle<Box<dyn Mutation>>) {
+fn watch_store(db: &MemDb, database: &GroupHandle<Box<dyn Caller>>) {
     if let Some(store) = db.store() {
         let database = database.clone();
         store.watch(move |is_failed| {

@@ -14,7 +14,7 @@ use fuser::{
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::limits::MAX_REQUEST_SIZE;
 use pmxcfs_api_types::time::{wall_clock_secs, wrapped_seconds};
-use pmxcfs_memdb::{MemDb, Mutator};
+use pmxcfs_memdb::{MemDb, Submit};
 
 use super::attr::{NO_TTL, Ownership, TTL};
 use super::handles::{Handles, epoch_of};
@@ -37,7 +37,7 @@ impl PveFilesystem {
     /// `quorate` is asked for every mode; it must be cheap.
     pub fn new(
         db: Arc<MemDb>,
-        mutator: Arc<dyn Mutator>,
+        submit: Submit,
         plugins: Registry,
         quorate: Box<dyn Fn() -> bool + Send + Sync>,
         ownership: Ownership,
@@ -45,7 +45,7 @@ impl PveFilesystem {
         Self {
             shared: Arc::new(Shared {
                 db,
-                mutator,
+                submit,
                 plugins,
                 quorate,
                 ownership,

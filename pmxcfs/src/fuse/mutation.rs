@@ -11,7 +11,9 @@ use fuser::{
     ReplyWrite,
 };
 use pmxcfs_api_types::FsError;
-use pmxcfs_memdb::{EntryKind, Mutation, Operation, Plan, Tree};
+use pmxcfs_memdb::{
+    Caller, EntryKind, Operation, OrphanChange, Plan, Reply as AnswerWhenSafe, Tree,
+};
 
 use super::attr::TTL;
 use super::handles::tree_file;
@@ -157,7 +159,6 @@ pub(super) struct FuseMutation {
     waiter: Waiter,
     /// Runs after this one with the same reply, if this one succeeds.
     follow_up: Option<Action>,
-    outcome: Result<Outcome, FsError>,
     /// What the kernel will hold once it has the reply.
     held: Held,
     /// The entry that will be removed was pinned for as long as the kernel knows it.
@@ -213,12 +214,11 @@ impl FuseMutation {
         waiter: Waiter,
         held: Held,
     ) {
-        shared.mutator.submit(Box::new(Self {
+        (shared.submit)(Box::new(Self {
             shared: Arc::clone(shared),
             action,
             waiter,
             follow_up,
-            outcome: Err(FsError::Io),
             held,
             victim: None,
         }));
@@ -313,7 +313,7 @@ impl FuseMutation {
     }
 }
 
-impl Mutation for FuseMutation {
+impl Caller for FuseMutation {
     fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError> {
         self.keep_victim(tree);
         let operation = match &self.action {
@@ -341,7 +341,14 @@ impl Mutation for FuseMutation {
                 place,
                 data,
             } => match node_path_since(tree, *inode, *epoch)? {
-                None => return Ok(Plan::Orphan),
+                None => {
+                    return Ok(Plan::Orphan(OrphanChange::Write {
+                        inode: *inode,
+                        offset: place.offset_in(tree, *inode),
+                        data: data.clone(),
+                        truncate: false,
+                    }));
+                }
                 Some(path) => Operation::Write {
                     path,
                     offset: place.offset_in(tree, *inode),
@@ -351,7 +358,14 @@ impl Mutation for FuseMutation {
             },
             Action::Truncate { inode, epoch, size } => match node_path_since(tree, *inode, *epoch)?
             {
-                None => return Ok(Plan::Orphan),
+                None => {
+                    return Ok(Plan::Orphan(OrphanChange::Write {
+                        inode: *inode,
+                        offset: *size,
+                        data: Bytes::new(),
+                        truncate: true,
+                    }));
+                }
                 Some(path) => Operation::Write {
                     path,
                     offset: *size,
@@ -360,7 +374,12 @@ impl Mutation for FuseMutation {
                 },
             },
             Action::SetMtime { inode, mtime } => match node_path(tree, *inode)? {
-                None => return Ok(Plan::Orphan),
+                None => {
+                    return Ok(Plan::Orphan(OrphanChange::Touch {
+                        inode: *inode,
+                        mtime: *mtime,
+                    }));
+                }
                 Some(path) => Operation::SetMtime {
                     path,
                     mtime: *mtime,
@@ -370,26 +389,11 @@ impl Mutation for FuseMutation {
         Ok(Plan::Apply(operation))
     }
 
-    fn apply_orphan(&mut self, tree: &mut Tree) -> Result<u32, FsError> {
-        match &self.action {
-            Action::Write {
-                inode, place, data, ..
-            } => {
-                let offset = place.offset_in(tree, *inode);
-                tree.write_orphan(*inode, offset, data, false)
-            }
-            Action::Truncate { inode, size, .. } => {
-                tree.write_orphan(*inode, *size, &Bytes::new(), true)
-            }
-            Action::SetMtime { inode, mtime } => tree.touch_orphan(*inode, *mtime).map(|()| 0),
-            Action::Mkdir { .. }
-            | Action::Create { .. }
-            | Action::Remove { .. }
-            | Action::Rename { .. } => Err(FsError::NotFound),
-        }
-    }
-
-    fn applied(&mut self, tree: &mut Tree, result: Result<u32, FsError>) {
+    fn answer(
+        mut self: Box<Self>,
+        tree: &mut Tree,
+        result: Result<u32, FsError>,
+    ) -> AnswerWhenSafe {
         if result.is_err()
             && let Some(victim) = self.victim.take()
         {
@@ -400,27 +404,25 @@ impl Mutation for FuseMutation {
             Err(FsError::Exists) if self.open_existing(tree) => Ok(0),
             other => other,
         };
-        self.outcome = result.and_then(|count| self.outcome_in(tree, count));
-        if let Ok(Outcome::Attr(inode, _)) = &self.outcome {
+        let outcome = result.and_then(|count| self.outcome_in(tree, count));
+        if let Ok(Outcome::Attr(inode, _)) = &outcome {
             let inode = *inode;
             self.hold(tree, inode);
         }
+        Box::new(move |durable| match durable.and(outcome) {
+            Err(error) => self.refuse(error),
+            Ok(outcome) => match self.follow_up {
+                Some(next) => Self::submit_with(&self.shared, next, None, self.waiter, self.held),
+                None => answer(self.waiter, outcome, self.held.pinned),
+            },
+        })
     }
 
-    fn finish(mut self: Box<Self>, durable: Result<(), FsError>) {
-        let outcome = durable.and(std::mem::replace(&mut self.outcome, Err(FsError::Io)));
+    fn refuse(self: Box<Self>, error: FsError) {
         let this = *self;
-        match outcome {
-            Err(error) => {
-                this.held.take_back(&this.shared);
-                tracing::debug!(action = ?ActionName(&this.action), errno = error.errno(), "refused");
-                this.waiter.error(error);
-            }
-            Ok(outcome) => match this.follow_up {
-                Some(next) => Self::submit_with(&this.shared, next, None, this.waiter, this.held),
-                None => answer(this.waiter, outcome, this.held.pinned),
-            },
-        }
+        this.held.take_back(&this.shared);
+        tracing::debug!(action = ?ActionName(&this.action), errno = error.errno(), "refused");
+        this.waiter.error(error);
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileHandle, FileType, INodeNo, Notifier};
 use pmxcfs_api_types::FsError;
-use pmxcfs_memdb::{EntryKind, MemDb, Mutator, ROOT_INODE, Tree};
+use pmxcfs_memdb::{EntryKind, MemDb, ROOT_INODE, Submit, Tree};
 
 use super::attr::{Ownership, accepted_chmod};
 use super::handles::{Handle, Handles, epoch_of, tree_file};
@@ -36,7 +36,7 @@ pub(super) struct Pinned {
 /// What all requests share.
 pub(super) struct Shared {
     pub(super) db: Arc<MemDb>,
-    pub(super) mutator: Arc<dyn Mutator>,
+    pub(super) submit: Submit,
     pub(super) plugins: Registry,
     pub(super) quorate: Box<dyn Fn() -> bool + Send + Sync>,
     pub(super) ownership: Ownership,

@@ -1,0 +1,67 @@
+//! Somebody who wants the tree changed, and what becomes of it.
+//!
+//! A caller is the one thing that travels on the way of a write, alone or in a cluster: from the request that makes it, to
+//! the tree that it is planned against, to the moment when its own operation has been applied. There it turns the tree into
+//! a [`Reply`], under the lock of the change, so that it learns of its own operation and not of what comes after. The reply
+//! waits until the crash journal has the operation.
+
+use bytes::Bytes;
+use pmxcfs_api_types::FsError;
+
+use crate::{Operation, Tree};
+
+/// What a caller does to the tree it meets.
+#[derive(Debug)]
+pub enum Plan {
+    /// An operation on the tree, recorded and replicated.
+    Apply(Operation),
+    /// A change to an entry that only open handles can still see: memory only.
+    Orphan(OrphanChange),
+}
+
+/// A change to an entry that has left the tree and is still open.
+#[derive(Debug)]
+pub enum OrphanChange {
+    /// As [`Operation::Write`].
+    Write {
+        /// The entry.
+        inode: u64,
+        /// Where `data` begins. With `truncate` and no data: the new size.
+        offset: u64,
+        /// Bytes to lay over.
+        data: Bytes,
+        /// Cut the file behind the data.
+        truncate: bool,
+    },
+    /// As [`Operation::SetMtime`].
+    Touch {
+        /// The entry.
+        inode: u64,
+        /// New mtime in seconds.
+        mtime: u32,
+    },
+}
+
+/// Gives the caller its answer: the one that [`Caller::answer`] has made, or an error if the change could not be recorded.
+/// May run on any thread, so it must wait for nothing.
+pub type Reply = Box<dyn FnOnce(Result<(), FsError>) + Send>;
+
+/// Somebody who wants the tree changed. Either [`refuse`](Self::refuse) is called, or [`plan`](Self::plan) and then
+/// [`answer`](Self::answer), possibly on different threads.
+pub trait Caller: Send {
+    /// Says what to do, from the tree as it is now.
+    ///
+    /// # Errors
+    /// The reason why nothing can be done; it becomes the result.
+    fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError>;
+
+    /// Turns the result, and the tree right after the change, into the answer.
+    fn answer(self: Box<Self>, tree: &mut Tree, result: Result<u32, FsError>) -> Reply;
+
+    /// Nothing was or will be done.
+    fn refuse(self: Box<Self>, error: FsError);
+}
+
+/// Takes callers to wherever the tree is changed: into the tree itself on a node on its own, to all members in a cluster.
+/// Returns at once.
+pub type Submit = Box<dyn Fn(Box<dyn Caller>) + Send + Sync>;
