@@ -4,9 +4,8 @@
 
 pub mod cli;
 mod cluster;
-pub mod ctl;
 pub mod daemonize;
-pub mod db_tool;
+
 pub mod fuse;
 #[cfg(test)]
 mod fuzzing;
@@ -21,3 +20,4 @@ mod services;
 pub mod shutdown;
 pub mod signals;
 pub mod startup;
+pub mod tools;

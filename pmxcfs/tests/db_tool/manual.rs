@@ -51,8 +51,8 @@ fn named_options(text: &str) -> BTreeSet<String> {
 fn manual_pages_name_every_option_and_no_other() {
     let pages = [
         ("pmxcfs.8", pmxcfs::cli::Options::command()),
-        ("pmxcfs-db.8", pmxcfs::db_tool::Cli::command()),
-        ("pmxcfs-ctl.8", pmxcfs::ctl::Cli::command()),
+        ("pmxcfs-db.8", pmxcfs::tools::db::Cli::command()),
+        ("pmxcfs-ctl.8", pmxcfs::tools::ctl::Cli::command()),
     ];
     for (name, mut command) in pages {
         command.build();
@@ -65,8 +65,8 @@ fn manual_pages_name_every_option_and_no_other() {
 
 #[test]
 fn the_pages_of_the_tools_have_every_command_argument_and_status() {
-    assert_complete("pmxcfs-db.8", &pmxcfs::db_tool::Cli::command());
-    assert_complete("pmxcfs-ctl.8", &pmxcfs::ctl::Cli::command());
+    assert_complete("pmxcfs-db.8", &pmxcfs::tools::db::Cli::command());
+    assert_complete("pmxcfs-ctl.8", &pmxcfs::tools::ctl::Cli::command());
 }
 
 fn assert_complete(name: &str, command: &Command) {
@@ -102,8 +102,8 @@ fn assert_complete(name: &str, command: &Command) {
 fn completions_know_every_option() {
     for (program, command) in [
         ("pmxcfs", pmxcfs::cli::Options::command()),
-        ("pmxcfs-db", pmxcfs::db_tool::Cli::command()),
-        ("pmxcfs-ctl", pmxcfs::ctl::Cli::command()),
+        ("pmxcfs-db", pmxcfs::tools::db::Cli::command()),
+        ("pmxcfs-ctl", pmxcfs::tools::ctl::Cli::command()),
     ] {
         for shell in ["bash", "zsh", "fish"] {
             let script = tool(["completions", "--program", program, shell])

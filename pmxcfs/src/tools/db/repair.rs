@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use pmxcfs_memdb::store::{Access, RepairReport, integrity, plan_repair, repair};
 
-use super::Outcome;
 use super::cli::RepairArgs;
 use super::copies;
 use super::lock::{ReadLock, WriteLock};
-use super::text::{self, count};
+use crate::tools::program::{CommandResult, Outcome};
+use crate::tools::text::{self, count};
 
-pub(super) fn run(args: &RepairArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &RepairArgs, out: &mut dyn Write) -> CommandResult {
     let path = args.location.database();
     let run_dir = args.location.paths().run_dir;
     let journal_dir = (!args.ignore_journal).then_some(run_dir.as_path());
@@ -77,7 +77,7 @@ fn tell(path: &Path, report: &RepairReport, out: &mut dyn Write) -> anyhow::Resu
         writeln!(
             out,
             "{} of the crash journal brought in",
-            count(report.journal_operation_count, "operation", "operations")
+            count(report.journal_operation_count, "operation")
         )?;
     }
     for repair in &report.repairs {
@@ -94,7 +94,7 @@ fn tell(path: &Path, report: &RepairReport, out: &mut dyn Write) -> anyhow::Resu
 }
 
 /// What cannot be repaired, and the outcome of a repair that is done.
-fn finish(report: &RepairReport, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+fn finish(report: &RepairReport, out: &mut dyn Write) -> CommandResult {
     for fault in &report.left {
         writeln!(out, "left as it is: {fault} - {}", fault.advice())?;
     }

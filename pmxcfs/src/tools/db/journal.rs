@@ -12,12 +12,12 @@ use pmxcfs_memdb::store::{
     InspectError, JournalFile, JournalRecord, JournalStep, journal_files, read_journal_file,
 };
 
-use super::Outcome;
 use super::cli::JournalArgs;
-use super::text::{self, count};
 use super::view::kind_word;
+use crate::tools::program::{CommandResult, Outcome};
+use crate::tools::text::{self, count};
 
-pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> CommandResult {
     let path = match &args.journal {
         Some(path) => path.clone(),
         None => args.location.paths().run_dir,
@@ -62,7 +62,7 @@ fn tell_file(
         out,
         "{}: {}",
         path.display(),
-        count(file.records.len(), "operation", "operations")
+        count(file.records.len(), "operation")
     )?;
     writeln!(
         out,
@@ -86,7 +86,7 @@ fn tell_file(
             out,
             "  {} behind the last whole operation: it was being written when the daemon died, or is being written now; a \
              start leaves that out",
-            count(file.torn_bytes, "byte", "bytes")
+            count(file.torn_bytes, "byte")
         )?;
     }
     Ok(())
@@ -136,7 +136,7 @@ fn tell_record(record: &JournalRecord, out: &mut dyn Write) -> io::Result<()> {
                     out,
                     "      {}: {} at {offset}{kept}, size {}",
                     describe(entry),
-                    count(data.len(), "byte", "bytes"),
+                    count(data.len(), "byte"),
                     entry.size
                 )?;
             }

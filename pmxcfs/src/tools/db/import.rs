@@ -7,15 +7,15 @@ use pmxcfs_api_types::time::wall_clock_secs;
 use pmxcfs_memdb::store::{Access, examine};
 use pmxcfs_memdb::{Entry, RootState, Rules, Tree, TreeWarning};
 
-use super::Outcome;
 use super::cli::ImportArgs;
 use super::copies;
 use super::create::put_in_place;
 use super::lock::WriteLock;
 use super::scan::{self, scan};
-use super::text::{self, count};
+use crate::tools::program::{CommandResult, Outcome};
+use crate::tools::text::{self, count};
 
-pub(super) fn run(args: &ImportArgs, notes: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &ImportArgs, notes: &mut dyn Write) -> CommandResult {
     let database = args.location.database();
     let lock = WriteLock::take(&database)?;
     let exists = lock.database.exists();
@@ -57,7 +57,7 @@ pub(super) fn run(args: &ImportArgs, notes: &mut dyn Write) -> anyhow::Result<Ou
         notes,
         "{}: {}, {}",
         database.display(),
-        count(entries.len(), "entry", "entries"),
+        count(entries.len(), "entry"),
         text::root_state(root)
     )?;
     Ok(Outcome::Good)

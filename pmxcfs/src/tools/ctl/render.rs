@@ -2,24 +2,23 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use super::units::{bytes, count, nanos, printable, seconds};
 use crate::health::names;
 use crate::health::report::{
     Cluster, Group, GroupMode, Latency, Mode, Paths, Process, Report, Requests, Rrd, Store, Tree,
 };
+use crate::tools::text::{bytes, count, nanos, printable, seconds};
 
 /// What rates are made of: an earlier report of the same daemon, and the time since then.
 #[derive(Debug, Clone, Copy)]
-pub struct Rates<'a> {
+pub(super) struct Rates<'a> {
     /// The earlier report.
-    pub earlier: &'a Report,
+    pub(super) earlier: &'a Report,
     /// Milliseconds between both.
-    pub elapsed_ms: u64,
+    pub(super) elapsed_ms: u64,
 }
 
 /// Renders a report. With rates it is meant for a screen: rates are added, what never changes is left out.
-#[must_use]
-pub fn render(report: &Report, rates: Option<Rates<'_>>) -> String {
+pub(super) fn render(report: &Report, rates: Option<Rates<'_>>) -> String {
     let mut page = Page::default();
     head(report, &mut page);
     if let Some(cluster) = &report.cluster {
@@ -57,7 +56,7 @@ fn head(report: &Report, page: &mut Page) {
     let node = printable(&report.node_name);
     let verdict = match report.problems.len() {
         0 => "healthy".to_owned(),
-        problems => format!("DEGRADED, {}", count(problems as u64, "problem")),
+        problems => format!("DEGRADED, {}", count(problems, "problem")),
     };
     page.line("pmxcfs", format_args!("{node}: {verdict}"));
     for problem in &report.problems {
@@ -87,7 +86,7 @@ fn show_cluster(cluster: &Cluster, page: &mut Page) {
         page.line("cluster", "corosync has not told of any nodes");
     } else {
         let name = printable(&cluster.name);
-        let nodes = count(cluster.nodes.len() as u64, "node");
+        let nodes = count(cluster.nodes.len(), "node");
         let version = cluster.config_version;
         page.line(
             "cluster",
@@ -126,7 +125,7 @@ const fn mode_name(mode: GroupMode) -> &'static str {
 }
 
 fn show_group(group: &Group, page: &mut Page) {
-    let members = count(group.members.len() as u64, "member");
+    let members = count(group.members.len(), "member");
     let who = printable(&names(&group.members));
     let mode = mode_name(group.mode);
     page.line(
@@ -156,7 +155,7 @@ fn show_group(group: &Group, page: &mut Page) {
 }
 
 fn show_tree(tree: &Tree, page: &mut Page) {
-    let entries = count(tree.entry_count, "entry").replace("entrys", "entries");
+    let entries = count(tree.entry_count, "entry");
     let size = bytes(tree.used_bytes);
     page.line(
         "tree",
@@ -174,10 +173,7 @@ fn show_store(store: &Store, now_secs: u64, page: &mut Page) {
         (Some(failure), true, _) => format!("FAILED: {}", printable(failure)),
         (None, true, _) => "FAILED".to_owned(),
         (_, false, 0) => "works".to_owned(),
-        (_, false, tries) => format!(
-            "held by another process, {}",
-            count(tries.into(), "attempt")
-        ),
+        (_, false, tries) => format!("held by another process, {}", count(tries, "attempt")),
     };
     page.line("store", state);
     let last = match store.last_commit_secs {
@@ -201,7 +197,7 @@ fn show_store(store: &Store, now_secs: u64, page: &mut Page) {
         format_args!(
             "{} queued, {} changed since the last commit began, {} wait for one",
             count(store.queued_operation_count, "operation"),
-            count(store.queued_entry_count, "entry").replace("entrys", "entries"),
+            count(store.queued_entry_count, "entry"),
             count(store.waiter_count, "caller"),
         ),
     );

@@ -10,35 +10,31 @@ use std::path::Path;
 use bytes::Bytes;
 use pmxcfs_memdb::{Entry, Index, ROOT_INODE, RootState, Rules, Tree, TreeError};
 
-use super::Outcome;
 use super::cli::{DiffArgs, Location, ReadOptions};
 use super::source::Source;
-use super::text::{self, count};
 use super::view::{Item, View, kind_word};
+use crate::tools::program::{CommandResult, Outcome, Output};
+use crate::tools::text::{self, count};
 
-pub(super) fn run(
-    args: &DiffArgs,
-    out: &mut dyn Write,
-    notes: &mut dyn Write,
-) -> anyhow::Result<Outcome> {
-    let first = read(&args.first, &args.read, notes)?;
-    let second = read(&args.second, &args.read, notes)?;
+pub(super) fn run(args: &DiffArgs, output: &mut Output<'_>) -> CommandResult {
+    let first = read(&args.first, &args.read, output.notes)?;
+    let second = read(&args.second, &args.read, output.notes)?;
     let sides = [Side::new("A", &first), Side::new("B", &second)];
     for (side, path) in sides.iter().zip([&args.first, &args.second]) {
         writeln!(
-            out,
+            output.out,
             "{}: {}: {}, {}",
             side.label,
             path.display(),
             text::root_state(side.root),
-            count(side.by_key.len(), "entry", "entries")
+            count(side.by_key.len(), "entry")
         )?;
     }
     let differences = differences(&sides);
     for line in &differences {
-        writeln!(out, "{line}")?;
+        writeln!(output.out, "{line}")?;
     }
-    tell_sync(&sides, out)?;
+    tell_sync(&sides, output.out)?;
     let same = differences.is_empty() && sides[0].root == sides[1].root;
     Ok(if same {
         Outcome::Good
@@ -274,8 +270,8 @@ fn tell_follower(
         out,
         "  {} takes over {} and loses {}",
         follower.label,
-        count(sent.count(), "inode", "inodes"),
-        count(removed.count(), "inode", "inodes")
+        count(sent.count(), "inode"),
+        count(removed.count(), "inode")
     )?;
     tell_discarded(leader, follower, out)
 }

@@ -11,8 +11,7 @@ use crate::health::report::{
 };
 
 /// Renders a report.
-#[must_use]
-pub fn render(report: &Report) -> String {
+pub(super) fn render(report: &Report) -> String {
     let mut page = Page::default();
     daemon(report, &mut page);
     if let Some(cluster) = &report.cluster {

@@ -11,7 +11,7 @@ use pmxcfs_api_types::time::wall_clock_secs;
 use pmxcfs_memdb::store::journal_files;
 
 use super::lock::WriteLock;
-use super::text;
+use crate::tools::text;
 
 /// Companions that belong to the content of a database.
 const COMPANIONS: [&str; 2] = ["-wal", "-journal"];

@@ -1,21 +1,21 @@
-//! How names, times, contents and digests are shown.
+//! How numbers, names, times, contents and digests are shown.
 //!
 //! Names and contents come from whoever could write to the filesystem, and go to terminals: what is not printable is
 //! escaped, such that the bytes can be told from the text.
 
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use pmxcfs_memdb::RootState;
 use sha2::{Digest as _, Sha256};
 
 /// A name: UTF-8 as it is; `\xNN` for other bytes, unprintable characters and slashes; `\\` for a backslash.
-pub(super) fn escape_name(name: &[u8]) -> String {
+pub(crate) fn escape_name(name: &[u8]) -> String {
     escape(name, &['/'])
 }
 
 /// As [`escape_name`], with slashes as they are.
-pub(super) fn escape_path(path: &[u8]) -> String {
+pub(crate) fn escape_path(path: &[u8]) -> String {
     escape(path, &[])
 }
 
@@ -49,7 +49,7 @@ fn push_bytes(text: &mut String, bytes: &[u8]) {
 }
 
 /// Two digits a byte.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
         let _written = write!(text, "{byte:02x}");
@@ -58,17 +58,17 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 /// SHA-256 of a content.
-pub(super) fn content_digest(content: &[u8]) -> [u8; 32] {
+pub(crate) fn content_digest(content: &[u8]) -> [u8; 32] {
     Sha256::digest(content).into()
 }
 
 /// The first digits of a digest, enough to tell contents apart by eye.
-pub(super) fn short_digest(content: &[u8]) -> String {
+pub(crate) fn short_digest(content: &[u8]) -> String {
     hex(&content_digest(content)[..8])
 }
 
 /// Seconds since 1970 as a date, UTC.
-pub(super) fn time(seconds: u32) -> String {
+pub(crate) fn time(seconds: u32) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
@@ -76,7 +76,7 @@ pub(super) fn time(seconds: u32) -> String {
 }
 
 /// As [`time`], without what is awkward in file names.
-pub(super) fn time_in_name(seconds: u32) -> String {
+pub(crate) fn time_in_name(seconds: u32) -> String {
     time(seconds).replace(['-', ':'], "")
 }
 
@@ -99,7 +99,7 @@ fn date(days: u32) -> (u32, u32, u32) {
 }
 
 /// State of a database in words.
-pub(super) fn root_state(root: RootState) -> String {
+pub(crate) fn root_state(root: RootState) -> String {
     format!(
         "version {}, writer {}, {}",
         root.version,
@@ -109,7 +109,7 @@ pub(super) fn root_state(root: RootState) -> String {
 }
 
 /// An error with its causes.
-pub(super) fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -119,9 +119,80 @@ pub(super) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// "1 operation", "2 operations".
-pub(super) fn count(number: usize, singular: &str, plural: &str) -> String {
-    format!("{number} {}", if number == 1 { singular } else { plural })
+/// How many, with the right form of the word: "1 entry", "2 entries".
+pub(crate) fn count(number: impl Display + PartialEq + From<u8>, word: &str) -> String {
+    match word.strip_suffix('y') {
+        _ if number == 1.into() => format!("{number} {word}"),
+        Some(stem) => format!("{number} {stem}ies"),
+        None => format!("{number} {word}s"),
+    }
+}
+
+/// A duration of so many nanoseconds, in three digits or little more.
+pub(crate) fn nanos(nanos: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (60_000_000_000, "s"),
+        (1_000_000_000, "s"),
+        (1_000_000, "ms"),
+        (1_000, "us"),
+    ];
+    for (index, (size, unit)) in UNITS.into_iter().enumerate() {
+        if nanos >= size {
+            return match index {
+                0 => format!("{} {unit}", nanos / 1_000_000_000),
+                _ => format!("{} {unit}", decimal(nanos, size)),
+            };
+        }
+    }
+    format!("{nanos} ns")
+}
+
+/// A size in bytes.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+    ];
+    let unit = UNITS.into_iter().find(|(size, _)| bytes >= *size);
+    unit.map_or_else(
+        || format!("{bytes} B"),
+        |(size, unit)| format!("{} {unit}", decimal(bytes, size)),
+    )
+}
+
+/// A long time, in its two largest units.
+pub(crate) fn seconds(seconds: u64) -> String {
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {seconds} s"),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+/// Text that comes from elsewhere, without what would confuse a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |character: char| {
+        if character.is_control() {
+            '?'
+        } else {
+            character
+        }
+    };
+    text.chars().map(shown).collect()
+}
+
+/// A number in a unit, with one digit behind the point while it is small.
+fn decimal(number: u64, unit: u64) -> String {
+    if number >= unit.saturating_mul(100) {
+        return (number / unit).to_string();
+    }
+    let tenths = u128::from(number) * 10 / u128::from(unit);
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
@@ -159,6 +230,49 @@ mod tests {
             assert_eq!(time(seconds), text);
         }
         assert_eq!(time_in_name(1_700_000_000), "20231114T221320Z");
+    }
+
+    #[test]
+    fn numbers_keep_their_size() {
+        for (value, text) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1_000, "1.0 us"),
+            (12_345, "12.3 us"),
+            (123_456, "123 us"),
+            (1_999_999, "1.9 ms"),
+            (59_999_999_999, "59.9 s"),
+            (61_000_000_000, "61 s"),
+            (u64::MAX, "18446744073 s"),
+        ] {
+            assert_eq!(nanos(value), text);
+        }
+        for (value, text) in [
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (123 << 10, "123 KiB"),
+            (5 << 20, "5.0 MiB"),
+            (u64::MAX, "16777215 TiB"),
+        ] {
+            assert_eq!(bytes(value), text);
+        }
+        for (value, text) in [
+            (59, "59 s"),
+            (60, "1 min 0 s"),
+            (3_661, "1 h 1 min"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(seconds(value), text);
+        }
+        assert_eq!(count(1_u64, "entry"), "1 entry");
+        assert_eq!(count(0_u64, "entry"), "0 entries");
+        assert_eq!(count(2_u64, "member"), "2 members");
+        assert_eq!(count(2_u64, "directory"), "2 directories");
+    }
+
+    #[test]
+    fn terminals_are_not_confused() {
+        assert_eq!(printable("a\u{1b}[2Jb\nc"), "a?[2Jb?c");
     }
 
     /// Undoes [`escape_name`].

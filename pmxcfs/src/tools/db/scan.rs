@@ -15,7 +15,7 @@ use pmxcfs_api_types::time::wrapped_seconds;
 use pmxcfs_memdb::{Entry, EntryKind, ROOT_INODE};
 
 use super::progress::Progress;
-use super::text::{self, count};
+use crate::tools::text::{self, count};
 
 /// Names in the root directory that the mount makes itself; a copy of a mount has them.
 const GENERATED: [&str; 10] = [
@@ -223,10 +223,7 @@ pub(super) fn read_file(path: &Path) -> io::Result<Option<Bytes>> {
 pub(super) fn told(skipped: &[String]) -> Vec<String> {
     let mut lines: Vec<String> = skipped.iter().take(MAX_TOLD).cloned().collect();
     if skipped.len() > MAX_TOLD {
-        lines.push(format!(
-            "{} more",
-            count(skipped.len() - MAX_TOLD, "thing", "things")
-        ));
+        lines.push(format!("{} more", count(skipped.len() - MAX_TOLD, "thing")));
     }
     lines
         .iter()

@@ -6,18 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::bail;
 use serde_json::{Map, Value, json};
 
-use super::Outcome;
 use super::cli::DumpArgs;
 use super::source::Source;
-use super::text::{self, hex};
 use super::view::{Item, View, kind_word};
+use crate::tools::program::{CommandResult, Outcome, Output};
+use crate::tools::text::{self, hex};
 
-pub(super) fn run(
-    args: &DumpArgs,
-    out: &mut dyn Write,
-    notes: &mut dyn Write,
-) -> anyhow::Result<Outcome> {
-    let source = Source::read_with_notes(&args.location, &args.read, notes)?;
+pub(super) fn run(args: &DumpArgs, output: &mut Output<'_>) -> CommandResult {
+    let source = Source::read_with_notes(&args.location, &args.read, output.notes)?;
     let mut view = View::new(&source.examined.entries);
     if let Some(path) = &args.path {
         view.below(path.as_os_str().as_bytes());
@@ -29,11 +25,8 @@ pub(super) fn run(
             );
         }
     }
-    if args.json {
-        print_json(&source, &view, args.contents, out)?;
-    } else {
-        print_text(&source, &view, args.contents, out)?;
-    }
+    let print = if args.json { print_json } else { print_text };
+    print(&source, &view, args.contents, output.out)?;
     Ok(Outcome::Good)
 }
 
@@ -88,7 +81,7 @@ fn print_json(
     view: &View<'_>,
     contents: bool,
     out: &mut dyn Write,
-) -> anyhow::Result<()> {
+) -> io::Result<()> {
     let root = source.examined.root;
     let head = json!({"version": root.version, "writer": root.writer, "mtime": root.mtime});
     writeln!(out, "{{\"root\": {head},\n\"entries\": [")?;

@@ -8,7 +8,7 @@ use pmxcfs_memdb::store::{Access, Examined, JournalRefusal, JournalUse, examine}
 
 use super::cli::{Location, ReadOptions};
 use super::lock::ReadLock;
-use super::text::{self, count};
+use crate::tools::text::{self, count};
 
 /// A database as it was read. No lock is held any more.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Source {
                 notes,
                 "{}: {} that keep the daemon from starting; see pmxcfs-db check",
                 source.path.display(),
-                count(refused, "fault", "faults")
+                count(refused, "fault")
             )?;
         }
         Ok(source)
@@ -110,20 +110,20 @@ fn journal_remark(journal: &JournalUse) -> Option<String> {
             let mut text = format!(
                 "the daemon was killed; {} of the crash journal that the file lacks {} included, and will be written by the \
                  next start",
-                count(*operation_count, "operation", "operations"),
+                count(*operation_count, "operation"),
                 if *operation_count == 1 { "is" } else { "are" }
             );
             if *dropped_count > 0 {
                 text.push_str(&format!(
                     "; {} that nobody was told to be safe left out",
-                    count(*dropped_count, "operation", "operations")
+                    count(*dropped_count, "operation")
                 ));
             }
             text
         }
         JournalUse::Waiting { operation_count } => format!(
             "the crash journal has {} that the file lacks and that are not shown; repair brings them in",
-            count(*operation_count, "operation", "operations")
+            count(*operation_count, "operation")
         ),
         JournalUse::Refused(refusal) => format!(
             "the crash journal has operations that are left out: {refusal}; a start puts it aside"

@@ -17,13 +17,14 @@ use pmxcfs_memdb::store::Backend as _;
 use pmxcfs_memdb::store::{self, Access, SqliteBackend, examine};
 use pmxcfs_memdb::{Entry, EntryKind, ROOT_INODE, RootState};
 
-use super::Outcome;
 use super::cli::{CreateArgs, Location};
 use super::copies;
 use super::lock::WriteLock;
 use super::scan::read_file;
+use crate::tools::program::{CommandResult, Outcome};
+use crate::tools::text;
 
-pub(super) fn run(args: &CreateArgs, notes: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &CreateArgs, notes: &mut dyn Write) -> CommandResult {
     let names = regular_files(&args.directory)?;
     let lock = WriteLock::take(&args.database)?;
     let exists = lock.database.exists();
@@ -117,7 +118,7 @@ fn add_files(
             bail!(
                 "cannot add {}: the database has a '{}' already; nothing was changed",
                 path.display(),
-                super::text::escape_name(&name)
+                text::escape_name(&name)
             );
         }
         let data = match read_file(&path) {

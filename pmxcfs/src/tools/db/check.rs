@@ -8,16 +8,16 @@ use std::path::Path;
 use pmxcfs_memdb::EntryKind;
 use pmxcfs_memdb::store::{Access, ExamineError, Fault, FaultKind, Problem, integrity};
 
-use super::Outcome;
 use super::cli::CheckArgs;
 use super::lock::ReadLock;
 use super::source::{self, Source};
-use super::text::{self, count};
+use crate::tools::program::{CommandResult, Outcome};
+use crate::tools::text::{self, count};
 
 /// Lines of SQLite that are shown.
 const MAX_INTEGRITY_LINES: usize = 20;
 
-pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> CommandResult {
     let path = args.location.database();
     let source = match Source::read(&args.location, &args.read) {
         Ok(source) => source,
@@ -64,12 +64,8 @@ fn tell_state(source: &Source, out: &mut dyn Write) -> anyhow::Result<()> {
         "{}: {}; {}, {}, {size} bytes",
         source.path.display(),
         text::root_state(examined.root),
-        count(
-            examined.entries.len() - file_count,
-            "directory",
-            "directories"
-        ),
-        count(file_count, "file", "files"),
+        count(examined.entries.len() - file_count, "directory"),
+        count(file_count, "file"),
     )?;
     if examined.version_row.is_none() && examined.entries.is_empty() && examined.faults.is_empty() {
         writeln!(out, "note     it is empty; a start makes a new tree in it")?;
@@ -132,14 +128,14 @@ fn tell_result(
         writeln!(
             out,
             "result: the daemon does not start with it: {}, {}. pmxcfs-db repair shows what can be done",
-            count(refused, "fault", "faults"),
-            count(warnings, "warning", "warnings")
+            count(refused, "fault"),
+            count(warnings, "warning")
         )?;
     } else if warnings > 0 {
         writeln!(
             out,
             "result: the daemon starts with it: {}",
-            count(warnings, "warning", "warnings")
+            count(warnings, "warning")
         )?;
     } else {
         writeln!(out, "result: clean")?;
@@ -153,7 +149,7 @@ fn tell_result(
     Ok(())
 }
 
-fn tell_damage(path: &Path, error: &ExamineError, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+fn tell_damage(path: &Path, error: &ExamineError, out: &mut dyn Write) -> CommandResult {
     writeln!(out, "refused  {}", text::chain(error))?;
     writeln!(
         out,

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::cli::WatchArgs;
-use super::text::Rates;
-use super::{FAILED, Output, client, status_of, text};
+use super::client;
+use super::render::{Rates, render};
 use crate::health::report::Report;
+use crate::tools::program::{CommandResult, Outcome, Output};
 
 /// Cursor to the upper left corner.
 const HOME: &str = "\x1b[H";
@@ -20,7 +21,7 @@ const CLEAR_REST: &str = "\x1b[J";
 
 /// Shows a report at each interval, until it has done so often enough or is interrupted. A daemon that does not answer is
 /// asked again. Returns the status of the last look.
-pub(super) fn run(socket: &Path, args: &WatchArgs, output: &mut Output<'_>) -> anyhow::Result<u8> {
+pub(super) fn run(socket: &Path, args: &WatchArgs, output: &mut Output<'_>) -> CommandResult {
     let interval = Duration::from_secs(args.interval);
     let mut earlier: Option<(Report, Instant)> = None;
     let mut looks = 0;
@@ -37,15 +38,15 @@ pub(super) fn run(socket: &Path, args: &WatchArgs, output: &mut Output<'_>) -> a
                     earlier: &answer.report,
                     elapsed_ms: 0,
                 });
-                let page = text::render(&answer.report, Some(rates));
-                let status = status_of(&answer.report);
+                let page = render(&answer.report, Some(rates));
+                let status = answer.outcome();
                 earlier = Some((answer.report, now));
                 (page, status)
             }
             Err(error) => {
                 earlier = None;
                 let error = anyhow::Error::from(error);
-                (format!("{error:#}\n"), FAILED)
+                (format!("{error:#}\n"), Outcome::Failed)
             }
         };
         show(&page, output)?;

@@ -13,6 +13,7 @@ use nix::sys::time::TimeVal;
 
 use crate::health::REPORT_REQUEST;
 use crate::health::report::Report;
+use crate::tools::program::Outcome;
 
 /// How long each step may take: a daemon that is stopped keeps its socket and does not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,6 +61,17 @@ pub(super) struct Answer {
     pub(super) json: Vec<u8>,
     /// What this program knows of them.
     pub(super) report: Report,
+}
+
+impl Answer {
+    /// Whether the daemon is healthy.
+    pub(super) const fn outcome(&self) -> Outcome {
+        if self.report.problems.is_empty() {
+            Outcome::Good
+        } else {
+            Outcome::Findings
+        }
+    }
 }
 
 /// Asks the daemon that listens there.

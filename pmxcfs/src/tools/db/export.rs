@@ -13,13 +13,13 @@ use nix::sys::statvfs::statvfs;
 use pmxcfs_api_types::path::is_private;
 use pmxcfs_memdb::Entry;
 
-use super::Outcome;
 use super::cli::ExportArgs;
 use super::copies;
 use super::progress::Progress;
 use super::source::Source;
-use super::text::count;
 use super::view::{Item, View};
+use crate::tools::program::{CommandResult, Outcome};
+use crate::tools::text::count;
 
 /// Longest path that system calls take, in bytes.
 const MAX_PATH_LENGTH: usize = 4095;
@@ -27,7 +27,7 @@ const MAX_PATH_LENGTH: usize = 4095;
 /// Faults that are told one by one.
 const MAX_TOLD: usize = 20;
 
-pub(super) fn run(args: &ExportArgs, notes: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &ExportArgs, notes: &mut dyn Write) -> CommandResult {
     let source = Source::read_with_notes(&args.location, &args.read, notes)?;
     source.require_loadable()?;
     let view = View::new(&source.examined.entries);
@@ -49,7 +49,7 @@ pub(super) fn run(args: &ExportArgs, notes: &mut dyn Write) -> anyhow::Result<Ou
         notes,
         "{}: {} in {}",
         source.path.display(),
-        count(view.items.len(), "entry", "entries"),
+        count(view.items.len(), "entry"),
         args.directory.display()
     )?;
     Ok(Outcome::Good)

@@ -1,0 +1,6 @@
+//! The programs beside the daemon: `pmxcfs-ctl` and `pmxcfs-db`.
+
+pub mod ctl;
+pub mod db;
+mod program;
+mod text;
