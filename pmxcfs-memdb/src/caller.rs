@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
-use crate::{Operation, Tree};
+use crate::{Change, Operation, Tree};
 
 /// What a caller does to the tree it meets.
 #[derive(Debug)]
@@ -55,8 +55,14 @@ pub trait Caller: Send {
     /// The reason why nothing can be done; it becomes the result.
     fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError>;
 
-    /// Turns the result, and the tree right after the change, into the answer.
-    fn answer(self: Box<Self>, tree: &mut Tree, result: Result<u32, FsError>) -> Reply;
+    /// Turns the result, and the tree right after the change, into the answer. `changes` are the effects of the operation;
+    /// a refused one may have some, see [`Tree::apply`].
+    fn answer(
+        self: Box<Self>,
+        tree: &mut Tree,
+        changes: &[Change],
+        result: Result<u32, FsError>,
+    ) -> Reply;
 
     /// Nothing was or will be done.
     fn refuse(self: Box<Self>, error: FsError);

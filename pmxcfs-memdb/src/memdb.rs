@@ -119,7 +119,7 @@ impl MemDb {
                 Ok(Plan::Orphan(change)) => tree.change_orphan(&change),
                 Ok(Plan::Apply(operation)) => self.apply_local(tree, &operation, stamp, changes),
             };
-            caller.answer(tree, result)
+            caller.answer(tree, changes, result)
         });
         match ticket {
             None => reply(Ok(())),
@@ -270,7 +270,12 @@ impl Caller for Waited {
         Ok(Plan::Apply(self.operation.clone()))
     }
 
-    fn answer(self: Box<Self>, _tree: &mut Tree, result: Result<u32, FsError>) -> Reply {
+    fn answer(
+        self: Box<Self>,
+        _tree: &mut Tree,
+        _changes: &[Change],
+        result: Result<u32, FsError>,
+    ) -> Reply {
         Box::new(move |durable| {
             // Nobody listens any more if the receiver is gone.
             let _sent = self.sender.send(durable.and(result));

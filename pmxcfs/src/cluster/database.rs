@@ -76,7 +76,7 @@ impl TreeStore for ReplicatedTree {
             if let (Err(_), Some(inode), Some(kernel)) = (result, victim, kernel) {
                 kernel.release_victim(tree, inode);
             }
-            let answered = caller.map(|(id, caller)| (id, caller.answer(tree, result)));
+            let answered = caller.map(|(id, caller)| (id, caller.answer(tree, changes, result)));
             if answered.is_none() {
                 changed.extend(changes.iter().map(Change::inode));
             }
@@ -178,7 +178,7 @@ impl GroupHost for DatabaseHost {
                 Ok(Plan::Orphan(change)) => tree.change_orphan(&change),
                 Err(error) => Err(error),
             };
-            Err(caller.answer(tree, result))
+            Err(caller.answer(tree, &[], result))
         });
         let (caller, operation) = match planned {
             Ok(planned) => planned,
@@ -204,7 +204,9 @@ impl GroupHost for DatabaseHost {
         if let Some(answered) = applied.remove(&id) {
             self.answered.push(answered);
         } else if let Some(caller) = parked.remove(&id) {
-            let (reply, _ticket) = self.db.change(|tree, _changes| caller.answer(tree, result));
+            let (reply, _ticket) = self
+                .db
+                .change(|tree, _changes| caller.answer(tree, &[], result));
             self.answered.push((reply, None));
         }
     }

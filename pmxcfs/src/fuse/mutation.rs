@@ -12,7 +12,7 @@ use fuser::{
 };
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::{
-    Caller, EntryKind, Operation, OrphanChange, Plan, Reply as AnswerWhenSafe, Tree,
+    Caller, Change, EntryKind, Operation, OrphanChange, Plan, Reply as AnswerWhenSafe, Tree,
 };
 
 use super::attr::TTL;
@@ -392,6 +392,7 @@ impl Caller for FuseMutation {
     fn answer(
         mut self: Box<Self>,
         tree: &mut Tree,
+        _changes: &[Change],
         result: Result<u32, FsError>,
     ) -> AnswerWhenSafe {
         if result.is_err()
