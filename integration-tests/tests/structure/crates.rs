@@ -1,17 +1,39 @@
 //! The crate graph that ARCHITECTURE.txt draws is the one that cargo builds, and it points one way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("a member of the workspace")
+/// The folder of the workspace that the test is run in.
+pub(crate) fn workspace() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs this test");
+    let folder = Path::new(&package).parent();
+    folder.expect("a member of the workspace").to_owned()
+}
+
+/// What cargo knows of the workspace's own packages.
+pub(crate) fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .current_dir(workspace())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
 /// Lines `  CRATE   DEPENDENCY ...` of the section "Crates", up to the first empty line behind them. Dependencies leave
@@ -32,23 +54,7 @@ fn documented() -> Graph {
 }
 
 fn built() -> Graph {
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--no-deps",
-            "--offline",
-            "--format-version",
-            "1",
-        ])
-        .current_dir(workspace())
-        .output()
-        .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let metadata = metadata();
     let packages = metadata["packages"].as_array().expect("a list");
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     packages
