@@ -4,11 +4,7 @@
 //! C daemon's default. Nothing here reads a file of the tree.
 
 mod config;
-pub mod corosync_conf;
 mod corosync_version;
-#[cfg(any(test, feature = "fuzzing"))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod node;
 mod paths;
 

@@ -1,8 +1,8 @@
 //! Keeps the host's corosync.conf equal to the one in the database.
 //!
-//! Every member writes its own host's file, and the member that sent the change tells corosync afterwards. Which text is written
-//! has to be decided as C daemons decide it, or members would run different configurations: so what is wrong with a text
-//! is said in the log, and nothing else comes of it. Nothing here is done by the thread that delivers messages.
+//! Every member writes its own host's file, and the member that sent the change tells corosync afterwards. All members must
+//! decide alike which text is written, C daemons included, or they would run different configurations: so `config_version`
+//! decides and nothing else. Corosync itself says what it thinks of a text when it reads it.
 
 mod distributor;
 #[cfg(test)]
@@ -11,72 +11,54 @@ mod tests;
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pmxcfs_config::config_version;
-use pmxcfs_config::corosync_conf::{Severity, Surroundings, check};
 
 pub(crate) use self::distributor::{Distributor, ReloadCommand};
 
 const MODE: u32 = 0o644;
 
-/// What became of the database's copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// There is nothing to write.
-    Empty,
-    /// It has no version.
-    NoVersion,
-    /// The host has the same bytes.
-    Equal,
-    /// The host's version is the higher one.
-    HostIsNewer,
-    /// The host's file could not be written.
-    Failed,
-    /// The host has it now.
-    Written {
-        /// Corosync has to be told.
-        is_reload_due: bool,
-    },
+/// The two files that are kept equal.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    /// Path of the database's copy in the mount. Messages name it; nothing opens it.
+    pub(crate) cluster: PathBuf,
+    /// The file that corosync reads.
+    pub(crate) host: PathBuf,
 }
 
-/// Writes the database's copy to the host if it is not older than the host's, and logs what comes of it. `notify` says that this
-/// node is the one that tells corosync; that is due if the host had a configuration before.
-pub(crate) fn distribute(
-    database_copy: &[u8],
-    host_file: &Path,
-    node_name: &str,
-    notify: bool,
-) -> Outcome {
-    if database_copy.is_empty() {
-        return Outcome::Empty;
-    }
-    let Some(version) = config_version(database_copy) else {
-        tracing::error!("unable to parse cluster config_version");
-        return Outcome::NoVersion;
-    };
-    let present = read_host_file(host_file);
-    let present_version = config_version(&present);
-    if present == database_copy {
-        return Outcome::Equal;
-    }
-    if present_version.is_some_and(|present| version < present) {
-        tracing::error!("local corosync.conf is newer");
-        return Outcome::HostIsNewer;
-    }
-    let surroundings = Surroundings {
-        node_name,
-        present_version,
-    };
-    log_findings(database_copy, &surroundings);
-    let path = host_file.display();
-    if let Err(error) = replace(host_file, database_copy) {
-        tracing::error!(%error, "unable to write corosync config '{path}'");
-        return Outcome::Failed;
-    }
-    tracing::info!("wrote new corosync config '{path}' (version = {version})");
-    Outcome::Written {
-        is_reload_due: notify && present_version.is_some(),
+impl Files {
+    /// Writes the database's copy to the host unless the host's version is higher, and logs what comes of it. Returns whether
+    /// corosync has a new configuration to read: it had one before, and this one is written.
+    pub(crate) fn distribute(&self, database_copy: &[u8]) -> bool {
+        let (cluster, host) = (self.cluster.display(), self.host.display());
+        if database_copy.is_empty() {
+            return false;
+        }
+        let Some(version) = config_version(database_copy) else {
+            tracing::error!(
+                "unable to parse cluster config_version: {cluster} has none; {host} stays as it is"
+            );
+            return false;
+        };
+        let present = read_host_file(&self.host);
+        let present_version = config_version(&present);
+        if present == database_copy {
+            return false;
+        }
+        if let Some(present_version) = present_version.filter(|present| version < *present) {
+            tracing::error!(
+                "local corosync.conf is newer: {host} has config_version {present_version}, {cluster} has {version}; {host} stays as it is"
+            );
+            return false;
+        }
+        if let Err(error) = replace(&self.host, database_copy) {
+            tracing::error!(%error, "unable to write corosync config '{host}'");
+            return false;
+        }
+        tracing::info!("wrote new corosync config '{host}' (version = {version})");
+        present_version.is_some()
     }
 }
 
@@ -93,17 +75,8 @@ fn read_host_file(path: &Path) -> Vec<u8> {
     }
 }
 
-fn log_findings(text: &[u8], surroundings: &Surroundings<'_>) {
-    for finding in check(text, surroundings) {
-        let effect = match finding.severity() {
-            Severity::Error | Severity::Refused => ", the cluster will not work with it",
-            _ => "",
-        };
-        tracing::warn!("new corosync config{effect}: {finding}");
-    }
-}
-
-/// Replaces the file in one step: corosync, when it starts meanwhile, reads the old text or the new one.
+/// Replaces the file in one step: corosync, when it starts meanwhile, reads the old text or the new one. So does a host that
+/// loses its power: the new text is on the disk before it has the name, and the name is when this returns.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut template = path.as_os_str().to_owned();
     template.push(".XXXXXX");
@@ -114,11 +87,13 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
         // Best effort: the first error is the one to report.
         let _removed = std::fs::remove_file(&temporary);
     }
-    written
+    written?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 fn write_all(mut file: File, text: &[u8]) -> io::Result<()> {
     fchown(&file, Some(0), Some(0))?;
     file.set_permissions(Permissions::from_mode(MODE))?;
-    file.write_all(text)
+    file.write_all(text)?;
+    file.sync_all()
 }

@@ -117,17 +117,13 @@ pub(crate) struct DatabaseHost {
     next_id: u64,
     /// Callers whose reply only waits for the crash journal.
     answered: Vec<Answered>,
-    distributor: Arc<Distributor>,
+    distributor: Distributor,
     discarded_dir: PathBuf,
 }
 
 impl DatabaseHost {
     /// `discarded_dir` gets what a sync takes from this node.
-    pub(super) fn new(
-        db: Arc<MemDb>,
-        distributor: Arc<Distributor>,
-        discarded_dir: PathBuf,
-    ) -> Self {
+    pub(super) fn new(db: Arc<MemDb>, distributor: Distributor, discarded_dir: PathBuf) -> Self {
         Self {
             db,
             next_id: 0,

@@ -25,7 +25,7 @@ use pmxcfs_services::quorum::{QuorumMonitor, QuorumService};
 use pmxcfs_status::{NodeListEntry, Status};
 use tokio::sync::watch;
 
-use self::corosync_conf::{Distributor, ReloadCommand};
+use self::corosync_conf::{Distributor, Files, ReloadCommand};
 use self::database::{DatabaseHost, ReplicatedTree};
 use self::status::{GroupPeers, ReplicatedStatus, StatusHost};
 use crate::fuse::KernelReferences;
@@ -57,7 +57,7 @@ pub(crate) struct Cluster {
     database: GroupHandle<Box<dyn Caller>>,
     quorum: QuorumMonitor,
     kernel: Arc<OnceLock<KernelReferences>>,
-    distributor: Arc<Distributor>,
+    distributor: (Distributor, tokio::task::JoinHandle<()>),
     view: ClusterView,
 }
 
@@ -102,10 +102,9 @@ impl Cluster {
             .enable_all()
             .build()
             .context("cannot start the threads of the cluster services")?;
-        let distributor = start_distributor(config, db)
-            .context("cannot start the thread that writes corosync.conf")?;
+        let distributor = start_distributor(runtime.handle(), config, db);
         // The host may have missed changes while the daemon did not run.
-        distributor.changed(true);
+        distributor.0.changed(true);
         let kernel = Arc::new(OnceLock::new());
         let quorum = QuorumMonitor::new();
         let mut manager = Manager::new(runtime.handle().clone());
@@ -115,7 +114,7 @@ impl Cluster {
         let configured = manager.start(ClusterConfigService::new(node_list_sink(status)));
 
         let (service, database) =
-            database_service(config, db, &kernel, &distributor, &quorum, started);
+            database_service(config, db, &kernel, &distributor.0, &quorum, started);
         manager.start(service);
         watch_store(db, &database);
 
@@ -159,11 +158,20 @@ impl Cluster {
 
     /// Leaves the groups and answers everybody who waits, within bounds.
     pub(crate) fn stop(self) {
-        let manager = self.manager;
+        let (manager, (distributor, distributing)) = (self.manager, self.distributor);
         let (done, is_done) = mpsc::sync_channel(1);
         self.runtime.spawn(async move {
+            let deadline = tokio::time::Instant::now() + STOP_PATIENCE;
+            let mut left = manager.stop(STOP_PATIENCE).await;
+            distributor.stop();
+            if tokio::time::timeout_at(deadline, distributing)
+                .await
+                .is_err()
+            {
+                left.push("corosync.conf");
+            }
             // Nobody listens any more if it took too long.
-            let _told = done.send(manager.stop(STOP_PATIENCE).await);
+            let _told = done.send(left);
         });
         // The runtime's own clock stands still while its worker waits for somebody.
         match is_done.recv_timeout(STOP_PATIENCE + STOP_MARGIN) {
@@ -172,32 +180,32 @@ impl Cluster {
             Err(_) => tracing::warn!("the services' thread waits for somebody, leaving it behind"),
         }
         self.runtime.shutdown_background();
-        // Stops with the last one who holds it: a group that was left behind may still have it.
-        drop(self.distributor);
     }
 }
 
-fn start_distributor(config: &Config, db: &Arc<MemDb>) -> std::io::Result<Arc<Distributor>> {
+fn start_distributor(
+    runtime: &tokio::runtime::Handle,
+    config: &Config,
+    db: &Arc<MemDb>,
+) -> (Distributor, tokio::task::JoinHandle<()>) {
     let db = Arc::clone(db);
     let read = move || {
         let tree = db.read();
         let entry = tree.lookup(COROSYNC_CONF.as_bytes())?;
         (entry.kind == EntryKind::File).then(|| entry.content())
     };
-    let distributor = Distributor::start(
-        config.paths.corosync_conf.clone(),
-        config.node_name.clone(),
-        ReloadCommand::default(),
-        read,
-    )?;
-    Ok(Arc::new(distributor))
+    let files = Files {
+        cluster: config.paths.mount_dir.join(COROSYNC_CONF),
+        host: config.paths.corosync_conf.clone(),
+    };
+    Distributor::start(runtime, files, ReloadCommand::default(), read)
 }
 
 fn database_service(
     config: &Config,
     db: &Arc<MemDb>,
     kernel: &Arc<OnceLock<KernelReferences>>,
-    distributor: &Arc<Distributor>,
+    distributor: &Distributor,
     quorum: &QuorumMonitor,
     started: Instant,
 ) -> (ClusterDatabaseService, GroupHandle<Box<dyn Caller>>) {
@@ -213,7 +221,7 @@ fn database_service(
         group_config,
         DatabaseHost::new(
             Arc::clone(db),
-            Arc::clone(distributor),
+            distributor.clone(),
             config.paths.state_dir.join("discarded"),
         ),
         Database::new(tree),

@@ -1,33 +1,27 @@
-//! The thread that writes the host's corosync.conf and tells corosync.
+//! Tasks that write the host's corosync.conf and tell corosync. They touch files and start programs on threads for blocking
+//! work, so whoever delivers messages is not held up.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use parking_lot::{Condvar, Mutex};
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
-use super::{Outcome, distribute};
+use super::Files;
 
 /// How long the other members get to replace their files before corosync reads them all.
 const RELOAD_DELAY: Duration = Duration::from_secs(1);
 
-/// How long the reload may take: corosync may hang, and then it must be possible to try again.
+/// How long a reload may take. Corosync may hang, and then the next change must be able to try again.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
-
-/// How often a running reload is looked at.
-const RELOAD_POLL: Duration = Duration::from_millis(20);
-
-/// How long a stop waits for a reload.
-const STOP_PATIENCE: Duration = Duration::from_millis(200);
-
-/// How long a stop waits for the thread, which may hang in a write besides.
-const THREAD_PATIENCE: Duration = Duration::from_millis(400);
 
 /// How much of what the reload says is logged, in bytes.
 const MAX_MESSAGE_SIZE: u64 = 1000;
@@ -41,6 +35,8 @@ pub(crate) struct ReloadCommand {
     pub(crate) arguments: Vec<String>,
     /// How long after the file was written.
     pub(crate) delay: Duration,
+    /// How long it may run.
+    pub(crate) patience: Duration,
 }
 
 impl Default for ReloadCommand {
@@ -49,310 +45,177 @@ impl Default for ReloadCommand {
             program: "corosync-cfgtool".to_owned(),
             arguments: vec!["-R".to_owned()],
             delay: RELOAD_DELAY,
+            patience: RELOAD_PATIENCE,
         }
     }
 }
 
-/// Brings the host's file up to date whenever it is told to, without letting anybody wait. Stops when dropped.
+/// What the distributor is told.
+#[derive(Debug)]
+enum Order {
+    /// The database's copy may have changed.
+    Distribute {
+        /// This node tells corosync.
+        reload: bool,
+    },
+    /// Do what was ordered and end.
+    Stop,
+}
+
+/// Brings the host's file up to date whenever it is told to. Nobody waits for it.
+#[derive(Debug, Clone)]
 pub(crate) struct Distributor {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl std::fmt::Debug for Distributor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Distributor").finish_non_exhaustive()
-    }
-}
-
-#[derive(Default)]
-struct Shared {
-    /// What the thread was told and has not done. A leaf lock, never held across a system call.
-    orders: Mutex<Orders>,
-    /// Something was ordered, or the thread has ended.
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Orders {
-    /// The database's copy changed; whether this node tells corosync. A burst is one order.
-    distribute: Option<bool>,
-    stop: bool,
-    has_ended: bool,
+    orders: mpsc::UnboundedSender<Order>,
 }
 
 impl Distributor {
-    /// Starts the thread. `read` gives the database's present copy, if there is one.
-    ///
-    /// # Errors
-    /// If the thread cannot be started.
+    /// Starts the tasks; the returned one ends soon after [`Distributor::stop`]. `read` gives the database's present copy, if
+    /// there is one.
     pub(crate) fn start(
-        host_file: PathBuf,
-        node_name: String,
+        runtime: &Handle,
+        files: Files,
         reload: ReloadCommand,
-        read: impl Fn() -> Option<Bytes> + Send + 'static,
-    ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let worker = Worker {
-            shared: Arc::clone(&shared),
-            host_file,
-            node_name,
-            read,
-            reloads: Reloads::new(reload),
-        };
-        let thread = std::thread::Builder::new()
-            .name("corosync-conf".to_owned())
-            .spawn(move || worker.run())?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        read: impl Fn() -> Option<Bytes> + Send + Sync + 'static,
+    ) -> (Self, JoinHandle<()>) {
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let distribute = move || read().is_some_and(|copy| files.distribute(&copy));
+        let task = runtime.spawn(run(ordered, Arc::new(distribute), reload));
+        (Self { orders }, task)
     }
 
     /// The database's copy may have changed; `reload` says that this node tells corosync of it. Returns at once.
     pub(crate) fn changed(&self, reload: bool) {
-        let mut orders = self.shared.orders.lock();
-        orders.distribute = Some(reload || orders.distribute == Some(true));
-        drop(orders);
-        self.shared.changed.notify_all();
+        // Fails once the task has stopped, and then the next start compares the files.
+        let _told = self.orders.send(Order::Distribute { reload });
     }
 
-    /// Does what was ordered and ends the thread; a reload that is due starts at once. Takes no longer than [`THREAD_PATIENCE`]: a
-    /// thread that hangs is left behind.
-    pub(crate) fn stop(&mut self) {
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        let mut orders = self.shared.orders.lock();
-        orders.stop = true;
-        self.shared.changed.notify_all();
-        let deadline = Instant::now() + THREAD_PATIENCE;
-        while !orders.has_ended && Instant::now() < deadline {
-            self.shared.changed.wait_until(&mut orders, deadline);
-        }
-        let has_ended = orders.has_ended;
-        drop(orders);
-        if !has_ended {
-            tracing::warn!(
-                "corosync.conf is still being written or read, the stop goes on without it"
-            );
-        } else if thread.join().is_err() {
-            tracing::error!("the thread that writes corosync.conf failed");
-        }
+    /// Has the task do what was ordered and end. A reload that is due starts at once.
+    pub(crate) fn stop(&self) {
+        // Fails if it has ended already.
+        let _told = self.orders.send(Order::Stop);
     }
 }
 
-impl Drop for Distributor {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// What the thread owns.
-struct Worker<R> {
-    shared: Arc<Shared>,
-    host_file: PathBuf,
-    node_name: String,
-    read: R,
-    reloads: Reloads,
-}
-
-impl<R: Fn() -> Option<Bytes>> Worker<R> {
-    fn run(mut self) {
-        let _ended = EndNotice(Arc::clone(&self.shared));
-        loop {
-            let (notify, stop) = self.next_orders();
-            if let Some(notify) = notify {
-                self.distribute(notify);
-            }
-            if stop {
-                return self.reloads.finish();
-            }
-            self.reloads.progress(Instant::now());
-        }
-    }
-
-    /// Waits for orders, or until a reload wants attention.
-    fn next_orders(&self) -> (Option<bool>, bool) {
-        let wake = self.reloads.next_wake(Instant::now());
-        let mut orders = self.shared.orders.lock();
-        while orders.distribute.is_none() && !orders.stop {
-            let is_late = match wake {
-                Some(deadline) => {
-                    let waited = self.shared.changed.wait_until(&mut orders, deadline);
-                    waited.timed_out()
-                }
-                None => {
-                    self.shared.changed.wait(&mut orders);
-                    false
-                }
-            };
-            if is_late {
-                break;
-            }
-        }
-        (orders.distribute.take(), orders.stop)
-    }
-
-    fn distribute(&mut self, notify: bool) {
-        let Some(copy) = (self.read)() else {
-            return;
-        };
-        let outcome = distribute(&copy, &self.host_file, &self.node_name, notify);
-        if let Outcome::Written {
-            is_reload_due: true,
-        } = outcome
-        {
-            self.reloads.order(Instant::now());
-        }
-    }
-}
-
-/// Tells a waiting stop that the thread ends, even by a panic.
-struct EndNotice(Arc<Shared>);
-
-impl Drop for EndNotice {
-    fn drop(&mut self) {
-        self.0.orders.lock().has_ended = true;
-        self.0.changed.notify_all();
-    }
-}
-
-/// Reloads that are due, and the one that runs. Each file that was written is followed by a reload that starts at least the
-/// delay later; several files share one. Two never run at a time.
-struct Reloads {
+/// Follows orders until the last one; a burst is one order.
+async fn run(
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    distribute: Arc<dyn Fn() -> bool + Send + Sync>,
     command: ReloadCommand,
-    /// When the next reload starts.
-    due: Option<Instant>,
-    /// When the last file was written for which a reload is due.
-    last_order: Option<Instant>,
-    running: Option<Running>,
-}
-
-struct Running {
-    child: Child,
-    /// Its stderr. Not a pipe: reading from it never waits for who else may hold it.
-    output: File,
-    deadline: Instant,
-}
-
-impl Reloads {
-    fn new(command: ReloadCommand) -> Self {
-        Self {
-            command,
-            due: None,
-            last_order: None,
-            running: None,
-        }
-    }
-
-    fn order(&mut self, now: Instant) {
-        self.last_order = Some(now);
-        self.due.get_or_insert(now + self.command.delay);
-    }
-
-    fn next_wake(&self, now: Instant) -> Option<Instant> {
-        match self.running {
-            Some(_) => Some(now + RELOAD_POLL),
-            None => self.due,
-        }
-    }
-
-    fn progress(&mut self, now: Instant) {
-        if let Some(running) = self.running.take() {
-            self.running = running.progress(now);
-        }
-        if self.running.is_none() && self.due.is_some_and(|due| due <= now) {
-            self.due = None;
-            if let Some(last_order) = self.last_order.take()
-                && last_order + self.command.delay > now
-            {
-                // The file was written again and this text has not had its time.
-                self.order(last_order);
+) {
+    let (written, to_read) = mpsc::channel(1);
+    let delay = command.delay;
+    let reload = async move || command.run().await;
+    let reloads = tokio::spawn(reload_what_is_written(to_read, delay, reload));
+    let mut is_stopping = false;
+    while !is_stopping && let Some(order) = orders.recv().await {
+        let (mut is_due, mut is_sender) = (false, false);
+        let mut next = Some(order);
+        while let Some(order) = next {
+            match order {
+                Order::Distribute { reload } => (is_due, is_sender) = (true, is_sender || reload),
+                Order::Stop => is_stopping = true,
             }
-            self.start(now);
+            next = orders.try_recv().ok();
+        }
+        if !is_due {
+            continue;
+        }
+        let distribute = Arc::clone(&distribute);
+        match spawn_blocking(move || distribute()).await {
+            // A full channel means that the next reload reads this text too.
+            Ok(is_new) if is_new && is_sender => drop(written.try_send(())),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "distributing corosync.conf failed"),
         }
     }
+    drop(written);
+    if let Err(error) = reloads.await {
+        tracing::error!(%error, "reloading corosync.conf failed");
+    }
+}
 
-    /// Starts what is due without its delay, and gives it a moment: who ends the daemon may end what it started, too.
-    fn finish(&mut self) {
-        let deadline = Instant::now() + STOP_PATIENCE;
-        if self.due.is_some() {
-            self.due = Some(Instant::now());
-            self.last_order = None;
-        }
-        loop {
-            let now = Instant::now();
-            self.progress(now);
-            if (self.running.is_none() && self.due.is_none()) || now >= deadline {
+/// Tells corosync of each text that was written, at least the delay later; several texts may share one reload. The end of the
+/// channel cuts the delay short.
+async fn reload_what_is_written(
+    mut written: mpsc::Receiver<()>,
+    delay: Duration,
+    reload: impl AsyncFn(),
+) {
+    let mut is_due = false;
+    while is_due || written.recv().await.is_some() {
+        is_due = false;
+        let more = async {
+            while written.recv().await.is_some() {
+                is_due = true;
+            }
+        };
+        // Whether the time is over or there is no more, the reload is due.
+        let _elapsed = timeout(delay, more).await;
+        reload().await;
+    }
+}
+
+impl ReloadCommand {
+    /// Runs the program to its end, or ends it, and logs the outcome.
+    async fn run(&self) {
+        let program = &self.program;
+        let spawned = {
+            let command = self.clone();
+            spawn_blocking(move || command.spawn()).await
+        };
+        let (mut child, output) = match spawned {
+            Ok(Ok(spawned)) => spawned,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "corosync was not told of its new config: cannot run {program}");
                 return;
             }
-            std::thread::park_timeout(RELOAD_POLL);
-        }
-    }
-
-    fn start(&mut self, now: Instant) {
-        match self.spawn(now + RELOAD_PATIENCE) {
-            Ok(running) => self.running = Some(running),
             Err(error) => {
-                let program = &self.command.program;
-                tracing::error!(%error, "corosync was not told of its new config: cannot run {program}");
+                tracing::error!(%error, "corosync was not told of its new config");
+                return;
+            }
+        };
+        match timeout(self.patience, child.wait()).await {
+            Ok(Ok(status)) if status.success() => {
+                tracing::info!("corosync was told of its new config");
+            }
+            Ok(Ok(status)) => log_failure(status, output),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot wait for the reload of corosync's config");
+            }
+            Err(_) => {
+                tracing::error!(
+                    "corosync does not finish reading its new config: ending {program}"
+                );
+                // Fails only if it is gone.
+                let _killed = child.kill().await;
             }
         }
     }
 
-    fn spawn(&self, deadline: Instant) -> io::Result<Running> {
+    /// The program, and its stderr. Not a pipe: reading it never waits for a process that still holds it.
+    fn spawn(&self) -> io::Result<(Child, File)> {
         let output = File::from(memfd_create(c"reload", MFdFlags::MFD_CLOEXEC)?);
-        let child = Command::new(&self.command.program)
-            .args(&self.command.arguments)
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output.try_clone()?)
             .spawn()?;
-        Ok(Running {
-            child,
-            output,
-            deadline,
-        })
+        Ok((child, output))
     }
 }
 
-impl Running {
-    /// `None` when it is over.
-    fn progress(mut self, now: Instant) -> Option<Self> {
-        match self.child.try_wait() {
-            Ok(None) if now < self.deadline => return Some(self),
-            Ok(None) => {
-                tracing::error!("corosync does not finish reading its new config");
-                // Fails only if it is gone.
-                let _killed = self.child.kill();
-                let _status = self.child.wait();
-            }
-            Ok(Some(status)) => self.log(status),
-            Err(error) => {
-                tracing::error!(%error, "cannot wait for the reload of corosync's config")
-            }
-        }
-        None
+fn log_failure(status: ExitStatus, mut output: File) {
+    let mut said = Vec::new();
+    let read = output
+        .rewind()
+        .and_then(|()| output.take(MAX_MESSAGE_SIZE).read_to_end(&mut said));
+    if let Err(error) = read {
+        tracing::warn!(%error, "cannot read what the reload said");
     }
-
-    fn log(&mut self, status: ExitStatus) {
-        if status.success() {
-            tracing::info!("corosync was told of its new config");
-            return;
-        }
-        let mut said = Vec::new();
-        let read = self
-            .output
-            .rewind()
-            .and_then(|()| (&self.output).take(MAX_MESSAGE_SIZE).read_to_end(&mut said));
-        if let Err(error) = read {
-            tracing::warn!(%error, "cannot read what the reload said");
-        }
-        let said = String::from_utf8_lossy(said.trim_ascii()).into_owned();
-        let code = status.code();
-        tracing::error!(code, said, "reload of corosync's config failed: {status}");
-    }
+    let said = String::from_utf8_lossy(said.trim_ascii()).into_owned();
+    let code = status.code();
+    tracing::error!(code, said, "reload of corosync's config failed: {status}");
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc::channel as mpsc_channel;
 
 use super::super::tests::{Log, conf};
 use super::*;
@@ -46,13 +50,35 @@ impl Bench {
             program: "sh".to_owned(),
             arguments: arguments.map(str::to_owned).to_vec(),
             delay,
+            ..ReloadCommand::default()
         }
     }
 
-    fn start(&self, reload: ReloadCommand) -> Distributor {
+    fn start(&self, reload: ReloadCommand) -> Running {
         let database = Arc::clone(&self.database);
-        let read = move || database.lock().clone();
-        Distributor::start(self.host_file(), "node1".to_owned(), reload, read).expect("started")
+        self.start_with(reload, move || database.lock().clone())
+    }
+
+    fn start_with(
+        &self,
+        reload: ReloadCommand,
+        read: impl Fn() -> Option<Bytes> + Send + Sync + 'static,
+    ) -> Running {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let files = Files {
+            cluster: "/etc/pve/corosync.conf".into(),
+            host: self.host_file(),
+        };
+        let (distributor, task) = Distributor::start(runtime.handle(), files, reload, read);
+        Running {
+            runtime,
+            distributor,
+            task,
+        }
     }
 
     fn read(&self, name: &str) -> Option<String> {
@@ -63,6 +89,27 @@ impl Bench {
         await_that(&format!("{name} has its content"), || {
             self.read(name).as_deref() == Some(expected)
         });
+    }
+}
+
+/// A distributor on a runtime of its own.
+struct Running {
+    runtime: tokio::runtime::Runtime,
+    distributor: Distributor,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn changed(&self, reload: bool) {
+        self.distributor.changed(reload);
+    }
+
+    /// Has it do what was ordered, and waits for the end.
+    fn stop(self) {
+        self.distributor.stop();
+        let ended = async { timeout(PATIENCE, self.task).await };
+        let ended = self.runtime.block_on(ended).expect("it ends");
+        ended.expect("it does not panic");
     }
 }
 
@@ -96,7 +143,7 @@ fn corosync_is_told_only_by_the_sender_and_only_of_a_change_of_what_it_had() {
         (Some(5), true),
     ] {
         let bench = Bench::new(host_version);
-        let mut distributor = bench.start(bench.reload(NOTE, Duration::ZERO));
+        let distributor = bench.start(bench.reload(NOTE, Duration::ZERO));
         bench.set(&conf(4, ""));
         distributor.changed(notify);
         distributor.stop();
@@ -111,15 +158,14 @@ fn nobody_waits_and_a_burst_is_one_change() {
     let bench = Bench::new(Some(3));
     let (reached, reads) = mpsc::channel();
     let (release, released) = mpsc::channel();
+    let released = Mutex::new(released);
     let database = Arc::clone(&bench.database);
     let read = move || {
         reached.send(()).expect("the test listens");
-        released.recv().expect("the test answers");
+        released.lock().recv().expect("the test answers");
         database.lock().clone()
     };
-    let reload = bench.reload(NOTE, Duration::from_millis(10));
-    let mut distributor =
-        Distributor::start(bench.host_file(), "node1".to_owned(), reload, read).expect("started");
+    let distributor = bench.start_with(bench.reload(NOTE, Duration::from_millis(10)), read);
     distributor.changed(false);
     reads.recv_timeout(PATIENCE).expect("the first one is read");
     for version in 4..1000 {
@@ -139,7 +185,7 @@ fn nobody_waits_and_a_burst_is_one_change() {
 #[test]
 fn a_stop_does_what_was_ordered() {
     let bench = Bench::new(Some(3));
-    let mut distributor = bench.start(bench.reload(NOTE, Duration::from_secs(600)));
+    let distributor = bench.start(bench.reload(NOTE, Duration::from_secs(600)));
     bench.set(&conf(4, ""));
     distributor.changed(true);
     distributor.stop();
@@ -148,7 +194,7 @@ fn a_stop_does_what_was_ordered() {
 }
 
 #[test]
-fn a_stop_waits_neither_for_corosync_nor_for_the_disk() {
+fn a_runtime_ends_without_waiting_for_corosync_or_the_disk() {
     let bench = Bench::new(Some(3));
     nix::unistd::mkfifo(
         Path::new(&bench.path("gate")),
@@ -156,80 +202,77 @@ fn a_stop_waits_neither_for_corosync_nor_for_the_disk() {
     )
     .expect("made");
     let script = "touch $1/started; read line < $1/gate; touch $1/ended";
-    let mut distributor = bench.start(bench.reload(script, Duration::ZERO));
+    let distributor = bench.start(bench.reload(script, Duration::ZERO));
     bench.set(&conf(4, ""));
     distributor.changed(true);
     bench.await_content("started", "");
-    distributor.stop();
+    distributor.distributor.stop();
+    distributor
+        .runtime
+        .shutdown_timeout(Duration::from_millis(20));
     assert_eq!(bench.read("ended"), None);
     std::fs::write(bench.path("gate"), "go\n").expect("it still runs");
     bench.await_content("ended", "");
 
     let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
     let read = move || {
         // Ends when the test does.
-        let _released = released.recv();
+        let _released = released.lock().recv();
         None
     };
-    let mut distributor = Distributor::start(
-        bench.host_file(),
-        "node1".to_owned(),
-        ReloadCommand::default(),
-        read,
-    )
-    .expect("started");
+    let distributor = bench.start_with(ReloadCommand::default(), read);
     distributor.changed(true);
-    distributor.stop();
+    distributor.distributor.stop();
+    distributor
+        .runtime
+        .shutdown_timeout(Duration::from_millis(20));
     drop(release);
 }
 
-#[test]
-fn a_text_that_was_written_later_gets_its_own_time() {
-    let bench = Bench::new(None);
-    let mut reloads = Reloads::new(bench.reload("", Duration::from_secs(1)));
-    let start = Instant::now();
-    let at = |millis| start + Duration::from_millis(millis);
-    reloads.order(at(0));
-    reloads.order(at(400));
-    reloads.order(at(900));
-    assert_eq!(reloads.due, Some(at(1000)));
-    reloads.progress(at(999));
-    assert!(reloads.running.is_none());
-    reloads.progress(at(1000));
-    assert!(reloads.running.is_some());
-    assert_eq!(reloads.due, Some(at(1900)));
-    await_that("the first reload ends", || {
-        let running = reloads.running.as_ref().expect("it was started");
-        let pid = running.child.id();
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("not reaped yet");
-        stat.contains(") Z")
-    });
-    reloads.progress(at(1899));
-    assert!(reloads.running.is_none());
-    reloads.progress(at(1900));
-    assert!(reloads.running.is_some());
-    assert_eq!((reloads.due, reloads.last_order), (None, None));
+#[tokio::test(start_paused = true)]
+async fn a_text_that_was_written_later_gets_its_own_time() {
+    let delay = Duration::from_secs(1);
+    let start = tokio::time::Instant::now();
+    let (written, to_read) = mpsc_channel(1);
+    let (started, mut starts) = mpsc_channel(10);
+    let reload = async move || {
+        let told = started.send(start.elapsed()).await;
+        told.expect("the test listens");
+    };
+    let reloads = tokio::spawn(reload_what_is_written(to_read, delay, reload));
+    for _ in 0..3 {
+        written.send(()).await.expect("it listens");
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    // The texts of 0.4 and 0.8 s share a reload.
+    assert_eq!(starts.recv().await, Some(delay));
+    assert_eq!(starts.recv().await, Some(2 * delay));
+    written.send(()).await.expect("it listens");
+    drop(written);
+    assert_eq!(
+        starts.recv().await,
+        Some(2 * delay),
+        "the end is in a hurry"
+    );
+    assert_eq!(starts.recv().await, None);
+    reloads.await.expect("it does not panic");
 }
 
 /// Runs one reload to its end and gives the log.
-fn log_of(command: ReloadCommand, after: Duration) -> String {
-    let ((), log) = Log::of(|| {
-        let mut reloads = Reloads::new(command);
-        let deadline = Instant::now() + PATIENCE;
-        reloads.order(Instant::now());
-        reloads.progress(Instant::now() + reloads.command.delay);
-        while reloads.running.is_some() {
-            assert!(Instant::now() < deadline, "it ends");
-            reloads.progress(Instant::now() + after);
-        }
-    });
+fn log_of(command: &ReloadCommand) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let ((), log) = Log::of(|| runtime.block_on(command.run()));
     log
 }
 
 #[test]
 fn the_log_says_how_a_reload_ended() {
     let bench = Bench::new(None);
-    let log = |script| log_of(bench.reload(script, Duration::ZERO), Duration::ZERO);
+    let log = |script| log_of(&bench.reload(script, Duration::ZERO));
     let failed = log("echo 'Could not reload' >&2; exit 3");
     assert!(
         failed.contains("ERROR") && failed.contains("exit status: 3"),
@@ -244,11 +287,10 @@ fn the_log_says_how_a_reload_ended() {
     let good = log("echo chatter >&2");
     assert!(good.contains("INFO") && !good.contains("chatter"), "{good}");
 
-    let missing = ReloadCommand {
+    let missing = log_of(&ReloadCommand {
         program: "corosync-cfgtool-that-is-not-there".to_owned(),
         ..ReloadCommand::default()
-    };
-    let missing = log_of(missing, Duration::ZERO);
+    });
     assert!(
         missing.contains("ERROR") && missing.contains("cannot run"),
         "{missing}"
@@ -258,7 +300,10 @@ fn the_log_says_how_a_reload_ended() {
 #[test]
 fn a_reload_that_never_ends_is_ended() {
     let bench = Bench::new(None);
-    let hanging = bench.reload("exec sleep 600", Duration::ZERO);
-    let log = log_of(hanging, RELOAD_PATIENCE);
+    let hanging = ReloadCommand {
+        patience: Duration::from_millis(20),
+        ..bench.reload("exec sleep 600", Duration::ZERO)
+    };
+    let log = log_of(&hanging);
     assert!(log.contains("does not finish"), "{log}");
 }
