@@ -19,7 +19,8 @@ use pmxcfs_api_types::time::wall_clock_secs;
 
 use crate::store::{EntrySource, ShutdownOutcome, Store, StoreHandle, Ticket};
 use crate::{
-    Caller, Change, Entry, Operation, Plan, Precheck, ROOT_INODE, Reply, RootState, Stamp, Tree,
+    Caller, Change, ClusterChange, Entry, Observer, Operation, Plan, Precheck, ROOT_INODE, Reply,
+    RootState, Stamp, Tree,
 };
 
 /// The tree of this node.
@@ -32,7 +33,18 @@ pub struct MemDb {
     is_replacing: AtomicBool,
     /// Set once the store's thread runs; before that nothing can be changed.
     store: OnceLock<Arc<StoreHandle>>,
+    /// Set when the filesystem is mounted.
+    observer: OnceLock<Box<dyn Observer>>,
     started: Instant,
+}
+
+/// A delivered operation, and the answer to the caller on this node who asked for it, if one did. The ticket is for the
+/// records that must be safe before the reply is given.
+pub struct Delivered {
+    /// As [`Tree::apply`], the same on all nodes.
+    pub result: Result<u32, FsError>,
+    /// The caller's answer.
+    pub answer: Option<(Reply, Option<Ticket>)>,
 }
 
 impl std::fmt::Debug for MemDb {
@@ -50,6 +62,7 @@ impl MemDb {
             replacement: Mutex::new(()),
             is_replacing: AtomicBool::new(false),
             store: OnceLock::new(),
+            observer: OnceLock::new(),
             started,
         })
     }
@@ -60,6 +73,12 @@ impl MemDb {
         let handle = store.start(source)?;
         assert!(self.store.set(handle).is_ok(), "the store is started once");
         Ok(())
+    }
+
+    /// From now on the observer sees what the cluster does. The first one stays.
+    pub fn observe(&self, observer: Box<dyn Observer>) {
+        // The filesystem is mounted once.
+        let _first = self.observer.set(observer);
     }
 
     /// The tree for reading. Take what is needed (contents are shared, not copied) and drop the guard.
@@ -127,6 +146,38 @@ impl MemDb {
         }
     }
 
+    /// Applies an operation that all members apply. `caller` asked for it on this node, and gets its answer from the tree as
+    /// the operation leaves it.
+    pub fn deliver(
+        &self,
+        operation: &Operation,
+        stamp: Stamp,
+        now_secs: u64,
+        caller: Option<Box<dyn Caller>>,
+    ) -> Delivered {
+        let seen = ClusterChange::Operation {
+            operation,
+            is_own: caller.is_some(),
+        };
+        let observer = self.observer.get();
+        let ((result, reply, after_unlock), ticket) = self.change(|tree, changes| {
+            let pinned = observer.map(|observer| observer.before(tree, &seen));
+            let result = tree.apply(operation, stamp, now_secs, changes);
+            let after_unlock = observer.zip(pinned).and_then(|(observer, pinned)| {
+                observer.after(tree, &seen, pinned, changes, result.map(|_| ()))
+            });
+            let reply = caller.map(|caller| caller.answer(tree, changes, result));
+            (result, reply, after_unlock)
+        });
+        if let Some(after_unlock) = after_unlock {
+            after_unlock();
+        }
+        Delivered {
+            result,
+            answer: reply.map(|reply| (reply, ticket)),
+        }
+    }
+
     /// Changes the tree and records what that did, as one step that no reader sees half. The ticket is for whoever must not
     /// be told before the record is safe; `None` if nothing changed. Never waits.
     pub fn change<R>(
@@ -159,28 +210,48 @@ impl MemDb {
         let mut touched = touched.to_vec();
         touched.sort_unstable();
         touched.dedup();
-        let rows = touched
-            .into_iter()
-            .filter(|inode| *inode != ROOT_INODE)
-            .map(|inode| (inode, new.entry(inode).cloned()))
+        let lost: Vec<u64> = touched
+            .iter()
+            .copied()
+            .filter(|inode| new.entry(*inode).is_none())
             .collect();
+        let rows = touched
+            .iter()
+            .filter(|inode| **inode != ROOT_INODE)
+            .map(|inode| (*inode, new.entry(*inode).cloned()))
+            .collect();
+        let seen = ClusterChange::Replacement {
+            touched: &touched,
+            lost: &lost,
+        };
+        let observer = self.observer.get();
 
-        let _replacement = self.replacement.lock();
-        {
-            let _no_change_is_under_way = self.tree.write();
+        let replacement = self.replacement.lock();
+        let pinned = {
+            let mut tree = self.tree.write();
             self.is_replacing.store(true, Ordering::Relaxed);
-        }
+            observer.map(|observer| observer.before(&mut tree, &seen))
+        };
         let result = store.replace(rows, new.root());
-        let former = {
+        let (result, after_unlock) = {
             let mut tree = self.tree.write();
             self.is_replacing.store(false, Ordering::Relaxed);
-            result.map(|()| {
+            let result = result.map(|()| {
                 new.adopt(&mut tree);
                 mem::replace(&mut *tree, new)
-            })
+            });
+            let after_unlock = observer.zip(pinned).and_then(|(observer, pinned)| {
+                let result = result.as_ref().map(drop).map_err(|error| *error);
+                observer.after(&mut tree, &seen, pinned, &[], result)
+            });
+            (result, after_unlock)
         };
+        drop(replacement);
+        if let Some(after_unlock) = after_unlock {
+            after_unlock();
+        }
         // A large tree takes its time to drop; nobody waits for that.
-        former.map(drop)
+        result.map(drop)
     }
 
     /// The tree for changes, which wait for a replacement.

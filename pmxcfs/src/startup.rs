@@ -292,9 +292,7 @@ fn mount_and_serve(
             gid: config.admin_gid,
         },
     );
-    if let Some(cluster) = cluster {
-        cluster.watch_kernel(filesystem.kernel_references());
-    }
+    db.observe(Box::new(filesystem.kernel_references()));
     let sources = services.sources(
         config,
         db,

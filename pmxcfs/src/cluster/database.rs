@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::time::wall_clock_secs;
@@ -18,7 +18,6 @@ use pmxcfs_services::group::{GroupHandle, GroupHost};
 use pmxcfs_services::quorum::QuorumMonitor;
 
 use super::corosync_conf::Distributor;
-use crate::fuse::KernelReferences;
 
 /// An answer, and what has to be recorded before it is given.
 type Answered = (Reply, Option<Ticket>);
@@ -26,8 +25,6 @@ type Answered = (Reply, Option<Ticket>);
 /// The tree as the group changes it.
 pub(crate) struct ReplicatedTree {
     db: Arc<MemDb>,
-    /// What the kernel of this host knows of entries that other nodes remove. Set when the filesystem is mounted.
-    kernel: Arc<OnceLock<KernelReferences>>,
     /// Callers between their multicast and their delivery.
     parked: HashMap<RequestId, Box<dyn Caller>>,
     /// Callers whose operation was applied, until the protocol says that the request is over.
@@ -43,10 +40,9 @@ impl std::fmt::Debug for ReplicatedTree {
 }
 
 impl ReplicatedTree {
-    pub(super) fn new(db: Arc<MemDb>, kernel: Arc<OnceLock<KernelReferences>>) -> Self {
+    pub(super) fn new(db: Arc<MemDb>) -> Self {
         Self {
             db,
-            kernel,
             parked: HashMap::new(),
             applied: HashMap::new(),
         }
@@ -67,42 +63,18 @@ impl TreeStore for ReplicatedTree {
         now_secs: u64,
         request: Option<RequestId>,
     ) -> Result<u32, FsError> {
-        let kernel = self.kernel.get();
         let caller = request.and_then(|id| Some((id, self.parked.remove(&id)?)));
-        let mut changed = Vec::new();
-        let ((result, answered), ticket) = self.db.change(|tree, changes| {
-            let victim = kernel.and_then(|kernel| kernel.keep_victim(tree, operation));
-            let result = tree.apply(operation, stamp, now_secs, changes);
-            if let (Err(_), Some(inode), Some(kernel)) = (result, victim, kernel) {
-                kernel.release_victim(tree, inode);
-            }
-            let answered = caller.map(|(id, caller)| (id, caller.answer(tree, changes, result)));
-            if answered.is_none() {
-                changed.extend(changes.iter().map(Change::inode));
-            }
-            (result, answered)
-        });
-        match (answered, kernel) {
-            (Some((id, reply)), _) => {
-                self.applied.insert(id, (reply, ticket));
-            }
-            (None, Some(kernel)) => {
-                if matches!(operation, Operation::Rename { .. }) {
-                    kernel.distrust_names(&changed);
-                }
-                kernel.tell_changed(&changed);
-            }
-            (None, None) => {}
+        let (id, caller) = caller.unzip();
+        let delivered = self.db.deliver(operation, stamp, now_secs, caller);
+        if let Some((id, answered)) = id.zip(delivered.answer) {
+            self.applied.insert(id, answered);
         }
-        result
+        delivered.result
     }
 
     /// The one place where the group waits for this node's disk: a member must not call itself synced before it is.
     fn replace(&mut self, tree: Tree, touched: &[u64]) -> Result<(), String> {
-        let replaced = tokio::task::block_in_place(|| match self.kernel.get() {
-            Some(kernel) => kernel.replace_tree(tree, touched),
-            None => self.db.replace_tree(tree, touched),
-        });
+        let replaced = tokio::task::block_in_place(|| self.db.replace_tree(tree, touched));
         replaced.map_err(|error| format!("unable to store the leader's data: {error}"))
     }
 

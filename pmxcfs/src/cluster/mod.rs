@@ -7,7 +7,7 @@ mod corosync_conf;
 mod database;
 mod status;
 
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -28,7 +28,6 @@ use tokio::sync::watch;
 use self::corosync_conf::{Distributor, Files, ReloadCommand};
 use self::database::{DatabaseHost, ReplicatedTree};
 use self::status::{GroupPeers, ReplicatedStatus, StatusHost};
-use crate::fuse::KernelReferences;
 
 /// Replicates the database.
 type ClusterDatabaseService = Group<DatabaseHost>;
@@ -56,7 +55,6 @@ pub(crate) struct Cluster {
     manager: Manager,
     database: GroupHandle<Box<dyn Caller>>,
     quorum: QuorumMonitor,
-    kernel: Arc<OnceLock<KernelReferences>>,
     distributor: (Distributor, tokio::task::JoinHandle<()>),
     view: ClusterView,
 }
@@ -105,7 +103,6 @@ impl Cluster {
         let distributor = start_distributor(runtime.handle(), config, db);
         // The host may have missed changes while the daemon did not run.
         distributor.0.changed(true);
-        let kernel = Arc::new(OnceLock::new());
         let quorum = QuorumMonitor::new();
         let mut manager = Manager::new(runtime.handle().clone());
 
@@ -113,8 +110,7 @@ impl Cluster {
         runtime.spawn(show_quorum(quorum.clone(), Arc::clone(status)));
         let configured = manager.start(ClusterConfigService::new(node_list_sink(status)));
 
-        let (service, database) =
-            database_service(config, db, &kernel, &distributor.0, &quorum, started);
+        let (service, database) = database_service(config, db, &distributor.0, &quorum, started);
         manager.start(service);
         watch_store(db, &database);
 
@@ -133,7 +129,6 @@ impl Cluster {
             manager,
             database,
             quorum,
-            kernel,
             distributor,
             view,
         })
@@ -148,12 +143,6 @@ impl Cluster {
     pub(crate) fn submit(&self) -> Submit {
         let (group, quorum) = (self.database.clone(), self.quorum.clone());
         Box::new(move |caller| database::submit(&group, &quorum, caller))
-    }
-
-    /// From now on, what other nodes remove stays readable for as long as the kernel knows it.
-    pub(crate) fn watch_kernel(&self, references: KernelReferences) {
-        // The filesystem is mounted once.
-        let _first = self.kernel.set(references);
     }
 
     /// Leaves the groups and answers everybody who waits, within bounds.
@@ -204,7 +193,6 @@ fn start_distributor(
 fn database_service(
     config: &Config,
     db: &Arc<MemDb>,
-    kernel: &Arc<OnceLock<KernelReferences>>,
     distributor: &Distributor,
     quorum: &QuorumMonitor,
     started: Instant,
@@ -216,7 +204,7 @@ fn database_service(
         quorum: quorum.clone(),
         join_after: None,
     };
-    let tree = ReplicatedTree::new(Arc::clone(db), Arc::clone(kernel));
+    let tree = ReplicatedTree::new(Arc::clone(db));
     group(
         group_config,
         DatabaseHost::new(

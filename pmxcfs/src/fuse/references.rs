@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fuser::Notifier;
 use pmxcfs_api_types::FsError;
-use pmxcfs_memdb::{Operation, Tree};
+use pmxcfs_memdb::{AfterUnlock, Change, ClusterChange, Observer, Operation, Tree};
 
 use super::inodes::Node;
 
@@ -28,64 +28,27 @@ impl std::fmt::Debug for KernelReferences {
 }
 
 impl KernelReferences {
-    /// Pins the entry that an operation is about to remove, if the kernel knows it and nobody has pinned it for that
-    /// reason. Returns what was pinned.
-    #[must_use]
-    pub fn keep_victim(&self, tree: &mut Tree, operation: &Operation) -> Option<u64> {
-        let (Operation::Delete { path } | Operation::Rename { to: path, .. }) = operation else {
-            return None;
-        };
-        let inode = tree.lookup(path)?.inode;
-        if !self.0.lookups.begin_removal(inode) {
-            return None;
-        }
-        tree.pin(inode);
-        Some(inode)
-    }
-
-    /// [`MemDb::replace_tree`](pmxcfs_memdb::MemDb::replace_tree) with all that operations do: what the kernel knows and the new
-    /// tree lacks is kept, and the kernel asks anew for what is different.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn replace_tree(&self, new: Tree, touched: &[u64]) -> Result<(), FsError> {
-        let Shared { db, lookups, .. } = &*self.0;
-        let lost = touched.iter().filter(|inode| new.entry(**inode).is_none());
-        let (kept, _nothing_recorded) = db.change(|tree, _| {
-            let is_kept = |inode: &u64| {
-                tree.entry(*inode).is_some() && lookups.begin_removal(*inode) && tree.pin(*inode)
-            };
-            lost.copied().filter(is_kept).collect::<Vec<u64>>()
-        });
-        if let Err(error) = db.replace_tree(new, touched) {
-            db.change(|tree, _| {
-                for inode in kept {
-                    self.release_victim(tree, inode);
-                }
-            });
-            return Err(error);
-        }
-        self.distrust_names(touched);
-        self.tell_changed(touched);
-        Ok(())
-    }
-
     /// The kernel can be told something from now on.
     pub(super) fn attach(&self, notifier: Notifier) {
         // There is one session.
         let _first = self.0.notifier.set(notifier);
     }
 
+    /// Pins an entry that is about to be removed, if the kernel knows it and nobody has pinned it for that reason.
+    fn keep(&self, tree: &mut Tree, inode: u64) -> bool {
+        tree.entry(inode).is_some() && self.0.lookups.begin_removal(inode) && tree.pin(inode)
+    }
+
     /// Entries were renamed or replaced: for as long as the kernel may take their names for granted, who opens one is made to
     /// look for it again.
-    pub fn distrust_names(&self, inodes: &[u64]) {
+    fn distrust_names(&self, inodes: &[u64]) {
         let known = |inode: &&u64| self.0.lookups.is_known(**inode);
         self.0.walks.distrust(inodes.iter().filter(known).copied());
     }
 
     /// Makes the kernel ask anew for the attributes of entries that have changed, so that the next `stat` shows them. One
     /// system call for each entry that it knows. Call when the change can be seen, with nothing locked.
-    pub fn tell_changed(&self, inodes: &[u64]) {
+    fn tell_changed(&self, inodes: &[u64]) {
         let Some(notifier) = self.0.notifier.get() else {
             return;
         };
@@ -97,10 +60,56 @@ impl KernelReferences {
             }
         }
     }
+}
 
-    /// The entry was not removed after all.
-    pub fn release_victim(&self, tree: &mut Tree, inode: u64) {
-        self.0.lookups.cancel_removal(inode);
-        tree.unpin(inode);
+impl Observer for KernelReferences {
+    fn before(&self, tree: &mut Tree, change: &ClusterChange<'_>) -> Vec<u64> {
+        match change {
+            ClusterChange::Operation {
+                operation: Operation::Delete { path } | Operation::Rename { to: path, .. },
+                ..
+            } => {
+                let victim = tree.lookup(path).map(|entry| entry.inode);
+                let kept = victim.filter(|inode| self.keep(tree, *inode));
+                kept.into_iter().collect()
+            }
+            ClusterChange::Operation { .. } => Vec::new(),
+            ClusterChange::Replacement { lost, .. } => {
+                let lost = lost.iter().copied();
+                lost.filter(|inode| self.keep(tree, *inode)).collect()
+            }
+        }
+    }
+
+    fn after(
+        &self,
+        tree: &mut Tree,
+        change: &ClusterChange<'_>,
+        pinned: Vec<u64>,
+        changes: &[Change],
+        result: Result<(), FsError>,
+    ) -> Option<AfterUnlock> {
+        if result.is_err() {
+            for inode in pinned {
+                self.0.lookups.cancel_removal(inode);
+                tree.unpin(inode);
+            }
+        }
+        let (changed, has_new_names) = match change {
+            ClusterChange::Operation { is_own: true, .. } => return None,
+            ClusterChange::Operation { operation, .. } => {
+                let changed = changes.iter().map(Change::inode).collect();
+                (changed, matches!(operation, Operation::Rename { .. }))
+            }
+            ClusterChange::Replacement { .. } if result.is_err() => return None,
+            ClusterChange::Replacement { touched, .. } => (touched.to_vec(), true),
+        };
+        let references = self.clone();
+        Some(Box::new(move || {
+            if has_new_names {
+                references.distrust_names(&changed);
+            }
+            references.tell_changed(&changed);
+        }))
     }
 }
