@@ -8,6 +8,7 @@ mod ids;
 pub mod limits;
 pub mod names;
 pub mod path;
+pub mod sync;
 pub mod time;
 mod vm_type;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use pmxcfs_api_types::sync::{Condvar, Mutex, Rank};
 use thiserror::Error;
 
 use crate::feed::{Counts, Feed};
@@ -77,13 +77,11 @@ pub struct StopError {
 #[derive(Debug)]
 pub struct RrdWriter {
     shared: Arc<Shared>,
-    /// Taken by the first caller of [`RrdWriter::stop`] that sees the thread end.
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    /// Everything both sides touch. Taken last, held for a few instructions, never during I/O.
+    /// Everything both sides touch. Held for a few instructions, never during I/O.
     state: Mutex<State>,
     /// Signalled when there is work or the phase changes.
     work: Condvar,
@@ -98,6 +96,8 @@ struct State {
     is_writing: bool,
     counts: Counts,
     refused_count: u64,
+    /// Taken by the first caller of [`RrdWriter::stop`] that sees the thread end.
+    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,14 +122,16 @@ impl RrdWriter {
             sample_count: config.max_queued_samples,
             size_bytes: config.max_queued_bytes,
         };
+        let state = State {
+            queue: SampleQueue::new(limits),
+            phase: Phase::Running,
+            is_writing: false,
+            counts: Counts::default(),
+            refused_count: 0,
+            thread: None,
+        };
         let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                queue: SampleQueue::new(limits),
-                phase: Phase::Running,
-                is_writing: false,
-                counts: Counts::default(),
-                refused_count: 0,
-            }),
+            state: Mutex::new(Rank::RrdQueue, state),
             work: Condvar::new(),
             idle: Condvar::new(),
         });
@@ -137,10 +139,8 @@ impl RrdWriter {
         let thread = thread::Builder::new()
             .name("rrd".into())
             .spawn(move || run(&threads_side, config))?;
-        Ok(Self {
-            shared,
-            thread: Mutex::new(Some(thread)),
-        })
+        shared.state.lock().thread = Some(thread);
+        Ok(Self { shared })
     }
 
     /// Queues a value. `key` is without `rrd/`, `value` as it was set or received. Never waits and does no I/O: what does
@@ -170,25 +170,16 @@ impl RrdWriter {
             self.shared.work.notify_one();
         }
         while state.phase != Phase::Ended {
-            if self
-                .shared
-                .idle
-                .wait_until(&mut state, deadline)
-                .timed_out()
-                && state.phase != Phase::Ended
-            {
+            if self.shared.idle.wait_until(&mut state, deadline) && state.phase != Phase::Ended {
                 state.phase = Phase::Abandoning;
                 let unwritten_count = state.queue.len();
                 return Err(StopError { unwritten_count });
             }
         }
         let unwritten_count = state.queue.len();
+        let thread = state.thread.take();
         drop(state);
-        let has_failed = self
-            .thread
-            .lock()
-            .take()
-            .is_some_and(|thread| thread.join().is_err());
+        let has_failed = thread.is_some_and(|thread| thread.join().is_err());
         if has_failed || unwritten_count > 0 {
             return Err(StopError { unwritten_count });
         }
@@ -204,12 +195,7 @@ impl RrdWriter {
             if state.phase == Phase::Ended {
                 return false;
             }
-            if self
-                .shared
-                .idle
-                .wait_until(&mut state, deadline)
-                .timed_out()
-            {
+            if self.shared.idle.wait_until(&mut state, deadline) {
                 return !state.is_writing && state.queue.is_empty();
             }
         }

@@ -1,7 +1,7 @@
 //! Documents that many clients poll: made once per change, shared between all readers.
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 
 /// A document with the counters that it was made from.
 #[derive(Debug)]
@@ -9,7 +9,7 @@ pub(crate) struct Cached<K>(Mutex<Option<(K, Bytes)>>);
 
 impl<K> Default for Cached<K> {
     fn default() -> Self {
-        Self(Mutex::new(None))
+        Self(Mutex::new(Rank::StatusDocument, None))
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use pmxcfs_api_types::limits::MAX_STATUS_VALUE_SIZE;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_api_types::{FsError, NodeId};
 use pmxcfs_logger::{ClusterLog, DEFAULT_LIMIT, Entry, Origin, Rejected, Submission};
 use pmxcfs_memdb::GuestList;
@@ -74,18 +74,18 @@ pub struct Status {
     peers: OnceLock<Box<dyn Peers>>,
     /// Whether writes are allowed.
     quorate: AtomicBool,
-    /// Guards nothing but the order of local changes: what is changed first is sent first. Rank 1, taken before one of
-    /// the locks below; held while [`Peers`] and [`RrdSink`] are called.
+    /// Guards nothing but the order of local changes: what is changed first is sent first. Taken before the locks
+    /// below; held while [`Peers`] and [`RrdSink`] are called.
     order: Mutex<()>,
-    /// Guards node list, online flags, addresses and their counter. Rank 2.
+    /// Guards node list, online flags, addresses and their counter.
     members: Mutex<Members>,
-    /// Guards the keys of all nodes and their versions. Rank 2.
+    /// Guards the keys of all nodes and their versions.
     keys: Mutex<KeyStore>,
-    /// Guards the last RRD values and their text, which is rendered under it. Rank 2.
+    /// Guards the last RRD values and their text, which is rendered under it.
     samples: Mutex<SampleTable>,
-    /// Guards the cluster log. Rank 2.
+    /// Guards the cluster log.
     log: Mutex<ClusterLog>,
-    /// `.version`, `.members`, `.vmlist` and `.clusterlog` as they were made last. Rank 2, never held while rendering.
+    /// `.version`, `.members`, `.vmlist` and `.clusterlog` as they were made last. Never held while rendering.
     version_document: Cached<VersionCounters>,
     members_document: Cached<(u64, bool)>,
     guest_list_document: Cached<u32>,
@@ -117,11 +117,11 @@ impl Status {
             rrd,
             peers: OnceLock::new(),
             quorate: AtomicBool::new(false),
-            order: Mutex::new(()),
-            members: Mutex::new(Members::new(own_name.clone())),
-            keys: Mutex::new(KeyStore::default()),
-            samples: Mutex::new(SampleTable::default()),
-            log: Mutex::new(log),
+            order: Mutex::new(Rank::StatusOrder, ()),
+            members: Mutex::new(Rank::StatusMembers, Members::new(own_name.clone())),
+            keys: Mutex::new(Rank::StatusKeys, KeyStore::default()),
+            samples: Mutex::new(Rank::StatusSamples, SampleTable::default()),
+            log: Mutex::new(Rank::StatusLog, log),
             version_document: Cached::default(),
             members_document: Cached::default(),
             guest_list_document: Cached::default(),

@@ -1,0 +1,342 @@
+//! Locks with a rank.
+//!
+//! A thread takes locks in the order of [`Rank`] only, and never two of one rank, so no two threads can wait for each
+//! other. Debug builds keep a list of the locks that each thread holds and panic when one is taken out of order or when a
+//! thread waits for a condition with another lock held. Release builds check nothing and store nothing.
+//!
+//! The list of ranks is the one in ARCHITECTURE.txt, "Locks and their order", which says what each lock guards.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::time::Instant;
+
+use order::{Held, Order};
+
+macro_rules! ranks {
+    ($($rank:ident $name:literal,)+) => {
+        /// The locks of the workspace, in the order in which they are taken.
+        #[expect(missing_docs, reason = "ARCHITECTURE.txt says what each lock guards")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Rank {
+            $($rank,)+
+        }
+
+        impl Rank {
+            /// All ranks, first the one that is taken before all others.
+            pub const ALL: &[Self] = &[$(Self::$rank,)+];
+
+            /// The name that ARCHITECTURE.txt has for the lock.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$rank => $name,)+
+                }
+            }
+        }
+    };
+}
+
+ranks! {
+    StatusOrder "status.order",
+    StatusMembers "status.members",
+    StatusKeys "status.keys",
+    StatusSamples "status.samples",
+    StatusLog "status.log",
+    StatusDocument "status.document",
+    RrdQueue "rrd.queue",
+}
+
+/// A mutex with a place in the order of locks.
+pub struct Mutex<T: ?Sized> {
+    order: Order,
+    inner: parking_lot::Mutex<T>,
+}
+
+/// A locked [`Mutex`].
+#[must_use]
+pub struct MutexGuard<'a, T: ?Sized> {
+    // Dropped in this order: a lock leaves the list after it is free.
+    inner: parking_lot::MutexGuard<'a, T>,
+    held: Held,
+}
+
+impl<T> Mutex<T> {
+    /// An unlocked mutex.
+    #[must_use]
+    pub const fn new(rank: Rank, value: T) -> Self {
+        Self {
+            order: Order::new(rank),
+            inner: parking_lot::Mutex::new(value),
+        }
+    }
+}
+
+impl<T: ?Sized> Mutex<T> {
+    /// Waits for the mutex and locks it.
+    ///
+    /// # Panics
+    /// In debug builds, if this thread holds a lock of the same or a later rank.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        let held = self.order.check().hold();
+        MutexGuard {
+            inner: self.inner.lock(),
+            held,
+        }
+    }
+
+    /// Locks the mutex if it is free. Allowed in any order, since it does not wait.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let inner = self.inner.try_lock()?;
+        let held = self.order.hold();
+        Some(MutexGuard { inner, held })
+    }
+}
+
+/// A readers-writer lock with a place in the order of locks.
+pub struct RwLock<T: ?Sized> {
+    order: Order,
+    inner: parking_lot::RwLock<T>,
+}
+
+/// An [`RwLock`] locked for reading.
+#[must_use]
+pub struct RwLockReadGuard<'a, T: ?Sized> {
+    inner: parking_lot::RwLockReadGuard<'a, T>,
+    _held: Held,
+}
+
+/// An [`RwLock`] locked for writing.
+#[must_use]
+pub struct RwLockWriteGuard<'a, T: ?Sized> {
+    inner: parking_lot::RwLockWriteGuard<'a, T>,
+    _held: Held,
+}
+
+impl<T> RwLock<T> {
+    /// An unlocked lock.
+    #[must_use]
+    pub const fn new(rank: Rank, value: T) -> Self {
+        Self {
+            order: Order::new(rank),
+            inner: parking_lot::RwLock::new(value),
+        }
+    }
+}
+
+impl<T: ?Sized> RwLock<T> {
+    /// Waits until nobody writes, and locks for reading.
+    ///
+    /// # Panics
+    /// In debug builds, if this thread holds a lock of the same or a later rank. That includes this one: a second read lock
+    /// of a thread waits for a writer that waits for the first.
+    pub fn read(&self) -> RwLockReadGuard<'_, T> {
+        let held = self.order.check().hold();
+        RwLockReadGuard {
+            inner: self.inner.read(),
+            _held: held,
+        }
+    }
+
+    /// Waits until nobody reads or writes, and locks for writing.
+    ///
+    /// # Panics
+    /// In debug builds, if this thread holds a lock of the same or a later rank.
+    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+        let held = self.order.check().hold();
+        RwLockWriteGuard {
+            inner: self.inner.write(),
+            _held: held,
+        }
+    }
+}
+
+/// A condition that threads wait for with a [`Mutex`].
+#[derive(Debug, Default)]
+pub struct Condvar(parking_lot::Condvar);
+
+impl Condvar {
+    /// A condition that nobody waits for.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(parking_lot::Condvar::new())
+    }
+
+    /// Frees the mutex until this is notified.
+    ///
+    /// # Panics
+    /// In debug builds, if this thread holds another lock.
+    pub fn wait<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>) {
+        guard.held.check_only();
+        self.0.wait(&mut guard.inner);
+    }
+
+    /// Frees the mutex until this is notified or `deadline` passes. Returns whether the time is up.
+    ///
+    /// # Panics
+    /// In debug builds, if this thread holds another lock.
+    pub fn wait_until<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> bool {
+        guard.held.check_only();
+        self.0.wait_until(&mut guard.inner, deadline).timed_out()
+    }
+
+    /// Wakes one thread that waits.
+    pub fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    /// Wakes all threads that wait.
+    pub fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+/// What debug builds know of the locks that the current thread holds.
+#[cfg(debug_assertions)]
+mod order {
+    use std::cell::RefCell;
+
+    use super::Rank;
+
+    thread_local! {
+        static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// The rank of one lock.
+    pub(super) struct Order(Rank);
+
+    /// An entry in the list of held locks, until it is dropped.
+    pub(super) struct Held(Rank);
+
+    impl Order {
+        pub(super) const fn new(rank: Rank) -> Self {
+            Self(rank)
+        }
+
+        /// Panics if a lock is held that comes later.
+        pub(super) fn check(&self) -> &Self {
+            let last = HELD.with_borrow(|held| held.iter().max().copied());
+            if let Some(last) = last
+                && last >= self.0
+                && !std::thread::panicking()
+            {
+                panic!("lock {} taken while {} is held", self.0.name(), last.name());
+            }
+            self
+        }
+
+        pub(super) fn hold(&self) -> Held {
+            HELD.with_borrow_mut(|held| held.push(self.0));
+            Held(self.0)
+        }
+    }
+
+    impl Held {
+        /// Panics if the thread holds anything else.
+        pub(super) fn check_only(&self) {
+            let other = HELD.with_borrow(|held| {
+                let others = held.iter().filter(|rank| **rank != self.0);
+                others.copied().next()
+            });
+            if let Some(other) = other {
+                panic!(
+                    "thread waits at {} while {} is held",
+                    self.0.name(),
+                    other.name()
+                );
+            }
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            HELD.with_borrow_mut(|held| {
+                if let Some(at) = held.iter().rposition(|rank| *rank == self.0) {
+                    held.remove(at);
+                }
+            });
+        }
+    }
+}
+
+/// Nothing, so that locks and guards are as large as parking_lot's.
+#[cfg(not(debug_assertions))]
+mod order {
+    use super::Rank;
+
+    pub(super) struct Order;
+
+    pub(super) struct Held;
+
+    impl Order {
+        pub(super) const fn new(_rank: Rank) -> Self {
+            Self
+        }
+
+        pub(super) const fn check(&self) -> &Self {
+            self
+        }
+
+        pub(super) const fn hold(&self) -> Held {
+            Held
+        }
+    }
+
+    impl Held {
+        pub(super) const fn check_only(&self) {}
+    }
+
+    const _: () = {
+        use parking_lot as plain;
+        assert!(size_of::<super::Mutex<u8>>() == size_of::<plain::Mutex<u8>>());
+        assert!(size_of::<super::RwLock<u8>>() == size_of::<plain::RwLock<u8>>());
+        assert!(size_of::<super::MutexGuard<'_, u8>>() == size_of::<plain::MutexGuard<'_, u8>>());
+    };
+}
+
+impl<T: ?Sized> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
