@@ -10,6 +10,9 @@ use clap::{ArgAction, Parser, ValueEnum};
 use pmxcfs_api_types::names::IPC_SERVICE;
 use pmxcfs_config::{PathOptions, Paths};
 
+/// Status of a start that failed. Status 0 is not restarted by systemd, this is.
+pub const EXIT_FAILURE: u8 = 255;
+
 /// Transport that IPC clients are told to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum IpcTransport {
@@ -140,7 +143,7 @@ impl UsageError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Option(_) => 1,
-            Self::Argument => 255,
+            Self::Argument => EXIT_FAILURE,
         }
     }
 }

@@ -1,23 +1,16 @@
 //! The Proxmox VE cluster filesystem daemon.
 //!
-//! A library only so that tests can reach the parts; the binary is a few lines around [`startup::run`].
+//! A library only so that tests can reach the parts; the binary is a few lines around [`daemon::start`].
 
 pub mod cli;
 mod cluster;
-pub mod daemonize;
+pub mod daemon;
 
 pub mod fuse;
 #[cfg(test)]
 mod fuzzing;
 pub mod health;
-pub mod instance;
 pub mod ipc;
-pub mod liveness;
 pub mod logging;
-pub mod notify;
 pub mod plugins;
-mod services;
-pub mod shutdown;
-pub mod signals;
-pub mod startup;
 pub mod tools;

@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use pmxcfs::cli::{self, Invocation};
-use pmxcfs::daemonize::{self, Role};
-use pmxcfs::notify::Notifier;
-use pmxcfs::startup::{self, Readiness};
+use pmxcfs::cli::{self, EXIT_FAILURE, Invocation};
+use pmxcfs::daemon::background::{self, Role};
+use pmxcfs::daemon::notify::Notifier;
 
 #[expect(
     clippy::print_stdout,
@@ -24,15 +23,19 @@ fn main() -> ExitCode {
         }
     };
     let notifier = Notifier::take_from_environment();
-    if options.foreground {
-        return startup::run(*options, Readiness::Foreground, notifier);
-    }
-    match daemonize::fork() {
-        Ok(Role::Parent(child)) => child.wait_until_ready(&options.paths().mount_dir),
-        Ok(Role::Child(parent)) => startup::run(*options, Readiness::Daemon(parent), notifier),
+    let readiness = match background::daemonize(options.foreground) {
+        Ok(Role::Daemon(readiness)) => readiness,
+        Ok(Role::Parent(child)) => return child.wait_until_ready(&options.paths().mount_dir),
         Err(error) => {
             eprintln!("[main] crit: cannot start a background process: {error}");
-            ExitCode::from(startup::EXIT_FAILURE)
+            return ExitCode::from(EXIT_FAILURE);
         }
+    };
+    match pmxcfs::daemon::start(&options, readiness, notifier) {
+        Ok((daemon, session)) => {
+            let served = session.run();
+            daemon.stop(served)
+        }
+        Err(status) => status,
     }
 }

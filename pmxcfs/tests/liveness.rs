@@ -9,21 +9,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
-use pmxcfs::fuse;
-use pmxcfs::liveness::{Probe, mount_answers};
+use pmxcfs::daemon::liveness::{Probe, mount_answers};
+use pmxcfs::fuse::{self, Mount};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Directory that the second process mounts on.
 const ROLE: &str = "PMXCFS_LIVENESS_DIR";
-
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        fuse::detach(&self.0);
-    }
-}
 
 fn pause() {
     nix::poll::poll(&mut [], PollTimeout::from(5u8)).expect("a pause");
@@ -37,9 +29,8 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn mount(directory: &Path) -> (Mounted, OwnedFd) {
-    let connection = fuse::mount(directory).expect("mounted (needs root and /dev/fuse)");
-    (Mounted(directory.to_owned()), connection)
+fn mount(directory: &Path) -> (Mount, OwnedFd) {
+    fuse::mount(directory).expect("mounted (needs root and /dev/fuse)")
 }
 
 /// Opens the session as a daemon does, and then takes requests without answering them: the state in which the kernel lets
@@ -96,13 +87,15 @@ fn a_mount_that_nobody_serves_does_not_answer_until_it_is_gone() {
     until("the question ends", || !waits_in_fuse(std::process::id()));
     assert!(!probe.answers(), "an error is no answer");
     drop(mounted);
-    until("an ordinary directory answers", || probe.answers());
+    assert!(
+        !mount_answers(directory.path()),
+        "the directory below is no mount"
+    );
 }
 
 #[test]
 fn a_process_whose_mount_does_not_answer_can_be_killed() {
     let directory = tempfile::tempdir().expect("temporary directory");
-    let _mounted = Mounted(directory.path().to_owned());
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "child_that_takes_and_never_answers"])
         .env(ROLE, directory.path())
@@ -121,6 +114,7 @@ fn a_process_whose_mount_does_not_answer_can_be_killed() {
         status.and_then(|status| status.signal()),
         Some(libc::SIGKILL)
     );
+    fuse::detach(directory.path());
 }
 
 /// The child of the test above. Alone it checks that an unmount frees what waits.

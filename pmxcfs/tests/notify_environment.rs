@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use pmxcfs::notify::Notifier;
+use pmxcfs::daemon::notify::Notifier;
 
 const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 

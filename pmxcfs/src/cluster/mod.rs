@@ -7,10 +7,9 @@ mod corosync_conf;
 mod database;
 mod status;
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use pmxcfs_api_types::NodeId;
 use pmxcfs_api_types::names::COROSYNC_CONF;
@@ -23,11 +22,15 @@ use pmxcfs_services::framework::{Manager, ServiceState};
 use pmxcfs_services::group::{Group, GroupConfig, GroupHandle, GroupStatus, group};
 use pmxcfs_services::quorum::{QuorumMonitor, QuorumService};
 use pmxcfs_status::{NodeListEntry, Status};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 
 use self::corosync_conf::{Distributor, Files, ReloadCommand};
 use self::database::{DatabaseHost, ReplicatedTree};
 use self::status::{GroupPeers, ReplicatedStatus, StatusHost};
+use crate::daemon::runtimes::wait_for;
 
 /// Replicates the database.
 type ClusterDatabaseService = Group<DatabaseHost>;
@@ -39,23 +42,19 @@ type StatusSyncService = Group<StatusHost>;
 const DATABASE_GROUP: &str = "pve_dcdb_v1";
 const STATUS_GROUP: &str = "pve_kvstore_v1";
 
-/// Threads of the runtime. What the services do is short, and a second thread would be woken with each message to look for
-/// work that is not there. A service that has to wait is given a thread for that time.
-const WORKER_COUNT: usize = 1;
-
 /// How long the services may take to leave their groups.
-const STOP_PATIENCE: Duration = Duration::from_millis(400);
+const STOP_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How much later than that they may say so.
-const STOP_MARGIN: Duration = Duration::from_millis(100);
+const STOP_MARGIN: Duration = Duration::from_millis(50);
 
 /// This node's membership in a cluster.
 pub(crate) struct Cluster {
-    runtime: tokio::runtime::Runtime,
+    runtime: Handle,
     manager: Manager,
     database: GroupHandle<Box<dyn Caller>>,
     quorum: QuorumMonitor,
-    distributor: (Distributor, tokio::task::JoinHandle<()>),
+    distributor: (Distributor, JoinHandle<()>),
     view: ClusterView,
 }
 
@@ -85,26 +84,18 @@ impl ClusterView {
 
 impl Cluster {
     /// Starts the services. Corosync may be running, or may come up at any time.
-    ///
-    /// # Errors
-    /// If threads cannot be started.
     pub(crate) fn start(
+        runtime: &Handle,
         config: &Config,
         db: &Arc<MemDb>,
         status: &Arc<Status>,
         started: Instant,
-    ) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKER_COUNT)
-            .thread_name("cluster")
-            .enable_all()
-            .build()
-            .context("cannot start the threads of the cluster services")?;
-        let distributor = start_distributor(runtime.handle(), config, db);
+    ) -> Self {
+        let distributor = start_distributor(runtime, config, db);
         // The host may have missed changes while the daemon did not run.
         distributor.0.changed(true);
         let quorum = QuorumMonitor::new();
-        let mut manager = Manager::new(runtime.handle().clone());
+        let mut manager = Manager::new(runtime.clone());
 
         manager.start(QuorumService::new(quorum.clone()));
         runtime.spawn(show_quorum(quorum.clone(), Arc::clone(status)));
@@ -124,14 +115,14 @@ impl Cluster {
             services: manager.watch(),
         };
 
-        Ok(Self {
-            runtime,
+        Self {
+            runtime: runtime.clone(),
             manager,
             database,
             quorum,
             distributor,
             view,
-        })
+        }
     }
 
     /// How the membership is, for whoever asks later.
@@ -148,35 +139,28 @@ impl Cluster {
     /// Leaves the groups and answers everybody who waits, within bounds.
     pub(crate) fn stop(self) {
         let (manager, (distributor, distributing)) = (self.manager, self.distributor);
-        let (done, is_done) = mpsc::sync_channel(1);
-        self.runtime.spawn(async move {
+        let stop = async move {
             let deadline = tokio::time::Instant::now() + STOP_PATIENCE;
             let mut left = manager.stop(STOP_PATIENCE).await;
             distributor.stop();
-            if tokio::time::timeout_at(deadline, distributing)
-                .await
-                .is_err()
-            {
+            if timeout_at(deadline, distributing).await.is_err() {
                 left.push("corosync.conf");
             }
-            // Nobody listens any more if it took too long.
-            let _told = done.send(left);
-        });
-        // The runtime's own clock stands still while its worker waits for somebody.
-        match is_done.recv_timeout(STOP_PATIENCE + STOP_MARGIN) {
-            Ok(left) if left.is_empty() => {}
-            Ok(left) => tracing::warn!(services = ?left, "services did not stop in time"),
-            Err(_) => tracing::warn!("the services' thread waits for somebody, leaving it behind"),
+            left
+        };
+        match wait_for(&self.runtime, STOP_PATIENCE + STOP_MARGIN, stop) {
+            Some(left) if left.is_empty() => {}
+            Some(left) => tracing::warn!(services = ?left, "services did not stop in time"),
+            None => tracing::warn!("the services' thread waits for corosync, leaving it behind"),
         }
-        self.runtime.shutdown_background();
     }
 }
 
 fn start_distributor(
-    runtime: &tokio::runtime::Handle,
+    runtime: &Handle,
     config: &Config,
     db: &Arc<MemDb>,
-) -> (Distributor, tokio::task::JoinHandle<()>) {
+) -> (Distributor, JoinHandle<()>) {
     let db = Arc::clone(db);
     let read = move || {
         let tree = db.read();

@@ -19,6 +19,6 @@ mod walks;
 
 pub use attr::Ownership;
 pub use filesystem::PveFilesystem;
-pub use mount::{MountError, clear_mount_point, detach, mount};
+pub use mount::{Mount, MountError, clear_mount_point, detach, mount};
 pub use references::KernelReferences;
-pub use session::{FuseSession, serve};
+pub use session::FuseSession;

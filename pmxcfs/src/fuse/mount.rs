@@ -6,13 +6,22 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
+use nix::poll::PollTimeout;
 
 const FUSE_DEVICE: &str = "/dev/fuse";
+
+/// A directory for each connection, if it is mounted.
+const CONTROL_FILESYSTEM: &str = "/sys/fs/fuse/connections";
+
+const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 
 /// Why the filesystem could not be mounted.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +60,20 @@ pub fn detach(mount_dir: &Path) -> bool {
     nix::mount::umount2(mount_dir, MntFlags::MNT_DETACH).is_ok()
 }
 
+/// A mount that is there.
+#[derive(Debug)]
+pub struct Mount {
+    mount_dir: PathBuf,
+    /// Number of the connection, by which the kernel's control filesystem knows it.
+    connection: Option<u64>,
+    is_down: AtomicBool,
+}
+
 /// Mounts an empty FUSE connection and returns its descriptor.
 ///
 /// # Errors
 /// [`MountError`], with nothing mounted.
-pub fn mount(mount_dir: &Path) -> Result<OwnedFd, MountError> {
+pub fn mount(mount_dir: &Path) -> Result<(Mount, OwnedFd), MountError> {
     let mount_point = |error| MountError::MountPoint(mount_dir.to_owned(), error);
     let mut content = std::fs::read_dir(mount_dir).map_err(mount_point)?;
     if content.next().is_some() {
@@ -78,5 +96,113 @@ pub fn mount(mount_dir: &Path) -> Result<OwnedFd, MountError> {
         Some(options.as_str()),
     )
     .map_err(|error| MountError::Mount(mount_dir.to_owned(), error.into()))?;
-    Ok(device.into())
+    let mount = Mount {
+        mount_dir: mount_dir.to_owned(),
+        connection: std::fs::read(MOUNT_TABLE)
+            .ok()
+            .and_then(|table| connection_number(&table, mount_dir)),
+        is_down: AtomicBool::new(false),
+    };
+    Ok((mount, device.into()))
+}
+
+impl Mount {
+    /// Takes the mount away and ends the connection, also while files are open: requests under way get until `patience` is over
+    /// or `is_busy` says no, all others fail.
+    ///
+    /// Where the kernel's control filesystem is mounted, the mount goes first, so that nobody comes anew meanwhile.
+    pub fn take_down(&self, patience: Duration, is_busy: impl Fn() -> bool) {
+        let wait = || {
+            let deadline = Instant::now() + patience;
+            while is_busy() && Instant::now() < deadline {
+                // Interrupted or not, the loop looks again.
+                let _slept = nix::poll::poll(&mut [], PollTimeout::from(2u8));
+            }
+        };
+        self.is_down.store(true, Ordering::Relaxed);
+        let number = self.connection.unwrap_or_default();
+        let abort = Path::new(CONTROL_FILESYSTEM).join(format!("{number}/abort"));
+        if abort.exists() {
+            detach(&self.mount_dir);
+            wait();
+            if let Err(error) = std::fs::write(&abort, "1")
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %abort.display(), %error, "cannot abort the FUSE connection");
+            }
+        } else {
+            wait();
+            // Fails if somebody has unmounted it.
+            let flags = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH;
+            let _unmounted = nix::mount::umount2(&self.mount_dir, flags);
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if !self.is_down.load(Ordering::Relaxed) {
+            detach(&self.mount_dir);
+        }
+    }
+}
+
+/// Number of the FUSE connection that is mounted on top of a directory, from a table as in proc_pid_mountinfo(5). Not asked of
+/// the mount itself: nobody answers yet.
+fn connection_number(table: &[u8], mount_dir: &Path) -> Option<u64> {
+    let mut lines = table.rsplit(|byte| *byte == b'\n');
+    lines.find_map(|line| {
+        // ID PARENT MAJOR:MINOR ROOT MOUNT-POINT ...
+        let mut fields = line.split(|byte| *byte == b' ').skip(2);
+        let (device, place) = (fields.next()?, fields.nth(1)?);
+        if unescape(place) != mount_dir.as_os_str().as_bytes() {
+            return None;
+        }
+        let (major, minor) = std::str::from_utf8(device).ok()?.split_once(':')?;
+        // The kernel's own form of a device number.
+        Some((major.parse::<u64>().ok()? << 20) | minor.parse::<u64>().ok()?)
+    })
+}
+
+/// Blanks, line ends and backslashes are written as three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, behind @ ..] = rest {
+        let digits = behind.get(..3).filter(|_| *first == b'\\');
+        let escaped = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() {
+            &behind[3..]
+        } else {
+            behind
+        };
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connection_on_top_is_found() {
+        let table = b"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            80 22 0:50 / /etc/pve rw,nosuid - fuse /dev/fuse rw\n\
+            81 80 0:61 / /etc/pve rw,nosuid - fuse /dev/fuse rw\n\
+            82 22 1:2 / /odd\\040place\\134x rw - fuse /dev/fuse rw\n";
+        for (place, number) in [
+            ("/etc/pve", Some(61)),
+            ("/odd place\\x", Some((1 << 20) | 2)),
+            ("/etc", None),
+        ] {
+            assert_eq!(
+                connection_number(table, Path::new(place)),
+                number,
+                "{place}"
+            );
+        }
+    }
 }

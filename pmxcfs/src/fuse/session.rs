@@ -4,7 +4,7 @@ use std::io;
 use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use fuser::{Config, Session, SessionACL};
 
@@ -16,41 +16,32 @@ use super::PveFilesystem;
 /// one a caller's answer waits for the other processor to wake up.
 const THREADS: RangeInclusive<usize> = 2..=4;
 
-/// A served mount.
-#[derive(Debug)]
-pub struct FuseSession {
-    thread: JoinHandle<()>,
-}
+/// A mount that can be served.
+pub struct FuseSession(Session<PveFilesystem>);
 
 impl FuseSession {
-    /// Whether the kernel has closed the connection and every handler has returned.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+    /// Agrees with the kernel on the protocol of a mounted connection.
+    ///
+    /// # Errors
+    /// If they cannot.
+    pub fn new(filesystem: PveFilesystem, connection: OwnedFd) -> io::Result<Self> {
+        let mut config = Config::default();
+        config.n_threads = Some(thread_count());
+        config.clone_fd = true;
+        config.acl = SessionACL::All;
+        let references = filesystem.kernel_references();
+        let session = Session::from_fd(filesystem, connection, SessionACL::All, config)?;
+        references.attach(session.notifier());
+        Ok(Self(session))
     }
-}
 
-/// Starts to serve a mounted connection. `ended` is called once, from the session's thread, when the connection is closed:
-/// after an unmount and the last close of a file in it.
-///
-/// # Errors
-/// If the kernel and the library cannot agree on the protocol, or a thread cannot be started.
-pub fn serve(
-    filesystem: PveFilesystem,
-    connection: OwnedFd,
-    ended: impl FnOnce(io::Result<()>) + Send + 'static,
-) -> io::Result<FuseSession> {
-    let mut config = Config::default();
-    config.n_threads = Some(thread_count());
-    config.clone_fd = true;
-    config.acl = SessionACL::All;
-    let references = filesystem.kernel_references();
-    let session = Session::from_fd(filesystem, connection, SessionACL::All, config)?;
-    references.attach(session.notifier());
-    let thread = thread::Builder::new()
-        .name("fuse".to_owned())
-        .spawn(move || ended(session.run()))?;
-    Ok(FuseSession { thread })
+    /// The FUSE loop: returns when the connection is aborted, or after an unmount and the last close of a file in it.
+    ///
+    /// # Errors
+    /// If requests cannot be read any more for another reason.
+    pub fn run(self) -> io::Result<()> {
+        self.0.run()
+    }
 }
 
 fn thread_count() -> usize {

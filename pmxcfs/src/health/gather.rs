@@ -44,7 +44,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         let uptime = self.started.elapsed();
         let uptime_secs = u32::try_from(uptime.as_secs()).unwrap_or(u32::MAX);
         let mut report = Report {

@@ -11,37 +11,15 @@ mod problems;
 pub mod report;
 pub mod socket;
 
-use std::path::Path;
-
 pub(crate) use gather::Sources;
 pub use operations::{FuseOperation, IpcOperation};
 pub use problems::{names, problems};
-use socket::ControlSocket;
 
 /// Request of a report, without its newline.
 pub const REPORT_REQUEST: &[u8] = b"report";
 
-/// Answers questions about the daemon until it is dropped, which takes a moment at most.
-#[derive(Debug)]
-pub(crate) struct Health {
-    _socket: Option<ControlSocket>,
-}
-
-impl Health {
-    /// Answers at this path. A daemon that cannot be asked serves all the same.
-    pub(crate) fn start(path: &Path, sources: Sources) -> Self {
-        let socket = ControlSocket::start(path, move |request| answer(request, &sources));
-        if let Err(error) = &socket {
-            tracing::warn!(path = %path.display(), %error, "cannot make the control socket; pmxcfs-ctl will not work");
-        }
-        Self {
-            _socket: socket.ok(),
-        }
-    }
-}
-
 /// One JSON object and a newline. What is no known request is answered with an `error`.
-fn answer(request: &[u8], sources: &Sources) -> Vec<u8> {
+pub(crate) fn answer(request: &[u8], sources: &Sources) -> Vec<u8> {
     let rendered = if request == REPORT_REQUEST {
         serde_json::to_vec(&sources.report())
     } else {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use pmxcfs::instance::InstanceLock;
+use pmxcfs::daemon::instance::InstanceLock;
 use pmxcfs_memdb::store::{ShutdownOutcome, Store, StoreConfig};
 use pmxcfs_memdb::{EntryKind, MemDb, Operation, RootState, Rules, Tree};
 

@@ -1,6 +1,9 @@
+use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::sync::Arc;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::runtime::Runtime;
 
 use super::*;
 
@@ -25,17 +28,27 @@ impl Place {
         self.directory.path().join("ctl.sock")
     }
 
-    fn start(&self) -> ControlSocket {
+    fn start(&self) -> Served {
         self.start_with(WAIT)
     }
 
     /// Answers with the request, or with very much.
-    fn start_with(&self, patience: Duration) -> ControlSocket {
+    fn start_with(&self, patience: Duration) -> Served {
         let answer = |request: &[u8]| match request {
             b"long" => vec![b'x'; LONG],
             _ => request.to_vec(),
         };
-        ControlSocket::start_with(&self.path(), patience, answer).expect("a socket")
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let entered = runtime.enter();
+        let mut socket = ControlSocket::bind(&self.path()).expect("a socket");
+        socket.patience = patience;
+        drop(entered);
+        runtime.spawn(socket.serve(answer));
+        Served(Some(runtime))
     }
 
     fn connect(&self) -> UnixStream {
@@ -50,6 +63,16 @@ impl Place {
         let mut stream = self.connect();
         stream.write_all(request).expect("it reads");
         rest(&mut stream)
+    }
+}
+
+/// A socket on a runtime of its own, which ends when this is dropped.
+struct Served(Option<Runtime>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let runtime = self.0.take().expect("taken here only");
+        runtime.shutdown_timeout(WAIT);
     }
 }
 
@@ -108,6 +131,19 @@ fn what_a_killed_daemon_left_is_replaced_and_what_came_later_is_kept() {
     assert_eq!(place.ask(b"second\n"), b"second");
     drop(second);
     assert!(!place.path().exists());
+}
+
+#[test]
+fn a_socket_that_vanishes_is_made_anew() {
+    let place = Place::new();
+    let _socket = place.start();
+    fs::remove_file(place.path()).expect("removable");
+    let deadline = std::time::Instant::now() + WAIT;
+    while !place.path().exists() {
+        assert!(std::time::Instant::now() < deadline, "it comes back");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    assert_eq!(place.ask(b"hello\n"), b"hello");
 }
 
 #[test]

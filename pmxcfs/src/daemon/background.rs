@@ -15,18 +15,27 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 
-use crate::startup::EXIT_FAILURE;
+use crate::cli::EXIT_FAILURE;
 
 /// What the child sends when it serves.
 const READY: u8 = b'1';
 
-/// Which of the two processes this is.
+/// Which process this is.
 #[derive(Debug)]
 pub enum Role {
     /// The one that the caller waits for.
     Parent(StartingChild),
     /// The one that becomes the daemon.
-    Child(WaitingParent),
+    Daemon(Readiness),
+}
+
+/// Who is told that the daemon serves.
+#[derive(Debug)]
+pub enum Readiness {
+    /// Nobody: the daemon stays in the foreground.
+    Foreground,
+    /// The process that waits for the start.
+    Daemon(WaitingParent),
 }
 
 /// The daemon, as seen by the process that started it.
@@ -42,11 +51,14 @@ pub struct WaitingParent {
     ready: File,
 }
 
-/// Splits off the process that becomes the daemon: a session of its own, working directory `/`.
+/// Splits off the process that becomes the daemon, with a session of its own, unless it is to stay in the foreground.
 ///
 /// # Errors
 /// If the kernel refuses the pipe, the fork or the new session.
-pub fn fork() -> io::Result<Role> {
+pub fn daemonize(foreground: bool) -> io::Result<Role> {
+    if foreground {
+        return Ok(Role::Daemon(Readiness::Foreground));
+    }
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     match fork_single_threaded()? {
         ForkResult::Parent { child } => Ok(Role::Parent(StartingChild {
@@ -55,9 +67,8 @@ pub fn fork() -> io::Result<Role> {
         })),
         ForkResult::Child => {
             nix::unistd::setsid()?;
-            Ok(Role::Child(WaitingParent {
-                ready: write.into(),
-            }))
+            let ready = write.into();
+            Ok(Role::Daemon(Readiness::Daemon(WaitingParent { ready })))
         }
     }
 }
@@ -105,9 +116,7 @@ impl WaitingParent {
         redirect_standard_streams(&null.into())?;
         self.ready.write_all(&[READY])
     }
-}
 
-impl WaitingParent {
     fn check_alive(&self) -> io::Result<()> {
         let mut pipe = [PollFd::new(self.ready.as_fd(), PollFlags::empty())];
         match nix::poll::poll(&mut pipe, PollTimeout::ZERO)? {

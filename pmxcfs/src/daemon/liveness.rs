@@ -1,8 +1,8 @@
 //! Whether the daemon still answers, for the watchdog of the service manager.
 //!
 //! The question goes the way of every program's requests: a thread asks the mount, the kernel hands that to a thread of the
-//! FUSE session, which takes the tree's lock. So one answer stands for all of them. The main thread only looks whether the
-//! last question was answered; it never waits for an answer.
+//! FUSE session, which takes the tree's lock. So one answer stands for all of them. The control runtime only looks whether
+//! the last question was answered; it never waits for an answer.
 //!
 //! A process that waits for its own mount normally cannot even be killed: the kernel ends a request when the last descriptor
 //! of the FUSE device is closed, and the waiting thread itself keeps it open. The asking thread therefore has a table of
@@ -15,6 +15,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
 use parking_lot::{Condvar, Mutex};
 
 /// A thread that asks whenever it is told to.
@@ -23,7 +24,7 @@ pub struct Probe {
     exchange: Arc<Exchange>,
 }
 
-/// What the main thread and the asking thread know of each other.
+/// What the control runtime and the asking thread know of each other.
 #[derive(Debug, Default)]
 struct Exchange {
     /// Taken alone, never held while a question is under way.
@@ -107,10 +108,10 @@ impl Exchange {
 }
 
 /// Asks a mount for its usage, which no cache answers and no disk is needed for: the directories above a mount point stay
-/// in memory. Tells whether an answer came.
+/// in memory. Tells whether a FUSE filesystem answered: after a lazy unmount from outside it is the directory below.
 #[must_use]
 pub fn mount_answers(mount_dir: &Path) -> bool {
-    nix::sys::statfs::statfs(mount_dir).is_ok()
+    statfs(mount_dir).is_ok_and(|answer| answer.filesystem_type() == FUSE_SUPER_MAGIC)
 }
 
 /// Gives this thread a table of descriptors of its own and empties it.

@@ -93,6 +93,12 @@ impl Notifier {
         }
     }
 
+    /// Whether anybody reads what is told.
+    #[must_use]
+    pub const fn has_manager(&self) -> bool {
+        self.manager.is_some()
+    }
+
     /// How often [`Notifier::alive`] has to be called. `None`: the manager does not watch.
     #[must_use]
     pub fn watchdog_interval(&self) -> Option<Duration> {

@@ -1,0 +1,196 @@
+//! What runs on the control runtime: it answers and obeys while corosync, a disk or a client hangs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pmxcfs_memdb::MemDb;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use super::instance;
+use super::liveness::{Probe, mount_answers};
+use super::signals::StopSignals;
+use super::stop::Serving;
+use crate::health::report::{GroupMode, Report};
+use crate::health::socket::ControlSocket;
+use crate::health::{self, Sources};
+
+/// Time between two looks at what may have changed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Looks after which old RRD values are dropped.
+const LOOKS_PER_EXPIRY: u32 = 15;
+
+/// Obeys stop signals, and answers questions at the control socket from now on.
+pub(super) fn start(
+    runtime: &Handle,
+    signals: StopSignals,
+    serving: &Arc<Serving>,
+    db: &Arc<MemDb>,
+    sources: &Arc<Sources>,
+) {
+    let (stopped, db) = (Arc::clone(serving), Arc::clone(db));
+    runtime.spawn(async move {
+        match signals.wait().await {
+            Ok(signal) => tracing::debug!(%signal, "stopping"),
+            Err(error) => tracing::error!(%error, "cannot wait for signals, stopping"),
+        }
+        stopped.stop_from_outside(db).await;
+    });
+    let path = serving.config.paths.control_socket();
+    let _entered = runtime.enter();
+    match ControlSocket::bind(&path) {
+        Ok(socket) => {
+            let sources = Arc::clone(sources);
+            runtime.spawn(socket.serve(move |request| health::answer(request, &sources)));
+        }
+        // A daemon that cannot be asked serves all the same.
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cannot make the control socket; pmxcfs-ctl will not work");
+        }
+    }
+}
+
+/// Looks after a daemon whose start is over.
+pub(super) fn attend(runtime: &Handle, serving: &Arc<Serving>, sources: Arc<Sources>) {
+    runtime.spawn(look_after(Arc::clone(serving), sources));
+    runtime.spawn(watch(Arc::clone(serving)));
+}
+
+/// Makes files anew that have vanished, tells the service manager how the daemon is, and drops old values.
+async fn look_after(serving: Arc<Serving>, sources: Arc<Sources>) {
+    let config = &serving.config;
+    let mut looks = ticks(LOOK_INTERVAL);
+    let mut told = String::new();
+    let mut count = 0u32;
+    loop {
+        looks.tick().await;
+        if serving.is_stopping() {
+            return;
+        }
+        instance::restore(&config.paths, config.admin_gid);
+        if serving.notifier.has_manager() {
+            let status = status_line(&sources.report());
+            if status != told {
+                serving.notifier.status(&status);
+                told = status;
+            }
+        }
+        count = count.wrapping_add(1);
+        if count.is_multiple_of(LOOKS_PER_EXPIRY) {
+            sources.status.expire_samples();
+        }
+    }
+}
+
+/// Tells the service manager that the daemon lives, for as long as its mount answers.
+async fn watch(serving: Arc<Serving>) {
+    let Some(pause) = serving.notifier.watchdog_interval() else {
+        return;
+    };
+    let mount_dir = serving.config.paths.mount_dir.clone();
+    let probe = match Probe::start(move || mount_answers(&mount_dir)) {
+        Ok(probe) => Some(probe),
+        Err(error) => {
+            tracing::warn!(%error, "cannot ask the mount, so the watchdog is told that the process lives and no more");
+            None
+        }
+    };
+    let mut looks = ticks(pause);
+    while !serving.is_stopping() {
+        looks.tick().await;
+        if probe.as_ref().is_none_or(Probe::answers) {
+            serving.notifier.alive();
+        }
+    }
+}
+
+fn ticks(pause: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + pause, pause);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// The daemon in one line, for `systemctl status`.
+fn status_line(report: &Report) -> String {
+    let mut parts = Vec::new();
+    match &report.cluster {
+        None => parts.push("local mode".to_owned()),
+        Some(cluster) => {
+            let quorum = if report.is_quorate {
+                "quorate"
+            } else {
+                "not quorate"
+            };
+            let online = cluster.nodes.iter().filter(|node| node.is_online).count();
+            let mut groups = cluster.groups.iter();
+            let is_synced = groups.all(|group| group.mode == GroupMode::Synced);
+            parts.push(quorum.to_owned());
+            parts.push(format!("{online} of {} nodes online", cluster.nodes.len()));
+            parts.push(
+                if is_synced {
+                    "synchronised"
+                } else {
+                    "not synchronised"
+                }
+                .to_owned(),
+            );
+        }
+    }
+    let codes: Vec<&str> = report
+        .problems
+        .iter()
+        .map(|problem| &*problem.code)
+        .collect();
+    parts.push(match codes.len() {
+        0 => "no problems".to_owned(),
+        1 => format!("1 problem: {}", codes.join(", ")),
+        count => format!("{count} problems: {}", codes.join(", ")),
+    });
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::report::{Cluster, Group, Node, Problem};
+
+    #[test]
+    fn the_line_tells_quorum_members_synchronisation_and_problems() {
+        let problem = |code: &str| Problem {
+            code: code.to_owned(),
+            ..Problem::default()
+        };
+        let mut report = Report::default();
+        assert_eq!(status_line(&report), "local mode; no problems");
+        report.problems = vec![problem("store-failed")];
+        assert_eq!(status_line(&report), "local mode; 1 problem: store-failed");
+        let node = |is_online| Node {
+            is_online,
+            ..Node::default()
+        };
+        let group = |mode| Group {
+            mode,
+            ..Group::default()
+        };
+        report.cluster = Some(Cluster {
+            nodes: vec![node(true), node(false), node(true)],
+            groups: vec![group(GroupMode::Synced), group(GroupMode::Synced)],
+            ..Cluster::default()
+        });
+        report.is_quorate = true;
+        report.problems = vec![];
+        assert_eq!(
+            status_line(&report),
+            "quorate; 2 of 3 nodes online; synchronised; no problems"
+        );
+        let cluster = report.cluster.as_mut().expect("set above");
+        cluster.groups.push(group(GroupMode::Update));
+        report.is_quorate = false;
+        report.problems = vec![problem("no-quorum"), problem("corosync-lost")];
+        assert_eq!(
+            status_line(&report),
+            "not quorate; 2 of 3 nodes online; not synchronised; 2 problems: no-quorum, corosync-lost"
+        );
+    }
+}

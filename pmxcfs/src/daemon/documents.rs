@@ -1,0 +1,37 @@
+//! The generated files in the root of the mount.
+
+use std::sync::Arc;
+
+use pmxcfs_memdb::MemDb;
+use pmxcfs_status::Status;
+
+use crate::logging::LogLevel;
+use crate::plugins::{DebugSwitch, ReadOnly, Registry};
+
+/// All of them, for the node of this name.
+pub(super) fn documents(
+    node_name: &str,
+    db: &Arc<MemDb>,
+    status: &Arc<Status>,
+    level: LogLevel,
+) -> Registry {
+    let mut registry = Registry::with_links(node_name);
+    let (of_version, tree) = (Arc::clone(status), Arc::clone(db));
+    registry.file(
+        ".version",
+        ReadOnly(move || of_version.version_document(&*tree.read())),
+    );
+    let members = Arc::clone(status);
+    registry.file(".members", ReadOnly(move || members.members_document()));
+    let (guests, tree) = (Arc::clone(status), Arc::clone(db));
+    registry.file(
+        ".vmlist",
+        ReadOnly(move || guests.guest_list_document(tree.read().guests())),
+    );
+    let samples = Arc::clone(status);
+    registry.file(".rrd", ReadOnly(move || samples.rrd_document()));
+    let log = Arc::clone(status);
+    registry.file(".clusterlog", ReadOnly(move || log.log_document()));
+    registry.file(".debug", DebugSwitch::new(level));
+    registry
+}

@@ -1,0 +1,251 @@
+//! Files that say that an instance runs: the lock, the PID file, the restart flag.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{
+    DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown,
+};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::poll::PollTimeout;
+use pmxcfs_config::Paths;
+
+/// How long a start waits for an instance that is still stopping.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+const LOCK_POLL_MS: u8 = 50;
+
+const DIRECTORY_MODE: u32 = 0o750;
+
+/// The one instance of a state directory. The lock goes with the process; its file stays.
+#[derive(Debug)]
+pub struct InstanceLock {
+    _file: Flock<File>,
+}
+
+impl InstanceLock {
+    /// Takes the lock, waiting up to ten seconds for the instance that holds it.
+    ///
+    /// # Errors
+    /// If it stays taken, or the file cannot be made.
+    pub fn acquire(path: &Path) -> io::Result<Self> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)?;
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        let mut told = false;
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self { _file: lock }),
+                Err((file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file,
+                Err((file, errno @ Errno::EWOULDBLOCK)) => {
+                    let text = format!("{}: {}", io::Error::from(errno), holder(&file, path));
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
+                }
+                Err((_, errno)) => return Err(errno.into()),
+            };
+            if !told {
+                let holder = holder(&file, path);
+                tracing::info!("unable to acquire pmxcfs lock - trying again: {holder}");
+                told = true;
+            }
+            nix::poll::poll(&mut [], PollTimeout::from(LOCK_POLL_MS))?;
+        }
+    }
+}
+
+/// Which lock file is held, and by whom if the kernel tells.
+fn holder(file: &File, path: &Path) -> String {
+    let held = format!("{} is held", path.display());
+    let find = || {
+        let inode = file.metadata().ok()?.ino().to_string();
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        // NUMBER: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END
+        locks.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            let [_, "FLOCK", _, _, pid, place, ..] = fields[..] else {
+                return None;
+            };
+            (place.rsplit(':').next()? == inode).then(|| pid.to_owned())
+        })
+    };
+    let Some(pid) = find() else {
+        return held;
+    };
+    let program = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("{held} by process {pid} ({})", program.trim_end())
+}
+
+/// Makes the state directory if it is missing. One that exists is left as it is.
+///
+/// # Errors
+/// If it cannot be made.
+pub(super) fn prepare_state_dir(path: &Path) -> io::Result<()> {
+    make_directory(path)
+}
+
+/// Makes the run directory and gives it the owner and mode that clients need to see the restart flag.
+///
+/// # Errors
+/// If it cannot be made.
+pub(super) fn prepare_run_dir(path: &Path, gid: u32) -> io::Result<()> {
+    make_directory(path)?;
+    let owned = chown(path, Some(0), Some(gid))
+        .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE)));
+    if let Err(error) = owned {
+        tracing::warn!(path = %path.display(), %error, "cannot set owner and mode of the run directory");
+    }
+    Ok(())
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(path)
+}
+
+/// Writes this process' id; readers see the old file or the new one. Makes the directory if it is missing.
+///
+/// # Errors
+/// If the file cannot be written.
+pub(super) fn write_pid_file(path: &Path) -> io::Result<()> {
+    let pid = std::process::id();
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{pid:06}"));
+    let temporary = PathBuf::from(temporary);
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        writeln!(file, "{pid}")?;
+        std::fs::rename(&temporary, path)
+    });
+    if written.is_err() {
+        // Best effort: the first error is the one to report.
+        let _removed = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Removes the PID file.
+pub(super) fn remove_pid_file(path: &Path) {
+    remove(path, "PID file");
+}
+
+/// Makes anew what somebody has taken away from under the running daemon: the run directory and the PID file. The crash journal
+/// and the control socket look after themselves.
+pub(super) fn restore(paths: &Paths, gid: u32) {
+    let (run_dir, pid_file) = (&paths.run_dir, &paths.pid_file);
+    let is_good = std::fs::metadata(run_dir).is_ok_and(|found| found.gid() == gid);
+    if !is_good {
+        match prepare_run_dir(run_dir, gid) {
+            Ok(()) => tracing::warn!(path = %run_dir.display(), "made the run directory anew"),
+            Err(error) => {
+                tracing::debug!(path = %run_dir.display(), %error, "cannot make the run directory anew");
+            }
+        }
+    }
+    if !pid_file.exists() {
+        match write_pid_file(pid_file) {
+            Ok(()) => tracing::warn!(path = %pid_file.display(), "wrote the PID file anew"),
+            Err(error) => {
+                tracing::debug!(path = %pid_file.display(), %error, "cannot write the PID file anew");
+            }
+        }
+    }
+}
+
+/// Makes the flag that lets IPC clients wait for a restart instead of failing, and its directory if that is gone.
+pub(super) fn set_restart_flag(paths: &Paths, gid: u32) {
+    let path = paths.restart_flag();
+    let made = prepare_run_dir(&paths.run_dir, gid).and_then(|()| {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o440)
+            .open(&path)?;
+        fchown(&file, Some(0), Some(gid))
+    });
+    if let Err(error) = made {
+        tracing::warn!(path = %path.display(), %error, "cannot make the restart flag");
+    }
+}
+
+/// Removes the restart flag; clients are served again.
+pub(super) fn clear_restart_flag(path: &Path) {
+    remove(path, "restart flag");
+}
+
+fn remove(path: &Path, what: &str) {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "cannot remove the {what}");
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pid_file_holds_the_pid() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("x.pid");
+        write_pid_file(&path).expect("written");
+        let text = std::fs::read_to_string(&path).expect("readable");
+        assert_eq!(text, format!("{}\n", std::process::id()));
+        let mode = std::fs::metadata(&path)
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o644);
+        assert_eq!(
+            std::fs::read_dir(dir.path()).expect("listable").count(),
+            1,
+            "no temporary file"
+        );
+        remove_pid_file(&path);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_lock_that_is_taken_names_its_holder() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join(".lock");
+        let lock = InstanceLock::acquire(&path).expect("free");
+        let text = holder(&File::open(&path).expect("there"), &path);
+        let own = format!(
+            "{} is held by process {} (",
+            path.display(),
+            std::process::id()
+        );
+        assert!(text.starts_with(&own), "{text}");
+        drop(lock);
+        let text = holder(&File::open(&path).expect("there"), &path);
+        assert_eq!(text, format!("{} is held", path.display()));
+    }
+
+    #[test]
+    fn second_instance_can_follow_the_first() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join(".lock");
+        let first = InstanceLock::acquire(&path).expect("free");
+        drop(first);
+        InstanceLock::acquire(&path).expect("free again");
+        let mode = std::fs::metadata(&path)
+            .expect("stays")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o600);
+    }
+}

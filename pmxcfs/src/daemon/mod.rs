@@ -1,0 +1,16 @@
+//! The daemon's life: start and stop in order, signals, the files that say that it runs, and what it tells the service manager.
+
+pub mod background;
+mod control;
+mod database;
+mod documents;
+pub mod instance;
+pub mod liveness;
+pub mod notify;
+pub(crate) mod runtimes;
+mod signals;
+mod start;
+mod stop;
+
+pub use start::start;
+pub use stop::Daemon;

@@ -1,0 +1,184 @@
+//! The daemon's three tokio runtimes: who runs where, and how they end.
+//!
+//! A call into corosync can block: large messages wait for round trips, and corosync can stand still. An IPC request waits for
+//! nothing, and must not wait for a group's work either. So each has a runtime of its own, and signals, the control socket
+//! and the watchdog are on a third one that calls neither corosync nor a disk: whatever hangs, the daemon says so and obeys
+//! a signal.
+//!
+//! A runtime that is dropped waits for its blocking calls for as long as they take. These end within [`PATIENCE`] each, and leave
+//! behind what does not.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+
+/// Threads that run the services' tasks. What they do is short, and a second thread would be woken with each message to look
+/// for work that is not there.
+const SERVICE_WORKER_COUNT: usize = 1;
+
+/// How long each runtime may take to end.
+const PATIENCE: Duration = Duration::from_millis(60);
+
+/// The runtimes. Make them after any fork; dropping them ends them, within bounds.
+#[derive(Debug)]
+pub(crate) struct Runtimes {
+    services: Option<Runtime>,
+    control: OwnThread,
+}
+
+impl Runtimes {
+    /// Starts all of them.
+    ///
+    /// # Errors
+    /// If the system refuses threads or descriptors.
+    pub(crate) fn start() -> io::Result<Self> {
+        let services = Builder::new_multi_thread()
+            .worker_threads(SERVICE_WORKER_COUNT)
+            .thread_name("services")
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            services: Some(services),
+            control: OwnThread::start("control")?,
+        })
+    }
+
+    /// Hosts both groups, quorum, corosync's map and the copy of corosync.conf.
+    pub(crate) fn services(&self) -> &Handle {
+        let services = self.services.as_ref();
+        services.expect("taken by drop only").handle()
+    }
+
+    /// Hosts signals, the control socket, the watchdog and what is looked at now and then.
+    pub(crate) fn control(&self) -> &Handle {
+        &self.control.handle
+    }
+}
+
+impl Drop for Runtimes {
+    fn drop(&mut self) {
+        if let Some(services) = self.services.take() {
+            services.shutdown_timeout(PATIENCE);
+        }
+    }
+}
+
+/// A current-thread runtime and the thread of the same name that runs it.
+#[derive(Debug)]
+struct OwnThread {
+    handle: Handle,
+    /// The thread ends when this is closed.
+    end: Option<oneshot::Sender<()>>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
+}
+
+impl OwnThread {
+    fn start(name: &'static str) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .thread_name(name)
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (end, must_end) = oneshot::channel::<()>();
+        let (ending, ended) = mpsc::channel::<()>();
+        // Not joined: a task that never returns must not hold up the end.
+        let _detached = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                // Nothing is ever sent.
+                let _closed = runtime.block_on(must_end);
+                runtime.shutdown_timeout(PATIENCE);
+                drop(ending);
+            })?;
+        Ok(Self {
+            handle,
+            end: Some(end),
+            ended,
+        })
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        self.end = None;
+        // Twice the time: the thread may wait for its blocking calls that long.
+        if self.ended.recv_timeout(2 * PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::debug!("a runtime's thread does not end, leaving it behind");
+        }
+    }
+}
+
+/// Runs a future on a runtime and waits for its result, from a thread outside of it. `None` if it takes too long: the runtime's
+/// own clock stands still while its thread is held up, so this one counts.
+pub(crate) fn wait_for<T: Send + 'static>(
+    runtime: &Handle,
+    patience: Duration,
+    future: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (done, is_done) = mpsc::sync_channel(1);
+    runtime.spawn(async move {
+        // Nobody listens any more if it took too long.
+        let _told = done.send(future.await);
+    });
+    is_done.recv_timeout(patience).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Longer than anything takes on the slowest machine.
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn tasks_run_on_threads_that_are_called_as_documented() {
+        let runtimes = Runtimes::start().expect("runtimes");
+        for (handle, expected) in [
+            (runtimes.services(), "services"),
+            (runtimes.control(), "control"),
+        ] {
+            let name = || thread::current().name().map(str::to_owned);
+            let of_task = wait_for(handle, LONG, async move { name() });
+            assert_eq!(of_task, Some(Some(expected.to_owned())));
+            let blocking = async move { tokio::task::spawn_blocking(name).await.ok().flatten() };
+            assert_eq!(
+                wait_for(handle, LONG, blocking),
+                Some(Some(expected.to_owned()))
+            );
+        }
+    }
+
+    #[test]
+    fn what_never_returns_holds_up_neither_a_wait_nor_the_end() {
+        let runtimes = Runtimes::start().expect("runtimes");
+        let gate = Arc::new(Mutex::new(()));
+        let closed = gate.lock();
+        for handle in [runtimes.services(), runtimes.control()] {
+            let (in_call, in_task) = (Arc::clone(&gate), Arc::clone(&gate));
+            handle.spawn_blocking(move || drop(in_call.lock()));
+            handle.spawn(async move { drop(in_task.lock()) });
+            assert_eq!(
+                wait_for(
+                    handle,
+                    Duration::from_millis(1),
+                    std::future::pending::<()>()
+                ),
+                None
+            );
+        }
+        let begin = Instant::now();
+        drop(runtimes);
+        assert!(begin.elapsed() < LONG);
+        drop(closed);
+    }
+}

@@ -1,0 +1,60 @@
+//! Signals that end the daemon.
+//!
+//! They are blocked in every thread and read from a descriptor, so nothing ever runs in a signal handler. A signal that
+//! the caller had set to be ignored (`nohup`) stays ignored: the kernel drops it before it reaches the descriptor. A handler of
+//! tokio's would take it.
+
+use std::io;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Signals that mean an orderly stop. HUP is not a reload.
+const STOP_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// The stop signals, from now on.
+#[derive(Debug)]
+pub(super) struct StopSignals(SignalFd);
+
+impl StopSignals {
+    /// Takes over the stop signals. Call before any thread is started: threads inherit what is blocked.
+    ///
+    /// # Errors
+    /// If the kernel refuses a descriptor.
+    pub(super) fn take_over() -> io::Result<Self> {
+        let set: SigSet = STOP_SIGNALS.into_iter().collect();
+        set.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self(SignalFd::with_flags(&set, flags)?))
+    }
+
+    /// Waits for one, on a runtime. One that came before counts.
+    ///
+    /// # Errors
+    /// If the descriptor cannot be waited on.
+    pub(super) async fn wait(self) -> io::Result<Signal> {
+        let signals = register(self.0)?;
+        loop {
+            let mut ready = signals.readable().await?;
+            match signals.get_ref().read_signal()? {
+                None => ready.clear_ready(),
+                Some(info) => {
+                    let number = i32::try_from(info.ssi_signo).unwrap_or_default();
+                    return Ok(Signal::try_from(number)?);
+                }
+            }
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "tokio cannot know that the descriptor stays the same"
+)]
+fn register(signals: SignalFd) -> io::Result<AsyncFd<SignalFd>> {
+    // SAFETY: a `SignalFd` owns its descriptor, always gives the same one, and closes it when it is dropped; `AsyncFd` owns it.
+    let registered = unsafe { AsyncFd::register_with_interest(signals, Interest::READABLE) };
+    Ok(registered?)
+}

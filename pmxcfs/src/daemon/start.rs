@@ -1,0 +1,232 @@
+//! The start, in order.
+//!
+//! Each step either succeeds or ends the start with one critical line and status 255, leaving nothing behind that the next
+//! start would stumble over: no mount, no PID file, no half-made database. What has been made by then goes away in reverse
+//! order as its owner is dropped.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use nix::sys::stat::{Mode, umask};
+use pmxcfs_config::{Config, admin_gid, node_address, node_name};
+use pmxcfs_ipc::{Server, ServerConfig, Transport};
+use pmxcfs_memdb::{Rules, Submit};
+use pmxcfs_rrd::{RrdConfig, RrdWriter};
+use pmxcfs_status::{RrdSink, Status, StatusConfig, SystemClock};
+
+use super::background::Readiness;
+use super::control;
+use super::database::Database;
+use super::documents::documents;
+use super::instance::{self, InstanceLock};
+use super::notify::Notifier;
+use super::runtimes::Runtimes;
+use super::signals::StopSignals;
+use super::stop::{Daemon, Serving};
+use crate::cli::{EXIT_FAILURE, IpcTransport, Options};
+use crate::cluster::Cluster;
+use crate::fuse::{self, FuseSession, Ownership, PveFilesystem};
+use crate::health::Sources;
+use crate::ipc::Operations;
+use crate::logging::{self, LogLevel, Stream};
+
+/// What newly made files and directories must not allow.
+const UMASK: u32 = 0o027;
+
+/// Starts the daemon and tells everybody who waits for it. To serve the mount, run the session's loop.
+///
+/// # Errors
+/// The status to end with, when the log has the reason.
+pub fn start(
+    options: &Options,
+    readiness: Readiness,
+    notifier: Notifier,
+) -> Result<(Daemon, FuseSession), ExitCode> {
+    let stream = match readiness {
+        Readiness::Foreground => Stream::Stdout,
+        Readiness::Daemon(_) => Stream::Stderr,
+    };
+    let level = logging::init(options.debug, stream);
+    let failed = |error: anyhow::Error| {
+        tracing::error!("{error:#}");
+        ExitCode::from(EXIT_FAILURE)
+    };
+    let config = identify(options).map_err(failed)?;
+    start_as(config, options, level, readiness, notifier)
+        .map_err(failed)
+        .inspect_err(|_| tracing::info!("exit proxmox configuration filesystem (-1)"))
+}
+
+/// Finds out who this host is.
+fn identify(options: &Options) -> anyhow::Result<Config> {
+    let node_name = match &options.node_name {
+        Some(name) => name.clone(),
+        None => node_name()?,
+    };
+    let node_address = match node_address(&node_name) {
+        Ok(address) => {
+            tracing::info!(
+                "resolved node name '{node_name}' to '{address}' for default node IP address"
+            );
+            Some(address)
+        }
+        Err(error) if options.local => {
+            tracing::warn!("{error} - going on in local mode");
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Config {
+        paths: options.paths(),
+        node_name,
+        node_address,
+        admin_gid: admin_gid()?,
+        force_local: options.local,
+        debug: options.debug,
+        ipc_name: options.ipc_name.clone(),
+    })
+}
+
+fn start_as(
+    config: Config,
+    options: &Options,
+    level: LogLevel,
+    readiness: Readiness,
+    notifier: Notifier,
+) -> anyhow::Result<(Daemon, FuseSession)> {
+    let lock = prepare_host(&config)?;
+    // Not earlier: a start that waits for the lock can still be ended by any signal.
+    let signals = StopSignals::take_over().context("cannot take over signals")?;
+    let started = Instant::now();
+    let database = Database::open(&config, started)?;
+    let runtimes = Runtimes::start().context("cannot start the runtimes")?;
+    let is_member = database.rules == Rules::Replicated;
+    let (status, rrd) = start_status(&config, is_member)?;
+    let operations = Operations::new(Arc::clone(&database), Arc::clone(&status), config.admin_gid);
+    let ipc_requests = operations.meter();
+    let ipc = start_ipc(&config, options, operations)
+        .with_context(|| format!("cannot open the IPC service '{}'", config.ipc_name))?;
+    let cluster = is_member.then(|| {
+        let services = runtimes.services();
+        Cluster::start(services, &config, &database, &status, started)
+    });
+
+    fuse::clear_mount_point(&config.paths.mount_dir);
+    let (mount, connection) = fuse::mount(&config.paths.mount_dir)?;
+    let submit: Submit = match &cluster {
+        Some(cluster) => cluster.submit(),
+        None => {
+            let db = Arc::clone(&database);
+            Box::new(move |caller| db.submit(caller))
+        }
+    };
+    let quorum = Arc::clone(&status);
+    let filesystem = PveFilesystem::new(
+        Arc::clone(&database),
+        submit,
+        documents(&config.node_name, &database, &status, level),
+        Box::new(move || quorum.is_quorate()),
+        Ownership {
+            gid: config.admin_gid,
+        },
+    );
+    database.observe(Box::new(filesystem.kernel_references()));
+    let fuse_requests = filesystem.meter();
+    let sources = Arc::new(Sources {
+        config: config.clone(),
+        started,
+        db: Arc::clone(&database),
+        status,
+        rrd: Arc::clone(&rrd),
+        fuse: fuse_requests,
+        ipc: ipc_requests,
+        cluster: cluster.as_ref().map(Cluster::view),
+    });
+    let session = FuseSession::new(filesystem, connection).context("cannot serve the mount")?;
+    let serving = Arc::new(Serving::new(config, notifier, mount, fuse_requests, ipc));
+    let control = runtimes.control();
+    control::start(control, signals, &serving, &database, &sources);
+    announce(&serving, readiness)?;
+    control::attend(control, &serving, sources);
+    let daemon = Daemon {
+        serving,
+        cluster,
+        rrd,
+        database,
+        runtimes,
+        lock,
+    };
+    Ok((daemon, session))
+}
+
+/// Prepares the process and its directories, and makes sure that it is the only one.
+fn prepare_host(config: &Config) -> anyhow::Result<InstanceLock> {
+    std::env::set_current_dir("/").context("cannot change to /")?;
+    umask(Mode::from_bits_truncate(UMASK));
+    let paths = &config.paths;
+    instance::prepare_state_dir(&paths.state_dir)
+        .with_context(|| format!("cannot make state directory {}", paths.state_dir.display()))?;
+    instance::prepare_run_dir(&paths.run_dir, config.admin_gid)
+        .with_context(|| format!("cannot make run directory {}", paths.run_dir.display()))?;
+    InstanceLock::acquire(&paths.lock_file()).context("unable to acquire pmxcfs lock")
+}
+
+/// Values on their way to RRD files.
+struct RrdFeed(Arc<RrdWriter>);
+
+impl RrdSink for RrdFeed {
+    fn update(&self, key: &[u8], value: &[u8]) {
+        self.0.submit(key, value);
+    }
+}
+
+/// The soft state, without peers. A node on its own is quorate, a member of a cluster not until corosync says so.
+fn start_status(config: &Config, is_member: bool) -> anyhow::Result<(Arc<Status>, Arc<RrdWriter>)> {
+    let paths = &config.paths;
+    let rrd_config = RrdConfig::new(paths.rrd_dir.clone(), paths.rrdcached_socket.clone());
+    let rrd = Arc::new(RrdWriter::start(rrd_config).context("cannot start the RRD thread")?);
+    let status_config = StatusConfig {
+        node_name: config.node_name.clone(),
+        node_address: config.node_address,
+        pid: std::process::id(),
+    };
+    let status = Arc::new(Status::new(
+        &status_config,
+        Box::new(SystemClock::new()),
+        Box::new(RrdFeed(Arc::clone(&rrd))),
+    ));
+    status.set_quorate(!is_member);
+    Ok((status, rrd))
+}
+
+fn start_ipc(config: &Config, options: &Options, operations: Operations) -> io::Result<Server> {
+    let transport = match options.ipc_transport {
+        IpcTransport::Shm => Transport::Shm,
+        IpcTransport::Socket => Transport::Socket,
+    };
+    let server_config = ServerConfig {
+        service: config.ipc_name.clone(),
+        transport,
+        ..ServerConfig::default()
+    };
+    Server::start(server_config, Arc::new(operations))
+}
+
+/// Everything answers: tells clients, scripts, the starting process and the service manager.
+fn announce(serving: &Serving, readiness: Readiness) -> anyhow::Result<()> {
+    let paths = &serving.config.paths;
+    instance::clear_restart_flag(&paths.restart_flag());
+    instance::write_pid_file(&paths.pid_file)
+        .with_context(|| format!("cannot write {}", paths.pid_file.display()))?;
+    if let Readiness::Daemon(parent) = readiness
+        && let Err(error) = parent.ready()
+    {
+        instance::remove_pid_file(&paths.pid_file);
+        return Err(error).context("the starting process is gone");
+    }
+    serving.notifier.ready();
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! The stop, in order, each step bounded.
+//!
+//! It has two halves. The first one ends the service for clients and programs and with that the FUSE loop; a signal starts it,
+//! while main is in that loop. When the loop has returned, for this reason or because somebody has unmounted the filesystem,
+//! main ends what is left.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, Once};
+use pmxcfs_config::Config;
+use pmxcfs_ipc::Server;
+use pmxcfs_memdb::MemDb;
+use pmxcfs_rrd::RrdWriter;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::database::{self, Database};
+use super::instance::{self, InstanceLock};
+use super::notify::Notifier;
+use super::runtimes::Runtimes;
+use crate::cli::EXIT_FAILURE;
+use crate::cluster::Cluster;
+use crate::fuse::Mount;
+use crate::health::FuseOperation;
+use crate::health::counters::Meter;
+
+/// How long IPC clients may take to be disconnected.
+const IPC_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long requests that the kernel has already handed over may take. Handlers do not wait, so this is ample.
+const REQUEST_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long queued RRD values may take to be written.
+const RRD_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long the FUSE loop may take to return once its connection is aborted.
+const LOOP_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long main may take after that. Its steps need less, each bounded by itself.
+const MAIN_PATIENCE: Duration = Duration::from_millis(1300);
+
+/// What serves clients and programs.
+#[derive(Debug)]
+pub(super) struct Serving {
+    pub(super) config: Config,
+    pub(super) notifier: Notifier,
+    mount: Mount,
+    requests: &'static Meter<FuseOperation>,
+    /// Absent once clients have been disconnected.
+    ipc: Mutex<Option<Server>>,
+    is_stopping: AtomicBool,
+    stopped: Once,
+    /// Main is back from the FUSE loop.
+    has_returned: AtomicBool,
+}
+
+impl Serving {
+    pub(super) fn new(
+        config: Config,
+        notifier: Notifier,
+        mount: Mount,
+        requests: &'static Meter<FuseOperation>,
+        ipc: Server,
+    ) -> Self {
+        Self {
+            config,
+            notifier,
+            mount,
+            requests,
+            ipc: Mutex::new(Some(ipc)),
+            is_stopping: AtomicBool::new(false),
+            stopped: Once::new(),
+            has_returned: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the stop has begun.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// The first half. Whoever comes second waits until it is done. What clients have asked for until now still reaches the
+    /// other members.
+    fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.stopped.call_once(|| {
+            self.notifier.stopping();
+            instance::set_restart_flag(&self.config.paths, self.config.admin_gid);
+            tracing::info!("teardown filesystem");
+            let ipc = self.ipc.lock().take();
+            if let Some(ipc) = ipc {
+                tracing::info!("withdrawing server sockets");
+                if !ipc.stop(Instant::now() + IPC_PATIENCE) {
+                    tracing::warn!("an IPC request did not end in time, its client gets no answer");
+                }
+            }
+            let is_busy = || {
+                self.requests
+                    .totals()
+                    .any(|(_, totals)| totals.in_flight > 0)
+            };
+            self.mount.take_down(REQUEST_PATIENCE, is_busy);
+        });
+    }
+
+    /// Stops the daemon, from the control runtime. Main does the second half and ends the process; where it cannot, this does.
+    pub(super) async fn stop_from_outside(self: Arc<Self>, db: Arc<MemDb>) {
+        let serving = Arc::clone(&self);
+        if let Err(error) = spawn_blocking(move || serving.stop()).await {
+            tracing::error!(%error, "the stop failed");
+        }
+        sleep(LOOP_PATIENCE).await;
+        if !self.has_returned.load(Ordering::Acquire) {
+            tracing::warn!(
+                path = %self.config.paths.mount_dir.display(),
+                "files of the mount are held where it cannot be reached, leaving it behind"
+            );
+            // Fails only if the runtime ends, and then the process does.
+            let _closed = spawn_blocking(move || database::close(&db)).await;
+            instance::remove_pid_file(&self.config.paths.pid_file);
+            exit(0);
+        }
+        sleep(MAIN_PATIENCE).await;
+        tracing::error!("the stop takes too long, leaving what is left to the next start");
+        exit(EXIT_FAILURE.into());
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "main, which would return the status, hangs"
+)]
+fn exit(status: i32) -> ! {
+    std::process::exit(status)
+}
+
+/// A daemon that serves, and everything that its stop has to take down.
+pub struct Daemon {
+    pub(super) serving: Arc<Serving>,
+    /// The other members, in cluster mode.
+    pub(super) cluster: Option<Cluster>,
+    pub(super) rrd: Arc<RrdWriter>,
+    pub(super) database: Database,
+    pub(super) runtimes: Runtimes,
+    pub(super) lock: InstanceLock,
+}
+
+impl Daemon {
+    /// Takes the daemon down after the FUSE loop has returned. The status is 0, or that of a failure if the mount could not be
+    /// served any more, so that systemd starts the daemon again.
+    #[must_use]
+    pub fn stop(self, served: io::Result<()>) -> ExitCode {
+        let Self {
+            serving,
+            cluster,
+            rrd,
+            database,
+            runtimes,
+            lock,
+        } = self;
+        serving.has_returned.store(true, Ordering::Release);
+        let mut has_failed = false;
+        if !serving.is_stopping() {
+            let path = serving.config.paths.mount_dir.display();
+            match served {
+                Ok(()) => tracing::warn!(%path, "unmounted from outside, stopping"),
+                Err(error) => {
+                    tracing::error!(%error, "the filesystem at {path} cannot be served any more");
+                    has_failed = true;
+                }
+            }
+        }
+        serving.stop();
+        if let Some(cluster) = cluster {
+            cluster.stop();
+        }
+        if let Err(error) = rrd.stop(Instant::now() + RRD_PATIENCE) {
+            tracing::warn!("{error}");
+        }
+        drop(database);
+        instance::remove_pid_file(&serving.config.paths.pid_file);
+        // Last, since the control socket answers and the signal's task watches until here.
+        drop(runtimes);
+        drop(lock);
+        if has_failed {
+            tracing::info!("exit proxmox configuration filesystem (-1)");
+            return ExitCode::from(EXIT_FAILURE);
+        }
+        tracing::info!("exit proxmox configuration filesystem (0)");
+        ExitCode::SUCCESS
+    }
+}
