@@ -523,7 +523,7 @@ fn a_refused_database_stays_as_it_was() {
     }
 
     // What the operator is told to do helps.
-    let advice = findings[0].advice().into_owned();
+    let advice = findings[0].advice();
     let sql = advice
         .split(": ")
         .nth(1)

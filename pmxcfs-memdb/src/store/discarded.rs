@@ -11,7 +11,6 @@
 //!
 //! Everything is for root only, since private files are among it.
 
-mod date;
 mod layout;
 
 use std::fmt::Write as _;
@@ -21,9 +20,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
+use pmxcfs_api_types::time::utc;
 
-use crate::{Entry, Tree};
+use crate::Entry;
+pub use layout::Discarded;
 use layout::Layout;
 
 /// How many saves are kept.
@@ -37,24 +37,6 @@ const SAVE_FILE_COUNT: usize = 4096;
 
 /// Prefix of a save that is not complete.
 const PARTIAL: &str = ".partial-";
-
-/// An entry that a sync removed or replaced.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Discarded {
-    /// Where it was, relative to the root.
-    pub path: Bytes,
-    /// What it was.
-    pub entry: Entry,
-}
-
-impl Discarded {
-    /// Finds out where entries were. Directories among them say where they were themselves; others are looked up in
-    /// `tree`, the one that took their place.
-    #[must_use]
-    pub fn locate(entries: Vec<Entry>, tree: &Tree) -> Vec<Self> {
-        layout::locate(entries, tree)
-    }
-}
 
 /// What was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +115,7 @@ fn write(save: &Path, entries: &[Discarded]) -> Result<(usize, usize), SaveError
         make_directory(&files.join(directory))?;
     }
     let mut index = String::from(
-        "# Entries of this node that gave way to another member's data. Times are seconds since 1970.\n\
+        "# Entries of this node that a synchronisation replaced or removed. Times are seconds since 1970.\n\
          # inode version writer mtime size kind path -> file\n",
     );
     let mut room = SAVE_SIZE;
@@ -221,7 +203,7 @@ fn sync(directory: &Path) -> Result<(), SaveError> {
 
 /// The first name of this moment that is not taken, and its path.
 fn free_name(directory: &Path, now_secs: u32) -> (String, PathBuf) {
-    let stamp = date::stamp(now_secs);
+    let stamp = utc(now_secs).replace(['-', ':'], "").replace('T', "-");
     let mut name = stamp.clone();
     for attempt in 1.. {
         if !directory.join(&name).exists() {
@@ -236,7 +218,7 @@ fn free_name(directory: &Path, now_secs: u32) -> (String, PathBuf) {
 /// Removes what a process left that died while it saved.
 fn remove_partial(directory: &Path) {
     for name in names(directory) {
-        if name.strip_prefix(PARTIAL).is_some_and(date::is_stamp) {
+        if name.strip_prefix(PARTIAL).is_some_and(is_stamp) {
             // It takes space and does no other harm; the next save tries again.
             let _result = fs::remove_dir_all(directory.join(name));
         }
@@ -245,7 +227,7 @@ fn remove_partial(directory: &Path) {
 
 fn remove_oldest(directory: &Path) {
     let mut saves = names(directory);
-    saves.retain(|name| date::is_stamp(name));
+    saves.retain(|name| is_stamp(name));
     saves.sort_unstable();
     let surplus = saves.len().saturating_sub(SAVE_COUNT);
     for name in saves.drain(..surplus) {
@@ -259,4 +241,36 @@ fn names(directory: &Path) -> Vec<String> {
     entries
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect()
+}
+
+/// Whether a name is that of a save: a date in UTC, with or without a number behind it.
+fn is_stamp(name: &str) -> bool {
+    let shape: String = name
+        .chars()
+        .map(|character| match character {
+            '0'..='9' => '0',
+            other => other,
+        })
+        .collect();
+    shape == "00000000-000000Z" || shape == "00000000-000000Z-000"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_stamp;
+
+    #[test]
+    fn other_names_are_no_stamps() {
+        for name in [
+            "",
+            "INDEX",
+            "19700101-000000",
+            "1970010a-000000Z",
+            "19700101-000000Z-1",
+        ] {
+            assert!(!is_stamp(name), "{name}");
+        }
+        assert!(is_stamp("19700101-000000Z"));
+        assert!(is_stamp("19700101-000000Z-012"));
+    }
 }

@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use pmxcfs_api_types::limits::MAX_FILE_SIZE;
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use super::finding::{Finding, Problem};
@@ -25,130 +24,133 @@ pub(super) struct Rows {
     pub(super) findings: Vec<Finding>,
 }
 
-const SELECT_ROWS: &str =
-    "SELECT inode, parent, version, writer, mtime, type, name, data FROM tree ORDER BY inode";
-
-/// Reads all rows.
-pub(super) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
-    let mut rows = Rows::default();
-    let mut statement = connection.prepare(SELECT_ROWS)?;
-    let mut cursor = statement.query([])?;
-    while let Some(row) = cursor.next()? {
-        let inode = integer(row, 0)?.unwrap_or_default().cast_unsigned();
-        let (name, cut) = name(row)?;
-        let result = if inode == ROOT_INODE {
-            read_version_row(row, &name).map(|root| rows.version_row = Some(root))
-        } else {
-            read_entry(row, inode, &name).map(|entry| rows.entries.push(entry))
-        };
-        let mut report = |problem| {
-            rows.findings.push(Finding {
-                inode,
-                name: name.clone(),
-                problem,
-            });
-        };
-        match result {
-            Ok(()) if cut => report(Problem::NameWithNul),
-            Ok(()) => {}
-            Err(RowError::Problem(problem)) => report(problem),
-            Err(RowError::Sqlite(error)) => return Err(error),
-        }
-    }
-    drop(cursor);
-    drop(statement);
-    read_real_data(connection, &mut rows.entries)?;
-    Ok(rows)
+/// A row as it is stored, whatever is in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct RawRow {
+    pub(super) inode: i64,
+    /// This and the other numbers are absent where the column is no integer.
+    pub(super) parent: Option<i64>,
+    pub(super) version: Option<i64>,
+    pub(super) writer: Option<i64>,
+    pub(super) mtime: Option<i64>,
+    pub(super) kind: Option<i64>,
+    pub(super) name: Bytes,
+    pub(super) data: Bytes,
 }
 
-/// Floating point numbers as content: nobody writes them, but a C daemon serves them.
-fn read_real_data(connection: &Connection, entries: &mut [Entry]) -> rusqlite::Result<()> {
-    let mut statement = connection
-        .prepare("SELECT CAST(data AS TEXT) FROM tree WHERE inode=?1 AND typeof(data)='real'")?;
-    for entry in entries
-        .iter_mut()
-        .filter(|entry| entry.kind == EntryKind::File && entry.data.is_empty())
-    {
-        let mut cursor = statement.query([entry.inode.cast_signed()])?;
-        if let Some(row) = cursor.next()? {
-            entry.data = bytes_of(row, 0)?;
-            entry.size = u32::try_from(entry.data.len()).expect("a number has few digits");
-        }
+/// Reads all rows as they are, in row order. A name or content that is a number is its text form, as for C readers.
+pub(super) fn read_raw(
+    connection: &Connection,
+    mut visit: impl FnMut(RawRow),
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(
+        "SELECT inode, parent, version, writer, mtime, type, CAST(name AS BLOB), CAST(data AS BLOB) FROM tree \
+         ORDER BY inode",
+    )?;
+    let mut cursor = statement.query([])?;
+    while let Some(row) = cursor.next()? {
+        visit(raw_row(row)?);
     }
     Ok(())
 }
 
-/// Why a row gives no entry.
-enum RowError {
-    Problem(Problem),
-    Sqlite(rusqlite::Error),
+pub(super) fn raw_row(row: &Row<'_>) -> rusqlite::Result<RawRow> {
+    let integer = |index| row.get_ref(index).map(|value| value.as_i64().ok());
+    let bytes = |index| -> rusqlite::Result<Bytes> {
+        let value = row.get_ref(index)?;
+        Ok(Bytes::copy_from_slice(value.as_blob().unwrap_or_default()))
+    };
+    Ok(RawRow {
+        inode: integer(0)?.unwrap_or_default(),
+        parent: integer(1)?,
+        version: integer(2)?,
+        writer: integer(3)?,
+        mtime: integer(4)?,
+        kind: integer(5)?,
+        name: bytes(6)?,
+        data: bytes(7)?,
+    })
 }
 
-impl From<rusqlite::Error> for RowError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
+/// Reads all rows.
+pub(super) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
+    let mut rows = Rows::default();
+    read_raw(connection, |row| rows.add(row))?;
+    Ok(rows)
+}
+
+impl Rows {
+    /// Adds the entry that a row is, or what is wrong with it. The name ends at its first NUL.
+    pub(super) fn add(&mut self, row: RawRow) {
+        let inode = row.inode.cast_unsigned();
+        let nul = row.name.iter().position(|byte| *byte == 0);
+        let name = row.name.slice(..nul.unwrap_or(row.name.len()));
+        let result = if inode == ROOT_INODE {
+            version_row(&row, &name).map(|root| self.version_row = Some(root))
+        } else {
+            entry(row, name.clone()).map(|entry| self.entries.push(entry))
+        };
+        let problem = match result {
+            Ok(()) if nul.is_none() => return,
+            Ok(()) => Problem::NameWithNul,
+            Err(problem) => problem,
+        };
+        self.findings.push(Finding {
+            inode,
+            name,
+            problem,
+        });
     }
 }
 
-impl From<Problem> for RowError {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
-}
-
-fn read_version_row(row: &Row<'_>, name: &[u8]) -> Result<RootState, RowError> {
+fn version_row(row: &RawRow, name: &[u8]) -> Result<RootState, Problem> {
     if name != VERSION_ROW_NAME.as_bytes() {
-        return Err(Problem::VersionRowName.into());
+        return Err(Problem::VersionRowName);
     }
-    let kind = required(row, 5, "type")?;
+    let kind = required(row.kind, "type")?;
     match kind & 0xff {
         8 => {}
-        4 if data_len(row)? == 0 => {}
-        4 => return Err(Problem::VersionRowData.into()),
-        _ => return Err(Problem::VersionRowKind { kind }.into()),
+        4 if row.data.is_empty() => {}
+        4 => return Err(Problem::VersionRowData),
+        _ => return Err(Problem::VersionRowKind { kind }),
     }
     Ok(RootState {
-        version: required(row, 2, "version")?.cast_unsigned(),
-        writer: low_32(required(row, 3, "writer")?),
-        mtime: low_32(required(row, 4, "mtime")?),
+        version: required(row.version, "version")?.cast_unsigned(),
+        writer: low_32(required(row.writer, "writer")?),
+        mtime: low_32(required(row.mtime, "mtime")?),
     })
 }
 
-fn read_entry(row: &Row<'_>, inode: u64, name: &Bytes) -> Result<Entry, RowError> {
+fn entry(row: RawRow, name: Bytes) -> Result<Entry, Problem> {
     if name.is_empty() {
-        return Err(Problem::EmptyName.into());
+        return Err(Problem::EmptyName);
     }
-    let kind = required(row, 5, "type")?;
-    let (kind, data) = match kind & 0xff {
-        4 => match data_len(row)? {
-            0 => (EntryKind::Directory, Bytes::new()),
-            size => return Err(Problem::DirectoryWithData { size }.into()),
-        },
-        8 => (EntryKind::File, data(row)?),
-        _ => return Err(Problem::UnknownKind { kind }.into()),
+    let kind = required(row.kind, "type")?;
+    let kind = match kind & 0xff {
+        4 if row.data.is_empty() => EntryKind::Directory,
+        4 => {
+            return Err(Problem::DirectoryWithData {
+                size: row.data.len(),
+            });
+        }
+        8 => EntryKind::File,
+        _ => return Err(Problem::UnknownKind { kind }),
     };
     Ok(Entry {
-        inode,
-        parent: required(row, 1, "parent")?.cast_unsigned(),
-        version: required(row, 2, "version")?.cast_unsigned(),
-        writer: low_32(required(row, 3, "writer")?),
-        mtime: low_32(required(row, 4, "mtime")?),
-        size: u32::try_from(data.len()).expect("SQLite limits a value to less than 2^31 bytes"),
+        inode: row.inode.cast_unsigned(),
+        parent: required(row.parent, "parent")?.cast_unsigned(),
+        version: required(row.version, "version")?.cast_unsigned(),
+        writer: low_32(required(row.writer, "writer")?),
+        mtime: low_32(required(row.mtime, "mtime")?),
+        size: u32::try_from(row.data.len()).expect("SQLite limits a value to less than 2^31 bytes"),
         kind,
-        name: name.clone(),
-        data,
+        name,
+        data: row.data,
     })
 }
 
-fn integer(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<i64>> {
-    Ok(match row.get_ref(index)? {
-        ValueRef::Integer(value) => Some(value),
-        _ => None,
-    })
-}
-
-fn required(row: &Row<'_>, index: usize, column: &'static str) -> Result<i64, RowError> {
-    integer(row, index)?.ok_or(RowError::Problem(Problem::NotInteger { column }))
+fn required(value: Option<i64>, column: &'static str) -> Result<i64, Problem> {
+    value.ok_or(Problem::NotInteger { column })
 }
 
 fn low_32(value: i64) -> u32 {
@@ -159,37 +161,6 @@ fn low_32(value: i64) -> u32 {
     )]
     let low = value as u32;
     low
-}
-
-/// The name up to its first NUL, and whether there was one. A number is its text form, as for C readers.
-fn name(row: &Row<'_>) -> rusqlite::Result<(Bytes, bool)> {
-    let stored = bytes_of(row, 6)?;
-    Ok(match stored.iter().position(|byte| *byte == 0) {
-        Some(end) => (stored.slice(..end), true),
-        None => (stored, false),
-    })
-}
-
-fn data(row: &Row<'_>) -> rusqlite::Result<Bytes> {
-    bytes_of(row, 7)
-}
-
-fn data_len(row: &Row<'_>) -> rusqlite::Result<usize> {
-    Ok(match row.get_ref(7)? {
-        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => bytes.len(),
-        _ => bytes_of(row, 7)?.len(),
-    })
-}
-
-/// A column's bytes in a buffer of exactly their size. A number is its text form, as for C readers; that of a floating
-/// point number is SQLite's own and added by [`read_real_data`].
-fn bytes_of(row: &Row<'_>, index: usize) -> rusqlite::Result<Bytes> {
-    Ok(match row.get_ref(index)? {
-        ValueRef::Null => Bytes::new(),
-        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Bytes::copy_from_slice(bytes),
-        ValueRef::Integer(number) => Bytes::from(number.to_string()),
-        ValueRef::Real(_) => Bytes::new(),
-    })
 }
 
 /// The root state that a database stands for: its version row, with the version raised to everything present.

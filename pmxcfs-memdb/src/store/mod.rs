@@ -18,15 +18,14 @@
 //! | `backend` | seams to SQLite and the files |
 //! | `create` | a whole database at once, for tools |
 //! | `discarded` | what a sync took away, as files for the operator |
-//! | `offline`, `fault` | a database and its journal as a start would see them, without changing anything, for tools |
+//! | `offline` | a database and its journal as a start would see them, without changing anything, for tools |
 //! | `inspect` | the journal's files as they are, for tools |
-//! | `repair` | mending a database, for tools |
+//! | `repair` | rows of a database that does not load, mended, for tools |
 
 mod backend;
 mod batch;
 mod create;
 mod discarded;
-mod fault;
 mod finding;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -57,7 +56,6 @@ pub use backend::{
 };
 pub use create::{CreateError, create};
 pub use discarded::{Discarded, SaveError, Saved, save_discarded};
-pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, Problem};
 pub use handle::{StoreHandle, Ticket};
 pub use inspect::{
@@ -66,7 +64,7 @@ pub use inspect::{
 pub use offline::{Access, ExamineError, Examined, JournalUse, examine, integrity};
 pub use open::{Loaded, Report, Store, StoreError, Warning, check};
 pub use recover::JournalRefusal;
-pub use repair::{Repair, RepairError, RepairReport, plan_repair, repair};
+pub use repair::{Repair, RepairError, Repaired, empty_journal, repair};
 pub use schema::OpenError;
 pub use segment::SegmentError;
 pub use stats::StoreStats;

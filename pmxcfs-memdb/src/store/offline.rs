@@ -10,16 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::fault::{self, Fault};
-use super::finding::Finding;
+use super::finding::{Finding, Problem};
 use super::inspect::{self, InspectError};
-use super::load::{self, Rows};
+use super::load::{self, RawRow, Rows};
 use super::recover::{self, JournalRefusal, Recovery};
 use super::schema::FileIdentity;
-use crate::{Entry, RootState};
+use crate::{Entry, RootState, Rules, Tree, TreeError, TreeWarning};
 
 /// Why a database cannot be read at all.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +95,7 @@ pub struct Examined {
     /// The entries that are well-formed in themselves, after the crash journal, in the order of their signed inodes.
     pub entries: Vec<Entry>,
     /// Everything that is wrong, after the crash journal.
-    pub faults: Vec<Fault>,
+    pub findings: Vec<Finding>,
     /// What became of the crash journal.
     pub journal: JournalUse,
 }
@@ -138,10 +136,10 @@ pub fn examine(
     journal_dir: Option<&Path>,
 ) -> Result<Examined, ExamineError> {
     let before = stamp(database)?;
-    let mut rows = {
-        let connection = connect(database, access)?;
-        read(&connection, database)?
-    };
+    let mut rows = Rows::default();
+    for row in raw_rows(database, access)? {
+        rows.add(row);
+    }
     if access == Access::Idle && stamp(database)? != before {
         return Err(ExamineError::Changed(database.to_owned()));
     }
@@ -173,49 +171,20 @@ pub fn integrity(database: &Path, access: Access) -> Result<Vec<String>, Examine
         .collect())
 }
 
-/// A copy of all rows in memory, of whatever types, in a table without constraints.
-pub(super) fn copy_table(database: &Path, access: Access) -> Result<Connection, ExamineError> {
-    let source = connect(database, access)?;
-    let copy = || -> rusqlite::Result<Connection> {
-        let target = Connection::open_in_memory()?;
-        target.execute_batch(
-            "CREATE TABLE tree (inode INTEGER PRIMARY KEY, parent, version, writer, mtime, type, name, data)",
+/// The rows of an open database as they are; none where it has no table yet.
+pub(super) fn raw_rows(database: &Path, access: Access) -> Result<Vec<RawRow>, ExamineError> {
+    let connection = connect(database, access)?;
+    let read = || -> rusqlite::Result<Vec<RawRow>> {
+        let mut rows = Vec::new();
+        let has_table: bool = connection.query_row(
+            "SELECT count(*) FROM sqlite_master WHERE type='table' AND name='tree'",
+            [],
+            |row| row.get(0),
         )?;
-        if has_table(&source)? {
-            let mut rows = source.prepare(
-                "SELECT inode, parent, version, writer, mtime, type, name, data FROM tree",
-            )?;
-            let mut insert = target.prepare("INSERT INTO tree VALUES (?1,?2,?3,?4,?5,?6,?7,?8)")?;
-            let mut cursor = rows.query([])?;
-            while let Some(row) = cursor.next()? {
-                for column in 0..8 {
-                    let value = ToSqlOutput::Borrowed(row.get_ref(column)?);
-                    insert.raw_bind_parameter(column + 1, value)?;
-                }
-                insert.raw_execute()?;
-            }
+        if has_table {
+            load::read_raw(&connection, |row| rows.push(row))?;
         }
-        Ok(target)
-    };
-    copy().map_err(read_error(database))
-}
-
-fn has_table(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row(
-        "SELECT count(*) FROM sqlite_master WHERE type='table' AND name='tree'",
-        [],
-        |row| row.get(0),
-    )
-}
-
-/// The rows of an open database; none where it has no table yet.
-pub(super) fn read(connection: &Connection, database: &Path) -> Result<Rows, ExamineError> {
-    let read = || -> rusqlite::Result<Rows> {
-        if has_table(connection)? {
-            load::read(connection)
-        } else {
-            Ok(Rows::default())
-        }
+        Ok(rows)
     };
     read().map_err(read_error(database))
 }
@@ -235,7 +204,7 @@ fn read_error(database: &Path) -> impl FnOnce(rusqlite::Error) -> ExamineError {
     }
 }
 
-/// What the journal has that the rows lack.
+/// What the journal of `journal_dir` has that the rows lack.
 pub(super) fn plan(
     database: &Path,
     journal_dir: &Path,
@@ -277,7 +246,8 @@ fn replay(database: &Path, journal_dir: &Path, rows: &mut Rows) -> (JournalUse, 
     }
 }
 
-fn judge(mut rows: Rows, journal: JournalUse, replayed: Option<RootState>) -> Examined {
+/// What a start would make of rows. `replayed` is the state after the records of the crash journal among them.
+pub(super) fn judge(mut rows: Rows, journal: JournalUse, replayed: Option<RootState>) -> Examined {
     let stored = rows.version_row;
     let effective = replayed.or(stored);
     let is_empty = stored.is_none() && rows.entries.is_empty() && rows.findings.is_empty();
@@ -285,12 +255,65 @@ fn judge(mut rows: Rows, journal: JournalUse, replayed: Option<RootState>) -> Ex
         load::validate(effective, &rows.entries, &mut rows.findings);
     }
     let root = load::effective_root(effective, &rows.entries);
+    let mut findings = rows.findings;
+    // Rows that are refused make no tree: what is wrong with that shows once they are good.
+    let is_refused = findings.iter().any(Finding::is_refused);
+    let is_hidden = |entry: &&Entry| matches!(&entry.name[..], b"." | b"..");
+    let hidden = rows.entries.iter().filter(is_hidden);
+    findings.extend(hidden.map(|entry| finding(entry, Problem::HiddenName)));
+    if !is_refused {
+        check_tree(root, &rows.entries, &mut findings);
+    }
     Examined {
         version_row: stored,
         root,
-        faults: fault::collect(rows.findings, root, &rows.entries),
+        findings,
         entries: rows.entries,
         journal,
+    }
+}
+
+fn finding(entry: &Entry, problem: Problem) -> Finding {
+    Finding {
+        inode: entry.inode,
+        name: entry.name.clone(),
+        problem,
+    }
+}
+
+/// The tree tells one duplicate at a time, so it is built anew without each that was found.
+fn check_tree(root: RootState, entries: &[Entry], findings: &mut Vec<Finding>) {
+    let mut kept = entries.to_vec();
+    loop {
+        match Tree::from_entries(root, kept.iter().cloned(), Rules::Local, 0) {
+            Ok(tree) => {
+                let misplaced = tree.warnings().iter().filter_map(|warning| match warning {
+                    TreeWarning::GuestDirectoryIsFile { path } => tree.lookup(path),
+                    TreeWarning::Unreachable { .. } => None,
+                });
+                findings
+                    .extend(misplaced.map(|entry| finding(entry, Problem::GuestDirectoryIsFile)));
+                return;
+            }
+            Err(TreeError::DuplicateGuest {
+                vmid,
+                first,
+                first_inode,
+                second_inode,
+                ..
+            }) => {
+                let problem = Problem::DuplicateGuest {
+                    vmid,
+                    other: first_inode,
+                    other_path: first,
+                };
+                let at = kept.iter().position(|entry| entry.inode == second_inode);
+                let Some(at) = at else { return };
+                findings.push(finding(&kept.remove(at), problem));
+            }
+            // Everything else is found in the rows before.
+            Err(_) => return,
+        }
     }
 }
 

@@ -116,11 +116,14 @@ fn damage_on_disk_is_told_and_not_repaired_in_place() {
     // The page number behind an overflow page leads nowhere.
     bytes[overflow..overflow + 4].copy_from_slice(&0x7fff_ffff_u32.to_be_bytes());
     fs::write(place.database(), &bytes).unwrap();
-    place.tool::<&str>("check", &[]).expect(3).says(".recover");
+    place
+        .tool::<&str>("check", &[])
+        .expect(3)
+        .says("pmxcfs-db salvage");
     place
         .tool("repair", &["--apply"])
         .expect(2)
-        .says(".recover");
+        .says("pmxcfs-db salvage");
     assert_eq!(fs::read(place.database()).unwrap(), bytes);
     assert_eq!(place.files(), ["config.db"]);
 }

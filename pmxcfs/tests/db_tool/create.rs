@@ -47,7 +47,7 @@ fn regular_files_become_files_of_the_root_directory_as_the_c_tool_makes_them() {
     assert_eq!(mode & 0o777, 0o600);
 
     let examined = examine(&place.database(), Access::Idle, None).unwrap();
-    assert_eq!(examined.faults, []);
+    assert_eq!(examined.findings, []);
     assert_eq!(examined.root.version, 7);
     let numbers: Vec<_> = examined
         .entries

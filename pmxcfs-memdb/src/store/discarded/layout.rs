@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use pmxcfs_api_types::path;
 
-use super::Discarded;
 use crate::{Entry, ROOT_INODE, Tree};
 
 /// Longest name of a file, with room for the marks.
@@ -19,6 +18,31 @@ const NAME_LENGTH: usize = 200;
 
 /// Longest path inside of a save.
 const PATH_LENGTH: usize = 2000;
+
+/// An entry that a sync removed or replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discarded {
+    /// Where it was, relative to the root.
+    pub path: Bytes,
+    /// What it was.
+    pub entry: Entry,
+}
+
+impl Discarded {
+    /// Finds out where entries were. Directories among them say where they were themselves; others are looked up in
+    /// `tree`, the one that took their place.
+    #[must_use]
+    pub fn locate(entries: Vec<Entry>, tree: &Tree) -> Vec<Self> {
+        let by_inode: HashMap<u64, &Entry> =
+            entries.iter().map(|entry| (entry.inode, entry)).collect();
+        let paths: Vec<Bytes> = entries
+            .iter()
+            .map(|entry| former_path(entry, &by_inode, tree))
+            .collect();
+        let located = paths.into_iter().zip(entries);
+        located.map(|(path, entry)| Self { path, entry }).collect()
+    }
+}
 
 /// Where each entry of a save goes, relative to the directory for files.
 pub(super) struct Layout {
@@ -86,22 +110,6 @@ fn escape(name: &[u8]) -> String {
         let _result = write!(escaped, "%~{:08x}", crc32fast::hash(name));
     }
     escaped
-}
-
-pub(super) fn locate(entries: Vec<Entry>, tree: &Tree) -> Vec<Discarded> {
-    let paths = {
-        let by_inode: HashMap<u64, &Entry> =
-            entries.iter().map(|entry| (entry.inode, entry)).collect();
-        let paths: Vec<Bytes> = entries
-            .iter()
-            .map(|entry| former_path(entry, &by_inode, tree))
-            .collect();
-        paths
-    };
-    let located = paths.into_iter().zip(entries);
-    located
-        .map(|(path, entry)| Discarded { path, entry })
-        .collect()
 }
 
 fn former_path(entry: &Entry, discarded: &HashMap<u64, &Entry>, tree: &Tree) -> Bytes {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use pmxcfs_memdb::EntryKind;
-use pmxcfs_memdb::store::{Access, ExamineError, Fault, FaultKind, Problem, integrity};
+use pmxcfs_memdb::store::{Access, ExamineError, Finding, Problem, integrity};
 
 use super::cli::CheckArgs;
 use super::lock::ReadLock;
@@ -36,13 +36,13 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> CommandResult {
     for line in lines.iter().take(MAX_INTEGRITY_LINES) {
         writeln!(out, "damaged  {line}")?;
     }
-    let faults = &source.examined.faults;
-    for fault in faults {
-        tell_fault(fault, out)?;
+    let findings = &source.examined.findings;
+    for finding in findings {
+        tell_finding(finding, out)?;
     }
     let refused = source.refused_count();
     let journal_warning = source::is_journal_refused(&source.examined.journal);
-    let warnings = faults.len() - refused + usize::from(journal_warning);
+    let warnings = findings.len() - refused + usize::from(journal_warning);
     let outcome = match (refused + lines.len(), warnings) {
         (0, 0) => Outcome::Good,
         (0, _) => Outcome::Findings,
@@ -67,7 +67,8 @@ fn tell_state(source: &Source, out: &mut dyn Write) -> anyhow::Result<()> {
         count(examined.entries.len() - file_count, "directory"),
         count(file_count, "file"),
     )?;
-    if examined.version_row.is_none() && examined.entries.is_empty() && examined.faults.is_empty() {
+    if examined.version_row.is_none() && examined.entries.is_empty() && examined.findings.is_empty()
+    {
         writeln!(out, "note     it is empty; a start makes a new tree in it")?;
     }
     for remark in source.remarks() {
@@ -88,8 +89,8 @@ fn tell_state(source: &Source, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell_fault(fault: &Fault, out: &mut dyn Write) -> anyhow::Result<()> {
-    let word = if fault.is_refused() {
+fn tell_finding(finding: &Finding, out: &mut dyn Write) -> anyhow::Result<()> {
+    let word = if finding.is_refused() {
         "refused"
     } else {
         "warning"
@@ -97,13 +98,13 @@ fn tell_fault(fault: &Fault, out: &mut dyn Write) -> anyhow::Result<()> {
     writeln!(
         out,
         "{word}  inode {} '{}': {}",
-        fault.inode,
-        text::escape_name(&fault.name),
-        fault.kind
+        finding.inode,
+        text::escape_name(&finding.name),
+        finding.problem
     )?;
-    let advice = fault.advice();
-    let by = match &fault.kind {
-        FaultKind::Row(Problem::VersionTooLow { .. } | Problem::Oversized { .. }) => "",
+    let advice = finding.advice();
+    let by = match &finding.problem {
+        Problem::VersionTooLow { .. } | Problem::Oversized { .. } => "",
         _ => "pmxcfs-db repair, or by hand: ",
     };
     writeln!(out, "         {by}{advice}")?;

@@ -89,7 +89,7 @@ fn regular_files(directory: &Path) -> anyhow::Result<Vec<OsString>> {
 fn existing(database: &Path) -> anyhow::Result<(RootState, Vec<Entry>)> {
     let run_dir = Location::of(database).paths().run_dir;
     let examined = examine(database, Access::Idle, Some(&run_dir))?;
-    if let Some(fault) = examined.faults.iter().find(|fault| fault.is_refused()) {
+    if let Some(fault) = examined.findings.iter().find(|fault| fault.is_refused()) {
         bail!(
             "{} is not loadable, first fault: {fault}; see pmxcfs-db check",
             database.display()

@@ -76,13 +76,18 @@ impl Source {
 
     /// How many faults keep the daemon from starting.
     pub(super) fn refused_count(&self) -> usize {
-        let faults = self.examined.faults.iter();
+        let faults = self.examined.findings.iter();
         faults.filter(|fault| fault.is_refused()).count()
     }
 
     /// Fails if the daemon would not start with it: what was read is not what the cluster had.
     pub(super) fn require_loadable(&self) -> anyhow::Result<()> {
-        if let Some(fault) = self.examined.faults.iter().find(|fault| fault.is_refused()) {
+        if let Some(fault) = self
+            .examined
+            .findings
+            .iter()
+            .find(|fault| fault.is_refused())
+        {
             bail!(
                 "{} is not loadable, first fault: {fault}; repair it first (pmxcfs-db repair)",
                 self.path.display()
