@@ -38,15 +38,16 @@ pub(super) struct RawRow {
     pub(super) data: Bytes,
 }
 
-/// Reads all rows as they are, in row order. A name or content that is a number is its text form, as for C readers.
+/// Reads all rows as they are, in row order or against it (`ASC`, `DESC`). A name or content that is a number is its text form, as for C readers.
 pub(super) fn read_raw(
     connection: &Connection,
+    order: &str,
     mut visit: impl FnMut(RawRow),
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(
+    let mut statement = connection.prepare(&format!(
         "SELECT inode, parent, version, writer, mtime, type, CAST(name AS BLOB), CAST(data AS BLOB) FROM tree \
-         ORDER BY inode",
-    )?;
+         ORDER BY inode {order}"
+    ))?;
     let mut cursor = statement.query([])?;
     while let Some(row) = cursor.next()? {
         visit(raw_row(row)?);
@@ -54,7 +55,7 @@ pub(super) fn read_raw(
     Ok(())
 }
 
-pub(super) fn raw_row(row: &Row<'_>) -> rusqlite::Result<RawRow> {
+fn raw_row(row: &Row<'_>) -> rusqlite::Result<RawRow> {
     let integer = |index| row.get_ref(index).map(|value| value.as_i64().ok());
     let bytes = |index| -> rusqlite::Result<Bytes> {
         let value = row.get_ref(index)?;
@@ -75,7 +76,7 @@ pub(super) fn raw_row(row: &Row<'_>) -> rusqlite::Result<RawRow> {
 /// Reads all rows.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
     let mut rows = Rows::default();
-    read_raw(connection, |row| rows.add(row))?;
+    read_raw(connection, "ASC", |row| rows.add(row))?;
     Ok(rows)
 }
 

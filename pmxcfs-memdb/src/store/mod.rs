@@ -61,10 +61,12 @@ pub use handle::{StoreHandle, Ticket};
 pub use inspect::{
     InspectError, JournalFile, JournalRecord, JournalStep, journal_files, read_journal_file,
 };
-pub use offline::{Access, ExamineError, Examined, JournalUse, examine, integrity};
+pub use offline::{
+    Access, ExamineError, Examined, ForeignLog, JournalUse, examine, foreign_log, integrity,
+};
 pub use open::{Loaded, Report, Store, StoreError, Warning, check};
 pub use recover::JournalRefusal;
-pub use repair::{Repair, RepairError, Repaired, empty_journal, repair};
+pub use repair::{Repair, RepairError, Repaired, empty_journal, repair, salvage};
 pub use schema::OpenError;
 pub use segment::SegmentError;
 pub use stats::StoreStats;

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -16,7 +17,7 @@ use super::finding::{Finding, Problem};
 use super::inspect::{self, InspectError};
 use super::load::{self, RawRow, Rows};
 use super::recover::{self, JournalRefusal, Recovery};
-use super::schema::FileIdentity;
+use super::schema::{self, FileIdentity};
 use crate::{Entry, RootState, Rules, Tree, TreeError, TreeWarning};
 
 /// Why a database cannot be read at all.
@@ -150,6 +151,58 @@ pub fn examine(
     Ok(judge(rows, journal, root))
 }
 
+/// A database that was put beside the log of another one, or of another state of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{path} has version {stored}, and its log {path}-wal makes that {logged}, but the log was last written before the file \
+     was put here: it belongs to another state, and is laid over the file when somebody opens it. If the file was \
+     restored, move {path}-wal and {path}-shm away before the daemon starts; if not, keep a copy of all of them first",
+    path = database.display()
+)]
+pub struct ForeignLog {
+    /// The database.
+    pub database: PathBuf,
+    /// Highest version in the file alone.
+    pub stored: u64,
+    /// Highest version in the file with its log.
+    pub logged: u64,
+}
+
+/// How much later a file may have been written than its log.
+const LOG_SLACK: Duration = Duration::from_secs(10);
+
+/// Whether SQLite's log beside a database that nobody uses cannot be its own: the log makes the version lower, or makes it
+/// another one although the file was written or made after it. Nothing is applied and nothing is changed.
+#[must_use]
+pub fn foreign_log(database: &Path) -> Option<ForeignLog> {
+    let log = fs::metadata(schema::wal_path(database)).ok()?;
+    if log.len() == 0 {
+        return None;
+    }
+    let highest = |connection: Connection| -> rusqlite::Result<i64> {
+        connection.query_row(
+            "SELECT max(max(inode), max(version)) FROM tree",
+            [],
+            |row| row.get(0),
+        )
+    };
+    let stored = highest(connect_immutable(database).ok()?).map_or(0, i64::cast_unsigned);
+    let logged = highest(open_shared(database).ok()?).ok()?.cast_unsigned();
+    let file = fs::metadata(database).ok()?;
+    let is_later = |file: io::Result<SystemTime>, log: io::Result<SystemTime>| {
+        file.is_ok_and(|file| log.is_ok_and(|log| file > log + LOG_SLACK))
+    };
+    let changed = UNIX_EPOCH + Duration::from_secs(u64::try_from(log.ctime()).unwrap_or(0));
+    let is_foreign = logged < stored
+        || logged != stored
+            && (is_later(file.modified(), log.modified()) || is_later(file.created(), Ok(changed)));
+    is_foreign.then(|| ForeignLog {
+        database: database.to_owned(),
+        stored,
+        logged,
+    })
+}
+
 /// What `PRAGMA integrity_check` says about the file, apart from contents that [`examine`] reports row by row. Empty
 /// for a sound file.
 ///
@@ -182,14 +235,14 @@ pub(super) fn raw_rows(database: &Path, access: Access) -> Result<Vec<RawRow>, E
             |row| row.get(0),
         )?;
         if has_table {
-            load::read_raw(&connection, |row| rows.push(row))?;
+            load::read_raw(&connection, "ASC", |row| rows.push(row))?;
         }
         Ok(rows)
     };
     read().map_err(read_error(database))
 }
 
-fn access_error(database: &Path) -> impl FnOnce(io::Error) -> ExamineError {
+pub(super) fn access_error(database: &Path) -> impl FnOnce(io::Error) -> ExamineError {
     let path = database.to_owned();
     move |source| ExamineError::Access { path, source }
 }
@@ -318,10 +371,15 @@ fn check_tree(root: RootState, entries: &[Entry], findings: &mut Vec<Finding>) {
 }
 
 /// Opens a database such that nothing is made beside it where that is possible.
-fn connect(database: &Path, access: Access) -> Result<Connection, ExamineError> {
+pub(super) fn connect(database: &Path, access: Access) -> Result<Connection, ExamineError> {
     if access == Access::Live || is_pending(database) {
         return open_shared(database).map_err(read_error(database));
     }
+    connect_immutable(database)
+}
+
+/// Opens the file alone, without its log, for looking at it.
+fn connect_immutable(database: &Path) -> Result<Connection, ExamineError> {
     let absolute = fs::canonicalize(database).map_err(access_error(database))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX

@@ -12,4 +12,5 @@ mod manual;
 mod place;
 mod repair;
 mod round_trip;
+mod salvage;
 mod sync;

@@ -13,8 +13,12 @@
 //! |---|---|
 //! | `rounds` | which fault is mended how |
 //! | `table` | the rows, and changing them |
+//! | `salvage` | rows of a damaged file: through SQLite as far as that gets |
+//! | `pages` | and out of the file's pages |
 
+mod pages;
 mod rounds;
+mod salvage;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -48,6 +52,9 @@ pub enum RepairError {
         /// Why.
         source: JournalRefusal,
     },
+    /// Not one row of a damaged file can be read.
+    #[error("nothing can be read of {}: it is no database of pmxcfs, or all of it is damaged", .0.display())]
+    Nothing(PathBuf),
     /// Faults that keep the daemon from starting are left.
     #[error("{} cannot be repaired; first fault that is left: {}", path.display(), left)]
     Left {
@@ -87,6 +94,36 @@ pub fn repair(
         Some(directory) => lay_journal(&mut table, database, directory)?,
         None => 0,
     };
+    mend(table, database, journal_operation_count)
+}
+
+/// Reads what can be read of a damaged file and repairs that, in memory. Returns what is lost, too, a line for each.
+///
+/// # Errors
+/// [`RepairError`], and [`RepairError::Nothing`] if there is no row that can be read.
+pub fn salvage(
+    database: &Path,
+    journal_dir: Option<&Path>,
+) -> Result<(Repaired, Vec<String>), RepairError> {
+    let (mut table, mut losses) = salvage::read(database)?;
+    if table.rows.is_empty() {
+        return Err(RepairError::Nothing(database.to_owned()));
+    }
+    let mut journal_operation_count = 0;
+    if let Some(directory) = journal_dir {
+        match lay_journal(&mut table, database, directory) {
+            Ok(count) => journal_operation_count = count,
+            Err(error) => losses.push(error.to_string()),
+        }
+    }
+    Ok((mend(table, database, journal_operation_count)?, losses))
+}
+
+fn mend(
+    mut table: Table,
+    database: &Path,
+    journal_operation_count: usize,
+) -> Result<Repaired, RepairError> {
     let (repairs, examined) = rounds::run(&mut table);
     if let Some(refused) = examined
         .findings

@@ -10,7 +10,7 @@ use pmxcfs_config::{PathOptions, Paths};
 const STATUSES: &str = "\
 Exit status:
   0    done; check: nothing is wrong; diff: no difference; repair: nothing is left to do
-  1    check: warnings; diff: differences; repair: something is to be done, or left
+  1    check: warnings; diff: differences; repair: something is to be done, or left; salvage: something is lost
   2    the command failed or could not be carried out; nothing was changed
   3    check: the daemon would not start with this database
   255  create: failed, as create_pmxcfs_db reports it";
@@ -38,6 +38,8 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Repair a database that does not load; tells what it would do unless --apply is given
     Repair(RepairArgs),
+    /// Make a new database of what can be read of a damaged one, and tell what is lost
+    Salvage(SalvageArgs),
     /// Show the tree
     Dump(DumpArgs),
     /// Write the tree to a new directory
@@ -113,6 +115,17 @@ pub(super) struct RepairArgs {
     /// Do not bring what the crash journal holds into the database
     #[arg(long)]
     pub(super) ignore_journal: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SalvageArgs {
+    /// The damaged database; it stays as it is
+    #[arg(value_name = "DAMAGED")]
+    pub(super) damaged: PathBuf,
+
+    /// The database to make
+    #[arg(value_name = "NEW")]
+    pub(super) new: PathBuf,
 }
 
 #[derive(Debug, Args)]

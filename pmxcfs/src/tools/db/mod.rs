@@ -16,6 +16,7 @@ mod journal;
 mod lock;
 mod progress;
 mod repair;
+mod salvage;
 mod scan;
 mod source;
 mod view;
@@ -61,6 +62,7 @@ fn execute(command: &Command, output: &mut Output<'_>) -> CommandResult {
         Command::Create(args) => create::run(args, output.notes),
         Command::Check(args) => check::run(args, output.out),
         Command::Repair(args) => repair::run(args, output.out),
+        Command::Salvage(args) => salvage::run(args, output.out),
         Command::Dump(args) => dump::run(args, output),
         Command::Export(args) => export::run(args, output.notes),
         Command::Import(args) => import::run(args, output.notes),
