@@ -43,12 +43,6 @@ pub enum FsError {
     /// `ENOSPC`: the filesystem's size or inode limit is reached.
     #[error("no space left")]
     NoSpace,
-    /// `ENOSYS`: not part of this filesystem.
-    #[error("not implemented")]
-    NotImplemented,
-    /// `EOPNOTSUPP`: the operation exists, this combination of arguments does not.
-    #[error("not supported")]
-    NotSupported,
     /// `ENOMEM`: what C clients get for an unusable `rrd/` or `nodeip` value.
     #[error("cannot allocate memory")]
     NoMemory,
@@ -80,8 +74,6 @@ impl FsError {
             Self::Invalid => libc::EINVAL,
             Self::Busy => libc::EBUSY,
             Self::NoSpace => libc::ENOSPC,
-            Self::NotImplemented => libc::ENOSYS,
-            Self::NotSupported => libc::EOPNOTSUPP,
             Self::NoMemory => libc::ENOMEM,
             Self::UnknownOperation => libc::ECHRNG,
             Self::NameTooLong => libc::ENAMETOOLONG,
@@ -109,10 +101,8 @@ mod tests {
             (FsError::TooBig, 27),
             (FsError::NoSpace, 28),
             (FsError::NameTooLong, 36),
-            (FsError::NotImplemented, 38),
             (FsError::NotEmpty, 39),
             (FsError::UnknownOperation, 44),
-            (FsError::NotSupported, 95),
             (FsError::Stale, 116),
             (FsError::NotPermitted, 1),
         ];

@@ -3,12 +3,6 @@
 /// Name of the IPC service, without the padding of its abstract socket address.
 pub const IPC_SERVICE: &str = "pve2";
 
-/// CPG group that replicates the tree. The terminating NUL is part of the name.
-pub const DATABASE_GROUP: &str = "pve_dcdb_v1\0";
-
-/// CPG group that replicates the status. The terminating NUL is part of the name.
-pub const STATUS_GROUP: &str = "pve_kvstore_v1\0";
-
 /// Group whose members may read what is not private, and who owns everything in the mount.
 pub const ADMIN_GROUP: &str = "www-data";
 
