@@ -2,13 +2,13 @@
 
 /// Kind of a guest, told from the directory its config lies in.
 ///
-/// OpenVZ is known only because C peers let such configs take part in the decision whether an id is free: an operation
-/// must be accepted or refused alike on every node. It shows in no document.
+/// Nothing of OpenVZ is left but its configs. C daemons count them when they decide whether an id is free, and show them, so
+/// this one does too: a peer must not decide differently, and an operator must see what an id is taken by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum VmType {
     /// `nodes/NODE/qemu-server`
     Qemu,
-    /// `nodes/NODE/openvz`, duplicate decision only
+    /// `nodes/NODE/openvz`
     Openvz,
     /// `nodes/NODE/lxc`
     Lxc,
@@ -44,11 +44,5 @@ impl VmType {
             Self::Openvz => "openvz",
             Self::Lxc => "lxc",
         }
-    }
-
-    /// Whether documents and IPC show guests of this kind.
-    #[must_use]
-    pub const fn is_visible(self) -> bool {
-        !matches!(self, Self::Openvz)
     }
 }

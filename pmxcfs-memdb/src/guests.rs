@@ -21,7 +21,7 @@ pub struct Guest {
 pub struct GuestList {
     /// Changes with every registration, removal and rescan.
     pub version: u32,
-    /// The guests. Those with a kind that is not [`VmType::is_visible`] take part in the duplicate decision only.
+    /// The guests.
     pub guests: BTreeMap<Vmid, Guest>,
 }
 

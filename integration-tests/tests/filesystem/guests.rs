@@ -256,7 +256,7 @@ fn a_file_in_place_of_a_guest_directory_harms_nobody() {
 }
 
 #[test]
-fn openvz_takes_part_in_the_decision_but_does_not_show() {
+fn openvz_guests_are_shown_and_their_ids_are_taken() {
     let host = Host::new();
     let daemon = host.start();
     make_directories(
@@ -264,11 +264,14 @@ fn openvz_takes_part_in_the_decision_but_does_not_show() {
         &["nodes/node1/openvz", "nodes/node1/lxc"],
     );
     fs::write(host.path("nodes/node1/openvz/100.conf"), "x").unwrap();
-    assert_eq!(guests(&host), []);
+    assert_eq!(guests(&host), [guest(100, "node1", "openvz")]);
     let second = File::create_new(host.path("nodes/node1/lxc/100.conf"));
     assert_eq!(
         second.unwrap_err().kind(),
         std::io::ErrorKind::AlreadyExists
     );
+    daemon.stop();
+    let daemon = host.start();
+    assert_eq!(guests(&host), [guest(100, "node1", "openvz")]);
     daemon.stop();
 }

@@ -81,11 +81,12 @@ fn an_id_is_used_once_in_the_cluster() {
 }
 
 #[test]
-fn hidden_guests_take_part_in_the_decision() {
+fn openvz_guests_are_guests() {
     let mut bench = bench(Rules::Replicated);
     bench.create("nodes/a/openvz/100.conf").expect("made");
     assert_eq!(bench.create(ON_A), Err(Exists));
-    assert!(!bench.tree.guests().guests[&Vmid(100)].kind.is_visible());
+    let guest = &bench.tree.guests().guests[&Vmid(100)];
+    assert_eq!((guest.kind.name(), &guest.node[..]), ("openvz", &b"a"[..]));
 }
 
 #[test]

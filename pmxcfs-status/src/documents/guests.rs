@@ -4,22 +4,17 @@ use pmxcfs_memdb::GuestList;
 
 use crate::json::{write_number, write_string};
 
-/// Prints the guest list, without guests of kinds that are not shown.
+/// Prints the guest list.
 #[must_use]
 pub fn guest_list(list: &GuestList) -> Vec<u8> {
     let mut out = Vec::new();
     write_number(&mut out, format_args!("{{\n\"version\": {}", list.version));
-    let mut visible = list
-        .guests
-        .iter()
-        .filter(|(_, guest)| guest.kind.is_visible())
-        .peekable();
-    if visible.peek().is_none() {
+    if list.guests.is_empty() {
         out.extend_from_slice(b"\n\n}\n");
         return out;
     }
     let mut separator: &[u8] = b",\n\"ids\": {\n";
-    for (vmid, guest) in visible {
+    for (vmid, guest) in &list.guests {
         out.extend_from_slice(separator);
         separator = b",\n";
         write_number(&mut out, format_args!("\"{vmid}\": {{ \"node\": "));

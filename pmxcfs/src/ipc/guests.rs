@@ -73,12 +73,7 @@ fn of_one(
 
 /// Content of a guest's config; `None` if the list knows the guest and its file is gone.
 fn config(tree: &Tree, vmid: Vmid) -> Result<Option<Bytes>, FsError> {
-    let guest = tree
-        .guests()
-        .guests
-        .get(&vmid)
-        .filter(|guest| guest.kind.is_visible())
-        .ok_or(FsError::NotFound)?;
+    let guest = tree.guests().guests.get(&vmid).ok_or(FsError::NotFound)?;
     let mut path = b"nodes/".to_vec();
     path.extend_from_slice(&guest.node);
     path.extend_from_slice(format!("/{}/{vmid}.conf", guest.kind.directory()).as_bytes());
@@ -110,9 +105,8 @@ fn all_configs(tree: &Tree) -> Vec<(Vmid, Bytes)> {
     let nodes = tree
         .lookup(b"nodes")
         .and_then(|entry| tree.listing(entry.inode));
-    let kinds = VmType::ALL.into_iter().filter(|kind| kind.is_visible());
     let nodes = nodes.iter().flat_map(|listing| listing.iter());
-    for (node, kind) in nodes.flat_map(|node| kinds.clone().map(move |kind| (node, kind))) {
+    for (node, kind) in nodes.flat_map(|node| VmType::ALL.map(|kind| (node, kind))) {
         let directory = tree.child(node.inode, kind.directory().as_bytes());
         let Some(listing) = directory.and_then(|entry| tree.listing(entry.inode)) else {
             continue;
