@@ -159,7 +159,8 @@ impl ClusterLog {
     fn insert(&mut self, entry: &EntryView<'_>) {
         if self.ring.append(*entry) {
             self.duplicates.record(entry);
-            self.duplicates.limit(&self.ring);
+            let present = self.ring.walk().map(|step| step.entry);
+            self.duplicates.limit(present);
             self.generation += 1;
         }
     }

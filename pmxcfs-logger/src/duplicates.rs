@@ -10,12 +10,11 @@
 //! repetition, unless a merge has brought the entry, and then it is in the ring. Peers that drop the entry get it with
 //! the next merge. An entry of unknown origin goes by the C rule alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pmxcfs_api_types::NodeId;
 
 use crate::entry::EntryView;
-use crate::ring::Ring;
 
 /// More records than a ring can have entries; beyond that, those of nodes without an entry in the ring are dropped.
 const MAX_RECORD_COUNT: usize = 4096;
@@ -52,10 +51,10 @@ impl DuplicateTable {
     }
 
     /// Keeps the table small although node names come from peers.
-    pub(crate) fn limit(&mut self, ring: &Ring) {
+    /// `present` are the entries of the ring.
+    pub(crate) fn limit<'a>(&mut self, present: impl Iterator<Item = EntryView<'a>>) {
         if self.last.len() > MAX_RECORD_COUNT {
-            let present: std::collections::HashSet<u64> =
-                ring.walk().map(|step| step.entry.node_digest()).collect();
+            let present: HashSet<u64> = present.map(|entry| entry.node_digest()).collect();
             self.last.retain(|digest, _| present.contains(digest));
         }
     }

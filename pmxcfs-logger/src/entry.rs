@@ -21,6 +21,8 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::cmp::Ordering;
+
 use crate::digest::{MAX_FIELD_LENGTH, text_digest};
 use crate::escape::escape_units;
 
@@ -354,4 +356,25 @@ impl<'a> EntryView<'a> {
             .copied()
             .unwrap_or([0; N])
     }
+}
+
+/// Order of entries in a sorted or merged ring: by time, then node digest, then uid.
+///
+/// Each comparison is the sign of the difference cut to 32 bits, as peers compute it. For digests that is not an order
+/// in general; entries of one second may then stand in any sequence, and digests with equal low halves are the same.
+pub(crate) fn entry_order(a: &EntryView<'_>, b: &EntryView<'_>) -> Ordering {
+    let sign = |a: u32, b: u32| a.wrapping_sub(b).cast_signed().cmp(&0);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "peers compare the low halves"
+    )]
+    let low = |digest: u64| digest as u32;
+    let by_time = sign(a.time(), b.time());
+    if by_time.is_ne() {
+        return by_time;
+    }
+    if a.node_digest() != b.node_digest() {
+        return sign(low(a.node_digest()), low(b.node_digest()));
+    }
+    sign(a.uid(), b.uid())
 }

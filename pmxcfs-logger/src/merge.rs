@@ -3,36 +3,14 @@
 //! Every member does this with the same rings in the same order and must come to the same log, C members included, so
 //! each step is the C daemon's: newest first by time, ties to the first member, one entry of those that compare equal.
 
-use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use crate::duplicates::DuplicateTable;
-use crate::entry::{EntryView, MAX_ENTRY_SIZE};
+use crate::entry::{EntryView, MAX_ENTRY_SIZE, entry_order};
 use crate::ring::{RING_HEADER_SIZE, RING_SIZE, Ring, RingView, rounded};
 
 /// Once the taken entries fill this many bytes, no more are taken.
 pub const MAX_MERGED_SIZE: usize = RING_SIZE - RING_HEADER_SIZE - MAX_ENTRY_SIZE;
-
-/// Order of entries in a sorted or merged ring: by time, then node digest, then uid.
-///
-/// Each comparison is the sign of the difference cut to 32 bits, as peers compute it. For digests that is not an order
-/// in general; entries of one second may then stand in any sequence, and digests with equal low halves are the same.
-pub(crate) fn entry_order(a: &EntryView<'_>, b: &EntryView<'_>) -> Ordering {
-    let sign = |a: u32, b: u32| a.wrapping_sub(b).cast_signed().cmp(&0);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "peers compare the low halves"
-    )]
-    let low = |digest: u64| digest as u32;
-    let by_time = sign(a.time(), b.time());
-    if by_time.is_ne() {
-        return by_time;
-    }
-    if a.node_digest() != b.node_digest() {
-        return sign(low(a.node_digest()), low(b.node_digest()));
-    }
-    sign(a.uid(), b.uid())
-}
 
 /// Result of a merge.
 #[derive(Debug, Clone, Default)]

@@ -13,8 +13,7 @@
 
 use std::cmp::Ordering;
 
-use crate::entry::{EntryView, MAX_ENTRY_SIZE, OVERHEAD};
-use crate::merge::entry_order;
+use crate::entry::{EntryView, MAX_ENTRY_SIZE, OVERHEAD, entry_order};
 
 /// Size of a member's own ring in bytes.
 pub const RING_SIZE: usize = 131_072;
