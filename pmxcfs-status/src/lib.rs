@@ -26,4 +26,4 @@ pub use members::{ClusterInfo, Member, Members, NodeListEntry};
 pub use properties::{find_properties, render_properties};
 pub use samples::{RrdSink, SampleTable};
 pub use status::{Peers, Status, StatusConfig};
-pub use update::{KEY_FIELD_SIZE, Update, UpdateError, UpdatePayloadError};
+pub use update::{Update, UpdateError};

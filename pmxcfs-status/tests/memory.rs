@@ -42,7 +42,11 @@ fn received(key: &str, value: &[u8]) -> Update {
     buffer[..key.len()].copy_from_slice(key.as_bytes());
     buffer.truncate(256);
     buffer.put_slice(value);
-    Update::decode(&buffer.freeze()).unwrap()
+    let buffer = buffer.freeze();
+    Update {
+        key: buffer.slice(..key.len()),
+        value: buffer.slice(256..),
+    }
 }
 
 /// Keys that stay, keys that come and go, RRD values of guests that come and go, addresses.

@@ -8,7 +8,7 @@ use pmxcfs_api_types::limits::MAX_STATUS_VALUE_SIZE;
 use pmxcfs_api_types::{FsError, NodeId};
 use pmxcfs_logger::{Entry, Origin, Submission};
 use pmxcfs_memdb::{RootState, Rules, Tree};
-use pmxcfs_status::{NodeListEntry, Status, StatusConfig, Update, UpdateError, UpdatePayloadError};
+use pmxcfs_status::{NodeListEntry, Status, StatusConfig, Update, UpdateError};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -332,35 +332,7 @@ fn documents_never_lag_behind_changes_that_are_done() {
     });
 }
 
-#[test]
-fn updates_without_a_whole_key_field_are_refused() {
-    assert_eq!(
-        Update::decode(&Bytes::from(vec![0; 255])),
-        Err(UpdatePayloadError::Truncated(255))
-    );
-    assert_eq!(
-        Update::decode(&Bytes::from(vec![b'k'; 300])),
-        Err(UpdatePayloadError::UnterminatedKey)
-    );
-    let empty = Update::decode(&Bytes::from(vec![0; 256])).unwrap();
-    assert_eq!(empty, update("", b""));
-    let long = Update {
-        key: Bytes::from(vec![b'k'; 400]),
-        value: Bytes::new(),
-    };
-    assert_eq!(Update::decode(&long.encode()).unwrap().key.len(), 255);
-}
-
 proptest! {
-    #[test]
-    fn updates_are_decoded_as_they_were_encoded(key in "[^\\x00]{0,60}", value: Vec<u8>, rest: Vec<u8>) {
-        let update = Update { key: Bytes::from(key), value: Bytes::from(value) };
-        prop_assert_eq!(&Update::decode(&update.encode()).unwrap(), &update);
-        if let Ok(odd) = Update::decode(&Bytes::from(rest)) {
-            prop_assert!(odd.key.len() < 256);
-        }
-    }
-
     /// Any names and values leave the documents valid JSON in which they can be found.
     #[test]
     fn documents_are_json_whatever_they_hold(name in "\\PC{1,20}|[\\x01-\\x7f]{1,20}", key in "[\\x01-\\u{ff}]{0,20}", address in "[\\x01-\\x7f]{1,20}") {
