@@ -1,16 +1,14 @@
 //! How many connections there may be, in total and per user.
 //!
-//! A [`Permit`] is taken when an authorised process connects and is given back when the last trace of its connection
-//! is gone, so a user can neither fill the table with half-made connections nor by reconnecting faster than the
-//! server cleans up. Processes that will be refused need no permit; they are limited separately
-//! ([`MAX_PENDING_REFUSALS`](crate::config::MAX_PENDING_REFUSALS)) and cannot crowd out others.
+//! A [`Permit`] is taken when a process connects and is given back when the last trace of its connection is gone, so a
+//! user can neither fill the table with half-made connections nor by reconnecting faster than the server cleans up.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Counts connections. Leaf lock, held for a few instructions.
+/// Counts connections of one kind. Leaf lock, held for a few instructions.
 #[derive(Debug)]
 pub(crate) struct Admission {
     max_total: usize,

@@ -1,4 +1,4 @@
-//! What a server can be told, and every limit it keeps.
+//! The settings of a server, and every limit that it keeps.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,7 +6,10 @@ use std::time::Duration;
 use pmxcfs_api_types::limits::MAX_IPC_MESSAGE_SIZE;
 use pmxcfs_api_types::names::IPC_SERVICE;
 
-use crate::wire::setup::CONNECT_RESPONSE_SIZE;
+use crate::wire::setup::{CONNECT_RESPONSE_SIZE, Transport};
+
+/// Most connections that can be configured. Each takes four entries in the registry of guarded mappings.
+pub(crate) const MAX_CONNECTIONS: usize = 1024;
 
 /// Smallest maximum message size that is agreed on, in bytes: the size of the connection response, which is also the
 /// least that libqb's client asks for.
@@ -20,19 +23,22 @@ pub(crate) const BACKLOG: i32 = 4096;
 /// Time from accept to the last byte of the connection request.
 pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Connections that will be refused and have not sent their request yet. More than these are closed at once.
+/// Connections that will be refused and whose request has not arrived yet: of all users together, and of one user id.
+/// Any more are closed at once.
 pub(crate) const MAX_PENDING_REFUSALS: usize = 64;
+pub(crate) const MAX_PENDING_REFUSALS_PER_UID: usize = 16;
 
-/// How messages travel. The client follows whatever the connection response says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Transport {
-    /// Ring buffers in shared memory. Carries the full maximum message size.
-    #[default]
-    Shm,
-    /// Datagram sockets. Requests are limited to `2 * net.core.wmem_max - 32` bytes, headers included, because the
-    /// client's own send buffer is; responses are only if the server lacks `CAP_NET_ADMIN`.
-    Socket,
-}
+/// Set-ups and removals of connections' files that run at the same time.
+pub(crate) const MAX_FILE_JOBS: usize = 2;
+
+/// Long requests that run at the same time, each on a thread of its own.
+pub(crate) const MAX_LONG_REQUESTS: usize = 4;
+
+/// An inline request that takes longer than this is counted and logged: it has held up all other clients.
+pub(crate) const SLOW_REQUEST: Duration = Duration::from_millis(5);
+
+/// Longest service name, in bytes. Directory and socket names are built from it.
+const MAX_SERVICE_NAME_SIZE: usize = 64;
 
 /// Settings of a [`Server`](crate::Server). `Default` is what the `pve2` service uses.
 #[derive(Debug, Clone)]
@@ -46,12 +52,10 @@ pub struct ServerConfig {
     pub transport: Transport,
     /// Upper limit of the agreed message size, in bytes, headers included. At least 12328.
     pub max_message_size: u32,
-    /// Connections at a time, from all users together, handshakes included. At most 4096.
+    /// Connections at a time, from all users together, handshakes included. At most 1024.
     pub max_connections: usize,
     /// Connections at a time of one user id, handshakes included.
     pub max_connections_per_uid: usize,
-    /// Threads that run the handler. One is busy normally; each of the others stands in for one slow request.
-    pub worker_count: usize,
     /// Where the shared files are made.
     pub shm_directory: PathBuf,
 }
@@ -65,9 +69,22 @@ impl Default for ServerConfig {
             max_message_size: MAX_IPC_MESSAGE_SIZE,
             max_connections: 1000,
             max_connections_per_uid: 500,
-            worker_count: 4,
             shm_directory: PathBuf::from("/dev/shm"),
         }
+    }
+}
+
+impl ServerConfig {
+    /// Whether everything is inside its range.
+    pub(crate) fn is_valid(&self) -> bool {
+        let name = self.service.as_bytes();
+        !name.is_empty()
+            && name.len() <= MAX_SERVICE_NAME_SIZE
+            && !name.contains(&b'/')
+            && !name.contains(&0)
+            && self.max_connections <= MAX_CONNECTIONS
+            && self.max_message_size >= MIN_MESSAGE_SIZE
+            && i32::try_from(self.max_message_size).is_ok()
     }
 }
 

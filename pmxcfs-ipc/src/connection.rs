@@ -1,242 +1,167 @@
-//! One client's connection, from the accepted handshake to the removal of its files.
+//! The task of one connection.
 //!
-//! When a worker is slow another takes over the waiting for events, so news about a connection can arrive on one thread
-//! while another is busy with it. [`Turn`] makes sure that one worker at a time runs a connection, that no news is
-//! lost, and that a worker never waits for another.
+//! **Bytes first, ring second.** A byte on the stream socket means nothing but "look for requests". The socket is
+//! registered edge-triggered, so a byte wakes the task whether or not earlier ones were read, and most are never looked
+//! at. When they are read, the requests are looked for afterwards: a request whose byte was read is in the ring by
+//! then. In the other order a request that arrives between the two looks would wait for a byte that is gone.
+//!
+//! Bytes are read when many requests have gone by (a full socket hinders the client), when one has come without a
+//! request, and [`DRAIN_DELAY`] after one that had a request. The last is because a message can carry descriptors: a
+//! dead client's own end of the socket, unread in our queue, would keep the connection alive for ever. Reading drops
+//! them.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::convert::Infallible;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
+use tokio::io::unix::AsyncFd;
+use tokio::select;
+use tokio::task::{spawn_blocking, yield_now};
+use tokio::time::{Instant, sleep};
 
-use crate::admission::Permit;
-use crate::directory::ConnectionDirectory;
-use crate::handler::{Access, Handler, PeerCredentials, Request, Response};
-use crate::ring::RingViolation;
-use crate::shm_channel::ShmChannel;
-use crate::socket_channel::SocketChannel;
-use crate::wire::DecodeError;
-use crate::wire::request::{DISCONNECT_ID, RequestHeader};
-use crate::wire::response::{RESPONSE_HEADER_SIZE, ResponseHeader};
+use crate::exchange::{Caller, Channel, Closing, Reply, answer};
+use crate::service::Service;
 
-/// How a turn ended.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// Everything that was there is handled.
-    Idle,
-    /// Requests may be left; the connection needs another turn without waiting for input.
-    More,
-    /// The connection is over.
-    Close(Closing),
-}
+/// Wake-ups and requests together after which bytes are read. A sender's buffer holds some 270 bytes.
+const UNREAD_LIMIT: usize = 64;
 
-/// Why a connection ends.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Closing {
-    #[error("the client hung up")]
-    HungUp,
-    #[error("the client asked for it")]
-    Requested,
-    #[error("a shared file was truncated")]
-    CutOff,
-    #[error(transparent)]
-    Ring(#[from] RingViolation),
-    #[error(transparent)]
-    Message(#[from] DecodeError),
-    #[error("request of {0} bytes is larger than agreed")]
-    TooLarge(usize),
-    #[error("the client does not take its responses")]
-    NotReading,
-    #[error("socket failed: {0}")]
-    Socket(#[from] nix::Error),
-}
+/// Reads of wake-up bytes before other connections get their turn.
+const READS_PER_TURN: usize = 32;
 
-/// The transport's side of a connection.
-#[derive(Debug)]
-pub(crate) enum Channel {
-    Shm(ShmChannel),
-    Socket(SocketChannel),
-    /// Taken apart.
-    Closed,
-}
+/// Time that a byte may stay unread.
+const DRAIN_DELAY: Duration = Duration::from_millis(500);
 
-/// One client's connection.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) number: u64,
+/// One client's connection, after the handshake.
+pub(crate) struct Connection<C> {
+    pub(crate) stream: AsyncFd<UnixStream>,
+    pub(crate) channel: C,
     pub(crate) caller: Caller,
-    pub(crate) stream: UnixStream,
-    pub(crate) turn: Turn,
-    /// Held by the worker that runs the connection, across the handler. Never taken while another lock is held.
-    pub(crate) channel: Mutex<Channel>,
-    pub(crate) directory: ConnectionDirectory,
-    pub(crate) _permit: Permit,
+    /// Held by everything that still works for the connection.
+    pub(crate) alive: Sender<()>,
 }
 
-impl Connection {
-    /// Handles what is there. `buffer` has room for the largest agreed message.
-    pub(crate) fn run(&self, handler: &dyn Handler, buffer: &mut [u8]) -> Outcome {
-        let mut channel = self.channel.lock();
-        let result = match &mut *channel {
-            Channel::Shm(channel) => {
-                channel.run(self.stream.as_fd(), &self.caller, handler, buffer)
-            }
-            Channel::Socket(channel) => channel.run(&self.caller, handler, buffer),
-            Channel::Closed => Ok(Outcome::Idle),
-        };
-        result.unwrap_or_else(Outcome::Close)
-    }
-
-    /// The descriptor beside the stream that brings requests, if the transport has one.
-    pub(crate) fn with_request_socket<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
-        match &*self.channel.lock() {
-            Channel::Socket(channel) => Some(f(channel.request_socket())),
-            Channel::Shm(_) | Channel::Closed => None,
+impl<C: Channel> Connection<C> {
+    /// Serves the client until one side ends the connection, and tells the client so.
+    pub(crate) async fn run(&mut self, service: &Arc<Service>) -> Closing {
+        let Err(closing) = self.serve(service).await;
+        self.channel.hang_up();
+        match shutdown(self.stream.as_raw_fd(), Shutdown::Both) {
+            Ok(()) | Err(Errno::ENOTCONN) => {}
+            Err(error) => tracing::debug!(%error, "stream socket not shut down"),
         }
+        closing
     }
-}
 
-/// Who is at the other end, and what was agreed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Caller {
-    pub(crate) peer: PeerCredentials,
-    pub(crate) access: Access,
-    /// Agreed maximum message size, in bytes with header.
-    pub(crate) max_message_size: u32,
-}
-
-/// A response that fits the agreed size, ready to travel.
-pub(crate) struct Reply {
-    pub(crate) header: [u8; RESPONSE_HEADER_SIZE],
-    pub(crate) response: Response,
-    pub(crate) id: i32,
-}
-
-impl Reply {
-    fn new(id: i32, response: Response, max_message_size: u32) -> Self {
-        let size = response.body.len().saturating_add(RESPONSE_HEADER_SIZE);
-        match i32::try_from(size) {
-            Ok(size) if size.unsigned_abs() <= max_message_size => {
-                let error = response.error.saturating_neg();
-                Self {
-                    header: ResponseHeader { id, size, error }.encode(),
-                    response,
-                    id,
+    async fn serve(&mut self, service: &Arc<Service>) -> Result<Infallible, Closing> {
+        let mut stopped = pin!(service.stop.ordered());
+        let mut drain_timer = pin!(sleep(DRAIN_DELAY));
+        let mut is_timer_set = false;
+        // What came behind the connection request is announced already.
+        let mut must_drain = true;
+        let mut unread_count = 0;
+        while !service.stop.is_ordered() {
+            let mut is_unfinished = false;
+            if must_drain || unread_count >= UNREAD_LIMIT {
+                is_unfinished = !self.drain()?;
+                (must_drain, unread_count) = (is_unfinished, 0);
+            }
+            self.channel.look();
+            let taken_count = self.take_turn(service).await?;
+            is_unfinished |= taken_count == C::REQUESTS_PER_TURN;
+            unread_count += taken_count;
+            if unread_count > 0 && !is_timer_set {
+                drain_timer.as_mut().reset(Instant::now() + DRAIN_DELAY);
+                is_timer_set = true;
+            }
+            select! {
+                biased;
+                ready = self.channel.readable() => ready?,
+                ready = self.stream.readable() => {
+                    let mut ready = ready?;
+                    if ready.ready().is_read_closed() {
+                        return Err(Closing::HungUp);
+                    }
+                    // Before the next look, so that a byte that comes during it is a new edge.
+                    ready.clear_ready();
+                    unread_count += 1;
+                    must_drain |= !self.channel.look();
                 }
-            }
-            _ => Self::too_large(id),
-        }
-    }
-
-    /// What a client gets instead of a response that cannot be carried.
-    pub(crate) fn too_large(id: i32) -> Self {
-        let response = Response::failure(libc::EMSGSIZE);
-        Self::new(id, response, u32::MAX)
-    }
-}
-
-impl Caller {
-    /// Answers one message as it came from the client.
-    pub(crate) fn answer(&self, handler: &dyn Handler, message: &[u8]) -> Result<Reply, Closing> {
-        let (RequestHeader { id }, body) = RequestHeader::decode(message)?;
-        if id == DISCONNECT_ID {
-            return Err(Closing::Requested);
-        }
-        let request = Request {
-            id,
-            access: self.access,
-            peer: self.peer,
-            body,
-        };
-        let span = tracing::debug_span!("ipc", op = id, pid = self.peer.pid);
-        let response = span.in_scope(|| {
-            catch_unwind(AssertUnwindSafe(|| handler.handle(&request))).unwrap_or_else(|_panic| {
-                tracing::error!("the handler panicked");
-                Response::failure(libc::EIO)
-            })
-        });
-        Ok(Reply::new(id, response, self.max_message_size))
-    }
-}
-
-/// Who runs a connection, without blocking.
-#[derive(Debug)]
-pub(crate) struct Turn(AtomicU8);
-
-const IDLE: u8 = 0;
-const RUNNING: u8 = 1;
-/// Running, and something has happened since.
-const NEWS: u8 = 2;
-const CLOSED: u8 = 3;
-
-impl Turn {
-    pub(crate) const fn new() -> Self {
-        Self(AtomicU8::new(IDLE))
-    }
-
-    /// Begins a turn. If another worker is in one, it is told that there is news; if the connection is closed, there
-    /// is nothing to do.
-    pub(crate) fn begin(&self) -> bool {
-        let mut state = self.0.load(Ordering::Acquire);
-        loop {
-            let next = match state {
-                IDLE => RUNNING,
-                RUNNING => NEWS,
-                _ => return false,
-            };
-            let result =
-                self.0
-                    .compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire);
-            match result {
-                Ok(before) => return before == IDLE,
-                Err(now) => state = now,
+                () = yield_now(), if is_unfinished => {}
+                () = &mut drain_timer, if is_timer_set => {
+                    is_timer_set = false;
+                    must_drain = true;
+                }
+                _ = &mut stopped => {}
             }
         }
+        Err(Closing::Stopped)
     }
 
-    /// Ends a turn; says whether there was news during it.
-    pub(crate) fn end(&self) -> bool {
-        self.0.swap(IDLE, Ordering::AcqRel) == NEWS
-    }
-
-    /// Ends the last turn.
-    pub(crate) fn close(&self) {
-        self.0.store(CLOSED, Ordering::Release);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Reply, Turn};
-    use crate::handler::Response;
-
-    #[test]
-    fn news_during_a_turn_is_not_lost() {
-        let turn = Turn::new();
-        assert!(turn.begin());
-        assert!(!turn.begin(), "one worker at a time");
-        assert!(turn.end(), "the news of the second");
-        assert!(turn.begin());
-        assert!(!turn.end());
-        assert!(turn.begin());
-        turn.close();
-        assert!(!turn.begin());
-        assert!(!turn.begin());
-    }
-
-    #[test]
-    fn a_response_may_fill_the_agreed_size_and_no_more() {
-        let size_of = |body: usize| {
-            let reply = Reply::new(7, Response::success(vec![1; body]), 12328);
-            let field = |offset: usize| {
-                i32::from_le_bytes(reply.header[offset..offset + 4].try_into().unwrap())
+    /// Handles up to [`Channel::REQUESTS_PER_TURN`] requests; says how many there were.
+    async fn take_turn(&mut self, service: &Arc<Service>) -> Result<usize, Closing> {
+        for count in 0..C::REQUESTS_PER_TURN {
+            let message = match self.channel.take()? {
+                Some(message) if !service.stop.is_ordered() => message,
+                _ => return Ok(count),
             };
-            (field(8), field(16), reply.response.body.len())
+            let reply = self.reply(service, message).await?;
+            self.channel.respond(&reply)?;
+        }
+        Ok(C::REQUESTS_PER_TURN)
+    }
+
+    async fn reply(&self, service: &Arc<Service>, message: Vec<u8>) -> Result<Reply, Closing> {
+        let request = self.caller.request(&message)?;
+        if service.handler.is_long(&request) {
+            return self.reply_elsewhere(service, message).await;
+        }
+        let start = Instant::now();
+        let reply = answer(&*service.handler, &request);
+        service.note_inline(request.id, start.elapsed());
+        Ok(reply)
+    }
+
+    /// Handles a long request on a thread of its own. If the server stops, it is given up at the end of the patience.
+    async fn reply_elsewhere(
+        &self,
+        service: &Arc<Service>,
+        message: Vec<u8>,
+    ) -> Result<Reply, Closing> {
+        let permits = Arc::clone(&service.long_requests);
+        let (handler, caller) = (Arc::clone(&service.handler), self.caller);
+        let alive = self.alive.clone();
+        let work = async {
+            let permit = permits.acquire_owned().await;
+            let job = move || {
+                let _held = (permit, alive);
+                Ok(answer(&*handler, &caller.request(&message)?))
+            };
+            spawn_blocking(job).await.unwrap_or(Err(Closing::Stopped))
         };
-        assert_eq!(size_of(0), (24, 0, 0));
-        assert_eq!(size_of(12304), (12328, 0, 12304));
-        assert_eq!(size_of(12305), (24, -libc::EMSGSIZE, 0));
+        select! {
+            reply = work => reply,
+            () = service.stop.patience_over() => Err(Closing::Stopped),
+        }
+    }
+
+    /// Reads the bytes on the stream socket, and with them drops the descriptors that they carry. Says whether all are
+    /// read.
+    fn drain(&self) -> Result<bool, Closing> {
+        let mut bytes = [0; 4096];
+        for _ in 0..READS_PER_TURN {
+            match recv(self.stream.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Err(Closing::HungUp),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
     }
 }

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
@@ -52,11 +53,6 @@ impl ConnectionDirectory {
             ))?;
         }
         ignore_missing(unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir))
-    }
-
-    /// Path of the directory.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 }
 
@@ -102,6 +98,16 @@ impl NewDirectory {
             descriptor,
             peer,
         })
+    }
+
+    /// The process that the directory is for.
+    pub(crate) const fn owner(&self) -> PeerCredentials {
+        self.peer
+    }
+
+    /// A descriptor of the directory.
+    pub(crate) const fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
     }
 
     /// Path of `name` in this directory, as clients are told.
@@ -166,17 +172,38 @@ fn identity(descriptor: &OwnedFd) -> nix::Result<(u64, u64)> {
 /// Removes what servers of the same service left behind when they were killed: directories of processes that do not
 /// exist any more and that hold nothing but this service's files. Returns how many.
 pub(crate) fn remove_stale(parent: &Path, service_files: &[String]) -> usize {
-    let Ok(entries) = fs::read_dir(parent) else {
-        return 0;
-    };
-    entries
-        .flatten()
-        .filter(|entry| {
-            let name = entry.file_name();
-            name.to_str().and_then(server_pid).is_some_and(is_dead)
-                && remove_if_ours(&entry.path(), service_files).is_ok()
+    directories(parent, is_dead)
+        .filter(|path| {
+            let holds_only_ours = fs::read_dir(path).is_ok_and(|mut entries| {
+                entries.all(|entry| {
+                    entry.is_ok_and(|it| service_files.iter().any(|file| it.file_name() == **file))
+                })
+            });
+            holds_only_ours && remove_files(path, service_files).is_ok()
         })
         .count()
+}
+
+/// Removes the directories that this process has made for the service, until the deadline. Says whether all are gone.
+pub(crate) fn remove_own(parent: &Path, service_files: &[String], deadline: Instant) -> bool {
+    let own_pid = std::process::id();
+    directories(parent, |pid| pid.unsigned_abs() == own_pid).all(|path| {
+        if let Err(error) = remove_files(&path, service_files) {
+            tracing::debug!(path = %path.display(), %error, "connection directory not removed");
+        }
+        Instant::now() < deadline
+    })
+}
+
+/// Directories of servers whose process id is as wanted.
+fn directories(parent: &Path, is_wanted: impl Fn(i32) -> bool) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries
+        .filter(move |entry| {
+            let name = entry.file_name();
+            name.to_str().and_then(server_pid).is_some_and(&is_wanted)
+        })
+        .map(|entry| entry.path())
 }
 
 /// The server's process id in a directory name.
@@ -190,21 +217,15 @@ fn is_dead(pid: i32) -> bool {
     kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
 }
 
-fn remove_if_ours(path: &Path, service_files: &[String]) -> io::Result<()> {
+/// Removes these files and the directory, if it is one and no link.
+fn remove_files(path: &Path, files: &[String]) -> nix::Result<()> {
     let descriptor = open_directory(path)?;
-    let mut directory = ConnectionDirectory {
+    let directory = ConnectionDirectory {
         path: path.to_owned(),
         identity: identity(&descriptor)?,
-        files: Vec::new(),
+        files: files.to_vec(),
     };
-    for entry in fs::read_dir(path)? {
-        let name = entry?.file_name();
-        let Some(name) = service_files.iter().find(|file| name == file.as_str()) else {
-            return Err(io::Error::other("holds files of another service"));
-        };
-        directory.files.push(name.clone());
-    }
-    Ok(directory.remove_through(&descriptor)?)
+    directory.remove_through(&descriptor)
 }
 
 #[cfg(test)]

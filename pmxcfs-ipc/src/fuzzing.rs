@@ -50,13 +50,12 @@ pub fn shared_ring(bytes: &[u8]) {
     memory.write(0, ring);
     let mut consumer = Consumer::new(geometry);
     let mut producer = Producer::new(geometry);
-    let mut buffer = vec![0; geometry.bytes() + 100];
     for &[operation, ref numbers @ ..] in steps.as_chunks::<5>().0 {
         let number = u32::from_le_bytes(*numbers);
         match operation % 8 {
             // A message that the client announces.
             0 => {
-                let taken = consumer.take(&memory, 16, &mut buffer);
+                let taken = consumer.take(&memory, &(16..=geometry.bytes() + 100));
                 assert!(taken.is_err() || memory.read.get() < geometry.words());
                 if let Ok(message) = taken {
                     assert!((16..=geometry.bytes()).contains(&message.len()));

@@ -34,6 +34,8 @@ pub struct Request<'a> {
     pub access: Access,
     /// Who is asking.
     pub peer: PeerCredentials,
+    /// Largest body of a response that the agreed message size allows, in bytes. A handler stops to make a larger one.
+    pub max_response_size: usize,
     /// What follows the 16-byte header: exactly the bytes that the size field announces and that were received.
     pub body: &'a [u8],
 }
@@ -68,10 +70,19 @@ impl Response {
     }
 }
 
-/// The service behind the transport. Called from several threads at a time.
+/// The service behind the transport.
+///
+/// All clients share one thread, and [`Handler::handle`] is called on it; only long requests run elsewhere, several at
+/// a time.
 pub trait Handler: Send + Sync + 'static {
     /// Decides whether a process may connect. `None` refuses it with EACCES, before anything is created for it.
     fn authorize(&self, peer: &PeerCredentials) -> Option<Access>;
+
+    /// Whether this request can take a millisecond or more. It is then handled on a thread of its own, so that other
+    /// clients need not wait for it; that costs the request some 30 us.
+    fn is_long(&self, _request: &Request<'_>) -> bool {
+        false
+    }
 
     /// Answers one request, from memory: it must not wait for disks, peers or other clients. A panic is answered
     /// with EIO.

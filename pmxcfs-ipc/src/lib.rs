@@ -8,27 +8,31 @@
 //! checked, nothing waits for a client, every queue and every table has a limit, and a client that breaks a rule loses
 //! its connection and nothing else. See [`Server`] for the threads.
 
-mod acceptor;
+mod accept;
 mod admission;
 mod config;
 mod connection;
 mod directory;
+mod exchange;
 mod futex;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod handler;
-mod lead;
 mod listener;
+mod readiness;
 mod ring;
 mod server;
+mod service;
 mod shm;
 mod shm_channel;
 mod sigbus;
 mod socket_channel;
+mod stop;
+mod throttle;
 pub mod wire;
-mod worker;
 
-pub use config::{ServerConfig, Transport, forced_socket_directory};
+pub use config::{ServerConfig, forced_socket_directory};
 pub use handler::{Access, Handler, PeerCredentials, Request, Response};
 pub use server::Server;
+pub use wire::setup::Transport;

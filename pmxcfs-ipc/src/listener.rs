@@ -11,18 +11,21 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 
+use tokio::io::unix::AsyncFd;
+
 use crate::config::BACKLOG;
+use crate::readiness::watch;
 use crate::wire::address::abstract_address;
 
 /// A listening socket that takes its name away when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    pub(crate) socket: UnixListener,
+    pub(crate) socket: AsyncFd<UnixListener>,
     path: Option<PathBuf>,
 }
 
 impl Listener {
-    /// Listens on the abstract name `service`, or on `DIRECTORY/SERVICE`.
+    /// Listens on the abstract name `service`, or on `DIRECTORY/SERVICE`. To be called in the context of the runtime.
     ///
     /// # Errors
     /// EADDRINUSE if another process has the abstract name; whatever the system says otherwise.
@@ -38,12 +41,12 @@ impl Listener {
             None => bind(socket.as_raw_fd(), &abstract_address(service)?)?,
             Some(path) => bind_path(&socket, path)?,
         }
-        let listener = Self {
-            socket: UnixListener::from(socket),
+        listen(&socket, Backlog::new(BACKLOG)?)?;
+        let socket = UnixListener::from(socket);
+        Ok(Self {
+            socket: watch(socket)?,
             path,
-        };
-        listen(&listener.socket, Backlog::new(BACKLOG)?)?;
-        Ok(listener)
+        })
     }
 }
 

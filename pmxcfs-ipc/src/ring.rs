@@ -8,6 +8,8 @@
 //!
 //! The memory is a trait so that all of this is safe code and runs under tests and Miri on a plain vector.
 
+use std::ops::RangeInclusive;
+
 /// Magic of a chunk that can be read.
 pub(crate) const MAGIC_COMPLETE: u32 = 0xA1A1_A1A1;
 /// Magic of a chunk that is being written.
@@ -124,14 +126,13 @@ impl Consumer {
         Self { geometry, read: 0 }
     }
 
-    /// Takes the next chunk: copies its message to the start of `buffer` and releases it. The chunk was announced by
-    /// the semaphore. A message is at least `min` bytes and at most what `buffer` holds.
-    pub(crate) fn take<'b>(
+    /// Takes the next chunk, which the semaphore has announced: copies its message and releases it. `sizes` are the
+    /// sizes in bytes that a message may have.
+    pub(crate) fn take(
         &mut self,
         memory: &impl RingMemory,
-        min: usize,
-        buffer: &'b mut [u8],
-    ) -> Result<&'b [u8], RingViolation> {
+        sizes: &RangeInclusive<usize>,
+    ) -> Result<Vec<u8>, RingViolation> {
         memory.take();
         let magic_word = self.geometry.advance(self.read, 1);
         let magic = memory.load(magic_word);
@@ -140,10 +141,10 @@ impl Consumer {
         }
         let length = memory.load(self.read);
         let size = length as usize;
-        if size < min || size > buffer.len() || size > self.geometry.bytes() {
+        if !sizes.contains(&size) || size > self.geometry.bytes() {
             return Err(RingViolation::Length(length));
         }
-        let message = &mut buffer[..size];
+        let mut message = vec![0; size];
         let body = self.geometry.advance(self.read, CHUNK_HEADER_WORDS);
         let (offset, to_end) = self.geometry.span(body);
         let (head, tail) = message.split_at_mut(size.min(to_end));

@@ -1,35 +1,31 @@
 //! Transport SHM: requests and responses in rings, one wake-up byte per request on the stream socket.
-//!
-//! The bytes on the socket mean nothing but "look at the ring". Because the stream is registered edge-triggered, every
-//! byte is an event of its own whether or not earlier ones were read, so they are read in bulk now and then instead of
-//! one by one: only a full socket buffer would hinder the client.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::future::pending;
+use std::io;
+use std::ops::RangeInclusive;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::statvfs::fstatvfs;
 
-use crate::connection::{Caller, Closing, Outcome};
 use crate::directory::NewDirectory;
-use crate::handler::Handler;
+use crate::exchange::{Channel, Closing, Reply};
 use crate::ring::{Consumer, Geometry, Producer, RingMemory};
-use crate::shm::{Region, RingFiles, page_size};
+use crate::shm::{MappedRing, page_size};
 use crate::wire::request::REQUEST_HEADER_SIZE;
 use crate::wire::ring_header::{self, HEADER_SIZE};
-
-/// Requests that are handled in one turn before other connections get theirs.
-const REQUESTS_PER_TURN: u32 = 5;
-
-/// Requests after which wake-up bytes are read. A sender's buffer holds some 270 of them.
-const REQUESTS_PER_DRAIN: u32 = 32;
+use crate::wire::setup::Transport;
 
 /// The rings of a connection.
 #[derive(Debug)]
 pub(crate) struct ShmChannel {
-    region: Region,
+    request_ring: MappedRing,
+    response_ring: MappedRing,
     requests: Consumer,
     responses: Producer,
-    undrained: u32,
+    request_sizes: RangeInclusive<usize>,
+    /// Requests that were there at the last look and are not taken. Those that come later have to wait for their turn,
+    /// so that a quick client is not served again before all others.
+    announced_count: u32,
 }
 
 /// The rings in the order in which libqb makes them and the response names them.
@@ -42,19 +38,21 @@ pub(crate) fn file_names(service: &str) -> impl Iterator<Item = String> {
         .flat_map(move |ring| ["header", "data"].map(|part| format!("qb-{ring}-{service}-{part}")))
 }
 
-impl ShmChannel {
-    /// Makes the files of three rings in `directory` and maps what the server needs. Returns the names for the
-    /// connection response, too.
-    ///
-    /// The files are not allocated here: the client does that when it opens them, in its own time, and gets the
-    /// ENOSPC if there is one.
-    pub(crate) fn create(
+impl Channel for ShmChannel {
+    const TRANSPORT: Transport = Transport::Shm;
+    const REQUESTS_PER_TURN: usize = 5;
+
+    /// The files are not allocated here: the client does that when it opens them, in its own time. So that it is
+    /// refused here if there is no space for them, that is looked at before.
+    fn create(
         directory: &mut NewDirectory,
         service: &str,
         max_message_size: u32,
-    ) -> std::io::Result<(Self, [String; 3])> {
+    ) -> io::Result<(Self, [String; 3])> {
         let geometry =
             Geometry::for_message_size(max_message_size, page_size()).ok_or(Errno::EINVAL)?;
+        let header_space = HEADER_SIZE.next_multiple_of(page_size() as usize);
+        check_space(directory, RINGS.len() * (header_space + geometry.bytes()))?;
         let mut make = |ring: &str| {
             let name = format!("qb-{ring}-{service}");
             let path = directory.path_of(&name)?;
@@ -62,72 +60,67 @@ impl ShmChannel {
             let header =
                 directory.add_file(format!("{name}-header"), HEADER_SIZE as u64, &*content)?;
             let data = directory.add_file(format!("{name}-data"), geometry.bytes() as u64, &[])?;
-            std::io::Result::Ok((RingFiles { header, data }, path))
+            io::Result::Ok((header, data, path))
         };
-        let (request, request_path) = make(RINGS[0])?;
-        let (response, response_path) = make(RINGS[1])?;
-        let (_event, event_path) = make(RINGS[2])?;
+        let (request_header, request_data, request_path) = make(RINGS[0])?;
+        let (response_header, response_data, response_path) = make(RINGS[1])?;
+        let (_, _, event_path) = make(RINGS[2])?;
         let channel = Self {
-            region: Region::map(&request, &response, geometry)?,
+            request_ring: MappedRing::map(&request_header, &request_data, geometry)?,
+            response_ring: MappedRing::map(&response_header, &response_data, geometry)?,
             requests: Consumer::new(geometry),
             responses: Producer::new(geometry),
-            undrained: 0,
+            request_sizes: REQUEST_HEADER_SIZE..=max_message_size as usize,
+            announced_count: 0,
         };
         Ok((channel, [request_path, response_path, event_path]))
     }
 
-    /// Handles up to [`REQUESTS_PER_TURN`] requests.
-    pub(crate) fn run(
-        &mut self,
-        stream: BorrowedFd<'_>,
-        caller: &Caller,
-        handler: &dyn Handler,
-        buffer: &mut [u8],
-    ) -> Result<Outcome, Closing> {
-        let announced = self.region.request().chunk_count();
-        let count = announced.min(REQUESTS_PER_TURN);
-        let buffer = &mut buffer[..caller.max_message_size as usize];
-        for _ in 0..count {
-            let message =
-                self.requests
-                    .take(&self.region.request(), REQUEST_HEADER_SIZE, buffer)?;
-            let reply = caller.answer(handler, message)?;
-            let ring = self.region.response();
-            self.responses
-                .put(&ring, &reply.header, &reply.response.body)?;
-        }
-        if self.region.is_cut_off() {
+    fn look(&mut self) -> bool {
+        self.announced_count = self.request_ring.chunk_count();
+        self.announced_count > 0
+    }
+
+    fn take(&mut self) -> Result<Option<Vec<u8>>, Closing> {
+        if self.request_ring.is_cut_off() || self.response_ring.is_cut_off() {
             return Err(Closing::CutOff);
         }
-        self.undrained += count;
-        let mut is_drained = true;
-        if count == 0 || self.undrained >= REQUESTS_PER_DRAIN {
-            self.undrained = 0;
-            is_drained = discard_wake_ups(stream, buffer)?;
-        }
-        Ok(if announced > count || !is_drained {
-            Outcome::More
-        } else {
-            Outcome::Idle
-        })
+        let Some(left) = self.announced_count.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.announced_count = left;
+        let message = self
+            .requests
+            .take(&self.request_ring, &self.request_sizes)?;
+        Ok(Some(message))
+    }
+
+    fn respond(&mut self, reply: &Reply) -> Result<(), Closing> {
+        self.responses
+            .put(&self.response_ring, &reply.header, &reply.response.body)?;
+        Ok(())
+    }
+
+    /// Never: each request is announced on the stream socket.
+    fn readable(&mut self) -> impl Future<Output = io::Result<()>> + Send {
+        pending()
     }
 
     /// Makes the client's calls fail at once: the next one by the reference count, one that waits for a response by
     /// a semaphore without a chunk. (Posted always: a request could be on its way.)
-    pub(crate) fn hang_up(&self) {
-        self.region.request().set_ref_count(0);
-        self.region.response().set_ref_count(0);
-        self.region.response().post();
+    fn hang_up(&self) {
+        self.request_ring.set_ref_count(0);
+        self.response_ring.set_ref_count(0);
+        self.response_ring.post();
     }
 }
 
-/// Reads what is in the socket, at most a buffer full, without waiting. Says whether that was all.
-fn discard_wake_ups(stream: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<bool, Closing> {
-    match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
-        Ok(0) => Err(Closing::HungUp),
-        Ok(count) => Ok(count < buffer.len()),
-        Err(Errno::EAGAIN) => Ok(true),
-        Err(Errno::EINTR) => Ok(false),
-        Err(error) => Err(error.into()),
+fn check_space(directory: &NewDirectory, needed: usize) -> nix::Result<()> {
+    let filesystem = fstatvfs(directory.descriptor())?;
+    let free = filesystem.blocks_available() * filesystem.fragment_size();
+    // A filesystem without a limit says that it has no blocks.
+    if filesystem.blocks() > 0 && free < needed as u64 {
+        return Err(Errno::ENOSPC);
     }
+    Ok(())
 }

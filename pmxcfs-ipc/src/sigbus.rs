@@ -23,8 +23,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
 
-/// Ranges that can be registered at a time; an upper limit for connections of all servers in the process.
-pub(crate) const SLOT_COUNT: usize = 4096;
+use crate::config::MAX_CONNECTIONS;
+
+/// Ranges that can be registered at a time in this process.
+const SLOT_COUNT: usize = 4 * MAX_CONNECTIONS;
 
 struct Slot {
     /// Even while `start` and `size` are valid.

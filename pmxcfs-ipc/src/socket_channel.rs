@@ -7,19 +7,23 @@
 //!
 //! The control file is made because clients map it, and never looked at again.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect,
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind, connect, recv,
     recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
+use tokio::io::unix::AsyncFd;
 
-use crate::connection::{Caller, Closing, Outcome, Reply};
 use crate::directory::NewDirectory;
-use crate::handler::{Handler, PeerCredentials};
+use crate::exchange::{Channel, Closing, Reply};
+use crate::handler::PeerCredentials;
+use crate::readiness::watch;
 use crate::wire::address::abstract_address;
+use crate::wire::credentials;
+use crate::wire::setup::Transport;
 
 /// Size of the control file: three times a count and a flow control number, all 0.
 const CONTROL_FILE_SIZE: u64 = 24;
@@ -27,11 +31,15 @@ const CONTROL_FILE_SIZE: u64 = 24;
 /// The sockets of a connection.
 #[derive(Debug)]
 pub(crate) struct SocketChannel {
-    requests: OwnedFd,
+    requests: AsyncFd<OwnedFd>,
     /// Clients connect to it for events. None are ever sent.
     _events: OwnedFd,
     client_address: UnixAddr,
+    max_message_size: usize,
+    owner: PeerCredentials,
     is_connected: bool,
+    /// Whether a datagram may be there.
+    is_readable: bool,
 }
 
 /// Name of the control file of a connection of `service`.
@@ -39,22 +47,15 @@ pub(crate) fn control_file_name(service: &str) -> String {
     format!("qb-control-{service}")
 }
 
-/// What one attempt to receive brought.
-enum Received {
-    Nothing,
-    /// Not from the client.
-    Foreign,
-    Message(usize),
-}
+impl Channel for SocketChannel {
+    const TRANSPORT: Transport = Transport::Socket;
+    const REQUESTS_PER_TURN: usize = 1;
 
-impl SocketChannel {
-    /// Makes the control file in `directory` and binds the server's sockets. Returns the names for the connection
-    /// response, too.
-    pub(crate) fn create(
+    fn create(
         directory: &mut NewDirectory,
         service: &str,
         max_message_size: u32,
-    ) -> std::io::Result<(Self, [String; 3])> {
+    ) -> io::Result<(Self, [String; 3])> {
         let control_name = control_file_name(service);
         let control = directory.path_of(&control_name)?;
         directory.add_file(control_name, CONTROL_FILE_SIZE, &[])?;
@@ -63,66 +64,52 @@ impl SocketChannel {
         setsockopt(&requests, sockopt::PassCred, &true)?;
         enlarge_send_buffer(&requests, max_message_size)?;
         let channel = Self {
-            requests,
+            requests: watch(requests)?,
             _events: bound_socket(&format!("{base}-event-tx"))?,
             client_address: abstract_address(&format!("{base}-response"))?,
+            max_message_size: max_message_size as usize,
+            owner: directory.owner(),
             is_connected: false,
+            is_readable: false,
         };
         Ok((channel, [control, base, String::new()]))
     }
 
-    /// Where requests arrive.
-    pub(crate) fn request_socket(&self) -> BorrowedFd<'_> {
-        self.requests.as_fd()
+    fn look(&mut self) -> bool {
+        self.is_readable
     }
 
-    /// Handles one datagram. A client that answers quickly would otherwise be served again before all others.
-    pub(crate) fn run(
-        &mut self,
-        caller: &Caller,
-        handler: &dyn Handler,
-        buffer: &mut [u8],
-    ) -> Result<Outcome, Closing> {
-        let buffer = &mut buffer[..caller.max_message_size as usize];
-        match self.receive(caller.peer, buffer)? {
-            Received::Nothing => return Ok(Outcome::Idle),
-            Received::Foreign => {}
-            Received::Message(size) => {
-                let reply = caller.answer(handler, &buffer[..size])?;
-                self.respond(&reply)?;
-            }
-        }
-        Ok(Outcome::More)
-    }
-
-    fn receive(&self, peer: PeerCredentials, buffer: &mut [u8]) -> Result<Received, Closing> {
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-        let mut control = nix::cmsg_space!(nix::sys::socket::UnixCredentials);
-        let room = buffer.len();
-        let mut parts = [IoSliceMut::new(buffer)];
+    /// Datagrams of others are dropped, and so are descriptors that come with one.
+    fn take(&mut self) -> Result<Option<Vec<u8>>, Closing> {
         let descriptor = self.requests.as_raw_fd();
-        let received = match recvmsg::<UnixAddr>(descriptor, &mut parts, Some(&mut control), flags)
-        {
-            Ok(received) => received,
-            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Received::Nothing),
-            Err(error) => return Err(error.into()),
-        };
-        let is_from_client = received.cmsgs()?.any(|message| match message {
-            ControlMessageOwned::ScmCredentials(sender) => {
-                // A forked child of the client may go on with the connection, but not begin it.
-                let is_known =
-                    self.is_connected && received.address.as_ref() == Some(&self.client_address);
-                sender.uid() == peer.uid && (sender.pid() == peer.pid || is_known)
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+        loop {
+            let size = match recv(descriptor, &mut [], flags | MsgFlags::MSG_PEEK) {
+                Ok(size) => size,
+                Err(Errno::EAGAIN) => {
+                    self.is_readable = false;
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let mut message = vec![0; size.min(self.max_message_size)];
+            // With room for credentials only, the kernel does not let descriptors in.
+            let mut control = nix::cmsg_space!(UnixCredentials);
+            let mut parts = [IoSliceMut::new(&mut message)];
+            let received = recvmsg::<UnixAddr>(descriptor, &mut parts, Some(&mut control), flags)?;
+            // A forked child of the client may go on with the connection, but not begin it.
+            let is_known =
+                self.is_connected && received.address.as_ref() == Some(&self.client_address);
+            match credentials::decode(&control) {
+                Some((pid, uid))
+                    if uid == self.owner.uid && (pid == self.owner.pid || is_known) => {}
+                _ => continue,
             }
-            _ => false,
-        });
-        if !is_from_client {
-            return Ok(Received::Foreign);
+            if size > self.max_message_size {
+                return Err(Closing::TooLarge(size));
+            }
+            return Ok(Some(message));
         }
-        if received.bytes > room {
-            return Err(Closing::TooLarge(received.bytes));
-        }
-        Ok(Received::Message(received.bytes))
     }
 
     fn respond(&mut self, reply: &Reply) -> Result<(), Closing> {
@@ -141,6 +128,16 @@ impl SocketChannel {
         })
     }
 
+    async fn readable(&mut self) -> io::Result<()> {
+        self.requests.readable().await?.clear_ready();
+        self.is_readable = true;
+        Ok(())
+    }
+
+    fn hang_up(&self) {}
+}
+
+impl SocketChannel {
     fn send(&self, reply: &Reply) -> nix::Result<()> {
         let parts = [
             IoSlice::new(&reply.header),
@@ -152,7 +149,7 @@ impl SocketChannel {
     }
 }
 
-fn bound_socket(name: &str) -> std::io::Result<OwnedFd> {
+fn bound_socket(name: &str) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
     bind(socket.as_raw_fd(), &abstract_address(name)?)?;

@@ -26,6 +26,7 @@ use support::raw::{
     self, DATA_PATH, READ_POSITION, RingFiles, SEMAPHORE, ShmClient, SocketClient, WAITERS,
     WORD_SIZE, WRITE_POSITION, Welcome,
 };
+use support::runtime::Runtime;
 use support::service::{eventually, unique_name};
 
 fn vectors() -> PathBuf {
@@ -147,7 +148,7 @@ impl Handler for Recorded {
     }
 }
 
-fn start(transport: Transport, handler: Arc<Recorded>) -> (Server, String) {
+fn start(transport: Transport, handler: Arc<Recorded>) -> ((Server, Runtime), String) {
     let service = unique_name();
     let config = ServerConfig {
         service: service.clone(),
@@ -155,7 +156,9 @@ fn start(transport: Transport, handler: Arc<Recorded>) -> (Server, String) {
         socket_directory: None,
         ..ServerConfig::default()
     };
-    (Server::start(config, handler).unwrap(), service)
+    let runtime = Runtime::start();
+    let server = Server::start(config, handler, runtime.handle()).unwrap();
+    ((server, runtime), service)
 }
 
 /// The part of a header file behind the paths, and the numbers before them.

@@ -127,9 +127,8 @@ fn a_chunk_is_taken_only_if_complete_and_of_a_possible_length() {
         let memory = Model::new(RING);
         memory.store(0, length);
         memory.store(1, magic);
-        let mut buffer = [0; 48];
-        let taken = Consumer::new(RING).take(&memory, 16, &mut buffer);
-        assert_eq!(taken.map(<[u8]>::len), expected);
+        let taken = Consumer::new(RING).take(&memory, &(16..=48));
+        assert_eq!(taken.map(|message| message.len()), expected);
     }
 }
 
@@ -139,9 +138,8 @@ fn a_taken_chunk_is_marked_as_libqb_marks_it() {
     Producer::new(RING).put(&memory, b"0123", b"4").unwrap();
     assert_eq!((memory.load(0), memory.load(1)), (5, MAGIC_COMPLETE));
     assert_eq!((memory.write.get(), memory.semaphore.get()), (4, 1));
-    let mut buffer = [0; 8];
     let mut consumer = Consumer::new(RING);
-    assert_eq!(consumer.take(&memory, 0, &mut buffer), Ok(&b"01234"[..]));
+    assert_eq!(consumer.take(&memory, &(0..=8)), Ok(b"01234".to_vec()));
     assert_eq!((memory.load(0), memory.load(1)), (0, MAGIC_CONSUMED));
     assert_eq!((memory.read.get(), memory.semaphore.get()), (4, 0));
 }
@@ -173,8 +171,7 @@ proptest! {
                 }
                 None => {
                     let Some(expected) = model.pop_front() else { continue };
-                    let mut buffer = [0; 256];
-                    prop_assert_eq!(consumer.take(&memory, 0, &mut buffer), Ok(&expected[..]));
+                    prop_assert_eq!(consumer.take(&memory, &(0..=256)), Ok(expected));
                 }
             }
             prop_assert_eq!(memory.semaphore.get() as usize, model.len());
@@ -192,7 +189,6 @@ proptest! {
         let memory = Model::new(RING);
         let (mut producer, mut consumer) = (Producer::new(RING), Consumer::new(RING));
         for (chooses_chunk, word, value, size) in steps {
-            let mut buffer = [0; 128];
             if chooses_chunk {
                 memory.store(consumer.read, value % 160);
                 memory.store(RING.advance(consumer.read, 1), MAGIC_COMPLETE);
@@ -202,11 +198,11 @@ proptest! {
                 memory.write.set(value);
                 memory.semaphore.set(value % 3);
             }
-            if let Ok(message) = consumer.take(&memory, 16, &mut buffer) {
+            if let Ok(message) = consumer.take(&memory, &(16..=128)) {
                 prop_assert!((16..=128).contains(&message.len()));
             }
             // The outcome depends on positions that the client made up; only the bounds matter here.
-            let _outcome = producer.put(&memory, &buffer[..24], &[0; 150][..size]);
+            let _outcome = producer.put(&memory, &[0; 24], &[0; 150][..size]);
             prop_assert!(consumer.read < 64 && producer.write < 64);
         }
     }

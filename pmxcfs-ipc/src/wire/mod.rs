@@ -5,6 +5,7 @@
 //! their stack.
 
 pub mod address;
+pub(crate) mod credentials;
 pub mod request;
 pub mod response;
 pub mod ring_header;

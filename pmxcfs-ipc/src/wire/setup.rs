@@ -1,7 +1,17 @@
 //! The handshake on the stream socket: one request of 24 bytes, one response of 12328 bytes.
 
 use super::{DecodeError, i32_at, put, u32_at};
-use crate::config::Transport;
+
+/// How messages travel. The client follows whatever the connection response says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Ring buffers in shared memory. Carries the full maximum message size.
+    #[default]
+    Shm,
+    /// Datagram sockets. Requests are limited to `2 * net.core.wmem_max - 32` bytes, headers included, because the
+    /// client's own send buffer is; responses are only if the server lacks `CAP_NET_ADMIN`.
+    Socket,
+}
 
 /// Message id of the connection request and of its response.
 pub const CONNECT_ID: i32 = -1;

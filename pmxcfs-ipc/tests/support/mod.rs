@@ -13,5 +13,6 @@ pub mod fault;
 pub mod harness;
 pub mod qb;
 pub mod raw;
+pub mod runtime;
 pub mod service;
 pub mod target;

@@ -1,5 +1,6 @@
 //! The service that tests talk to, in a process of its own, and clients in theirs.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -12,11 +13,13 @@ use pmxcfs_ipc::{
     Access, Handler, PeerCredentials, Request, Response, Server, ServerConfig, Transport,
 };
 
+use super::runtime::Runtime;
+
 /// Answers with the request's body.
 pub const ECHO: i32 = 1;
 /// Answers with as many pattern bytes as the body, a u32, says.
 pub const PATTERN: i32 = 2;
-/// Answers after as many microseconds of work as the body, a u32, says.
+/// Answers after as many microseconds of work as the body, a u32, says. A long request.
 pub const WORK: i32 = 3;
 /// Panics.
 pub const PANIC: i32 = 4;
@@ -24,6 +27,9 @@ pub const PANIC: i32 = 4;
 pub const FAIL: i32 = 5;
 /// Answers with pid, uid, gid of the peer and 1 for read-write, a u32 each.
 pub const WHO: i32 = 6;
+
+/// As [`WORK`], but not known to be long.
+pub const SPIN: i32 = 7;
 
 /// Bounds on what a request of random bytes can ask for.
 const LONGEST_WORK: Duration = Duration::from_secs(1);
@@ -47,12 +53,16 @@ impl Handler for TestService {
         }
     }
 
+    fn is_long(&self, request: &Request<'_>) -> bool {
+        request.id == WORK
+    }
+
     fn handle(&self, request: &Request<'_>) -> Response {
         let number = || u32::from_le_bytes(request.body[..4].try_into().expect("a number"));
         match request.id {
             ECHO => Response::success(request.body.to_vec()),
             PATTERN => Response::success(pattern(LARGEST_PATTERN.min(number() as usize))),
-            WORK => {
+            WORK | SPIN => {
                 let end = Instant::now() + Duration::from_micros(number().into()).min(LONGEST_WORK);
                 while Instant::now() < end {
                     std::hint::spin_loop();
@@ -77,12 +87,14 @@ impl Handler for TestService {
 }
 
 /// Runs the service in this process.
-pub fn start_in_process(service: &str) -> Server {
+pub fn start_in_process(service: &str) -> (Server, Runtime) {
     let config = ServerConfig {
         service: service.to_owned(),
         ..ServerConfig::default()
     };
-    Server::start(config, Arc::new(TestService)).expect("the name is free")
+    let runtime = Runtime::start();
+    let server = Server::start(config, Arc::new(TestService), runtime.handle());
+    (server.expect("the name is free"), runtime)
 }
 
 /// Runs the service until standard input says `stop` or ends. Arguments: name, transport, then `key=value`.
@@ -105,7 +117,11 @@ pub fn run_server(arguments: &[String]) {
         match key {
             "max_connections" => config.max_connections = number(),
             "per_uid" => config.max_connections_per_uid = number(),
-            "workers" => config.worker_count = number(),
+            "shm" => config.shm_directory = PathBuf::from(value),
+            "log" => tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(File::create(value).expect("a path"))
+                .init(),
             "directory" => config.socket_directory = Some(PathBuf::from(value)),
             "descriptors" => {
                 let limit = number() as u64;
@@ -119,7 +135,8 @@ pub fn run_server(arguments: &[String]) {
             other => panic!("option {other}"),
         }
     }
-    let server = match Server::start(config, Arc::new(TestService)) {
+    let runtime = Runtime::start();
+    let server = match Server::start(config, Arc::new(TestService), runtime.handle()) {
         Ok(server) => server,
         Err(error) => {
             println!("error {}", error.raw_os_error().unwrap_or(-1));

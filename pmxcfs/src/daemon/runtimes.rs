@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_millis(60);
 #[derive(Debug)]
 pub(crate) struct Runtimes {
     services: Option<Runtime>,
+    ipc: OwnThread,
     control: OwnThread,
 }
 
@@ -43,6 +44,7 @@ impl Runtimes {
             .build()?;
         Ok(Self {
             services: Some(services),
+            ipc: OwnThread::start("ipc")?,
             control: OwnThread::start("control")?,
         })
     }
@@ -51,6 +53,11 @@ impl Runtimes {
     pub(crate) fn services(&self) -> &Handle {
         let services = self.services.as_ref();
         services.expect("taken by drop only").handle()
+    }
+
+    /// Hosts the IPC server and nothing else.
+    pub(crate) fn ipc(&self) -> &Handle {
+        &self.ipc.handle
     }
 
     /// Hosts signals, the control socket, the watchdog and what is looked at now and then.
@@ -145,6 +152,7 @@ mod tests {
         let runtimes = Runtimes::start().expect("runtimes");
         for (handle, expected) in [
             (runtimes.services(), "services"),
+            (runtimes.ipc(), "ipc"),
             (runtimes.control(), "control"),
         ] {
             let name = || thread::current().name().map(str::to_owned);
@@ -163,7 +171,7 @@ mod tests {
         let runtimes = Runtimes::start().expect("runtimes");
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock();
-        for handle in [runtimes.services(), runtimes.control()] {
+        for handle in [runtimes.services(), runtimes.ipc(), runtimes.control()] {
             let (in_call, in_task) = (Arc::clone(&gate), Arc::clone(&gate));
             handle.spawn_blocking(move || drop(in_call.lock()));
             handle.spawn(async move { drop(in_task.lock()) });

@@ -16,6 +16,7 @@ use pmxcfs_ipc::{Server, ServerConfig, Transport};
 use pmxcfs_memdb::{Rules, Submit};
 use pmxcfs_rrd::{RrdConfig, RrdWriter};
 use pmxcfs_status::{RrdSink, Status, StatusConfig, SystemClock};
+use tokio::runtime::Handle;
 
 use super::background::Readiness;
 use super::control;
@@ -107,7 +108,7 @@ fn start_as(
     let (status, rrd) = start_status(&config, is_member)?;
     let operations = Operations::new(Arc::clone(&database), Arc::clone(&status), config.admin_gid);
     let ipc_requests = operations.meter();
-    let ipc = start_ipc(&config, options, operations)
+    let ipc = start_ipc(&config, options, operations, runtimes.ipc())
         .with_context(|| format!("cannot open the IPC service '{}'", config.ipc_name))?;
     let cluster = is_member.then(|| {
         let services = runtimes.services();
@@ -202,7 +203,12 @@ fn start_status(config: &Config, is_member: bool) -> anyhow::Result<(Arc<Status>
     Ok((status, rrd))
 }
 
-fn start_ipc(config: &Config, options: &Options, operations: Operations) -> io::Result<Server> {
+fn start_ipc(
+    config: &Config,
+    options: &Options,
+    operations: Operations,
+    runtime: &Handle,
+) -> io::Result<Server> {
     let transport = match options.ipc_transport {
         IpcTransport::Shm => Transport::Shm,
         IpcTransport::Socket => Transport::Socket,
@@ -212,7 +218,7 @@ fn start_ipc(config: &Config, options: &Options, operations: Operations) -> io::
         transport,
         ..ServerConfig::default()
     };
-    Server::start(server_config, Arc::new(operations))
+    Server::start(server_config, Arc::new(operations), runtime)
 }
 
 /// Everything answers: tells clients, scripts, the starting process and the service manager.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pmxcfs::ipc::Operations;
 use pmxcfs_api_types::NodeId;
+use pmxcfs_api_types::limits::MAX_IPC_MESSAGE_SIZE;
 use pmxcfs_ipc::{Access, Handler as _, PeerCredentials, Request, Response};
 use pmxcfs_memdb::{MemDb, Operation, RootState, Rules, Stamp, Tree};
 use pmxcfs_status::{Clock, NodeListEntry, RrdSink, Status, StatusConfig};
@@ -98,6 +99,7 @@ impl Daemon {
             id,
             access,
             peer,
+            max_response_size: MAX_IPC_MESSAGE_SIZE as usize - 24,
             body,
         })
     }
