@@ -1,5 +1,12 @@
 //! The log of one member: what is added, what is taken from peers, and what is shown.
+//!
+//! A process numbers its entries from 1, so entries of two lives of a daemon can have the same second and the same number,
+//! and a merge takes such entries for one. The C daemon loses one of them. Here a daemon that finds entries of an earlier
+//! life in a merge counts on from those, and adds what the merge has lost of either life once more, with a new number.
 
+use std::collections::HashMap;
+
+use crate::digest::text_digest;
 use crate::duplicates::{DuplicateTable, Lifetimes, Origin};
 use crate::entry::{Draft, Entry, EntryView};
 use crate::merge::merge;
@@ -27,6 +34,15 @@ pub struct Rejected {
     pub member: usize,
     /// What is wrong with its ring.
     pub error: RingError,
+}
+
+/// What a merge leaves to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MergeReport {
+    /// States that could not be used.
+    pub rejected: Vec<Rejected>,
+    /// Entries of this node that have been added with a new number. To be sent like new ones.
+    pub renumbered: Vec<Entry>,
 }
 
 /// The cluster log as one daemon keeps it.
@@ -112,13 +128,13 @@ impl ClusterLog {
     }
 
     /// Replaces the log by the merge of all members' states, given in the order of the membership (`None`: that member
-    /// sent none). The slot `own` is replaced by the own ring as it is now. Gives the states that could not be used.
+    /// sent none). The slot `own` is replaced by the own ring as it is now.
     ///
     /// With fewer than two members nothing happens.
-    pub fn merge(&mut self, states: &[Option<&[u8]>], own: usize) -> Vec<Rejected> {
-        let mut rejected = Vec::new();
+    pub fn merge(&mut self, states: &[Option<&[u8]>], own: usize) -> MergeReport {
+        let mut report = MergeReport::default();
         if states.len() < 2 {
-            return rejected;
+            return report;
         }
         let mut rings = Vec::with_capacity(states.len());
         for (member, state) in states.iter().enumerate() {
@@ -127,15 +143,23 @@ impl ClusterLog {
             } else if let Some(state) = state {
                 match RingView::decode(state) {
                     Ok(ring) => rings.push(ring),
-                    Err(error) => rejected.push(Rejected { member, error }),
+                    Err(error) => report.rejected.push(Rejected { member, error }),
                 }
             }
         }
         let merged = merge(&rings);
+        let lives = OwnLives::of(text_digest(&self.node_name), &rings, &merged.ring);
+        self.last_uid = self.last_uid.max(lives.last_uid);
         self.ring = merged.ring;
         self.duplicates = merged.duplicates;
         self.generation += 1;
-        rejected
+        for lost in lives.lost {
+            self.last_uid = self.last_uid.wrapping_add(1);
+            let entry = lost.view().with_uid(self.last_uid);
+            self.insert(&entry.view());
+            report.renumbered.push(entry);
+        }
+        report
     }
 
     /// The newest entries as JSON: at most `limit`, of this user or, if that is empty, of all.
@@ -169,5 +193,40 @@ impl ClusterLog {
         self.ring
             .walk()
             .any(|step| step.entry.identity() == entry.identity())
+    }
+}
+
+/// What a merge finds of this and of earlier lives of this node's daemon.
+struct OwnLives {
+    last_uid: u32,
+    /// Entries that the merge has taken for another one.
+    lost: Vec<Entry>,
+}
+
+impl OwnLives {
+    fn of(own_digest: u64, rings: &[RingView<'_>], merged: &Ring) -> Self {
+        let is_own = |entry: &EntryView<'_>| entry.node_digest() == own_digest;
+        let place = |entry: &EntryView<'_>| (entry.time(), entry.uid());
+        let kept: HashMap<(u32, u32), EntryView<'_>> = merged
+            .walk()
+            .map(|step| step.entry)
+            .filter(is_own)
+            .map(|entry| (place(&entry), entry))
+            .collect();
+        let mut lost: Vec<Entry> = Vec::new();
+        let mut last_uid = 0;
+        let entries = rings.iter().flat_map(RingView::walk);
+        for entry in entries.map(|step| step.entry).filter(is_own) {
+            last_uid = last_uid.max(entry.uid());
+            // The merge terminates texts that C daemons have left unterminated, so only whole entries are compared.
+            let is_lost = kept
+                .get(&place(&entry))
+                .is_some_and(|kept| entry.is_terminated() && kept.identity() != entry.identity());
+            let is_known = |known: &Entry| known.view().identity() == entry.identity();
+            if is_lost && !lost.iter().any(is_known) {
+                lost.push(entry.with_uid(entry.uid()));
+            }
+        }
+        Self { last_uid, lost }
     }
 }

@@ -302,6 +302,15 @@ impl<'a> EntryView<'a> {
         self.bytes.get(8..end).unwrap_or_default()
     }
 
+    /// The same entry with another number, as a LOG message carries it.
+    pub(crate) fn with_uid(&self, uid: u32) -> Entry {
+        let mut bytes = vec![0; 8];
+        bytes.extend_from_slice(&uid.to_le_bytes());
+        bytes.extend(self.identity().iter().skip(4));
+        bytes.resize(self.size(), 0);
+        Entry(bytes)
+    }
+
     /// Offsets of the last byte of each text.
     pub(crate) fn last_bytes(&self) -> impl Iterator<Item = usize> {
         (0..4).filter_map(|index| self.span(index).last())

@@ -18,7 +18,7 @@ pub mod fuzzing;
 mod merge;
 mod ring;
 
-pub use cluster_log::{ClusterLog, Rejected, Submission};
+pub use cluster_log::{ClusterLog, MergeReport, Rejected, Submission};
 pub use digest::{text_digest, user_digest};
 pub use dump::{DEFAULT_LIMIT, write_json_text};
 pub use duplicates::Origin;

@@ -238,7 +238,7 @@ fn states_recorded_from_daemons_merge_to_their_newest() {
         assert!(sorted.as_bytes() == payload, "a sent ring is sorted");
 
         let mut log = ClusterLog::new(b"new");
-        assert_eq!(log.merge(&[None, Some(payload)], 0), []);
+        assert_eq!(log.merge(&[None, Some(payload)], 0).rejected, []);
         let state = log.state();
         assert!(state.len() <= payload.len());
         assert_eq!(state[8..], payload[8..state.len()]);
@@ -429,7 +429,7 @@ fn duplicates_after_a_merge_are_told_as_recorded() {
     let directory = vectors().join("clusterlog");
     let result = read(&directory.join("merge-result.base.gz"));
     let mut log = ClusterLog::new(b"node1");
-    assert_eq!(log.merge(&[None, Some(&result)], 0), []);
+    assert_eq!(log.merge(&[None, Some(&result)], 0).rejected, []);
 
     let text = String::from_utf8(read(&directory.join("dedup-after-merge.txt"))).unwrap();
     let mut count = 0;

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use pmxcfs_api_types::NodeId;
 use pmxcfs_logger::{
-    ClusterLog, Draft, Entry, EntryError, MAX_ENTRY_SIZE, Origin, RING_SIZE, Ring, RingError,
-    RingView, Submission, escape, merge, write_json_text,
+    ClusterLog, Draft, Entry, EntryError, MAX_ENTRY_SIZE, MergeReport, Origin, RING_SIZE, Ring,
+    RingError, RingView, Submission, escape, merge, write_json_text,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -188,7 +188,9 @@ fn an_entry_linked_to_itself_costs_its_ring_only() {
     let good = ring_of(&[(1, 5, 20)]);
     let mut log = ClusterLog::new(b"node3");
     log.log(30, &message(b"own"));
-    let rejected = log.merge(&[Some(&bytes), None, Some(&good.to_state())], 1);
+    let rejected = log
+        .merge(&[Some(&bytes), None, Some(&good.to_state())], 1)
+        .rejected;
     assert_eq!(rejected.len(), 1);
     assert_eq!(
         (rejected[0].member, rejected[0].error),
@@ -259,7 +261,7 @@ fn a_message_that_a_c_daemon_left_unterminated_is_terminated_by_the_merge() {
         .size();
     bytes[entry_end - 5] = b'!';
     let mut log = ClusterLog::new(b"node2");
-    assert_eq!(log.merge(&[None, Some(&bytes)], 0), []);
+    assert_eq!(log.merge(&[None, Some(&bytes)], 0), MergeReport::default());
     let merged = log.ring().walk().next().unwrap().entry;
     assert!(merged.is_terminated());
     assert_eq!(merged.message(), b"m");
@@ -326,7 +328,8 @@ fn what_a_merge_has_brought_is_not_added_again() {
     let first = peer.log(1000, &message(b"first")).unwrap();
     assert!(log.receive(&first, origin(2, 500)));
     let late = peer.log(400, &message(b"on its way")).unwrap();
-    assert_eq!(log.merge(&[None, Some(&peer.state())], 0), []);
+    let report = log.merge(&[None, Some(&peer.state())], 0);
+    assert_eq!(report, MergeReport::default());
     assert_eq!(log.ring().walk().count(), 2);
     assert!(
         !log.receive(&late, origin(2, 500)),
@@ -335,6 +338,80 @@ fn what_a_merge_has_brought_is_not_added_again() {
     let next = peer.log(401, &message(b"new")).unwrap();
     assert!(log.receive(&next, origin(2, 500)));
     assert_eq!(log.ring().walk().count(), 3);
+}
+
+/// Node names, numbers and messages of a log, oldest first.
+fn contents(log: &ClusterLog) -> Vec<(String, u32, String)> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let steps = log.ring().walk();
+    let mut contents: Vec<_> = steps
+        .map(|step| step.entry)
+        .map(|entry| (text(entry.node()), entry.uid(), text(entry.message())))
+        .collect();
+    contents.reverse();
+    contents
+}
+
+/// Whichever comes first in the order of the members, nothing of either life is lost, and all members end with the same.
+#[test]
+fn entries_of_two_lives_of_a_daemon_do_not_collide() {
+    for is_first in [true, false] {
+        let mut earlier = ClusterLog::new(b"node1");
+        let mut peer = ClusterLog::new(b"node2");
+        for text in ["earlier 1", "earlier 2", "earlier 3"] {
+            let entry = earlier.log(1000, &message(text.as_bytes())).unwrap();
+            assert!(peer.receive(&entry, origin(1, 500)));
+        }
+        let mut restarted = ClusterLog::new(b"node1");
+        restarted.log(1000, &message(b"now 1"));
+        restarted.log(1001, &message(b"now 2"));
+
+        let (own_state, peer_state) = (restarted.state(), peer.state());
+        let states = if is_first {
+            [Some(&own_state[..]), Some(&peer_state[..])]
+        } else {
+            [Some(&peer_state[..]), Some(&own_state[..])]
+        };
+        let own = usize::from(!is_first);
+        let report = restarted.merge(&states, own);
+        assert_eq!(
+            peer.merge(&states, 1 - own),
+            MergeReport::default(),
+            "each node cares for its own"
+        );
+        assert_eq!((report.rejected.len(), report.renumbered.len()), (0, 1));
+        assert_eq!(report.renumbered[0].view().uid(), 4);
+        for entry in &report.renumbered {
+            let decoded = Entry::decode(entry.as_bytes()).unwrap();
+            assert!(peer.receive(&decoded, origin(1, 501)));
+        }
+        let next = restarted.log(1001, &message(b"now 3")).unwrap();
+        assert_eq!(next.view().uid(), 5);
+        assert!(peer.receive(&next, origin(1, 501)));
+
+        assert_eq!(contents(&restarted), contents(&peer));
+        let mut texts: Vec<_> = contents(&peer)
+            .into_iter()
+            .map(|(_, _, text)| text)
+            .collect();
+        texts.sort();
+        let expected = [
+            "earlier 1",
+            "earlier 2",
+            "earlier 3",
+            "now 1",
+            "now 2",
+            "now 3",
+        ];
+        assert_eq!(texts, expected);
+
+        let states = [Some(restarted.state()), Some(peer.state())];
+        let states = states.each_ref().map(|state| state.as_deref());
+        assert_eq!(restarted.merge(&states, 0), MergeReport::default());
+        assert_eq!(peer.merge(&states, 1), MergeReport::default());
+        assert_eq!(contents(&restarted), contents(&peer));
+        assert_eq!(contents(&peer).len(), 6);
+    }
 }
 
 #[test]

@@ -362,10 +362,18 @@ impl Status {
     }
 
     /// Merges the members' states, in the order of the membership, and expects each member to repeat its keys: those that
-    /// it has not repeated when it next tells its address are gone. Gives the states that were of no use.
+    /// it has not repeated when it next tells its address are gone. Log entries that get a new number are sent again. Gives
+    /// the states that were of no use.
     pub fn merge_states(&self, states: &[Option<&[u8]>], own: usize) -> Vec<Rejected> {
+        let _order = self.order.lock();
         self.keys.lock().expect_repetition();
-        self.log.lock().merge(states, own)
+        let report = self.log.lock().merge(states, own);
+        if let Some(peers) = self.peers.get() {
+            for entry in report.renumbered {
+                peers.send_log(entry);
+            }
+        }
+        report.rejected
     }
 
     /// What this member sends when an exchange is over: all of its keys, then its address.

@@ -99,8 +99,8 @@ impl Soft {
 
     pub(crate) fn merge(&mut self, rings: &[(MemberId, Bytes)], own: usize) {
         let states: Vec<Option<&[u8]>> = rings.iter().map(|(_, ring)| Some(&ring[..])).collect();
-        let rejected = self.log.merge(&states, own);
-        assert!(rejected.is_empty(), "{rejected:?}");
+        let report = self.log.merge(&states, own);
+        assert_eq!(report.rejected, []);
         if let Some(repeated) = &mut self.repeated {
             *repeated = rings
                 .iter()

@@ -304,6 +304,29 @@ fn entries_of_peers_are_added_once() {
     assert_eq!(log["data"][0]["msg"], "m");
 }
 
+#[test]
+fn an_entry_of_the_start_that_collides_with_an_earlier_one_is_sent_with_a_new_number() {
+    let node = with_nodes(&["a", "b"]);
+    let of_earlier_life = pmxcfs_logger::Draft {
+        uid: 1,
+        time: 1000,
+        pid: 7,
+        priority: 6,
+        node: b"a",
+        ident: b"root",
+        tag: b"cluster",
+        message: b"earlier",
+    };
+    let mut ring = pmxcfs_logger::Ring::new();
+    ring.append(of_earlier_life.pack().unwrap().view());
+    let state = ring.to_state();
+    assert_eq!(node.status.merge_states(&[None, Some(&state)], 0), []);
+    assert_eq!(*node.peers.0.lock(), ["log 2 earlier"]);
+    let log: Value = serde_json::from_slice(&node.status.log_document()).unwrap();
+    let ids = [log["data"][0]["uid"].clone(), log["data"][1]["uid"].clone()];
+    assert_eq!(ids, [2, 1]);
+}
+
 /// Readers poll while others change: a change that is done is in the next document, and versions never go back.
 #[test]
 fn documents_never_lag_behind_changes_that_are_done() {
