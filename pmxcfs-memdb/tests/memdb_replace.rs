@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
-use pmxcfs_memdb::store::{Store, StoreConfig};
+use pmxcfs_memdb::store::{Access, Store, StoreConfig, examine};
 use pmxcfs_memdb::{Entry, MemDb, Operation, ROOT_INODE, Rules, Stamp, Tree};
 use rusqlite::Connection;
 use store_support::fault::FaultyMedium;
@@ -78,8 +78,8 @@ fn inode(db: &MemDb, path: &str) -> u64 {
 
 /// The same content, as a start of the daemon would see it.
 fn stored(place: &Place) -> Tree {
-    let report = pmxcfs_memdb::store::check(&place.database()).unwrap();
-    Tree::from_entries(report.root, report.entries, Rules::Replicated, 0).unwrap()
+    let examined = examine(&place.database(), Access::Live, None).unwrap();
+    Tree::from_entries(examined.root, examined.entries, Rules::Replicated, 0).unwrap()
 }
 
 fn fill(db: &MemDb) {

@@ -8,7 +8,7 @@ mod store_support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pmxcfs_memdb::store::{ShutdownOutcome, Store, check};
+use pmxcfs_memdb::store::{Access, ShutdownOutcome, Store, examine};
 use rusqlite::Connection;
 use serde_json::Value;
 use store_support::{Fixture, PATIENCE, Place};
@@ -191,5 +191,6 @@ fn rows_are_written_as_the_c_daemon_writes_them() {
     drop(statement);
     drop(connection);
     fixture.store.shutdown(PATIENCE);
-    assert!(check(&place.database()).unwrap().findings.is_empty());
+    let examined = examine(&place.database(), Access::Live, None).unwrap();
+    assert!(examined.findings.is_empty());
 }

@@ -5,11 +5,12 @@ mod store_support;
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use pmxcfs_memdb::EntryKind;
 use pmxcfs_memdb::store::{
-    JournalRefusal, SegmentError, ShutdownOutcome, Store, StoreConfig, Warning,
+    Access, JournalRefusal, SegmentError, ShutdownOutcome, Store, StoreConfig, Warning, examine,
 };
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -105,7 +106,7 @@ fn a_torn_journal_goes_on_behind_its_last_record() {
             .record(|state| state.create(format!("life{round}").as_bytes(), EntryKind::File));
         fixture.wait(ticket).unwrap();
         expected = fixture.state();
-        let outcome = fixture.store.shutdown(std::time::Duration::ZERO);
+        let outcome = fixture.store.shutdown(Duration::ZERO);
         assert!(
             matches!(outcome, ShutdownOutcome::JournalKept { .. }),
             "{outcome:?}"
@@ -162,6 +163,8 @@ fn refusal(killed: &Killed) -> (JournalRefusal, Vec<Vec<u8>>) {
     let (again, warnings) = killed.open();
     assert_eq!(again, found);
     assert_eq!(warnings, [], "it is said once");
+    let beside = |path: &PathBuf| path.parent() == Some(killed.place.directory.path());
+    assert!(kept.iter().all(beside), "it survives a power cut: {kept:?}");
     (
         reason.clone(),
         kept.iter().map(|path| fs::read(path).unwrap()).collect(),
@@ -289,6 +292,54 @@ fn records_of_a_former_life_are_not_taken_for_new_ones() {
 }
 
 #[test]
+fn a_run_directory_that_is_removed_is_made_anew_with_all_that_the_database_lacks() {
+    for removed_after in 0..6 {
+        let place = Place::new();
+        let fixture = Fixture::open(StoreConfig {
+            medium: BrokenDatabase::shared(),
+            ..place.config()
+        });
+        for round in 0..6 {
+            if round == removed_after {
+                fs::remove_dir_all(place.run()).unwrap();
+            }
+            fixture.create(&format!("f{round}"));
+        }
+        let expected = fixture.state();
+        fixture.store.shutdown(Duration::ZERO);
+        let (_store, loaded) = Store::open(place.config()).unwrap();
+        assert_eq!(
+            State::of(&loaded),
+            expected,
+            "removed after {removed_after}"
+        );
+    }
+}
+
+#[test]
+fn a_journal_that_is_removed_comes_back_without_another_change() {
+    let place = Place::new();
+    let fixture = Fixture::open(StoreConfig {
+        medium: BrokenDatabase::shared(),
+        ..place.config()
+    });
+    let a = fixture.create("a");
+    fixture.write(a, 0, b"content");
+    let expected = fixture.state();
+    fs::remove_dir_all(place.run()).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "it did not come back");
+        let found = examine(&place.database(), Access::Live, Some(&place.run())).unwrap();
+        if found.root == expected.root {
+            assert_eq!(found.entries[0].data, "content");
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn without_a_journal_operations_are_acknowledged_by_commits() {
     let place = Place::new();
     let fixture = Fixture::open(StoreConfig {
@@ -335,109 +386,6 @@ fn what_does_not_fit_into_the_journal_waits_for_the_database() {
     assert!(fixture.store.stats().journaled_bytes > before);
     fixture.store.shutdown(PATIENCE);
     assert_eq!(place.stored(), fixture.state());
-}
-
-/// The journal that the first version of this program left after the operations of [`killed`].
-const FORMAT_1: &[u8] = include_bytes!("vectors/journal/format1.bin");
-
-/// As [`killed`], with the journal of that version, made out to the same database.
-fn killed_before_an_upgrade() -> Killed {
-    let killed = killed();
-    let mut journal = FORMAT_1.to_vec();
-    journal[16..64].copy_from_slice(&killed.bytes()[16..64]);
-    let checksum = crc32fast::hash(&journal[..68]);
-    journal[68..72].copy_from_slice(&checksum.to_le_bytes());
-    fs::write(killed.journal(), journal).unwrap();
-    killed
-}
-
-fn without_database(killed: &Killed) -> StoreConfig {
-    StoreConfig {
-        medium: BrokenDatabase::shared(),
-        ..killed.place.config()
-    }
-}
-
-#[test]
-fn a_journal_of_format_1_is_applied_and_torn_anywhere() {
-    let killed = killed_before_an_upgrade();
-    let bytes = killed.bytes();
-    // A mark and eight bytes of the header less.
-    let lengths: Vec<usize> = (0..)
-        .zip(&killed.lengths)
-        .map(|(count, end)| end - 8 - 8 * count)
-        .collect();
-    assert_eq!(lengths.last(), Some(&bytes.len()));
-    for length in 0..=bytes.len() {
-        fs::write(killed.journal(), &bytes[..length]).unwrap();
-        let other = killed.journal().with_extension("1");
-        let _absent = fs::remove_file(other);
-        let (found, warnings) = killed.open();
-        let complete = lengths.iter().filter(|end| **end <= length).count();
-        let expected = &killed.history[complete.saturating_sub(1)];
-        assert_eq!(found.entries, expected.entries, "cut at {length}");
-        let refused = |warning: &Warning| matches!(warning, Warning::JournalRefused { .. });
-        assert!(
-            !warnings.iter().any(refused),
-            "cut at {length}: {warnings:?}"
-        );
-    }
-}
-
-#[test]
-fn a_journal_of_format_1_goes_on_in_the_other_file() {
-    let killed = killed_before_an_upgrade();
-    let former = killed.bytes();
-    let mut expected = killed.history[6].clone();
-    for round in 0..2 {
-        let (store, loaded) = Store::open(without_database(&killed)).unwrap();
-        assert_eq!(State::of(&loaded), expected);
-        let fixture = Fixture::start(store, &loaded);
-        fixture.create(&format!("life{round}"));
-        expected = fixture.state();
-        fixture.store.shutdown(std::time::Duration::ZERO);
-        assert_eq!(killed.bytes(), former);
-    }
-    let fixture = Fixture::open(killed.place.config());
-    assert_eq!(fixture.state(), expected);
-    fixture.create("more");
-    expected = fixture.state();
-    assert_eq!(fixture.store.shutdown(PATIENCE), ShutdownOutcome::Clean);
-    assert_eq!(killed.place.stored(), expected);
-}
-
-#[test]
-fn two_files_of_format_1_leave_no_room_until_they_are_in_the_database() {
-    let killed = killed_before_an_upgrade();
-    // The last record in a file of its own, as after a batch that failed.
-    let bytes = killed.bytes();
-    let (first, last) = bytes.split_at(bytes.len() - 71);
-    let mut second = first[..72].to_vec();
-    second[40..48].copy_from_slice(&last[8..16]);
-    second[48..64].copy_from_slice(&first[first.len() - 91 + 16..][..16]);
-    let checksum = crc32fast::hash(&second[..68]);
-    second[68..72].copy_from_slice(&checksum.to_le_bytes());
-    second.extend(last);
-    fs::write(killed.journal(), first).unwrap();
-    fs::write(killed.journal().with_extension("1"), second).unwrap();
-
-    let (store, loaded) = Store::open(without_database(&killed)).unwrap();
-    assert_eq!(State::of(&loaded), killed.history[6]);
-    let fixture = Fixture::start(store, &loaded);
-    let (_inode, ticket) = fixture.record(|state| state.create(b"refused", EntryKind::File));
-    assert_eq!(fixture.wait(ticket), Err(pmxcfs_api_types::FsError::Io));
-    fixture.store.shutdown(std::time::Duration::ZERO);
-
-    let fixture = Fixture::open(killed.place.config());
-    assert_eq!(fixture.state(), killed.history[6]);
-    fixture.create("now it works");
-    fixture.sync().unwrap();
-    let before = fixture.store.stats().journaled_bytes;
-    fixture.create("and is journaled");
-    assert!(fixture.store.stats().journaled_bytes > before);
-    let expected = fixture.state();
-    assert_eq!(fixture.store.shutdown(PATIENCE), ShutdownOutcome::Clean);
-    assert_eq!(killed.place.stored(), expected);
 }
 
 #[test]

@@ -5,11 +5,10 @@ use pmxcfs_api_types::limits::MAX_FILE_SIZE;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
+use super::database;
 use super::finding::Finding;
-use super::recover::{self, SEGMENT_COUNT};
-use super::schema::FileIdentity;
-use super::segment::{self, Scanned, SegmentHeader};
-use super::{load, redo};
+use super::identity::FileIdentity;
+use super::journal::{self, SEGMENT_COUNT, Scanned, SegmentHeader};
 use crate::{Entry, EntryKind, Index, ROOT_INODE, RootState, Rules, Tree, TreeError};
 
 const IDENTITY: FileIdentity = FileIdentity {
@@ -20,34 +19,36 @@ const IDENTITY: FileIdentity = FileIdentity {
 
 const SALT: u64 = 0x5a17;
 
-/// Bytes in front of the first record in format 1, which has fewer of them than the present one.
-const OLD_HEADER_SIZE: usize = 72;
+/// Bytes in front of the first record.
+const HEADER_SIZE: usize = 80;
 
-/// Bytes of a record that are not steps.
+/// Bytes of a record in front of its steps.
 const RECORD_HEADER: usize = 32;
 
+/// Bytes behind them.
+const MARK_SIZE: usize = 8;
+
 /// Two files as a start might find them. The first byte says where the first one ends, which of them get good headers and
-/// checksums, without which little gets past the first check, and of which format. What is scanned is whole records, and what is applied to a
+/// checksums, without which little gets past the first check. What is scanned is whole records, and what is applied to a
 /// database leaves entries that fit it.
 pub fn crash_journal(bytes: &[u8]) {
     let Some((mode, rest)) = bytes.split_first() else {
         return;
     };
     let (first, second) = rest.split_at(rest.len() * usize::from(mode >> 3) / 32);
-    let salt = (mode & 4 == 0).then_some(SALT);
     let mut segments: [Option<Scanned>; SEGMENT_COUNT] = [None, None];
     let mut next_sequence = 1;
     for (index, file) in [first, second].into_iter().enumerate() {
         let file = if mode & (1 << index) != 0 {
-            mended(file, salt, &mut next_sequence)
+            mended(file, &mut next_sequence)
         } else {
             file.to_vec()
         };
         let size = file.len();
-        if let Ok(Some(scanned)) = segment::scan(Bytes::from(file)) {
+        if let Ok(Some(scanned)) = journal::scan(Bytes::from(file)) {
             assert!(scanned.valid_size + scanned.torn_size <= size);
-            let room = scanned.valid_size - OLD_HEADER_SIZE;
-            assert!(scanned.records.len() <= room / RECORD_HEADER);
+            let room = scanned.valid_size - HEADER_SIZE;
+            assert!(scanned.records.len() <= room / (RECORD_HEADER + MARK_SIZE));
             segments[index] = Some(scanned);
         }
     }
@@ -56,11 +57,11 @@ pub fn crash_journal(bytes: &[u8]) {
         .flatten()
         .next()
         .map(|segment| segment.header.base);
-    let Ok(recovery) = recover::plan(segments, IDENTITY, base.unwrap_or_default()) else {
+    let Ok(recovery) = journal::plan(segments, IDENTITY, base.unwrap_or_default()) else {
         return;
     };
     let mut entries = database_entries();
-    if recover::apply(&mut entries, &recovery.records).is_ok() {
+    if journal::apply(&mut entries, &recovery.records).is_ok() {
         let order = |pair: &[Entry]| pair[0].inode.cast_signed() < pair[1].inode.cast_signed();
         assert!(entries.windows(2).all(order));
         for entry in &entries {
@@ -72,61 +73,40 @@ pub fn crash_journal(bytes: &[u8]) {
 }
 
 /// The bytes in a file with a header and with lengths, numbers and checksums of records that hold together. What the steps say
-/// stays. Without a salt it has format 1.
-fn mended(bytes: &[u8], salt: Option<u64>, next_sequence: &mut u64) -> Vec<u8> {
+/// stays.
+fn mended(bytes: &[u8], next_sequence: &mut u64) -> Vec<u8> {
     let header = SegmentHeader {
         database: IDENTITY,
         first_sequence: *next_sequence,
         base: RootState::default(),
-        salt,
+        salt: SALT,
     };
-    let mut file = match salt {
-        Some(_) => header.encode(),
-        None => old_header(&header),
-    };
+    let mut file = header.encode();
     let mut rest = bytes;
     while let Some((length, behind)) = rest.split_first() {
         let end = behind.len().min(usize::from(*length));
         let (steps, behind) = behind.split_at(end);
         rest = behind;
-        file.extend(record(steps, salt, *next_sequence));
+        file.extend(record(steps, *next_sequence));
         *next_sequence += 1;
     }
     file
 }
 
-fn old_header(header: &SegmentHeader) -> Vec<u8> {
-    let mut bytes = header.encode();
-    bytes[8..16].copy_from_slice(&[1, 0, 0, 0, 72, 0, 0, 0]);
-    bytes.truncate(OLD_HEADER_SIZE - 8);
-    bytes.extend([0; 4]);
-    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
-    bytes
-}
-
-fn record(steps: &[u8], salt: Option<u64>, sequence: u64) -> Vec<u8> {
-    let mark = salt.map_or(0, |_| size_of::<u64>());
-    let size = RECORD_HEADER + steps.len() + mark;
+fn record(steps: &[u8], sequence: u64) -> Vec<u8> {
+    let size = RECORD_HEADER + steps.len() + MARK_SIZE;
     let size = u32::try_from(size).expect("steps are at most 255 bytes");
     let mut record = vec![0; 4];
     record.extend(size.to_le_bytes());
     record.extend(sequence.to_le_bytes());
-    let version = sequence;
-    redo::put_root(
-        &mut record,
-        RootState {
-            version,
-            ..RootState::default()
-        },
-    );
+    let root = RootState {
+        version: sequence,
+        ..RootState::default()
+    };
+    journal::put_root(&mut record, root);
     record.extend(steps);
-    record.extend(vec![0; mark]);
-    if let Some(salt) = salt {
-        redo::seal(&mut record, salt);
-    } else {
-        let checksum = crc32fast::hash(&record[4..]);
-        record[..4].copy_from_slice(&checksum.to_le_bytes());
-    }
+    record.extend([0; MARK_SIZE]);
+    journal::seal(&mut record, SALT);
     record
 }
 
@@ -154,15 +134,15 @@ fn database_entries() -> Vec<Entry> {
 pub fn database(bytes: &[u8]) {
     let connection = Connection::open_in_memory().expect("memory is there");
     fill(&connection, bytes).expect("rows of any kind can be stored");
-    let mut rows = load::read(&connection).expect("rows of any kind can be read");
-    load::validate(rows.version_row, &rows.entries, &mut rows.findings);
+    let mut rows = database::read(&connection).expect("rows of any kind can be read");
+    database::validate(rows.version_row, &rows.entries, &mut rows.findings);
     for finding in &rows.findings {
         assert!(!finding.to_string().is_empty() && !finding.advice().is_empty());
     }
     if rows.findings.iter().any(Finding::is_refused) {
         return;
     }
-    let root = load::effective_root(rows.version_row, &rows.entries);
+    let root = database::effective_root(rows.version_row, &rows.entries);
     check_tree(root, rows.entries);
 }
 
@@ -232,9 +212,9 @@ fn check_entries(root: RootState, entries: Vec<Entry>) {
         return;
     }
     let mut findings = Vec::new();
-    load::validate(Some(root), &entries, &mut findings);
+    database::validate(Some(root), &entries, &mut findings);
     if !findings.iter().any(Finding::is_refused) {
-        check_tree(load::effective_root(Some(root), &entries), entries);
+        check_tree(database::effective_root(Some(root), &entries), entries);
     }
 }
 

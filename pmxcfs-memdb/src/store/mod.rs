@@ -8,129 +8,43 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | `schema` | the database file: opening, table, identity |
-//! | `load`, `finding` | reading and checking the rows |
-//! | `redo`, `segment` | the journal's bytes |
-//! | `recover`, `resume` | what a journal found at start means, and going on with it |
-//! | `journal` | writing the journal |
-//! | `queue`, `handle` | what mutators do |
-//! | `writer`, `batch`, `pacing`, `log_state` | what the thread does, and when |
-//! | `backend` | seams to SQLite and the files |
-//! | `create` | a whole database at once, for tools |
+//! | `open`, `warning` | a start |
+//! | `config`, `medium`, `identity` | where things are, and seams to SQLite and the files |
+//! | `journal` | the crash journal |
+//! | `database` | the database file: table, rows, a whole database at once |
+//! | `writer` | the thread, and what mutators hand to it |
 //! | `discarded` | what a sync took away, as files for the operator |
 //! | `offline` | a database and its journal as a start would see them, without changing anything, for tools |
 //! | `inspect` | the journal's files as they are, for tools |
 //! | `repair` | rows of a database that does not load, mended, for tools |
 
-mod backend;
-mod batch;
-mod create;
+mod config;
+mod database;
 mod discarded;
 mod finding;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-mod handle;
+mod identity;
 mod inspect;
 mod journal;
-mod load;
-mod log_state;
+mod medium;
 mod offline;
 mod open;
-mod pacing;
-mod queue;
-mod recover;
-mod redo;
 mod repair;
-mod resume;
-mod schema;
-mod segment;
-mod stats;
+mod warning;
 mod writer;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
-pub use backend::{
-    Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile, SqliteBackend, SystemMedium,
-};
-pub use create::{CreateError, create};
+pub use config::{StoreConfig, SystemMedium};
+pub use database::{CreateError, OpenError, SqliteBackend, create};
 pub use discarded::{Discarded, SaveError, Saved, save_discarded};
 pub use finding::{Finding, Problem};
-pub use handle::{StoreHandle, Ticket};
-pub use inspect::{
-    InspectError, JournalFile, JournalRecord, JournalStep, journal_files, read_journal_file,
-};
+pub use inspect::{InspectError, JournalFile, read_journal_file};
+pub use journal::{JournalRecord, JournalRefusal, JournalStep, SegmentError, journal_files};
+pub use medium::{Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile};
 pub use offline::{
     Access, ExamineError, Examined, ForeignLog, JournalUse, examine, foreign_log, integrity,
 };
-pub use open::{Loaded, Report, Store, StoreError, Warning, check};
-pub use recover::JournalRefusal;
+pub use open::{Loaded, Store, StoreError};
 pub use repair::{Repair, RepairError, Repaired, empty_journal, repair, salvage};
-pub use schema::OpenError;
-pub use segment::SegmentError;
-pub use stats::StoreStats;
-
-use crate::{Entry, RootState};
-
-/// Where the store keeps what.
-#[derive(Debug, Clone)]
-pub struct StoreConfig {
-    /// The database.
-    pub database: PathBuf,
-    /// Directory for the crash journal. Without one every operation is acknowledged when it is in the database.
-    pub journal_dir: Option<PathBuf>,
-    /// Most bytes of records in the crash journal. What does not fit is acknowledged when it is in the database. The files
-    /// keep room for what comes next, so they may be larger than what is in them.
-    pub journal_limit_bytes: u64,
-    /// How files are reached.
-    pub medium: Arc<dyn Medium>,
-}
-
-impl StoreConfig {
-    /// The usual limits and the real files.
-    #[must_use]
-    pub fn new(database: impl Into<PathBuf>, journal_dir: Option<PathBuf>) -> Self {
-        Self {
-            database: database.into(),
-            journal_dir,
-            journal_limit_bytes: 64 * 1024 * 1024,
-            medium: Arc::new(SystemMedium),
-        }
-    }
-}
-
-/// Finds an entry by its inode.
-pub type EntryLookup<'a> = &'a dyn Fn(u64) -> Option<Entry>;
-
-/// The tree, as the store's thread reads it.
-pub trait EntrySource: Send + Sync + 'static {
-    /// Calls `visit` once, with the root state and a lookup by inode, while nobody can change the tree. `visit` is short
-    /// and does no I/O.
-    fn with_entries(&self, visit: &mut dyn FnMut(RootState, EntryLookup<'_>));
-}
-
-/// How a shutdown went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ShutdownOutcome {
-    /// Everything is in the database, and only the database file is left.
-    Clean,
-    /// Everything is in the database; another process has it open, so SQLite's log stays beside it.
-    LogKept,
-    /// Not everything could be committed. The crash journal stays, and the next start applies it.
-    JournalKept {
-        /// Why.
-        reason: String,
-    },
-    /// Not everything could be committed, and the crash journal does not have it either.
-    Lost {
-        /// Why.
-        reason: String,
-    },
-    /// The disk did not answer within the deadline. The crash journal stays.
-    Unfinished {
-        /// The deadline.
-        deadline: Duration,
-    },
-}
+pub use warning::Warning;
+pub use writer::{EntryLookup, EntrySource, ShutdownOutcome, StoreHandle, StoreStats, Ticket};

@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::database::{self, RawRow, Rows, schema};
 use super::finding::{Finding, Problem};
+use super::identity::FileIdentity;
 use super::inspect::{self, InspectError};
-use super::load::{self, RawRow, Rows};
-use super::recover::{self, JournalRefusal, Recovery};
-use super::schema::{self, FileIdentity};
+use super::journal::{self, JournalRefusal, Recovery};
 use crate::{Entry, RootState, Rules, Tree, TreeError, TreeWarning};
 
 /// Why a database cannot be read at all.
@@ -235,7 +235,7 @@ pub(super) fn raw_rows(database: &Path, access: Access) -> Result<Vec<RawRow>, E
             |row| row.get(0),
         )?;
         if has_table {
-            load::read_raw(&connection, "ASC", |row| rows.push(row))?;
+            database::read_raw(&connection, "ASC", |row| rows.push(row))?;
         }
         Ok(rows)
     };
@@ -270,8 +270,8 @@ pub(super) fn plan(
             source,
         })
     })?;
-    let stored = load::effective_root(rows.version_row, &rows.entries);
-    recover::plan(segments, identity, stored).map_err(JournalUse::Refused)
+    let stored = database::effective_root(rows.version_row, &rows.entries);
+    journal::plan(segments, identity, stored).map_err(JournalUse::Refused)
 }
 
 /// Applies the journal to the rows as a start does: not to rows that are refused in themselves.
@@ -287,7 +287,7 @@ fn replay(database: &Path, journal_dir: &Path, rows: &mut Rows) -> (JournalUse, 
     if rows.findings.iter().any(Finding::is_refused) {
         return (JournalUse::Waiting { operation_count }, None);
     }
-    match recover::apply(&mut rows.entries, &recovery.records) {
+    match journal::apply(&mut rows.entries, &recovery.records) {
         Ok(_touched) => (
             JournalUse::Applied {
                 operation_count,
@@ -305,9 +305,9 @@ pub(super) fn judge(mut rows: Rows, journal: JournalUse, replayed: Option<RootSt
     let effective = replayed.or(stored);
     let is_empty = stored.is_none() && rows.entries.is_empty() && rows.findings.is_empty();
     if !is_empty {
-        load::validate(effective, &rows.entries, &mut rows.findings);
+        database::validate(effective, &rows.entries, &mut rows.findings);
     }
-    let root = load::effective_root(effective, &rows.entries);
+    let root = database::effective_root(effective, &rows.entries);
     let mut findings = rows.findings;
     // Rows that are refused make no tree: what is wrong with that shows once they are good.
     let is_refused = findings.iter().any(Finding::is_refused);

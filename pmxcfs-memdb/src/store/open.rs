@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
+use super::config::StoreConfig;
+use super::database::{self, OpenError, schema};
 use super::finding::Finding;
-use super::handle::StoreHandle;
-use super::pacing::early_size;
-use super::queue::{Queue, Shared};
-use super::recover::JournalRefusal;
-use super::schema::{self, FileIdentity, OpenError};
-use super::writer::Writer;
-use super::{EntrySource, StoreConfig, load, resume};
+use super::identity::FileIdentity;
+use super::journal::{self, JournalPlace};
+use super::warning::Warning;
+use super::writer::{self, Committer, EntrySource, Queue, Shared, StoreHandle, early_size};
 use crate::{Entry, RootState};
 
 /// Why there is no store.
@@ -64,71 +63,6 @@ impl fmt::Display for First<'_> {
     }
 }
 
-/// What an operator should know about a start that succeeded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Warning {
-    /// A row is odd.
-    Row(Finding),
-    /// Operations were recovered from the crash journal: the daemon did not end in good order.
-    Recovered {
-        /// How many.
-        operation_count: usize,
-    },
-    /// Records in the crash journal were left out: nobody was told that they are safe.
-    Incomplete {
-        /// How many.
-        operation_count: usize,
-    },
-    /// The crash journal was not applied.
-    JournalRefused {
-        /// Why.
-        reason: JournalRefusal,
-        /// Where it was put.
-        kept: Vec<PathBuf>,
-    },
-    /// There is no crash journal.
-    NoJournal {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Row(finding) => write!(f, "{finding} - {}", finding.advice()),
-            Self::Recovered { operation_count } => {
-                write!(
-                    f,
-                    "recovered {operation_count} operations from the crash journal"
-                )
-            }
-            Self::Incomplete { operation_count } => {
-                write!(
-                    f,
-                    "left out {operation_count} operations of the crash journal that were never acknowledged"
-                )
-            }
-            Self::JournalRefused { reason, kept } => {
-                write!(f, "the crash journal is not applied: {reason}")?;
-                let mut before = "; it is kept as ";
-                for path in kept {
-                    write!(f, "{before}{}", path.display())?;
-                    before = " and ";
-                }
-                Ok(())
-            }
-            Self::NoJournal { reason } => {
-                write!(
-                    f,
-                    "there is no crash journal, changes wait for the database: {reason}"
-                )
-            }
-        }
-    }
-}
-
 /// The content of a store that was opened.
 #[derive(Debug)]
 pub struct Loaded {
@@ -142,42 +76,12 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
 }
 
-/// What [`check`] found out.
-#[derive(Debug)]
-pub struct Report {
-    /// State of the database, as a start would use it.
-    pub root: RootState,
-    /// The entries that are well-formed in themselves.
-    pub entries: Vec<Entry>,
-    /// Everything that is odd.
-    pub findings: Vec<Finding>,
-}
-
-/// Reads and checks a database without changing it. The crash journal is not looked at.
-///
-/// # Errors
-/// [`StoreError::Open`], [`StoreError::Read`].
-pub fn check(database: &Path) -> Result<Report, StoreError> {
-    let connection = schema::open_read_only(database)?;
-    let mut rows = load::read(&connection).map_err(|source| StoreError::Read {
-        path: database.to_owned(),
-        source,
-    })?;
-    load::validate(rows.version_row, &rows.entries, &mut rows.findings);
-    Ok(Report {
-        root: load::effective_root(rows.version_row, &rows.entries),
-        entries: rows.entries,
-        findings: rows.findings,
-    })
-}
-
 /// A store that is open and whose thread does not run yet.
 #[derive(Debug)]
 pub struct Store {
     handle: Arc<StoreHandle>,
     config: StoreConfig,
     identity: FileIdentity,
-    journal_paths: Vec<PathBuf>,
 }
 
 impl Store {
@@ -189,7 +93,7 @@ impl Store {
     pub fn open(config: StoreConfig) -> Result<(Self, Loaded), StoreError> {
         let path = config.database.clone();
         let opened = schema::open(&path)?;
-        let mut rows = load::read(&opened.connection).map_err(|source| StoreError::Read {
+        let mut rows = database::read(&opened.connection).map_err(|source| StoreError::Read {
             path: path.clone(),
             source,
         })?;
@@ -199,27 +103,30 @@ impl Store {
             source,
         })?;
 
-        let stored = load::effective_root(rows.version_row, &rows.entries);
+        let stored = database::effective_root(rows.version_row, &rows.entries);
         let refused = |findings: Vec<Finding>| StoreError::Refused {
             path: path.clone(),
             findings,
         };
         if rows.findings.iter().any(Finding::is_refused) {
-            load::validate(rows.version_row, &rows.entries, &mut rows.findings);
+            database::validate(rows.version_row, &rows.entries, &mut rows.findings);
             return Err(refused(rows.findings));
         }
-        let found = resume::find(&config, identity, stored, &mut rows.entries);
+        let place = JournalPlace::new(Arc::clone(&config.medium), config.journal_dir.clone());
+        let found = journal::find(&place, identity, stored, &mut rows.entries);
         let version_row = found.root().or(rows.version_row);
-        load::validate(version_row, &rows.entries, &mut rows.findings);
+        database::validate(version_row, &rows.entries, &mut rows.findings);
         if rows.findings.iter().any(Finding::is_refused) {
             return Err(refused(rows.findings));
         }
 
-        let mut root = load::effective_root(version_row, &rows.entries);
+        let mut root = database::effective_root(version_row, &rows.entries);
         if opened.initialised == Some(root) {
             root.mtime = 0;
         }
-        let resumed = found.resume(&config, identity, stored);
+        let limit = config.journal_limit_bytes;
+        let aside = path.parent().unwrap_or(Path::new("."));
+        let resumed = found.resume(place, identity, stored, limit, aside);
         let mut warnings = resumed.warnings;
         warnings.extend(rows.findings.into_iter().map(Warning::Row));
         let version_is_stored = rows
@@ -227,21 +134,19 @@ impl Store {
             .is_some_and(|row| row.version == stored.version);
         let queue = Queue {
             sequence: resumed.sequence,
-            journaling: resumed.usable,
-            early_size: early_size(0, config.journal_limit_bytes),
+            journaled: resumed.sequence,
+            committed: resumed.committed,
+            journaling: resumed.journal.is_usable(),
+            early_size: early_size(0, limit),
             dirty: resumed.touched,
-            unsaved: !version_is_stored || resumed.sequence > resumed.committed,
+            unsaved: !version_is_stored,
             ..Queue::default()
         };
+        let shared = Shared::new(queue, resumed.journal);
         let store = Self {
-            handle: Arc::new(StoreHandle::new(Arc::new(Shared::new(
-                queue,
-                resumed.journal,
-                resumed.committed,
-            )))),
+            handle: Arc::new(StoreHandle::new(Arc::new(shared))),
             config,
             identity,
-            journal_paths: resumed.paths,
         };
         let loaded = Loaded {
             root,
@@ -265,16 +170,10 @@ impl Store {
     /// The thread cannot be made.
     pub fn start(self, source: Arc<dyn EntrySource>) -> io::Result<Arc<StoreHandle>> {
         let shared = Arc::clone(&self.handle.shared);
-        let writer = Writer::new(
-            shared,
-            source,
-            self.config,
-            self.identity,
-            self.journal_paths,
-        );
+        let committer = Committer::new(shared, source, self.config, self.identity);
         let thread = std::thread::Builder::new()
             .name("memdb-store".to_owned())
-            .spawn(move || writer.run())?;
+            .spawn(move || writer::run(committer))?;
         self.handle.own(thread);
         Ok(self.handle)
     }

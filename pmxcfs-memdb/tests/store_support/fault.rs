@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use pmxcfs_memdb::store::{
     Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile, SystemMedium,
 };
@@ -33,6 +33,10 @@ pub(crate) struct FaultyMedium {
     dead: AtomicBool,
     database_broken: AtomicBool,
     syncs: AtomicU64,
+    /// A sync has begun.
+    sync_waits: AtomicBool,
+    /// Held by a test to keep syncs from ending.
+    sync_gate: Mutex<()>,
     last_write: Mutex<Option<LastWrite>>,
     system: SystemMedium,
 }
@@ -65,6 +69,8 @@ impl FaultyMedium {
             dead: AtomicBool::new(false),
             database_broken: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
+            sync_waits: AtomicBool::new(false),
+            sync_gate: Mutex::new(()),
             last_write: Mutex::default(),
             system: SystemMedium,
         })
@@ -88,6 +94,16 @@ impl FaultyMedium {
     /// How often the database was made durable.
     pub(crate) fn sync_count(&self) -> u64 {
         self.syncs.load(Ordering::SeqCst)
+    }
+
+    /// Whether a sync has begun so far.
+    pub(crate) fn has_begun_sync(&self) -> bool {
+        self.sync_waits.load(Ordering::SeqCst)
+    }
+
+    /// Syncs do not end as long as the guard lives.
+    pub(crate) fn hold_syncs(&self) -> MutexGuard<'_, ()> {
+        self.sync_gate.lock()
     }
 
     fn database_step(&self) -> Verdict {
@@ -209,6 +225,10 @@ impl SegmentFile for FaultySegment {
         }
     }
 
+    fn is_linked(&self) -> io::Result<bool> {
+        self.inner.is_linked()
+    }
+
     fn truncate(&mut self, size: u64) -> io::Result<()> {
         match self.medium.step() {
             Verdict::Go => self.inner.truncate(size),
@@ -273,6 +293,8 @@ impl Backend for FaultyBackend {
     }
 
     fn sync(&mut self) -> Result<(), BackendError> {
+        self.medium.sync_waits.store(true, Ordering::SeqCst);
+        drop(self.medium.sync_gate.lock());
         self.run(|inner| inner.sync())?;
         self.medium.syncs.fetch_add(1, Ordering::SeqCst);
         Ok(())

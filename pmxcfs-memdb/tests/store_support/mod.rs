@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::store::{
-    EntryLookup, EntrySource, Loaded, Store, StoreConfig, StoreHandle, Ticket,
+    Access, EntryLookup, EntrySource, Loaded, Store, StoreConfig, StoreHandle, Ticket, examine,
 };
 use pmxcfs_memdb::{Change, Entry, EntryKind, RootState};
 
@@ -276,10 +276,10 @@ impl Place {
 
     /// What a start finds, without starting a thread or leaving traces.
     pub(crate) fn stored(&self) -> State {
-        let report = pmxcfs_memdb::store::check(&self.database()).expect("a database");
+        let examined = examine(&self.database(), Access::Live, None).expect("a database");
         State {
-            root: report.root,
-            entries: report
+            root: examined.root,
+            entries: examined
                 .entries
                 .into_iter()
                 .map(|entry| (entry.inode, entry))

@@ -29,11 +29,10 @@ use std::path::{Path, PathBuf};
 
 pub use rounds::Repair;
 
+use super::database::Rows;
 use super::finding::Finding;
-use super::inspect::journal_files;
-use super::load::Rows;
+use super::journal::{self, JournalRefusal, journal_files};
 use super::offline::{self, Access, ExamineError};
-use super::recover::{self, JournalRefusal};
 use crate::{Entry, RootState};
 use table::Table;
 
@@ -165,7 +164,7 @@ fn lay_journal(
         path: database.to_owned(),
         source,
     };
-    let touched = recover::apply(&mut rows.entries, &recovery.records).map_err(misfit)?;
+    let touched = journal::apply(&mut rows.entries, &recovery.records).map_err(misfit)?;
     // A record may leave a content as it is, and that of a refused row is not known here.
     let mut findings = rows.findings.iter();
     if findings.any(|finding| finding.is_refused() && touched.contains(&finding.inode)) {

@@ -21,8 +21,8 @@ use std::{fs, io};
 
 use bytes::Bytes;
 
-use super::super::load::RawRow;
-use super::super::schema::wal_path;
+use super::super::database::RawRow;
+use super::super::database::schema::wal_path;
 
 /// Page sizes that SQLite knows, the usual one first.
 const PAGE_SIZES: [usize; 8] = [4096, 1024, 512, 2048, 8192, 16_384, 32_768, 65_536];

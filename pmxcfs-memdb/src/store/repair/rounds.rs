@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use pmxcfs_api_types::time::wall_clock_secs;
 
+use super::super::database::schema::{VERSION_ROW_KIND, VERSION_ROW_NAME};
+use super::super::database::{self, Rows};
 use super::super::finding::{Finding, Problem};
-use super::super::load::{self, Rows};
 use super::super::offline::{self, Examined, JournalUse};
-use super::super::schema::{VERSION_ROW_KIND, VERSION_ROW_NAME};
 use super::table::Table;
 use crate::{EntryKind, ROOT_INODE, RootState};
 
@@ -247,7 +247,7 @@ impl<'a> Round<'a> {
         let stored = self.state.version_row;
         // A content of the version row becomes a file, and its number counts.
         self.table.detach_data(ROOT_INODE, b"data");
-        let used = load::effective_root(stored, &self.state.entries);
+        let used = database::effective_root(stored, &self.state.entries);
         self.table.put_root(RootState {
             mtime: stored.map_or_else(wall_clock_secs, |root| root.mtime),
             ..used

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::super::load::{self, RawRow};
+use super::super::database::{self, RawRow};
 use super::super::offline::{self, Access, ExamineError};
 use super::pages::{self, ScannedRow};
 use super::table::Table;
@@ -74,7 +74,7 @@ pub(super) fn read(database: &Path) -> Result<(Table, Vec<String>), ExamineError
 
 fn read_until_damage(connection: &Connection, order: &str, table: &mut Table) {
     // An error is the end of what SQLite can read from this side.
-    let _damage = load::read_raw(connection, order, |row| table.insert(row));
+    let _damage = database::read_raw(connection, order, |row| table.insert(row));
 }
 
 fn move_cut(table: &mut Table, inode: i64, size: usize, missing: usize) -> String {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
-use super::super::load::RawRow;
-use super::super::schema::{VERSION_ROW_KIND, VERSION_ROW_NAME};
+use super::super::database::RawRow;
+use super::super::database::schema::{VERSION_ROW_KIND, VERSION_ROW_NAME};
 use crate::{Entry, EntryKind, RootState};
 
 /// Where rows go that cannot stay where they are.

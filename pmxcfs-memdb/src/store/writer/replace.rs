@@ -13,99 +13,96 @@ use std::time::{Duration, Instant};
 
 use pmxcfs_api_types::FsError;
 
-use super::super::backend::{BackendError, Origin};
-use super::super::batch::Batch;
-use super::super::pacing::{self, TRIES};
-use super::super::queue::Replacement;
-use super::Writer;
+use super::batch::Batch;
+use super::commit::Committer;
+use super::pacing::{self, TRIES};
+use super::queue::Replacement;
+use super::stop::drain;
+use crate::store::medium::{BackendError, Origin};
 
 /// How long a replacement waits for a process that holds the database: as long as the C daemon does.
 const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 
-impl Writer {
-    /// Brings a tree into the database, and answers. After an error the store has failed, so whoever watches it hears
-    /// when it is worth trying again.
-    pub(super) fn replace(&mut self, replacement: Replacement) {
-        let Replacement { rows, root, done } = replacement;
-        let sequence = self.shared.queue.lock().sequence;
-        let batch = Batch::new(rows, root, sequence, Origin::Sync);
-        let deadline = Instant::now() + BUSY_PATIENCE;
-        let answer = match self.replace_until(&batch, deadline) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.count_failure();
-                self.keep_former(batch);
-                self.fail(&error);
-                Err(FsError::Io)
+/// Brings a tree into the database, and answers. After an error the store has failed, so whoever watches it hears when it
+/// is worth trying again.
+pub(crate) fn replace(committer: &mut Committer, replacement: Replacement) {
+    let Replacement { rows, root, done } = replacement;
+    let now = Instant::now();
+    let batch = Batch {
+        rows,
+        root,
+        sequence: committer.shared.queue.lock().sequence,
+        origin: Origin::Sync,
+        since: now,
+    };
+    let answer = match replace_until(committer, &batch, now + BUSY_PATIENCE) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            committer.count_failure();
+            {
+                // Has the former state written again.
+                let mut queue = committer.shared.queue.lock();
+                queue.dirty.extend(batch.into_inodes());
+                queue.unsaved = true;
+                queue.urgent = true;
             }
+            committer.fail(&error);
+            Err(FsError::Io)
+        }
+    };
+    done(answer);
+}
+
+fn replace_until(
+    committer: &mut Committer,
+    batch: &Batch,
+    deadline: Instant,
+) -> Result<(), BackendError> {
+    drain(committer, deadline).map_err(|reason| BackendError::Io(io::Error::other(reason)))?;
+    committer.shared.stop_journal(batch.sequence)?;
+    let started = Instant::now();
+    write_durably(committer, batch, deadline)?;
+    committer.committed(batch, started);
+    committer.log.synced();
+    committer.shared.restart_journal(batch.sequence, batch.root);
+    Ok(())
+}
+
+fn write_durably(
+    committer: &mut Committer,
+    batch: &Batch,
+    deadline: Instant,
+) -> Result<(), BackendError> {
+    let (mut error_count, mut busy_count) = (0, 0);
+    loop {
+        let result = committer.backend().and_then(|backend| {
+            batch.write(backend)?;
+            backend.sync()
+        });
+        let Err(error) = result else {
+            return Ok(());
         };
-        done(answer);
-    }
-
-    fn replace_until(&mut self, batch: &Batch, deadline: Instant) -> Result<(), BackendError> {
-        self.drain(deadline)
-            .map_err(|reason| BackendError::Io(io::Error::other(reason)))?;
-        self.stop_journal(batch.sequence)?;
-        let started = Instant::now();
-        self.write_durably(batch, deadline)?;
-        self.committed(batch, started);
-        Ok(())
-    }
-
-    /// Empties the journal: whatever state the database has next, no record leads to it.
-    fn stop_journal(&self, sequence: u64) -> io::Result<()> {
-        let mut journal = self.shared.journal.lock();
-        {
-            let mut queue = self.shared.queue.lock();
-            if queue.sequence != sequence {
-                return Err(io::Error::other(
-                    "the tree was changed while it was being replaced",
-                ));
-            }
-            queue.journaling = false;
+        let now = Instant::now();
+        let delay = if matches!(error, BackendError::Busy(_)) {
+            busy_count += 1;
+            pacing::busy_delay(busy_count)
+        } else {
+            // A connection that met an error may be of no use any more.
+            committer.backend = None;
+            error_count += 1;
+            pacing::error_delay(error_count)
+        };
+        if error_count >= TRIES || now >= deadline || !rest(committer, now + delay) {
+            return Err(error);
         }
-        journal.empty()
+        committer.count_failure();
     }
+}
 
-    fn write_durably(&mut self, batch: &Batch, deadline: Instant) -> Result<(), BackendError> {
-        let (mut error_count, mut busy_count) = (0, 0);
-        loop {
-            let result = self.backend().and_then(|backend| {
-                batch.write(backend)?;
-                backend.sync()
-            });
-            let Err(error) = result else {
-                return Ok(());
-            };
-            let now = Instant::now();
-            let delay = if matches!(error, BackendError::Busy(_)) {
-                busy_count += 1;
-                pacing::busy_delay(busy_count)
-            } else {
-                // A connection that met an error may be of no use any more.
-                self.backend = None;
-                error_count += 1;
-                pacing::error_delay(error_count)
-            };
-            if error_count >= TRIES || now >= deadline || !self.rest(now + delay) {
-                return Err(error);
-            }
-            self.count_failure();
-        }
-    }
-
-    /// Waits. False if the thread shall end.
-    fn rest(&self, until: Instant) -> bool {
-        let mut queue = self.shared.queue.lock();
-        while queue.stop.is_none() && !self.shared.wake.wait_until(&mut queue, until).timed_out() {}
-        queue.stop.is_none()
-    }
-
-    /// Has the former state written again.
-    fn keep_former(&self, batch: Batch) {
-        let mut queue = self.shared.queue.lock();
-        queue.dirty.extend(batch.into_inodes());
-        queue.unsaved = true;
-        queue.urgent = true;
-    }
+/// Waits. False if the thread shall end.
+fn rest(committer: &Committer, until: Instant) -> bool {
+    let shared = &committer.shared;
+    let mut queue = shared.queue.lock();
+    while queue.stop.is_none() && !shared.wake.wait_until(&mut queue, until).timed_out() {}
+    queue.stop.is_none()
 }

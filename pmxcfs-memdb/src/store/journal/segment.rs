@@ -17,50 +17,44 @@
 //! | 64 | 8 | salt, drawn anew for each use of the file |
 //! | 72 | 4 | 0 |
 //! | 76 | 4 | CRC-32 (IEEE) of bytes 0 to 75 |
-//! | 80 | .. | records, see the documentation of the module `redo` |
+//! | 80 | .. | records, see the module `record` |
 //!
-//! A segment is freed by zeros over its header; the rest of the file stays, since pages that are given back have to be
-//! found and cleared again with the next use. So a segment is not in use if its file is empty or its header is zeros. Both
-//! ways between free and in use may be cut short by the death of the process, with no record in the file that counts:
+//! A segment is freed by zeros over its header; the rest of the file stays for the next use. So a segment is free if its
+//! file is empty or its header is zeros. The death of the process can cut short both ways between free and in use, and
+//! no record in the file counts then:
 //!
 //! - a header that begins with zeros where `pmxcfsRJ` should be was being freed;
 //! - a header that ends in zeros, as far as its checksum is concerned, was being written over zeros.
 //!
-//! Why nothing behind a fresh header is taken for a record of this use is told in the module `redo`. At a start the files
-//! are cut to what is in use, so no bytes of an earlier process are left anyway.
-//!
-//! Format 1 has a header of 72 bytes without the salt: at offset 64 are four zero bytes and the checksum of what is
-//! before it. Such a segment is read and not continued.
+//! The module `record` says why bytes of an earlier use are not taken for records of this one. A start cuts the files to
+//! what is in use, so no bytes of an earlier process are left anyway.
 
 use std::hash::{BuildHasher, RandomState};
 
 use bytes::{Buf, BufMut, Bytes};
 
-use super::redo::{self, Redo, put_root, take_root};
-use super::schema::FileIdentity;
+use super::record::{self, JournalRecord, put_root, take_root};
 use crate::RootState;
+use crate::store::identity::FileIdentity;
 
 const MAGIC: [u8; 8] = *b"pmxcfsRJ";
 const FORMAT: u32 = 2;
 const CHECKSUM_SIZE: usize = 4;
 
 /// Length of the header in bytes.
-pub(super) const HEADER_SIZE: usize = 80;
-
-/// The same in format 1.
-const OLD_HEADER_SIZE: usize = 72;
+pub(crate) const HEADER_SIZE: usize = 80;
 
 /// What a free segment has in place of a header.
-pub(super) const FREE_HEADER: [u8; HEADER_SIZE] = [0; HEADER_SIZE];
+pub(crate) const FREE_HEADER: [u8; HEADER_SIZE] = [0; HEADER_SIZE];
 
 /// What a segment continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SegmentHeader {
-    pub(super) database: FileIdentity,
-    pub(super) first_sequence: u64,
-    pub(super) base: RootState,
-    /// What the marks of its records are made with. None in format 1.
-    pub(super) salt: Option<u64>,
+pub(crate) struct SegmentHeader {
+    pub(crate) database: FileIdentity,
+    pub(crate) first_sequence: u64,
+    pub(crate) base: RootState,
+    /// What the marks of its records are made with.
+    pub(crate) salt: u64,
 }
 
 /// Why a file is not a segment.
@@ -75,14 +69,14 @@ pub enum SegmentError {
 }
 
 /// A salt that was never used before.
-pub(super) fn draw_salt() -> u64 {
+pub(crate) fn draw_salt() -> u64 {
     // Keys of the standard hasher are random.
     RandomState::new().hash_one(())
 }
 
 impl SegmentHeader {
-    /// Bytes of a header of the present format; one of format 1 is not written any more.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// Its bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_SIZE);
         bytes.put_slice(&MAGIC);
         bytes.put_u32_le(FORMAT);
@@ -92,44 +86,39 @@ impl SegmentHeader {
         bytes.put_u64_le(self.database.created_ns);
         bytes.put_u64_le(self.first_sequence);
         put_root(&mut bytes, self.base);
-        bytes.put_u64_le(self.salt.unwrap_or(0));
+        bytes.put_u64_le(self.salt);
         bytes.put_u32_le(0);
         bytes.put_u32_le(crc32fast::hash(&bytes));
         bytes
     }
 
-    fn decode(bytes: &mut Bytes) -> Result<Self, SegmentError> {
-        let mut start = bytes.clone();
-        if start.len() < OLD_HEADER_SIZE || start.split_to(MAGIC.len()) != MAGIC[..] {
+    fn decode(mut bytes: Bytes) -> Result<Self, SegmentError> {
+        let is_whole = bytes.len() == HEADER_SIZE;
+        let checksum = bytes.split_off(bytes.len().min(HEADER_SIZE - CHECKSUM_SIZE));
+        let is_good = is_whole && checksum[..] == checksum_of(&bytes);
+        if bytes.len() < MAGIC.len() || bytes.split_to(MAGIC.len()) != MAGIC[..] {
             return Err(SegmentError::Damaged);
         }
-        let size = match start.get_u32_le() {
-            1 => OLD_HEADER_SIZE,
-            FORMAT if bytes.len() >= HEADER_SIZE => HEADER_SIZE,
-            FORMAT => return Err(SegmentError::Damaged),
-            format => return Err(SegmentError::Format(format)),
-        };
-        let (fields, stored) = bytes[..size].split_at(size - CHECKSUM_SIZE);
-        if stored != checksum(fields) {
-            return Err(SegmentError::Damaged);
+        match bytes.try_get_u32_le() {
+            Ok(FORMAT) if is_good => {}
+            Ok(FORMAT) | Err(_) => return Err(SegmentError::Damaged),
+            Ok(format) => return Err(SegmentError::Format(format)),
         }
-        let _length = start.get_u32_le();
-        let decoded = Self {
+        let _length = bytes.get_u32_le();
+        Ok(Self {
             database: FileIdentity {
-                device: start.get_u64_le(),
-                inode: start.get_u64_le(),
-                created_ns: start.get_u64_le(),
+                device: bytes.get_u64_le(),
+                inode: bytes.get_u64_le(),
+                created_ns: bytes.get_u64_le(),
             },
-            first_sequence: start.get_u64_le(),
-            base: take_root(&mut start).expect("the header is long enough"),
-            salt: (size == HEADER_SIZE).then(|| start.get_u64_le()),
-        };
-        bytes.advance(size);
-        Ok(decoded)
+            first_sequence: bytes.get_u64_le(),
+            base: take_root(&mut bytes).expect("the header is long enough"),
+            salt: bytes.get_u64_le(),
+        })
     }
 }
 
-fn checksum(fields: &[u8]) -> [u8; CHECKSUM_SIZE] {
+fn checksum_of(fields: &[u8]) -> [u8; CHECKSUM_SIZE] {
     crc32fast::hash(fields).to_le_bytes()
 }
 
@@ -137,8 +126,7 @@ fn checksum(fields: &[u8]) -> [u8; CHECKSUM_SIZE] {
 fn is_free(bytes: &[u8]) -> bool {
     let magic = &bytes[..bytes.len().min(MAGIC.len())];
     let Some(header) = bytes.get(..HEADER_SIZE) else {
-        let is_old = bytes.len() >= OLD_HEADER_SIZE && bytes[MAGIC.len()..].starts_with(&[1]);
-        return MAGIC.starts_with(magic) && !is_old;
+        return MAGIC.starts_with(magic);
     };
     let wiped = magic.iter().take_while(|byte| **byte == 0).count();
     if wiped > 0 {
@@ -150,34 +138,34 @@ fn is_free(bytes: &[u8]) -> bool {
         .map_or(0, |at| at + 1);
     let is_begun = written < HEADER_SIZE && magic[..written.min(8)] == MAGIC[..written.min(8)];
     let (fields, stored) = header.split_at(HEADER_SIZE - CHECKSUM_SIZE);
-    let checksum = checksum(fields);
+    let checksum = checksum_of(fields);
     let kept = written.saturating_sub(fields.len());
     is_begun && stored != checksum && stored[..kept] == checksum[..kept]
 }
 
-/// A segment as found on disk.
+/// A segment as found in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Scanned {
-    pub(super) header: SegmentHeader,
+pub(crate) struct Scanned {
+    pub(crate) header: SegmentHeader,
     /// Its records, as far as they are whole and consecutive.
-    pub(super) records: Vec<Redo>,
+    pub(crate) records: Vec<JournalRecord>,
     /// Length of the header and those records in bytes.
-    pub(super) valid_size: usize,
+    pub(crate) valid_size: usize,
     /// Bytes behind them of a record that was being written when the daemon died, as far as can be told.
-    pub(super) torn_size: usize,
+    pub(crate) torn_size: usize,
 }
 
 /// Decodes a segment. `None` if it is not in use.
-pub(super) fn scan(mut bytes: Bytes) -> Result<Option<Scanned>, SegmentError> {
+pub(crate) fn scan(mut bytes: Bytes) -> Result<Option<Scanned>, SegmentError> {
     if is_free(&bytes) {
         return Ok(None);
     }
     let total = bytes.len();
-    let header = SegmentHeader::decode(&mut bytes)?;
-    let mut records: Vec<Redo> = Vec::new();
+    let header = SegmentHeader::decode(bytes.split_to(total.min(HEADER_SIZE)))?;
+    let mut records: Vec<JournalRecord> = Vec::new();
     let mut expected = header.first_sequence;
     let mut rest = bytes.clone();
-    while let Ok(record) = redo::decode(&mut bytes, header.salt)
+    while let Ok(record) = record::decode(&mut bytes, header.salt)
         && record.sequence == expected
     {
         expected = expected.wrapping_add(1);
@@ -188,16 +176,13 @@ pub(super) fn scan(mut bytes: Bytes) -> Result<Option<Scanned>, SegmentError> {
         header,
         records,
         valid_size: total - rest.len(),
-        torn_size: torn_size(&rest, expected, header.salt),
+        torn_size: torn_size(&rest, expected),
     }))
 }
 
-/// Bytes of a record with this sequence number that is not whole. Without a salt there is nothing else behind records.
-fn torn_size(mut rest: &[u8], expected: u64, salt: Option<u64>) -> usize {
+/// Bytes of a record with this sequence number that is not whole.
+fn torn_size(mut rest: &[u8], expected: u64) -> usize {
     let total = rest.len();
-    if salt.is_none() {
-        return total;
-    }
     rest.advance(total.min(4));
     match (rest.try_get_u32_le(), rest.try_get_u64_le()) {
         (Ok(length), Ok(sequence)) if sequence == expected => total.min(length as usize),
@@ -226,7 +211,7 @@ mod tests {
                 writer: 1,
                 mtime: 7,
             },
-            salt: Some(salt),
+            salt,
         }
     }
 
@@ -239,8 +224,8 @@ mod tests {
         };
         let changes = vec![change; 1 + content.len()];
         let mut bytes = Vec::new();
-        redo::encode_changes(&mut bytes, sequence, root(content), &changes, &|_| None);
-        redo::seal(&mut bytes, salt);
+        record::encode(&mut bytes, sequence, root(content), &changes, &|_| None);
+        record::seal(&mut bytes, salt);
         bytes
     }
 
@@ -296,29 +281,6 @@ mod tests {
                 assert!(result.is_err(), "{position} ^ {damage}: {result:?}");
             }
         }
-    }
-
-    #[test]
-    fn a_segment_of_format_1_is_read() {
-        let new = header(9, 5).encode();
-        let mut file = [&new[..8], &[1, 0, 0, 0, 72, 0, 0, 0], &new[16..64], &[0; 4]].concat();
-        let checksum = checksum(&file);
-        file.extend(checksum);
-        for length in 0..file.len() {
-            let cut = scan(Bytes::copy_from_slice(&file[..length]));
-            assert_eq!(cut, Ok(None), "{length}");
-        }
-        file.extend([1, 2, 3]);
-        let scanned = scan(file.into()).unwrap().unwrap();
-        let expected = SegmentHeader {
-            salt: None,
-            ..header(9, 5)
-        };
-        assert_eq!(scanned.header, expected);
-        assert_eq!(
-            (scanned.valid_size, scanned.torn_size),
-            (OLD_HEADER_SIZE, 3)
-        );
     }
 
     proptest! {

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 /// Shortest time between two commits while operations keep coming.
-pub(super) const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long the first operation after a quiet time waits for company. Programs make a file, write it and rename it.
-pub(super) const GATHER_TIME: Duration = Duration::from_millis(3);
+pub(crate) const GATHER_TIME: Duration = Duration::from_millis(3);
 
 /// A commit of this many bytes is followed by one more [`COMMIT_INTERVAL`] of rest: a file that grows is written whole
 /// by each commit.
@@ -14,13 +14,39 @@ const REST_SIZE: u64 = 256 * 1024;
 
 /// The log is moved into the database when it is larger than this. Moving syncs the disk, and writes a page once that
 /// several commits changed.
-pub(super) const LOG_SIZE: u64 = 4 * 1024 * 1024;
+pub(crate) const LOG_SIZE: u64 = 4 * 1024 * 1024;
 
 /// So much of a log that cannot be emptied adds one [`COMMIT_INTERVAL`].
 const STUCK_LOG_STEP: u64 = 1024 * 1024;
 
 /// The log is emptied when nothing was committed for this long.
-pub(super) const LOG_IDLE_TIME: Duration = Duration::from_secs(30);
+pub(crate) const LOG_IDLE_TIME: Duration = Duration::from_secs(30);
+
+/// Most intervals of rest after a large commit: what waits for a commit is not on the disk either.
+const MOST_REST: u64 = 10;
+
+/// How long what is committed may wait for a sync if there are many operations, so that a power cut loses at most 1.5 s
+/// of work: an operation may wait 0.5 s for its commit.
+const SYNC_TIME: Duration = Duration::from_millis(800);
+
+/// How many those are: 50 each second.
+const MANY_OPERATIONS: u64 = 40;
+
+/// As [`SYNC_TIME`] for few operations. Each sync costs writes of the filesystem's own, so an idle cluster pays less.
+const IDLE_SYNC_TIME: Duration = Duration::from_secs(4);
+
+/// Time between two tries of a sync that fails.
+pub(crate) const SYNC_RETRY_TIME: Duration = Duration::from_secs(1);
+
+/// When what was committed has to be on the disk, given the time of the first operation that is not known to be there.
+pub(crate) fn sync_at(since: Instant, operation_count: u64) -> Instant {
+    since
+        + if operation_count >= MANY_OPERATIONS {
+            SYNC_TIME
+        } else {
+            IDLE_SYNC_TIME
+        }
+}
 
 /// Longest time between two commits while another process keeps the log from being emptied.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
@@ -28,12 +54,8 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 /// Queued redo bytes that make a commit due before its time.
 const EARLY_SIZE: u64 = 8 * 1024 * 1024;
 
-/// What each file of the crash journal keeps for its next use; no more is written to one between two commits, unless the
-/// database is slow.
-pub(super) const KEPT_SIZE: u64 = EARLY_SIZE;
-
 /// Touched entries that make a commit due before its time.
-pub(super) const EARLY_COUNT: usize = 16 * 1024;
+pub(crate) const EARLY_COUNT: usize = 16 * 1024;
 
 /// Time between two commits, given the bytes of content in the last one and the size of a log that cannot be emptied.
 ///
@@ -41,14 +63,15 @@ pub(super) const EARLY_COUNT: usize = 16 * 1024;
 /// rewritten between any two commits, the log's size L grows by B every 0.05 s * L, so after T seconds it is at most
 /// sqrt(40 B T) MiB, instead of B T / 0.05 s. [`COMMIT_INTERVAL`] is the only constant that says how old the database
 /// may be in normal times.
-pub(super) fn commit_interval(last_size: u64, stuck_log_size: u64) -> Duration {
-    let steps = (1 + last_size / REST_SIZE).max(stuck_log_size.div_ceil(STUCK_LOG_STEP));
+pub(crate) fn commit_interval(last_size: u64, stuck_log_size: u64) -> Duration {
+    let steps =
+        (1 + (last_size / REST_SIZE).min(MOST_REST)).max(stuck_log_size.div_ceil(STUCK_LOG_STEP));
     let steps = u32::try_from(steps).unwrap_or(u32::MAX);
     COMMIT_INTERVAL.saturating_mul(steps).min(LONGEST_INTERVAL)
 }
 
 /// Queued redo bytes at which a commit is due before its time. More while a reader makes each commit stay in the log.
-pub(super) fn early_size(stuck_log_size: u64, journal_limit: u64) -> u64 {
+pub(crate) fn early_size(stuck_log_size: u64, journal_limit: u64) -> u64 {
     if stuck_log_size > LOG_SIZE {
         EARLY_SIZE.max(journal_limit / 2)
     } else {
@@ -57,15 +80,15 @@ pub(super) fn early_size(stuck_log_size: u64, journal_limit: u64) -> u64 {
 }
 
 /// Delay before the next try while another process holds the database.
-pub(super) fn busy_delay(attempt: u32) -> Duration {
+pub(crate) fn busy_delay(attempt: u32) -> Duration {
     Duration::from_millis(5 << attempt.min(6)).min(Duration::from_millis(250))
 }
 
 /// Tries after an error before the store is failed.
-pub(super) const TRIES: u32 = 4;
+pub(crate) const TRIES: u32 = 4;
 
 /// Delay before the next try after an error.
-pub(super) fn error_delay(attempt: u32) -> Duration {
+pub(crate) fn error_delay(attempt: u32) -> Duration {
     if attempt < TRIES {
         Duration::from_millis(20 << attempt)
     } else {
@@ -75,14 +98,14 @@ pub(super) fn error_delay(attempt: u32) -> Duration {
 
 /// Lets a repeated message through at first and then at growing intervals.
 #[derive(Debug, Default)]
-pub(super) struct LogPacer {
+pub(crate) struct LogPacer {
     last: Option<Instant>,
     count: u32,
 }
 
 impl LogPacer {
     /// Whether to log now.
-    pub(super) fn due(&mut self, now: Instant) -> bool {
+    pub(crate) fn due(&mut self, now: Instant) -> bool {
         let interval = match self.count {
             0 => Duration::ZERO,
             1 => Duration::from_secs(10),
@@ -100,7 +123,7 @@ impl LogPacer {
     }
 
     /// The condition is over.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 }
@@ -119,6 +142,7 @@ mod tests {
         );
         assert_eq!(commit_interval(0, u64::MAX), LONGEST_INTERVAL);
         assert_eq!(commit_interval(1024 * 1024, 0), COMMIT_INTERVAL * 5);
+        assert_eq!(commit_interval(u64::MAX, 0), COMMIT_INTERVAL * 11);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The store as mutators see it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,10 +8,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pmxcfs_api_types::FsError;
 
-use super::ShutdownOutcome;
-use super::queue::{Replacement, Shared};
-use super::redo::encode_changes;
+use super::pacing::EARLY_COUNT;
+use super::queue::{Queue, Replacement, Shared, ShutdownOutcome};
 use super::stats::StoreStats;
+use crate::store::journal;
 use crate::{Change, Entry, RootState};
 
 /// Stands for an operation that was recorded.
@@ -25,7 +24,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// The running store.
 pub struct StoreHandle {
-    pub(super) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -38,14 +37,14 @@ impl std::fmt::Debug for StoreHandle {
 }
 
 impl StoreHandle {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
             thread: Mutex::new(None),
         }
     }
 
-    pub(super) fn own(&self, thread: JoinHandle<()>) {
+    pub(crate) fn own(&self, thread: JoinHandle<()>) {
         *self.thread.lock() = Some(thread);
     }
 
@@ -62,15 +61,10 @@ impl StoreHandle {
         queue.sequence += 1;
         if queue.journaling {
             let before = queue.buffer.len();
-            encode_changes(&mut queue.buffer, queue.sequence, root, changes, entry);
+            journal::encode(&mut queue.buffer, queue.sequence, root, changes, entry);
             queue.queued_size += (queue.buffer.len() - before) as u64;
         }
-        for change in changes {
-            let (Change::Put { inode }
-            | Change::Content { inode, .. }
-            | Change::Removed { inode, .. }) = change;
-            queue.dirty.insert(*inode);
-        }
+        queue.dirty.extend(changes.iter().map(Change::inode));
         self.wake(queue);
         Ticket(queue.sequence)
     }
@@ -89,7 +83,7 @@ impl StoreHandle {
         let (sender, receiver) = mpsc::channel();
         {
             let mut queue = self.shared.queue.lock();
-            if self.shared.is_closed() || self.shared.is_failed() || queue.replacement.is_some() {
+            if queue.closed || queue.failure.is_some() || queue.replacement.is_some() {
                 return Err(FsError::Io);
             }
             let done = Box::new(move |result| {
@@ -103,16 +97,13 @@ impl StoreHandle {
         receiver.recv().unwrap_or(Err(FsError::Io))
     }
 
-    fn wake(&self, queue: &mut super::queue::Queue) {
+    fn wake(&self, queue: &mut Queue) {
         if queue.queued_since.is_none() {
             queue.queued_since = Some(Instant::now());
         }
-        let early = queue.queued_size >= queue.early_size
-            || queue.dirty.len() >= super::pacing::EARLY_COUNT;
-        if early {
-            queue.urgent = true;
-        }
-        if queue.asleep || early {
+        if queue.queued_size >= queue.early_size || queue.dirty.len() >= EARLY_COUNT {
+            self.shared.hurry(queue);
+        } else if queue.asleep {
             queue.asleep = false;
             self.shared.wake.notify_one();
         }
@@ -128,35 +119,33 @@ impl StoreHandle {
         ticket: Ticket,
         done: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
-        let covered = {
-            let mut journal = self.shared.journal.lock();
-            let committed = self.shared.committed();
-            if !journal.covers(ticket.0, committed) {
-                journal.flush(&self.shared);
-            }
-            journal.covers(ticket.0, committed)
-        };
-        if covered {
-            done(Ok(()));
-        } else {
-            self.shared.wait_for_commit(ticket.0, Box::new(done));
+        if !self.shared.queue.lock().covers(ticket.0) {
+            self.shared.flush();
         }
+        let answer = {
+            let mut queue = self.shared.queue.lock();
+            if queue.covers(ticket.0) {
+                Ok(())
+            } else if queue.failure.is_some() || queue.closed {
+                Err(FsError::Io)
+            } else {
+                queue.waiters.push((ticket.0, Box::new(done)));
+                return self.shared.hurry(&mut queue);
+            }
+        };
+        done(answer);
     }
 
     /// Calls `done` when everything recorded before is in the database and on the disk.
     ///
     /// The error is [`FsError::Io`]: that could not be done.
     pub fn sync(&self, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
-        if !self.shared.is_failed() && !self.shared.is_closed() {
+        {
             let mut queue = self.shared.queue.lock();
-            // Looked at again under the lock: the thread takes what it finds there before it ends.
-            if !self.shared.is_closed() {
+            if queue.failure.is_none() && !queue.closed {
                 let sequence = queue.sequence;
                 queue.syncs.push((sequence, Box::new(done)));
-                queue.urgent = true;
-                queue.asleep = false;
-                self.shared.wake.notify_one();
-                return;
+                return self.shared.hurry(&mut queue);
             }
         }
         done(Err(FsError::Io));
@@ -165,13 +154,13 @@ impl StoreHandle {
     /// Whether commits fail, so that changes should be refused. Cheap.
     #[must_use]
     pub fn is_failed(&self) -> bool {
-        self.shared.is_failed()
+        self.shared.queue.lock().failure.is_some()
     }
 
     /// Why changes are refused, for people; `None` while they are not.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.shared.failure.lock().clone()
+        self.shared.queue.lock().failure.clone()
     }
 
     /// Has `watcher` called from the store's thread with `true` when the store fails and with `false` when it works again.
@@ -187,15 +176,14 @@ impl StoreHandle {
             let journal = shared.journal.lock();
             (journal.size(), journal.allocated())
         };
-        let waiter_count = shared.waiters.lock().len();
         let queue = shared.queue.lock();
         StoreStats {
             journal_size_bytes,
             journal_allocated_bytes,
-            waiter_count,
+            waiter_count: queue.waiters.len(),
             queued_entry_count: queue.dirty.len(),
-            queued_operation_count: queue.sequence.saturating_sub(shared.committed()),
-            ..shared.counters.snapshot()
+            queued_operation_count: queue.sequence.saturating_sub(queue.committed),
+            ..queue.stats
         }
     }
 
@@ -203,25 +191,21 @@ impl StoreHandle {
     /// longer than `deadline`, whatever the disk or other processes do. Nothing is taken any more afterwards.
     pub fn shutdown(&self, deadline: Duration) -> ShutdownOutcome {
         let stop = Instant::now() + deadline;
-        {
+        let outcome = {
             let mut queue = self.shared.queue.lock();
             queue.stop.get_or_insert(stop);
             queue.asleep = false;
             self.shared.wake.notify_one();
-        }
-        let mut outcome = self.shared.outcome.lock();
-        while outcome.is_none() {
-            if self
-                .shared
-                .ended
-                .wait_until(&mut outcome, stop + GRACE)
-                .timed_out()
-            {
-                break;
+            while queue.outcome.is_none() {
+                let ended = &self.shared.ended;
+                if ended.wait_until(&mut queue, stop + GRACE).timed_out() {
+                    break;
+                }
             }
-        }
-        let Some(outcome) = outcome.clone() else {
-            self.shared.closed.store(true, Ordering::Release);
+            queue.closed |= queue.outcome.is_none();
+            queue.outcome.clone()
+        };
+        let Some(outcome) = outcome else {
             self.shared.answer_waiters(Some(FsError::Io));
             return ShutdownOutcome::Unfinished { deadline };
         };

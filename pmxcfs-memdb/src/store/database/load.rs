@@ -9,37 +9,37 @@ use bytes::Bytes;
 use pmxcfs_api_types::limits::MAX_FILE_SIZE;
 use rusqlite::{Connection, Row};
 
-use super::finding::{Finding, Problem};
 use super::schema::VERSION_ROW_NAME;
+use crate::store::finding::{Finding, Problem};
 use crate::{Entry, EntryKind, ROOT_INODE, RootState};
 
 /// The rows of a database, each well-formed in itself.
 #[derive(Debug, Default)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     /// The version row, if there is one.
-    pub(super) version_row: Option<RootState>,
+    pub(crate) version_row: Option<RootState>,
     /// Entries in row order, without the root.
-    pub(super) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// What is wrong with single rows. Rows that are refused are not among the entries.
-    pub(super) findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// A row as it is stored, whatever is in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct RawRow {
-    pub(super) inode: i64,
+pub(crate) struct RawRow {
+    pub(crate) inode: i64,
     /// This and the other numbers are absent where the column is no integer.
-    pub(super) parent: Option<i64>,
-    pub(super) version: Option<i64>,
-    pub(super) writer: Option<i64>,
-    pub(super) mtime: Option<i64>,
-    pub(super) kind: Option<i64>,
-    pub(super) name: Bytes,
-    pub(super) data: Bytes,
+    pub(crate) parent: Option<i64>,
+    pub(crate) version: Option<i64>,
+    pub(crate) writer: Option<i64>,
+    pub(crate) mtime: Option<i64>,
+    pub(crate) kind: Option<i64>,
+    pub(crate) name: Bytes,
+    pub(crate) data: Bytes,
 }
 
 /// Reads all rows as they are, in row order or against it (`ASC`, `DESC`). A name or content that is a number is its text form, as for C readers.
-pub(super) fn read_raw(
+pub(crate) fn read_raw(
     connection: &Connection,
     order: &str,
     mut visit: impl FnMut(RawRow),
@@ -74,7 +74,7 @@ fn raw_row(row: &Row<'_>) -> rusqlite::Result<RawRow> {
 }
 
 /// Reads all rows.
-pub(super) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
+pub(crate) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
     let mut rows = Rows::default();
     read_raw(connection, "ASC", |row| rows.add(row))?;
     Ok(rows)
@@ -82,7 +82,7 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
 
 impl Rows {
     /// Adds the entry that a row is, or what is wrong with it. The name ends at its first NUL.
-    pub(super) fn add(&mut self, row: RawRow) {
+    pub(crate) fn add(&mut self, row: RawRow) {
         let inode = row.inode.cast_unsigned();
         let nul = row.name.iter().position(|byte| *byte == 0);
         let name = row.name.slice(..nul.unwrap_or(row.name.len()));
@@ -168,7 +168,7 @@ fn low_32(value: i64) -> u32 {
 ///
 /// Values with the sign bit set are left out of that: no real database gets there, and they cannot collide with the
 /// counter.
-pub(super) fn effective_root(version_row: Option<RootState>, entries: &[Entry]) -> RootState {
+pub(crate) fn effective_root(version_row: Option<RootState>, entries: &[Entry]) -> RootState {
     let highest = entries
         .iter()
         .flat_map(|entry| [entry.inode, entry.version])
@@ -183,7 +183,7 @@ pub(super) fn effective_root(version_row: Option<RootState>, entries: &[Entry]) 
 }
 
 /// Checks the entries as a whole, in row order, and adds what it finds. `version_row` is what is stored.
-pub(super) fn validate(
+pub(crate) fn validate(
     version_row: Option<RootState>,
     entries: &[Entry],
     findings: &mut Vec<Finding>,

@@ -7,8 +7,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::backend::{Backend, BackendError, Origin, SqliteBackend};
 use super::schema::{self, OpenError};
+use super::sqlite::SqliteBackend;
+use crate::store::medium::{Backend, BackendError, Origin};
 use crate::{Entry, RootState};
 
 /// Why no database was written. What was there is unchanged.

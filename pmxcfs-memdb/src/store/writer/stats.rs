@@ -1,6 +1,5 @@
 //! Counters of the store.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What the store did and has to do, at one moment.
@@ -13,7 +12,7 @@ pub struct StoreStats {
     pub row_count: u64,
     /// Bytes of content in those rows.
     pub content_size_bytes: u64,
-    /// Commits that were tried in vain.
+    /// Tries to commit that failed.
     pub failure_count: u64,
     /// Checkpoints made.
     pub checkpoint_count: u64,
@@ -37,39 +36,4 @@ pub struct StoreStats {
     pub queued_operation_count: u64,
     /// Operations whose caller waits for a commit.
     pub waiter_count: usize,
-}
-
-/// The counters that the threads keep.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) commits: AtomicU64,
-    pub(super) rows: AtomicU64,
-    pub(super) content_size: AtomicU64,
-    pub(super) failures: AtomicU64,
-    pub(super) checkpoints: AtomicU64,
-    pub(super) last_commit_us: AtomicU64,
-    pub(super) last_commit_secs: AtomicU32,
-    pub(super) busy: AtomicU32,
-    pub(super) journaled_size: AtomicU64,
-    pub(super) log_size: AtomicU64,
-}
-
-impl Counters {
-    /// A snapshot without the queue lengths.
-    pub(super) fn snapshot(&self) -> StoreStats {
-        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        StoreStats {
-            commit_count: value(&self.commits),
-            row_count: value(&self.rows),
-            content_size_bytes: value(&self.content_size),
-            failure_count: value(&self.failures),
-            checkpoint_count: value(&self.checkpoints),
-            last_commit: Duration::from_micros(value(&self.last_commit_us)),
-            last_commit_secs: self.last_commit_secs.load(Ordering::Relaxed),
-            busy_count: self.busy.load(Ordering::Relaxed),
-            journaled_bytes: value(&self.journaled_size),
-            log_size_bytes: value(&self.log_size),
-            ..StoreStats::default()
-        }
-    }
 }

@@ -50,6 +50,10 @@ impl SegmentFile for MemoryFile {
     fn truncate(&mut self, size: u64) -> io::Result<()> {
         self.step(|to| to.resize(size as usize, 0), |_| {})
     }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        Ok(true)
+    }
 }
 
 const DATABASE: FileIdentity = FileIdentity {
@@ -67,7 +71,7 @@ fn record(sequence: u64, size: usize) -> Vec<u8> {
     };
     let mut buffer = Vec::new();
     let changes = vec![change; size];
-    redo::encode_changes(
+    record::encode(
         &mut buffer,
         sequence,
         RootState::default(),
@@ -82,7 +86,7 @@ fn header(first_sequence: u64) -> SegmentHeader {
         database: DATABASE,
         first_sequence,
         base: RootState::default(),
-        salt: Some(draw_salt()),
+        salt: draw_salt(),
     }
 }
 

@@ -10,24 +10,21 @@
 //!    operations of the C daemon change the tree without a new version; then the first of them counts, since records
 //!    may be applied twice.
 //! 4. A gap in the sequence numbers ends it. Records behind a gap were written while an earlier state was still on its
-//!    way to the database, and nobody was told that they are safe.
+//!    way to the database, and none of them was acknowledged.
 //!
-//! A journal that is not ours is kept under another name and the start goes on without it. Nothing here touches a
-//! file; the journal goes on where it ended, and what was applied is committed as the first batch.
+//! A journal that is not ours is set aside and the start goes on without it. Nothing here touches a file; the journal
+//! goes on where it ended, and the first batch commits what was applied.
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use pmxcfs_api_types::limits::MAX_FILE_SIZE;
 
-use super::redo::{Metadata, Redo, Step};
-use super::schema::FileIdentity;
+use super::files::SEGMENT_COUNT;
+use super::record::{JournalRecord, JournalStep};
 use super::segment::{Scanned, SegmentError};
-use crate::content::splice;
-use crate::{Entry, RootState};
-
-/// Number of files that the journal alternates between.
-pub(super) const SEGMENT_COUNT: usize = 2;
+use crate::store::identity::FileIdentity;
+use crate::{Entry, RootState, splice};
 
 /// Why a journal is not applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,26 +54,25 @@ pub enum JournalRefusal {
 
 /// A segment that stays in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LiveSegment {
-    pub(super) size: u64,
-    pub(super) last_sequence: u64,
-    /// None in a segment of format 1, which cannot be continued.
-    pub(super) salt: Option<u64>,
+pub(crate) struct LiveSegment {
+    pub(crate) size: u64,
+    pub(crate) last_sequence: u64,
+    pub(crate) salt: u64,
 }
 
 /// What to apply, and how the journal goes on.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Recovery {
+pub(crate) struct Recovery {
     /// Operations that the database lacks, in order.
-    pub(super) records: Vec<Redo>,
+    pub(crate) records: Vec<JournalRecord>,
     /// Sequence number of the last operation that the database has.
-    pub(super) committed: u64,
+    pub(crate) committed: u64,
     /// Segments that hold those operations; the others are not needed any more.
-    pub(super) live: [Option<LiveSegment>; SEGMENT_COUNT],
+    pub(crate) live: [Option<LiveSegment>; SEGMENT_COUNT],
     /// The segment that new records go to.
-    pub(super) current: usize,
+    pub(crate) current: usize,
     /// Records behind a gap, never acknowledged.
-    pub(super) dropped_count: usize,
+    pub(crate) dropped_count: usize,
 }
 
 /// One state that the journal knows.
@@ -86,7 +82,7 @@ struct Place {
 }
 
 /// Decides by the rule above.
-pub(super) fn plan(
+pub(crate) fn plan(
     segments: [Option<Scanned>; SEGMENT_COUNT],
     database: FileIdentity,
     root: RootState,
@@ -181,9 +177,9 @@ fn collect(segments: Vec<(usize, Scanned)>, committed: u64) -> Recovery {
 }
 
 /// Applies records to the entries of a database, in row order before and after. Returns the touched inodes.
-pub(super) fn apply(
+pub(crate) fn apply(
     entries: &mut Vec<Entry>,
-    records: &[Redo],
+    records: &[JournalRecord],
 ) -> Result<HashSet<u64>, JournalRefusal> {
     let mut touched = HashSet::new();
     if records.is_empty() {
@@ -194,49 +190,43 @@ pub(super) fn apply(
         .map(|entry| (entry.inode, entry.clone()))
         .collect();
     for step in records.iter().flat_map(|record| &record.steps) {
-        touched.insert(match step {
-            Step::Put(metadata) => {
-                let content = by_inode.remove(&metadata.inode).map(|entry| entry.data);
-                put(&mut by_inode, metadata, content.unwrap_or_default())
+        let (inode, entry) = match step {
+            JournalStep::Put { entry } => {
+                let former = by_inode.remove(&entry.inode).map(|former| former.data);
+                (entry.inode, Some(filled(entry, former.unwrap_or_default())))
             }
-            Step::Content {
-                metadata,
+            JournalStep::Content {
+                entry,
                 keep,
                 offset,
-                size,
                 data,
             } => {
-                let content = by_inode.remove(&metadata.inode).map(|entry| entry.data);
-                let content = patch(content.unwrap_or_default(), *keep, *offset, data, *size)
+                let former = by_inode.remove(&entry.inode).map(|former| former.data);
+                let content = patch(former.unwrap_or_default(), *keep, *offset, data, entry.size)
                     .ok_or(JournalRefusal::Inconsistent)?;
-                put(&mut by_inode, metadata, content)
+                (entry.inode, Some(filled(entry, content)))
             }
-            Step::Removed { inode } => {
-                by_inode.remove(inode);
-                *inode
-            }
-        });
+            JournalStep::Removed { inode } => (*inode, None),
+        };
+        match entry {
+            Some(entry) => by_inode.insert(inode, entry),
+            None => by_inode.remove(&inode),
+        };
+        touched.insert(inode);
     }
     *entries = by_inode.into_values().collect();
     entries.sort_unstable_by_key(|entry| entry.inode.cast_signed());
     Ok(touched)
 }
 
-fn put(entries: &mut HashMap<u64, Entry>, metadata: &Metadata, data: Bytes) -> u64 {
-    let entry = Entry {
-        inode: metadata.inode,
-        parent: metadata.parent,
-        version: metadata.version,
-        writer: metadata.writer,
-        mtime: metadata.mtime,
+fn filled(entry: &Entry, data: Bytes) -> Entry {
+    Entry {
         size: u32::try_from(data.len()).expect("contents are built from 32-bit sizes"),
-        kind: metadata.kind,
         // The record's buffer is the whole segment; do not keep it alive for a name.
-        name: Bytes::copy_from_slice(&metadata.name),
+        name: Bytes::copy_from_slice(&entry.name),
         data,
-    };
-    entries.insert(metadata.inode, entry);
-    metadata.inode
+        ..entry.clone()
+    }
 }
 
 /// The content after a change. `None` if it would be larger than any content that such a change can leave.

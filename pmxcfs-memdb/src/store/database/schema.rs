@@ -5,9 +5,9 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use pmxcfs_api_types::time::wall_clock_secs;
 use rusqlite::config::DbConfig;
@@ -25,7 +25,7 @@ use crate::RootState;
 /// | type | 4 directory, 8 file; the version row has 8, or 4 after a C daemon applied a sync |
 /// | name | one path component, any bytes but `/` and NUL; `__version__` in the version row |
 /// | data | content of a file, NULL when empty; NULL (or a zero-length blob) otherwise |
-pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS tree (\
+pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS tree (\
     \x20 inode INTEGER PRIMARY KEY NOT NULL,\
     \x20 parent INTEGER NOT NULL CHECK(typeof(parent)=='integer'),\
     \x20 version INTEGER NOT NULL CHECK(typeof(version)=='integer'),\
@@ -36,45 +36,19 @@ pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS tree (\
     \x20 data BLOB)";
 
 /// Name of the version row.
-pub(super) const VERSION_ROW_NAME: &str = "__version__";
+pub(crate) const VERSION_ROW_NAME: &str = "__version__";
 
 /// Type of the version row after operations.
-pub(super) const VERSION_ROW_KIND: i64 = 8;
+pub(crate) const VERSION_ROW_KIND: i64 = 8;
 
 /// Type of the version row after a sync.
-pub(super) const SYNCED_ROW_KIND: i64 = 4;
+pub(crate) const SYNCED_ROW_KIND: i64 = 4;
 
 /// Mode of the database; SQLite gives its companions the same.
 const FILE_MODE: u32 = 0o600;
 
 /// How long opening waits for a process that holds the database.
 const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Which file a path led to: device, inode number, and the time of its creation, since inode numbers are used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileIdentity {
-    pub(super) device: u64,
-    pub(super) inode: u64,
-    /// Nanoseconds since 1970; 0 on filesystems that do not know.
-    pub(super) created_ns: u64,
-}
-
-impl FileIdentity {
-    /// Looks the path up. Never opens it: closing a second descriptor would drop SQLite's locks.
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(path)?;
-        Ok(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            created_ns: metadata
-                .created()
-                .ok()
-                .and_then(|created| created.duration_since(UNIX_EPOCH).ok())
-                .and_then(|since| u64::try_from(since.as_nanos()).ok())
-                .unwrap_or(0),
-        })
-    }
-}
 
 /// Why the database cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -107,16 +81,16 @@ pub enum OpenError {
 }
 
 /// An open database.
-pub(super) struct Opened {
-    pub(super) connection: Connection,
+pub(crate) struct Opened {
+    pub(crate) connection: Connection,
     /// The file was not there before.
-    pub(super) created: bool,
+    pub(crate) created: bool,
     /// The root state as stored in a database that was given its first version row just now.
-    pub(super) initialised: Option<RootState>,
+    pub(crate) initialised: Option<RootState>,
 }
 
 /// Opens the database, makes it where it is missing, and sees to mode, table and version row of a new one.
-pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
+pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
     let (created, empty) = prepare_file(path).map_err(|source| OpenError::File {
         path: path.to_owned(),
         source,
@@ -153,23 +127,9 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     })
 }
 
-/// Opens the database for looking only. It must exist.
-pub(super) fn open_read_only(path: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = || {
-        let connection = Connection::open_with_flags(path, flags)?;
-        busy_timeout(&connection, OPEN_BUSY_TIMEOUT)?;
-        Ok(connection)
-    };
-    open().map_err(|source| OpenError::Database {
-        path: path.to_owned(),
-        source,
-    })
-}
-
 /// Opens a database that [`open`] has seen before, for the thread that writes it: never waits for a lock, never
 /// checkpoints by itself, and leaves the checkpoint at close to an orderly shutdown.
-pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path)?;
     busy_timeout(&connection, Duration::ZERO)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -183,13 +143,13 @@ pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Chooses whether closing the connection folds the log in and removes it.
-pub(super) fn checkpoint_at_close(connection: &Connection, enabled: bool) -> rusqlite::Result<()> {
+pub(crate) fn checkpoint_at_close(connection: &Connection, enabled: bool) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !enabled)?;
     Ok(())
 }
 
 /// Path of the write-ahead log of a database.
-pub(super) fn wal_path(database: &Path) -> PathBuf {
+pub(crate) fn wal_path(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push("-wal");
     path.into()

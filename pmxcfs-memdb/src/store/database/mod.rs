@@ -1,0 +1,11 @@
+//! The database file: its table, reading and checking its rows, writing them.
+
+mod create;
+mod load;
+pub(crate) mod schema;
+mod sqlite;
+
+pub use create::{CreateError, create};
+pub(crate) use load::{RawRow, Rows, effective_root, read, read_raw, validate};
+pub use schema::OpenError;
+pub use sqlite::SqliteBackend;

@@ -1,0 +1,33 @@
+//! Which file a path led to.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+/// Device, inode number, and the time of creation, since inode numbers are used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileIdentity {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// Nanoseconds since 1970; 0 on filesystems that do not know.
+    pub(crate) created_ns: u64,
+}
+
+impl FileIdentity {
+    /// Looks the path up. Never opens it: closing a second descriptor would drop SQLite's locks.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            created_ns: metadata
+                .created()
+                .ok()
+                .and_then(|created| created.duration_since(UNIX_EPOCH).ok())
+                .and_then(|since| u64::try_from(since.as_nanos()).ok())
+                .unwrap_or(0),
+        })
+    }
+}

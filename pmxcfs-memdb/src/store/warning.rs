@@ -1,0 +1,72 @@
+//! What an operator should know about a start that succeeded.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::finding::Finding;
+use super::journal::JournalRefusal;
+
+/// What an operator should know about a start that succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// A row is odd.
+    Row(Finding),
+    /// Operations were recovered from the crash journal: the daemon did not end in good order.
+    Recovered {
+        /// How many.
+        operation_count: usize,
+    },
+    /// Records in the crash journal were left out: nobody was told that they are safe.
+    Incomplete {
+        /// How many.
+        operation_count: usize,
+    },
+    /// The crash journal was not applied.
+    JournalRefused {
+        /// Why.
+        reason: JournalRefusal,
+        /// Where it was put.
+        kept: Vec<PathBuf>,
+    },
+    /// There is no crash journal.
+    NoJournal {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Row(finding) => write!(f, "{finding} - {}", finding.advice()),
+            Self::Recovered { operation_count } => {
+                write!(
+                    f,
+                    "recovered {operation_count} operations from the crash journal"
+                )
+            }
+            Self::Incomplete { operation_count } => {
+                write!(
+                    f,
+                    "left out {operation_count} operations of the crash journal that were never acknowledged"
+                )
+            }
+            Self::JournalRefused { reason, kept } => {
+                write!(f, "the crash journal is not applied: {reason}")?;
+                let mut before = "; it is kept as ";
+                for path in kept {
+                    write!(f, "{before}{}", path.display())?;
+                    before = " and ";
+                }
+                Ok(())
+            }
+            Self::NoJournal { reason } => {
+                write!(
+                    f,
+                    "there is no crash journal, changes wait for the database: {reason}"
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Commits batches, keeps SQLite's log small and on the disk, and deals with a database that cannot be written.
+//!
+//! | what happens | what the thread does |
+//! |---|---|
+//! | another process holds the database | tries again for ever; nobody notices, the crash journal takes what comes |
+//! | a commit fails otherwise | tries a few times, then the store is failed: changes are refused until a commit works, which is tried every second |
+//! | the database file is removed or replaced | goes on, and says so once |
+//! | the disk is slow | only callers of `sync` and of `replace` wait for it; meanwhile the crash journal takes what comes |
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::time::wall_clock_secs;
+
+use super::batch::{Batch, EntrySource};
+use super::log_state::LogState;
+use super::pacing::{self, GATHER_TIME, LogPacer, TRIES};
+use super::queue::{Queue, Shared};
+use crate::store::config::StoreConfig;
+use crate::store::identity::FileIdentity;
+use crate::store::medium::{Backend, BackendError, Checkpoint};
+
+/// A batch that has to be tried again.
+pub(crate) struct Retry {
+    /// When.
+    pub(crate) at: Instant,
+    /// Errors so far, those of a held database not counted.
+    pub(crate) error_count: u32,
+    /// Times the database was held.
+    busy_count: u32,
+}
+
+/// The store's thread's hold of the database.
+pub(crate) struct Committer {
+    pub(crate) shared: Arc<Shared>,
+    source: Arc<dyn EntrySource>,
+    config: StoreConfig,
+    identity: FileIdentity,
+    /// Opened when it is needed, and again after an error.
+    pub(crate) backend: Option<Box<dyn Backend>>,
+    /// Entries of a batch that failed.
+    carried: HashSet<u64>,
+    pub(crate) retry: Option<Retry>,
+    /// The next commit is not made before, unless something is urgent.
+    not_before: Option<Instant>,
+    pub(crate) log: LogState,
+    moved_is_known: bool,
+    busy_pacer: LogPacer,
+    checkpoint_pacer: LogPacer,
+    sync_pacer: LogPacer,
+}
+
+impl Committer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        source: Arc<dyn EntrySource>,
+        config: StoreConfig,
+        identity: FileIdentity,
+    ) -> Self {
+        Self {
+            shared,
+            source,
+            config,
+            identity,
+            backend: None,
+            carried: HashSet::new(),
+            retry: None,
+            not_before: None,
+            log: LogState::default(),
+            moved_is_known: false,
+            busy_pacer: LogPacer::default(),
+            checkpoint_pacer: LogPacer::default(),
+            sync_pacer: LogPacer::default(),
+        }
+    }
+
+    pub(crate) fn has_work(&self, queue: &Queue) -> bool {
+        self.needs_transaction(queue) || !queue.syncs.is_empty()
+    }
+
+    fn needs_transaction(&self, queue: &Queue) -> bool {
+        self.retry.is_some() || queue.has_uncommitted()
+    }
+
+    /// When the next commit is due.
+    pub(crate) fn due(&self, queue: &Queue, now: Instant) -> Option<Instant> {
+        if !self.has_work(queue) {
+            return None;
+        }
+        if let Some(retry) = &self.retry {
+            return Some(retry.at);
+        }
+        if queue.urgent {
+            return Some(now);
+        }
+        let gathered = queue.queued_since.map_or(now, |since| since + GATHER_TIME);
+        Some(self.not_before.map_or(gathered, |at| at.max(gathered)))
+    }
+
+    /// Commits what is queued, and makes it durable for those who asked.
+    pub(crate) fn commit(&mut self) {
+        if self.needs_transaction(&self.shared.queue.lock()) {
+            let carried = std::mem::take(&mut self.carried);
+            let batch = Batch::take(&self.shared, &*self.source, carried);
+            let started = Instant::now();
+            match self.backend().and_then(|backend| batch.write(backend)) {
+                Ok(()) => self.committed(&batch, started),
+                Err(error) => {
+                    self.carried = batch.into_inodes();
+                    return self.not_committed(error);
+                }
+            }
+        }
+        let (committed, is_asked) = {
+            let queue = self.shared.queue.lock();
+            let committed = queue.committed;
+            let is_asked = |(sequence, _): &(u64, _)| *sequence <= committed;
+            (committed, queue.syncs.iter().any(is_asked))
+        };
+        if is_asked {
+            let answer = self.sync();
+            self.shared.answer_syncs(committed, answer);
+        }
+    }
+
+    pub(crate) fn backend(&mut self) -> Result<&mut dyn Backend, BackendError> {
+        if self.backend.is_none() {
+            let backend = self.config.medium.open_backend(&self.config.database)?;
+            if FileIdentity::of(&self.config.database)? != self.identity {
+                return Err(BackendError::Replaced);
+            }
+            self.backend = Some(backend);
+        }
+        Ok(self.backend.as_deref_mut().expect("it was opened above"))
+    }
+
+    pub(crate) fn committed(&mut self, batch: &Batch, started: Instant) {
+        let now = Instant::now();
+        let content_size = batch.content_size();
+        let operation_count = {
+            let mut queue = self.shared.queue.lock();
+            let stats = &mut queue.stats;
+            stats.commit_count += 1;
+            stats.row_count += batch.rows.len() as u64;
+            stats.content_size_bytes += content_size;
+            stats.last_commit = now.saturating_duration_since(started);
+            stats.last_commit_secs = wall_clock_secs();
+            batch.sequence - queue.committed
+        };
+        tracing::trace!(
+            version = batch.root.version,
+            row_count = batch.rows.len(),
+            size_bytes = content_size,
+            elapsed_us = now.saturating_duration_since(started).as_micros(),
+            "committed"
+        );
+        self.works_again();
+        self.shared.committed(batch.sequence);
+        self.check_identity();
+
+        let backend = self.backend.as_ref();
+        let size = backend.map_or(0, |backend| backend.log_size());
+        if self.log.committed(size, operation_count, batch.since, now) {
+            self.checkpoint(Checkpoint::Passive);
+        }
+        let stuck_size = self.log.stuck_size();
+        self.not_before = Some(now + pacing::commit_interval(content_size, stuck_size));
+        let mut queue = self.shared.queue.lock();
+        queue.stats.log_size_bytes = self.log.size();
+        queue.early_size = pacing::early_size(stuck_size, self.config.journal_limit_bytes);
+    }
+
+    fn works_again(&mut self) {
+        self.retry = None;
+        self.busy_pacer.reset();
+        let failure = {
+            let mut queue = self.shared.queue.lock();
+            queue.stats.busy_count = 0;
+            queue.failure.take()
+        };
+        if failure.is_some() {
+            tracing::info!(
+                path = %self.config.database.display(),
+                "the database can be written again, nothing was lost; changes are accepted"
+            );
+            self.tell_watchers(false);
+        }
+    }
+
+    pub(crate) fn count_failure(&self) {
+        self.shared.queue.lock().stats.failure_count += 1;
+    }
+
+    fn not_committed(&mut self, error: BackendError) {
+        self.count_failure();
+        let now = Instant::now();
+        let mut retry = self.retry.take().unwrap_or(Retry {
+            at: now,
+            error_count: 0,
+            busy_count: 0,
+        });
+        if matches!(error, BackendError::Busy(_)) {
+            retry.at = now + pacing::busy_delay(retry.busy_count);
+            retry.busy_count = retry.busy_count.saturating_add(1);
+            self.shared.queue.lock().stats.busy_count = retry.busy_count;
+            // Backups and queries hold it for moments all the time.
+            if retry.busy_count > TRIES && self.busy_pacer.due(now) {
+                tracing::warn!(
+                    path = %self.config.database.display(),
+                    "another process holds the database; changes wait in the crash journal"
+                );
+            }
+        } else {
+            // A connection that met an error may be of no use any more.
+            self.backend = None;
+            retry.at = now + pacing::error_delay(retry.error_count);
+            retry.error_count = retry.error_count.saturating_add(1);
+            if retry.error_count >= TRIES {
+                self.fail(&error);
+            }
+        }
+        self.retry = Some(retry);
+    }
+
+    /// Changes are refused from now on.
+    pub(crate) fn fail(&self, error: &BackendError) {
+        let failure = with_causes(error);
+        let is_new = self.shared.queue.lock().failure.replace(failure).is_none();
+        if is_new {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                path = %self.config.database.display(),
+                "the database cannot be written: changes are refused until it can; what was accepted is kept in the \
+                 crash journal. Make space or repair the disk, and do not delete the run directory"
+            );
+            self.tell_watchers(true);
+        }
+        self.shared.answer_waiters(Some(FsError::Io));
+        self.shared.answer_syncs(u64::MAX, Err(FsError::Io));
+    }
+
+    fn tell_watchers(&self, failed: bool) {
+        for watcher in self.shared.watchers.lock().iter() {
+            watcher(failed);
+        }
+    }
+
+    /// Brings everything committed to the disk.
+    pub(crate) fn sync(&mut self) -> Result<(), FsError> {
+        let Err(error) = self.backend().and_then(|backend| backend.sync()) else {
+            self.log.synced();
+            self.sync_pacer.reset();
+            return Ok(());
+        };
+        let now = Instant::now();
+        if self.sync_pacer.due(now) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                path = %self.config.database.display(),
+                "the database cannot be made durable: a power cut would lose the latest changes. Repair the disk"
+            );
+        }
+        self.log.not_synced(now);
+        self.backend = None;
+        Err(FsError::Io)
+    }
+
+    pub(crate) fn checkpoint(&mut self, mode: Checkpoint) {
+        let now = Instant::now();
+        let Ok(backend) = self.backend() else {
+            return self.log.checkpointed(false, 0, now);
+        };
+        let result = backend.checkpoint(mode);
+        let size = backend.log_size();
+        if mode == Checkpoint::Truncate {
+            backend.release_memory();
+        }
+        let complete = match result {
+            Ok(complete) => complete,
+            Err(BackendError::Busy(_)) => false,
+            Err(error) => {
+                if self.checkpoint_pacer.due(now) {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "SQLite's log cannot be moved into the database; it grows until that works"
+                    );
+                }
+                false
+            }
+        };
+        self.log.checkpointed(complete, size, now);
+        let mut queue = self.shared.queue.lock();
+        queue.stats.log_size_bytes = size;
+        if complete {
+            queue.stats.checkpoint_count += 1;
+            self.checkpoint_pacer.reset();
+        }
+    }
+
+    /// Says once when the database file is not the one that is written to.
+    fn check_identity(&mut self) {
+        let current = FileIdentity::of(&self.config.database).ok();
+        let moved = current != Some(self.identity);
+        if moved && !self.moved_is_known {
+            tracing::error!(
+                path = %self.config.database.display(),
+                "the database file was removed or replaced while it is in use: all changes since then will be missing \
+                 after the next start. Copy what matters out of the mounted filesystem before stopping this daemon"
+            );
+        }
+        self.moved_is_known = moved;
+    }
+}
+
+/// An error and what caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,29 @@
+//! The store's thread: what mutators hand to it, when it commits, and how it ends.
+//!
+//! | module | job |
+//! |---|---|
+//! | `queue`, `handle` | what mutators do |
+//! | `thread` | what comes next |
+//! | `commit`, `batch` | a transaction, its retries, SQLite's log |
+//! | `replace`, `stop` | another tree; the end |
+//! | `pacing`, `log_state` | when; without clocks |
+
+mod batch;
+mod commit;
+mod handle;
+mod log_state;
+mod pacing;
+mod queue;
+mod replace;
+mod stats;
+mod stop;
+mod thread;
+
+pub use batch::{EntryLookup, EntrySource};
+pub(crate) use commit::Committer;
+pub use handle::{StoreHandle, Ticket};
+pub(crate) use pacing::early_size;
+pub use queue::ShutdownOutcome;
+pub(crate) use queue::{Queue, Shared};
+pub use stats::StoreStats;
+pub(crate) use thread::run;

@@ -1,0 +1,346 @@
+//! What mutators and the store's thread share.
+//!
+//! Everything that decides something is under one lock, the queue's. It is never held across a system call. The journal
+//! has a lock of its own, which is taken first and held across writes to files in memory: whoever has it writes for all
+//! who wait for it. A mutator holds the tree's lock while it records, so the order is: journal, tree, queue.
+//!
+//! When a record cannot be written (no space, too large), the journal has a gap from there on. It must not go on as if
+//! nothing were missing: commits acknowledge operations until a new file starts at the state of a batch, and records in
+//! that file count only once that batch is committed (`floor`).
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+use std::{io, mem};
+
+use parking_lot::{Condvar, Mutex};
+use pmxcfs_api_types::FsError;
+
+use super::pacing::LogPacer;
+use super::stats::StoreStats;
+use crate::store::journal::Journal;
+use crate::{Entry, RootState};
+
+/// A buffer that grew beyond this in a burst is given back.
+const SPARE_CAPACITY: usize = 1024 * 1024;
+
+/// Called once with the outcome.
+pub(crate) type Done = Box<dyn FnOnce(Result<(), FsError>) + Send>;
+
+/// Called with `true` when the store has failed and with `false` when it works again.
+pub(crate) type Watcher = Box<dyn Fn(bool) + Send + Sync>;
+
+/// A tree that shall take the place of the one in the database.
+pub(crate) struct Replacement {
+    /// What differs, by inode in ascending order; `None` is gone.
+    pub(crate) rows: Vec<(u64, Option<Entry>)>,
+    pub(crate) root: RootState,
+    pub(crate) done: Done,
+}
+
+/// How a shutdown went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ShutdownOutcome {
+    /// Everything is in the database, and only the database file is left.
+    Clean,
+    /// Everything is in the database; another process has it open, so SQLite's log stays beside it.
+    LogKept,
+    /// Not everything could be committed. The crash journal stays, and the next start applies it.
+    JournalKept {
+        /// Why.
+        reason: String,
+    },
+    /// Not everything could be committed, and the crash journal does not have it either.
+    Lost {
+        /// Why.
+        reason: String,
+    },
+    /// The disk did not answer within the deadline. The crash journal stays.
+    Unfinished {
+        /// The deadline.
+        deadline: Duration,
+    },
+}
+
+/// What was done in memory, how far that has come, and what the thread is asked to do.
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// Encoded records that are not yet in the journal.
+    pub(crate) buffer: Vec<u8>,
+    /// Number of the last operation.
+    pub(crate) sequence: u64,
+    /// Entries touched since the last batch was taken.
+    pub(crate) dirty: HashSet<u64>,
+    /// Bytes of records since then.
+    pub(crate) queued_size: u64,
+    /// Size of them at which the thread is woken before its time.
+    pub(crate) early_size: u64,
+    /// Time of the first of them.
+    pub(crate) queued_since: Option<Instant>,
+    /// The database differs from memory although nothing was recorded.
+    pub(crate) unsaved: bool,
+
+    /// Records are written. Off while the journal has a gap.
+    pub(crate) journaling: bool,
+    /// Last operation in the journal.
+    pub(crate) journaled: u64,
+    /// Records count once the database has this operation.
+    pub(crate) floor: u64,
+    /// Last operation in the database.
+    pub(crate) committed: u64,
+    /// Operations to be answered when they are committed.
+    pub(crate) waiters: Vec<(u64, Done)>,
+    /// Operations to be answered when they are on the disk.
+    pub(crate) syncs: Vec<(u64, Done)>,
+
+    /// Something waits for a commit.
+    pub(crate) urgent: bool,
+    /// The thread sleeps until it is notified.
+    pub(crate) asleep: bool,
+    /// What comes next after everything recorded.
+    pub(crate) replacement: Option<Replacement>,
+    /// Shutdown deadline.
+    pub(crate) stop: Option<Instant>,
+
+    /// Why commits fail, for as long as they do.
+    pub(crate) failure: Option<String>,
+    /// Nothing is taken any more.
+    pub(crate) closed: bool,
+    /// Set when the thread has ended.
+    pub(crate) outcome: Option<ShutdownOutcome>,
+    /// Counters; lengths of queues are filled in when somebody asks.
+    pub(crate) stats: StoreStats,
+    /// Lets the journal's warnings through.
+    pub(crate) journal_pacer: LogPacer,
+}
+
+/// What a batch takes out of the queue.
+pub(crate) struct Taken {
+    pub(crate) sequence: u64,
+    pub(crate) dirty: HashSet<u64>,
+    /// Time of its first operation.
+    pub(crate) since: Option<Instant>,
+    records: Vec<u8>,
+    /// Recording was off and is on again behind the batch.
+    resumed: bool,
+}
+
+impl Queue {
+    /// Whether an operation survives the death of the process.
+    pub(crate) fn covers(&self, sequence: u64) -> bool {
+        sequence <= self.committed || (sequence <= self.journaled && self.floor <= self.committed)
+    }
+
+    /// Whether the database lacks something.
+    pub(crate) fn has_uncommitted(&self) -> bool {
+        self.unsaved || self.sequence > self.committed
+    }
+
+    /// Takes all for a batch. `can_resume` tells that the journal can start a new file behind it.
+    pub(crate) fn take(&mut self, can_resume: bool) -> Taken {
+        let resumed = can_resume && !self.journaling;
+        self.journaling |= resumed;
+        self.queued_size = 0;
+        self.unsaved = false;
+        self.urgent = false;
+        Taken {
+            sequence: self.sequence,
+            dirty: mem::take(&mut self.dirty),
+            since: self.queued_since.take(),
+            records: mem::take(&mut self.buffer),
+            resumed,
+        }
+    }
+}
+
+/// State shared by mutators and the store's thread.
+pub(crate) struct Shared {
+    pub(crate) queue: Mutex<Queue>,
+    /// Wakes the store's thread; goes with `queue`.
+    pub(crate) wake: Condvar,
+    /// Tells that the thread has ended; goes with `queue`.
+    pub(crate) ended: Condvar,
+    /// Before the tree and the queue in the lock order.
+    pub(crate) journal: Mutex<Journal>,
+    /// Called when the store fails and when it works again. Taken alone.
+    pub(crate) watchers: Mutex<Vec<Watcher>>,
+}
+
+impl Shared {
+    pub(crate) fn new(queue: Queue, journal: Journal) -> Self {
+        Self {
+            queue: Mutex::new(queue),
+            wake: Condvar::new(),
+            ended: Condvar::new(),
+            journal: Mutex::new(journal),
+            watchers: Mutex::default(),
+        }
+    }
+
+    /// Writes everything recorded so far to the journal, unless that has a gap.
+    pub(crate) fn flush(&self) {
+        let mut journal = self.journal.lock();
+        let (records, sequence) = {
+            let mut queue = self.queue.lock();
+            (mem::take(&mut queue.buffer), queue.sequence)
+        };
+        self.write(&mut journal, records, sequence);
+    }
+
+    fn write(&self, journal: &mut Journal, mut records: Vec<u8>, sequence: u64) {
+        if records.is_empty() {
+            return;
+        }
+        let written = journal.append(&mut records, sequence);
+        if let Err(error) = written {
+            return self.interrupt(journal, &error);
+        }
+        let size = records.len() as u64;
+        records.clear();
+        records.shrink_to(SPARE_CAPACITY);
+        let mut queue = self.queue.lock();
+        queue.journaled = sequence;
+        queue.stats.journaled_bytes += size;
+        if queue.buffer.capacity() == 0 {
+            queue.buffer = records;
+        }
+    }
+
+    /// The journal has a gap from here on.
+    fn interrupt(&self, journal: &mut Journal, error: &io::Error) {
+        // A record that was written in part is recognised anyway; this makes room.
+        journal.release();
+        let is_due = {
+            let mut queue = self.queue.lock();
+            queue.journaling = false;
+            queue.buffer = Vec::new();
+            queue.journal_pacer.due(Instant::now())
+        };
+        if is_due {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "the crash journal cannot be written; changes are acknowledged when they are in the database. Make \
+                 space in the run directory"
+            );
+        }
+    }
+
+    /// Ends the part of the journal that a batch covers, which led to the state `root`: writes the rest of its records,
+    /// then lets new ones go to the other file if that is free. The journal is locked since before the batch was taken.
+    pub(crate) fn turn(&self, journal: &mut Journal, taken: Taken, root: RootState) {
+        self.write(journal, taken.records, taken.sequence);
+        if let Err(error) = journal.ensure_linked() {
+            self.interrupt(journal, &error);
+        }
+        if journal.other_is_free() {
+            self.begin(journal, taken.sequence, root, taken.resumed);
+        }
+    }
+
+    fn begin(&self, journal: &mut Journal, sequence: u64, root: RootState, is_resumed: bool) {
+        match journal.turn(sequence, root) {
+            Ok(()) if is_resumed => {
+                let mut queue = self.queue.lock();
+                queue.journaling = true;
+                queue.floor = sequence;
+                queue.journaled = sequence;
+            }
+            Ok(()) => {}
+            Err(error) => self.interrupt(journal, &error),
+        }
+    }
+
+    /// Empties the journal, whose records lead to no state that the database will have, and stops recording.
+    ///
+    /// # Errors
+    /// The journal cannot be emptied, or something was recorded behind the operation `sequence`.
+    pub(crate) fn stop_journal(&self, sequence: u64) -> io::Result<()> {
+        let mut journal = self.journal.lock();
+        {
+            let mut queue = self.queue.lock();
+            if queue.sequence != sequence {
+                return Err(io::Error::other(
+                    "the tree was changed while it was being replaced",
+                ));
+            }
+            queue.journaling = false;
+        }
+        journal.empty()
+    }
+
+    /// Starts the journal anew behind the operation `sequence`, which is in the database and led to the state `root`.
+    pub(crate) fn restart_journal(&self, sequence: u64, root: RootState) {
+        let mut journal = self.journal.lock();
+        if journal.other_is_free() {
+            self.begin(&mut journal, sequence, root, true);
+        }
+    }
+
+    /// The database has everything up to this operation: frees what the journal does not need any more, and answers.
+    pub(crate) fn committed(&self, sequence: u64) {
+        {
+            let mut journal = self.journal.lock();
+            let mut queue = self.queue.lock();
+            queue.committed = sequence;
+            if queue.journaling && queue.floor <= sequence {
+                queue.journal_pacer.reset();
+            }
+            drop(queue);
+            journal.committed(sequence);
+        }
+        self.answer_waiters(None);
+    }
+
+    /// Takes nothing any more: writes what was recorded to the journal, and answers everybody.
+    pub(crate) fn close(&self) {
+        self.flush();
+        let replacement = {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            queue.journaling = false;
+            queue.replacement.take()
+        };
+        if let Some(replacement) = replacement {
+            (replacement.done)(Err(FsError::Io));
+        }
+        self.answer_syncs(u64::MAX, Err(FsError::Io));
+        self.answer_waiters(Some(FsError::Io));
+    }
+
+    /// Makes the thread look at the queue now.
+    pub(crate) fn hurry(&self, queue: &mut Queue) {
+        queue.urgent = true;
+        queue.asleep = false;
+        self.wake.notify_one();
+    }
+
+    /// Answers those whose operation is committed by now; with an error, all the others too.
+    pub(crate) fn answer_waiters(&self, others: Option<FsError>) {
+        let (answered, committed) = {
+            let mut queue = self.queue.lock();
+            let committed = queue.committed;
+            let is_answered =
+                |(sequence, _): &mut (u64, Done)| *sequence <= committed || others.is_some();
+            let answered: Vec<_> = queue.waiters.extract_if(.., is_answered).collect();
+            (answered, committed)
+        };
+        for (sequence, done) in answered {
+            match others {
+                Some(error) if sequence > committed => done(Err(error)),
+                _ => done(Ok(())),
+            }
+        }
+    }
+
+    /// Answers those who wait for durability of operations up to this one.
+    pub(crate) fn answer_syncs(&self, last: u64, answer: Result<(), FsError>) {
+        let answered: Vec<_> = {
+            let mut queue = self.queue.lock();
+            let is_answered = |(sequence, _): &mut (u64, Done)| *sequence <= last;
+            queue.syncs.extract_if(.., is_answered).collect()
+        };
+        for (_, done) in answered {
+            done(answer);
+        }
+    }
+}
