@@ -246,7 +246,8 @@ fn a_full_disk_turns_it_read_only_and_room_brings_it_back() {
             Ok(()) => written += 1,
             Err(error) => break error,
         }
-        assert!(written < 500, "50 MB were taken on a disk of 4 MB");
+        // The crash journal takes 64 MiB while the database cannot be written.
+        assert!(written < 800, "80 MB were taken on a disk of 4 MB");
     };
     assert_eq!(refusal.raw_os_error(), Some(libc::EIO), "{refusal}");
     assert!(written > 10, "only {written} files fit");
