@@ -1,4 +1,4 @@
-//! What a group replicates, as the protocol sees it.
+//! The interface between the protocol and the data that a group replicates.
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
@@ -12,24 +12,8 @@ use crate::wire::MessageKind;
 pub struct Outgoing {
     /// Number of the application's message.
     pub subtype: u16,
-    /// What follows the header.
+    /// The bytes behind the header.
     pub payload: Bytes,
-}
-
-/// What to do for a local request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Prepared {
-    /// Nothing needs to be sent.
-    Done(u32),
-    /// Send these in order. The result of the last one answers the request.
-    Send {
-        /// At least one message.
-        messages: Vec<Outgoing>,
-        /// What a success returns instead of the result of the last message.
-        reply: Option<u32>,
-    },
-    /// Send these in order and answer at once: nobody learns what became of them.
-    Announce(Vec<Outgoing>),
 }
 
 /// A delivered message of the application.
@@ -43,26 +27,24 @@ pub struct Delivery<'a> {
     pub subtype: u16,
     /// Sender's time: the mtime of what changes.
     pub time_secs: u32,
-    /// What followed the header.
+    /// The bytes behind the header.
     pub payload: &'a Bytes,
-    /// The request of this node that the message carries out, if somebody here still waits for it.
+    /// The request of this node that the message carries out, if somebody still waits for it.
     pub request: Option<RequestId>,
 }
 
-/// What became of a delivered message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was applied, with this result. An error that all members reach alike is a result too.
-    Applied(Result<u32, FsError>),
-    /// It was not applied, here or by any other member.
-    Refused(FsError),
-    /// It was not applied here, while others may have applied it: leave and synchronise again.
+/// The next step of a member after a delivered message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on. The application has answered whoever waited for the message.
+    Done,
+    /// The message was not applied here, while others may have applied it: leave and synchronise again.
     Leave,
-    /// It was applied in memory or not at all, and the store has failed: stay out.
+    /// The store has failed, so that what members apply is not kept here: stay out.
     Fail,
 }
 
-/// What all members decide from the same states.
+/// The decision that all members make from the same states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
     /// Which members are synced, in the order of the states.
@@ -75,7 +57,7 @@ pub struct Exchange {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyncError {
-    /// What a member sent makes no sense, or does not fit what this member holds: leave and try again.
+    /// A member sent something that makes no sense or does not fit the own data: leave and try again.
     #[error("{0}")]
     Inconsistent(String),
     /// The own store has failed: stay out.
@@ -83,9 +65,9 @@ pub enum SyncError {
     Store(String),
 }
 
-/// What an application has at hand while it handles something.
+/// The situation in which an application is called, and its way to send and to log.
 #[derive(Debug)]
-pub struct Context<'a, N> {
+pub struct Context<'a> {
     /// Time of the event.
     pub now: Now,
     /// Whether this side of the cluster is quorate, as far as is known.
@@ -94,19 +76,14 @@ pub struct Context<'a, N> {
     pub local: MemberId,
     /// Smallest node id of the last membership.
     pub lowest_node: u32,
-    pub(crate) out: &'a mut Actions<N>,
+    pub(crate) out: &'a mut Actions,
     pub(crate) outgoing: &'a mut Vec<Outgoing>,
 }
 
-impl<N> Context<'_, N> {
+impl Context<'_> {
     /// Sends a message of the application. Nobody waits for its result.
     pub fn send(&mut self, message: Outgoing) {
         self.outgoing.push(message);
-    }
-
-    /// Tells the rest of the daemon something.
-    pub fn notice(&mut self, notice: N) {
-        self.out.push(crate::core::Action::Notice(notice));
     }
 
     /// Adds a log line.
@@ -115,46 +92,44 @@ impl<N> Context<'_, N> {
     }
 }
 
-/// What a group replicates.
+/// The data that a group replicates, and the callers on this node that wait for them.
+///
+/// A request is answered by the application itself, exactly once: at once if nothing has to be sent, when its message is
+/// [delivered](Self::deliver), or when the core says that it [failed](Self::fail).
 ///
 /// [`deliver`](Self::deliver) and [`exchange`](Self::exchange) must come to the same result on all members: they depend on
 /// their arguments and on the replicated data, not on anything local.
 pub trait Application {
-    /// What processes of this node ask for.
+    /// A wish of a process of this node.
     type Request;
-    /// What the rest of the daemon must be told.
-    type Notice;
 
     /// Version in the header of every message of the group.
     const PROTOCOL: u32;
-    /// Whether requests are refused with `Access` while there is no quorum.
-    const NEEDS_QUORUM: bool;
-    /// Whether members compare checksums every hour.
-    const IS_VERIFIED: bool;
-    /// Whether members may hold different data after an exchange, and are then sent updates. A member that is being
-    /// updated sends no requests: they wait until it is synced.
-    const HAS_UPDATES: bool = true;
-    /// Whether messages are kept when corosync takes none for long. Else they are given up, and who waits for them is told.
-    const KEEPS_UNSENT: bool = false;
+    /// Whether all members must hold the same data. Then requests need quorum and wait until this member is synced, members
+    /// whose data differ after an exchange are sent updates, checksums are compared every hour, and messages that corosync
+    /// does not take for long are given up. Else data may differ for a while, and messages are kept until corosync takes them.
+    const IS_EXACT: bool;
 
-    /// Turns a request into messages. What may depend on local knowledge is checked here.
-    ///
-    /// # Errors
-    /// The reason why nothing is sent.
+    /// Turns a request into messages, which are sent in order; the delivery of the last one answers the request. None if it
+    /// is answered already. What may depend on local knowledge is checked here.
     fn prepare(
         &mut self,
+        id: RequestId,
         request: Self::Request,
-        context: &mut Context<'_, Self::Notice>,
-    ) -> Result<Prepared, FsError>;
+        context: &mut Context<'_>,
+    ) -> Vec<Outgoing>;
+
+    /// Refuses a request that was never prepared.
+    fn refuse(request: Self::Request, error: FsError);
+
+    /// The messages of a prepared request were not sent, or will not be delivered here. Nothing happens if the request is
+    /// answered already.
+    fn fail(&mut self, id: RequestId, error: FsError);
 
     /// Handles a delivered message, own ones included.
-    fn deliver(
-        &mut self,
-        delivery: &Delivery<'_>,
-        context: &mut Context<'_, Self::Notice>,
-    ) -> Outcome;
+    fn deliver(&mut self, delivery: &Delivery<'_>, context: &mut Context<'_>) -> Verdict;
 
-    /// What this member holds, for the exchange that begins.
+    /// A description of the own data, for the exchange that begins.
     ///
     /// # Errors
     /// The own data cannot be announced.
@@ -168,7 +143,7 @@ pub trait Application {
         &mut self,
         states: &[(MemberId, Bytes)],
         own: usize,
-        context: &mut Context<'_, Self::Notice>,
+        context: &mut Context<'_>,
     ) -> Result<Exchange, SyncError>;
 
     /// Records one update of the leader.
@@ -181,17 +156,23 @@ pub trait Application {
     ///
     /// # Errors
     /// They do not lead to the leader's data, or the store failed; nothing is changed then.
-    fn commit(&mut self, context: &mut Context<'_, Self::Notice>) -> Result<(), SyncError>;
+    fn commit(&mut self, context: &mut Context<'_>) -> Result<(), SyncError>;
 
     /// Forgets states and recorded updates.
     fn discard(&mut self);
 
-    /// Checksum over the replicated data. Asked for in groups that are verified.
+    /// Checksum over the replicated data. Asked for in groups whose members hold the same.
     fn checksum(&mut self) -> Digest;
 
     /// The group has other members now, in ascending order.
-    fn members_changed(&mut self, members: &[MemberId], context: &mut Context<'_, Self::Notice>);
+    fn members_changed(&mut self, members: &[MemberId]);
 
     /// This member is synced now and was not before.
-    fn became_synced(&mut self, context: &mut Context<'_, Self::Notice>);
+    fn became_synced(&mut self, context: &mut Context<'_>);
+
+    /// The connection to corosync is lost, and with it all that it told of the group.
+    fn disconnected(&mut self);
+
+    /// Everything that came in together was handled: the moment for what is done once and not for each message.
+    fn flush(&mut self);
 }

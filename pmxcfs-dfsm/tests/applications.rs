@@ -6,9 +6,13 @@
     reason = "a test may fail by a panic, and uses a part of the simulation"
 )]
 
+#[path = "sim/client.rs"]
+mod client;
 #[path = "sim/disk.rs"]
 mod disk;
 mod support;
+
+use std::sync::mpsc::{Receiver, channel};
 
 use bytes::Bytes;
 use disk::Disk;
@@ -16,7 +20,7 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::{
     core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
     database::{
-        Database, DatabaseNotice, DatabaseRequest,
+        Database, DatabaseNotice,
         wire::{LockMessage, OperationMessage, UNLOCK, UNLOCK_REQUEST, UpdateMessage},
     },
     status::{StatusGroup, StatusRequest, StatusStore, wire::UpdateMessage as KeyMessage},
@@ -28,10 +32,9 @@ use support::{manifest, read, vectors};
 const SELF: MemberId = MemberId { node: 1, pid: 10 };
 const PEER: MemberId = MemberId { node: 2, pid: 20 };
 
-type DatabaseAction = Action<DatabaseNotice>;
-
 struct Subject {
     machine: Machine<Database<Disk>>,
+    notices: Receiver<DatabaseNotice>,
     ms: u64,
     count: u64,
 }
@@ -53,9 +56,12 @@ impl Subject {
             mtime: 4000,
         };
         let tree = Tree::from_entries(root, [], Rules::Replicated, 0).unwrap();
-        let machine = Machine::new(Database::new(Disk::new(tree)));
+        let (notice, notices) = channel();
+        let sink = Box::new(move |told| notice.send(told).unwrap());
+        let machine = Machine::new(Database::new(Disk::new(tree), sink));
         let mut subject = Self {
             machine,
+            notices,
             ms: 0,
             count: 0,
         };
@@ -69,52 +75,56 @@ impl Subject {
         subject
     }
 
-    fn feed(&mut self, event: Event<DatabaseRequest>) -> Vec<DatabaseAction> {
-        let mut actions = Actions::new();
-        let now = Now {
+    fn now(&self) -> Now {
+        Now {
             monotonic_ms: self.ms,
             wall_secs: 5000 + (self.ms / 1000) as u32,
-        };
-        self.machine.handle(now, event, &mut actions);
+        }
+    }
+
+    fn feed(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Actions::new();
+        self.machine.handle(self.now(), event, &mut actions);
+        self.machine.flush();
         actions.take()
     }
 
-    fn deliver(&mut self, sender: MemberId, message: Bytes) -> Vec<DatabaseAction> {
+    fn request(&mut self, operation: Operation) -> Vec<Action> {
+        self.count += 1;
+        let answers = &self.machine.app().store().answers;
+        let caller = answers.client(RequestId(self.count), operation);
+        let mut actions = Actions::new();
+        self.machine.request(self.now(), caller, &mut actions);
+        self.machine.flush();
+        actions.take()
+    }
+
+    fn answers(&self) -> Vec<(RequestId, Result<u32, FsError>)> {
+        self.machine.app().store().answers.take()
+    }
+
+    fn notices(&self) -> Vec<DatabaseNotice> {
+        self.notices.try_iter().collect()
+    }
+
+    fn deliver(&mut self, sender: MemberId, message: Bytes) -> Vec<Action> {
         self.feed(Event::Delivered { sender, message })
     }
 
-    /// Asks, and delivers what is sent until nothing is; all actions but the messages.
-    fn ask(&mut self, operation: Operation) -> Vec<DatabaseAction> {
-        self.count += 1;
-        let id = RequestId(self.count);
-        let request = DatabaseRequest::Apply(operation);
-        let actions = self.feed(Event::Request { id, request });
-        self.echo(actions)
-    }
-
-    fn echo(&mut self, actions: Vec<DatabaseAction>) -> Vec<DatabaseAction> {
-        let mut done = Vec::new();
+    /// Asks, and delivers what is sent until nothing is.
+    fn result(&mut self, operation: Operation) -> Result<u32, FsError> {
+        let actions = self.request(operation);
         let mut waiting = std::collections::VecDeque::from(actions);
         while let Some(action) = waiting.pop_front() {
-            match action {
-                Action::Multicast(message) => waiting.extend(self.deliver(SELF, message)),
-                Action::Log { .. } => {}
-                other => done.push(other),
+            if let Action::Multicast(message) = action {
+                waiting.extend(self.deliver(SELF, message));
             }
         }
-        done
-    }
-
-    fn result(&mut self, operation: Operation) -> Result<u32, FsError> {
-        let actions = self.ask(operation);
-        let results = actions.iter().filter_map(|action| match action {
-            Action::Answer { result, .. } => Some(*result),
-            _ => None,
-        });
-        let results: Vec<_> = results.collect();
-        let [result] = results[..] else {
-            panic!("answered {} times", results.len());
+        let answers = self.answers();
+        let [(id, result)] = answers[..] else {
+            panic!("answered {} times", answers.len());
         };
+        assert_eq!(id, RequestId(self.count));
         result
     }
 
@@ -123,7 +133,7 @@ impl Subject {
     }
 }
 
-fn sent(actions: &[DatabaseAction]) -> Vec<Bytes> {
+fn sent(actions: &[Action]) -> Vec<Bytes> {
     let messages = actions.iter().filter_map(|action| match action {
         Action::Multicast(message) => Some(message.clone()),
         _ => None,
@@ -148,35 +158,20 @@ fn writer_and_mtime_come_from_the_message() {
 #[test]
 fn the_same_count_of_another_process_answers_nothing() {
     let mut subject = Subject::new();
-    let request = DatabaseRequest::Apply(mkdir("own"));
-    let actions = subject.feed(Event::Request {
-        id: RequestId(1),
-        request,
-    });
+    let actions = subject.request(mkdir("own"));
     let own = sent(&actions).remove(0);
     for sender in [
         PEER,
         MemberId { node: 1, pid: 11 },
         MemberId { node: 2, pid: 10 },
     ] {
-        let actions = subject.deliver(sender, normal_of(1, &mkdir("theirs")));
-        assert!(
-            !actions
-                .iter()
-                .any(|action| matches!(action, Action::Answer { .. }))
-        );
+        subject.deliver(sender, normal_of(1, &mkdir("theirs")));
+        assert_eq!(subject.answers(), []);
     }
-    let actions = subject.deliver(SELF, own.clone());
-    assert!(actions.contains(&Action::Answer {
-        id: RequestId(1),
-        result: Ok(0)
-    }));
-    let again = subject.deliver(SELF, own);
-    assert!(
-        !again
-            .iter()
-            .any(|action| matches!(action, Action::Answer { .. }))
-    );
+    subject.deliver(SELF, own.clone());
+    assert_eq!(subject.answers(), [(RequestId(1), Ok(0))]);
+    subject.deliver(SELF, own);
+    assert_eq!(subject.answers(), []);
 }
 
 #[test]
@@ -189,7 +184,7 @@ fn growing_an_empty_file_is_sent_as_zeros_and_answered_once() {
         data: Bytes::new(),
         truncate: true,
     };
-    assert_eq!(subject.result(grow), Ok(0));
+    assert!(subject.result(grow).is_ok());
     let entry = subject.tree().lookup(b"f").unwrap();
     assert_eq!(entry.data.len(), 300_000);
     assert!(entry.data.iter().all(|byte| *byte == 0));
@@ -215,32 +210,24 @@ fn corosync_conf_is_told_to_all_and_reloaded_by_the_sender_only() {
     let create = Operation::Create {
         path: path("corosync.conf"),
     };
+    subject.result(create.clone()).unwrap();
     let own = DatabaseNotice::CorosyncConf { reload: true };
-    assert!(
-        subject
-            .ask(create.clone())
-            .contains(&Action::Notice(own.clone()))
-    );
+    assert_eq!(subject.notices(), [own]);
     let write = Operation::Write {
         path: path("corosync.conf"),
         offset: 0,
         data: path("config_version: 2"),
         truncate: false,
     };
+    subject.deliver(PEER, normal_of(1, &write));
     let theirs = DatabaseNotice::CorosyncConf { reload: false };
-    let actions = subject.deliver(PEER, normal_of(1, &write));
-    assert!(actions.contains(&Action::Notice(theirs)));
-    // Refused: it exists.
-    assert!(!subject.ask(create).contains(&Action::Notice(own)));
+    assert_eq!(subject.notices(), [theirs]);
+    assert_eq!(subject.result(create), Err(FsError::Exists));
     let other = Operation::Create {
         path: path("corosync.conf.new"),
     };
-    assert!(
-        !subject
-            .ask(other)
-            .iter()
-            .any(|action| matches!(action, Action::Notice(_)))
-    );
+    subject.result(other).unwrap();
+    assert_eq!(subject.notices(), []);
 }
 
 #[test]
@@ -260,11 +247,7 @@ fn an_expired_lock_is_removed_by_the_decision_of_the_lowest_member() {
         "120 s are not too old"
     );
     subject.ms += 1_000;
-    let request = DatabaseRequest::Apply(unlock);
-    let actions = subject.feed(Event::Request {
-        id: RequestId(90),
-        request,
-    });
+    let actions = subject.request(unlock);
     let messages = sent(&actions);
     let numbers: Vec<u16> = messages
         .iter()
@@ -367,19 +350,116 @@ fn a_follower_takes_what_it_lacks_and_removes_what_the_leader_lacks() {
         subject.deliver(PEER, update(&template, MessageKind::Update, payload));
     }
     let done = update(&template, MessageKind::UpdateComplete, Bytes::new());
-    let actions = subject.deliver(PEER, done);
+    subject.deliver(PEER, done);
     assert_eq!(subject.machine.mode(), Mode::Synced);
     assert_eq!(subject.tree().checksum(), leader.checksum());
-    let discarded = actions.iter().find_map(|action| match action {
-        Action::Notice(DatabaseNotice::Replaced { discarded }) => Some(discarded),
-        _ => None,
+    assert_eq!(discarded(&subject), ["mine"], "what is lost is told");
+}
+
+/// Paths that the only notice names.
+fn discarded(subject: &Subject) -> Vec<String> {
+    let notices = subject.notices();
+    let [DatabaseNotice::Replaced { discarded }] = &notices[..] else {
+        panic!("{notices:?}");
+    };
+    let paths = discarded.iter().map(|lost| lost.path.to_vec());
+    paths.map(|path| String::from_utf8(path).unwrap()).collect()
+}
+
+#[test]
+fn an_entry_whose_content_the_leader_has_at_its_path_is_not_lost() {
+    let write = |path: &str, data: &'static [u8]| Operation::Write {
+        path: Bytes::copy_from_slice(path.as_bytes()),
+        offset: 0,
+        data: Bytes::from_static(data),
+        truncate: false,
+    };
+    let create = |path: &str| Operation::Create {
+        path: Bytes::copy_from_slice(path.as_bytes()),
+    };
+    let root = RootState {
+        version: 1,
+        writer: 0,
+        mtime: 4000,
+    };
+    let mut leader = Tree::from_entries(root, [], Rules::Replicated, 0).unwrap();
+    let stamp = Stamp {
+        writer: 2,
+        mtime: 4100,
+    };
+    let theirs = [
+        create("same"),
+        write("same", b"bytes"),
+        mkdir("d"),
+        create("d/same"),
+        write("d/same", b"bytes"),
+        create("d/other"),
+        write("d/other", b"theirs"),
+        mkdir("more"),
+    ];
+    for operation in theirs {
+        leader.apply(&operation, stamp, 0, &mut Vec::new()).unwrap();
+    }
+    // The inodes of the first two are the leader's, the others' are not.
+    let mut subject = Subject::new();
+    let ours = [
+        create("same"),
+        write("same", b"bytes"),
+        mkdir("d"),
+        create("d/other"),
+        write("d/other", b"ours"),
+        create("d/same"),
+        write("d/same", b"bytes"),
+    ];
+    for operation in ours {
+        subject.result(operation).unwrap();
+    }
+    let template = follow(&mut subject, &leader);
+    for entry in leader.entries().cloned() {
+        let payload = UpdateMessage { entry }.encode();
+        subject.deliver(PEER, update(&template, MessageKind::Update, payload));
+    }
+    let done = update(&template, MessageKind::UpdateComplete, Bytes::new());
+    subject.deliver(PEER, done);
+    assert_eq!(subject.tree().checksum(), leader.checksum());
+    assert_eq!(discarded(&subject), ["d/other"]);
+}
+
+#[test]
+fn a_request_waits_for_the_group_to_be_joined_for_some_seconds() {
+    let mut subject = Subject::new();
+    subject.feed(Event::Disconnected);
+    assert!(sent(&subject.request(mkdir("soon"))).is_empty());
+    subject.ms += 4_000;
+    assert!(sent(&subject.request(mkdir("sooner"))).is_empty());
+    assert_eq!(subject.answers(), []);
+    subject.ms += 1_000;
+    subject.feed(Event::Tick);
+    assert_eq!(subject.answers(), [(RequestId(1), Err(FsError::Io))]);
+    subject.feed(Event::Connected { local: SELF });
+    let members = vec![SELF];
+    let actions = subject.feed(Event::Membership {
+        members,
+        has_joined: true,
     });
-    let names: Vec<&[u8]> = discarded
-        .unwrap()
-        .iter()
-        .map(|entry| &entry.name[..])
-        .collect();
-    assert_eq!(names, [b"mine"], "what is lost is told");
+    for message in sent(&actions) {
+        subject.deliver(SELF, message);
+    }
+    assert_eq!(subject.answers(), [(RequestId(2), Ok(0))]);
+    assert!(subject.tree().lookup(b"soon").is_none());
+}
+
+#[test]
+fn whoever_waits_is_told_when_the_group_is_given_up() {
+    let mut subject = Subject::new();
+    subject.request(mkdir("sent"));
+    subject.feed(Event::Stop);
+    assert_eq!(subject.answers(), [(RequestId(1), Err(FsError::Busy))]);
+    let mut subject = Subject::new();
+    subject.feed(Event::Disconnected);
+    subject.request(mkdir("held"));
+    subject.feed(Event::Stop);
+    assert_eq!(subject.answers(), [(RequestId(1), Err(FsError::Io))]);
 }
 
 #[test]
@@ -438,14 +518,17 @@ impl StatusStore for Soft {
     fn own_address(&self) -> Bytes {
         path("10.0.0.1\0")
     }
+
+    fn disconnected(&mut self) {}
 }
 
-fn feed_status(
-    machine: &mut Machine<StatusGroup<Soft>>,
-    event: Event<StatusRequest>,
-) -> Vec<Bytes> {
+fn feed_status(machine: &mut Machine<StatusGroup<Soft>>, event: Event) -> Vec<Bytes> {
     let mut actions = Actions::new();
     machine.handle(Now::default(), event, &mut actions);
+    multicasts(&mut actions)
+}
+
+fn multicasts(actions: &mut Actions) -> Vec<Bytes> {
     let messages = actions
         .take()
         .into_iter()
@@ -530,11 +613,9 @@ fn own_status_messages_are_not_applied_again() {
         key: path("k"),
         value: path("v"),
     };
-    let event = Event::Request {
-        id: RequestId(1),
-        request,
-    };
-    let message = feed_status(&mut machine, event).remove(0);
+    let mut actions = Actions::new();
+    machine.request(Now::default(), request, &mut actions);
+    let message = multicasts(&mut actions).remove(0);
     let own = Event::Delivered {
         sender: SELF,
         message: message.clone(),

@@ -12,6 +12,9 @@
 
 mod support;
 
+#[path = "sim/client.rs"]
+#[allow(dead_code, reason = "nobody looks at the answers here")]
+mod client;
 #[path = "sequences/database.rs"]
 mod database;
 #[path = "sequences/player.rs"]

@@ -5,10 +5,9 @@
 //! a [`Reply`], under the lock of the change, so that it learns of its own operation and not of what comes after. The reply
 //! waits until the crash journal has the operation.
 
-use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
-use crate::{Change, Operation, Tree};
+use crate::{Change, Operation, OrphanChange, Tree};
 
 /// What a caller does to the tree it meets.
 #[derive(Debug)]
@@ -17,29 +16,6 @@ pub enum Plan {
     Apply(Operation),
     /// A change to an entry that only open handles can still see: memory only.
     Orphan(OrphanChange),
-}
-
-/// A change to an entry that has left the tree and is still open.
-#[derive(Debug)]
-pub enum OrphanChange {
-    /// As [`Operation::Write`].
-    Write {
-        /// The entry.
-        inode: u64,
-        /// Where `data` begins. With `truncate` and no data: the new size.
-        offset: u64,
-        /// Bytes to lay over.
-        data: Bytes,
-        /// Cut the file behind the data.
-        truncate: bool,
-    },
-    /// As [`Operation::SetMtime`].
-    Touch {
-        /// The entry.
-        inode: u64,
-        /// New mtime in seconds.
-        mtime: u32,
-    },
 }
 
 /// Gives the caller its answer: the one that [`Caller::answer`] has made, or an error if the change could not be recorded.

@@ -19,7 +19,7 @@ pub mod store;
 mod tree;
 mod versions;
 
-pub use caller::{Caller, OrphanChange, Plan, Reply, Submit};
+pub use caller::{Caller, Plan, Reply, Submit};
 pub use change::Change;
 pub use checksum::Digest;
 pub use content::splice;
@@ -28,7 +28,7 @@ pub use guests::{Guest, GuestList};
 pub use index::{Index, IndexEntry, IndexError};
 pub use memdb::{Delivered, MemDb};
 pub use observer::{AfterUnlock, ClusterChange, Observer};
-pub use operation::{Operation, Stamp};
+pub use operation::{Operation, OrphanChange, Stamp};
 pub use statfs::Statfs;
 pub use tree::{ListedEntry, Precheck, Rules, Snapshot, Tree, TreeError, TreeWarning};
 pub use versions::VERSIONED_PATH_COUNT;

@@ -125,9 +125,9 @@ impl MemDb {
 
     /// Carries out what a caller wants in local mode: writer 0, time now, applied at once.
     pub fn submit(&self, mut caller: Box<dyn Caller>) {
-        let Some(store) = self.store.get().filter(|store| !store.is_failed()) else {
+        if self.is_failed() {
             return caller.refuse(FsError::Io);
-        };
+        }
         let stamp = Stamp {
             writer: 0,
             mtime: wall_clock_secs(),
@@ -140,9 +140,14 @@ impl MemDb {
             };
             caller.answer(tree, changes, result)
         });
-        match ticket {
-            None => reply(Ok(())),
-            Some(ticket) => store.acknowledge(ticket, reply),
+        self.acknowledge(ticket, reply);
+    }
+
+    /// Gives a caller its answer once the record is safe. `None` stands for nothing to record. Call without any lock held.
+    pub fn acknowledge(&self, ticket: Option<Ticket>, reply: Reply) {
+        match (ticket, self.store.get()) {
+            (Some(ticket), Some(store)) => store.acknowledge(ticket, reply),
+            _ => reply(Ok(())),
         }
     }
 

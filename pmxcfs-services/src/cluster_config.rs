@@ -9,7 +9,7 @@ const NODE_PREFIX: &str = "nodelist.node.";
 const VERSION_KEY: &str = "totem.config_version";
 const NAME_KEY: &str = "totem.cluster_name";
 
-/// What corosync knows of the cluster.
+/// The cluster as corosync has loaded it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
     /// Name of the cluster.
@@ -27,8 +27,6 @@ pub struct ConfiguredNode {
     pub id: u32,
     /// `name`, or `ring0_addr` of a node without.
     pub name: String,
-    /// `quorum_votes`; 0 if not given.
-    pub votes: u32,
 }
 
 impl ClusterConfig {
@@ -71,7 +69,6 @@ struct Draft {
     id: u32,
     name: Option<String>,
     address: Option<String>,
-    votes: u32,
 }
 
 impl Draft {
@@ -80,24 +77,17 @@ impl Draft {
             ("name", CmapValue::Text(text)) => self.name = Some(text.clone()),
             ("ring0_addr", CmapValue::Text(text)) => self.address = Some(text.clone()),
             ("nodeid", CmapValue::Number(id)) => self.id = u32::try_from(*id).unwrap_or(0),
-            ("quorum_votes", CmapValue::Number(votes)) => {
-                self.votes = u32::try_from(*votes).unwrap_or(0);
-            }
             _ => {}
         }
     }
 
     fn finish(self) -> Option<ConfiguredNode> {
         let name = self.name.or(self.address).filter(|name| !name.is_empty())?;
-        (self.id != 0).then_some(ConfiguredNode {
-            id: self.id,
-            name,
-            votes: self.votes,
-        })
+        (self.id != 0).then_some(ConfiguredNode { id: self.id, name })
     }
 }
 
-/// Takes what corosync has loaded.
+/// Takes a configuration that corosync has loaded.
 pub type ConfigSink = Box<dyn Fn(ClusterConfig) + Send + Sync>;
 
 /// Reads the map after connecting and after each change. It is ready once the nodes are known; what was read stays when
@@ -121,8 +111,9 @@ impl ClusterConfigService {
     }
 
     /// The walk waits for corosync, a round trip for each key.
-    fn read(&self, cmap: &Cmap) -> Result<(), CorosyncError> {
-        let config = tokio::task::block_in_place(|| read(cmap))?;
+    async fn read(&self, cmap: &Arc<Cmap>) -> Result<(), Failure> {
+        let cmap = Arc::clone(cmap);
+        let config = tokio::task::spawn_blocking(move || read(&cmap)).await??;
         tracing::info!(
             "update cluster info (cluster name  {}, version = {})",
             config.name,
@@ -134,19 +125,21 @@ impl ClusterConfigService {
 }
 
 impl Service for ClusterConfigService {
-    const NAME: &'static str = "cluster configuration";
+    fn name(&self) -> &'static str {
+        "cluster configuration"
+    }
 
     async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
         let connect = || Cmap::connect(&[NODE_PREFIX], &[VERSION_KEY]);
         let cmap = Arc::new(tokio::task::spawn_blocking(connect).await??);
-        self.read(&cmap)?;
+        self.read(&cmap).await?;
         context.ready();
         loop {
             tokio::select! {
                 changed = cmap.receive() => changed?,
                 () = context.stopped() => return Ok(()),
             }
-            self.read(&cmap)?;
+            self.read(&cmap).await?;
         }
     }
 }
@@ -184,10 +177,10 @@ mod tests {
         (format!("{NODE_PREFIX}{key}"), CmapValue::Number(value))
     }
 
-    fn listed(keys: &[(String, CmapValue)]) -> Vec<(u32, String, u32)> {
+    fn listed(keys: &[(String, CmapValue)]) -> Vec<(u32, String)> {
         let config = ClusterConfig::new("c".to_owned(), 1, keys);
         let nodes = config.nodes.into_iter();
-        nodes.map(|node| (node.id, node.name, node.votes)).collect()
+        nodes.map(|node| (node.id, node.name)).collect()
     }
 
     #[test]
@@ -204,10 +197,10 @@ mod tests {
                 text("0.name", "one"),
             ],
         ] {
-            assert_eq!(listed(&keys), [(1, "one".to_owned(), 0)]);
+            assert_eq!(listed(&keys), [(1, "one".to_owned())]);
         }
         let keys = [text("0.ring0_addr", "10.0.0.1"), number("0.nodeid", 1)];
-        assert_eq!(listed(&keys), [(1, "10.0.0.1".to_owned(), 0)]);
+        assert_eq!(listed(&keys), [(1, "10.0.0.1".to_owned())]);
     }
 
     #[test]
@@ -222,7 +215,7 @@ mod tests {
             number("3.quorum_votes", 2),
             text("3.other", "ignored"),
         ];
-        assert_eq!(listed(&keys), [(4, "four".to_owned(), 2)]);
+        assert_eq!(listed(&keys), [(4, "four".to_owned())]);
     }
 
     #[test]
@@ -233,7 +226,7 @@ mod tests {
             text("1.name", "new"),
             number("1.nodeid", 7),
         ];
-        assert_eq!(listed(&keys), [(7, "new".to_owned(), 0)]);
+        assert_eq!(listed(&keys), [(7, "new".to_owned())]);
     }
 
     #[test]

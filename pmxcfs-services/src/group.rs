@@ -1,216 +1,288 @@
-//! The driver of a replication group: a connection to corosync, a protocol machine, and whoever waits for them.
+//! A replication group: a connection to corosync, a protocol machine, and one task that waits on their behalf.
 //!
-//! It turns readiness, requests and time into events, and carries out actions in their order. The protocol's decisions are all
-//! in [`Machine`](pmxcfs_dfsm::core::Machine); what is here is about the connection: that quorum is looked at before anything
-//! is delivered, that what corosync refuses is given back in order, that each join has a connection of its own, and that
-//! nothing waits while corosync does.
+//! [`Driver`] is the machine with its connection, as a plain value; it turns readiness, requests and time into events and
+//! carries out actions in their order. The task, a [`Service`], waits for corosync, the clock and callers, and has the driver
+//! deal with whatever came in together as one batch.
 //!
-//! Callers hand in whatever they want done through a [`GroupHandle`] and do not wait. The [`GroupHost`] keeps them until
-//! they are answered.
-//!
-//! `driver` is all of that as a plain value; `task` waits on its behalf, as a service. A caller that finds the driver idle uses
-//! it on the spot and so saves a change of threads on the way of its message; one that finds it busy leaves its request for
-//! the task.
+//! Requests go into one queue. Whoever gets hold of the driver carries out the requests in the queue: a caller that finds it
+//! idle does so on its own thread, which saves a change of threads on the way of its message; one that finds it busy wakes
+//! the task. Without that, a 4 KiB overwrite of one writer takes 608 us instead of 580 us, create and write 1,335 us instead
+//! of 1,314 us (medians of 36,000 and 3,600 operations, alternating by the second, on two busy processors).
 
 mod driver;
-mod task;
 
+use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::app::Application;
-use pmxcfs_dfsm::core::{RequestId, Status};
-use tokio::sync::{Notify, mpsc, watch};
+use pmxcfs_dfsm::core::Mode;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
-use crate::framework::ServiceState;
-use crate::quorum::QuorumMonitor;
-use driver::Driver;
-pub use task::Group;
+use self::driver::{Command, Driver, Waits};
+pub use self::driver::{GroupConfig, GroupStatus};
+use crate::corosync::{CorosyncError, Cpg, CpgEvent};
+use crate::framework::{Context, Failure, Service, ServiceState};
 
-/// Who the driver works for. No two methods are called at a time; none may wait.
-pub trait GroupHost: Send + 'static {
-    /// What people call the service.
-    const NAME: &'static str;
-
-    /// What the group replicates.
-    type App: Application<Request: Send, Notice: Send> + Send;
-    /// What callers hand in.
-    type Input: Send;
-
-    /// Turns what a caller wants into a request. The caller is kept under the id until [`answer`](Self::answer). `None` if it
-    /// was dealt with already.
-    fn accept(
-        &mut self,
-        input: Self::Input,
-        app: &mut Self::App,
-    ) -> Option<(RequestId, <Self::App as Application>::Request)>;
-
-    /// Tells a caller that nothing was or will be done.
-    fn refuse(&mut self, input: Self::Input, error: FsError);
-
-    /// A request is over. Replies may be put off until [`settle`](Self::settle).
-    fn answer(&mut self, id: RequestId, result: Result<u32, FsError>, app: &mut Self::App);
-
-    /// The application has something to tell.
-    fn notice(&mut self, notice: <Self::App as Application>::Notice, app: &mut Self::App);
-
-    /// Everything that came in together was handled: the moment to do once what would else be done for each message.
-    fn settle(&mut self, app: &mut Self::App);
-
-    /// Corosync is gone, and with it all that it told of the group.
-    fn disconnected(&mut self, app: &mut Self::App);
-}
-
-/// What an observer may know of a group.
-#[derive(Debug, Clone)]
-pub struct GroupStatus {
-    /// What the protocol's core says.
-    pub machine: Status,
-    /// The moment of which all this is true. It is long ago only if the group's task is held up.
-    pub at: Instant,
-    /// Whether there is a connection to corosync.
-    pub is_connected: bool,
-    /// Whether corosync asks to send no more for now.
-    pub is_blocked: bool,
-    /// Requests that wait for the group to be joined.
-    pub joining_count: usize,
-}
-
-/// What waits for the task.
-#[derive(Debug)]
-enum Command<I> {
-    Submit(I),
-    Mended,
-}
+/// Attempts to join on a connection that corosync is not ready to let join, and the time between them.
+const JOIN_ATTEMPTS: u32 = 50;
+const JOIN_PAUSE: Duration = Duration::from_millis(20);
 
 /// What callers and the task share.
-struct Shared<H: GroupHost> {
-    /// Held while one event is dealt with. Callers only ever try it: they never wait for each other or for the task.
-    driver: Mutex<Driver<H>>,
-    commands: mpsc::UnboundedSender<Command<H::Input>>,
-    /// Commands that the task has not taken. While there are any, nobody may overtake them.
-    command_count: AtomicUsize,
-    /// A caller has changed what the task waits for.
-    changed: Notify,
+struct Shared<A: Application> {
+    commands: UnboundedSender<Command<A::Request>>,
+    /// Held while one batch is dealt with. Callers only ever try it: they never wait for each other or for the task.
+    driver: Mutex<Driver<A>>,
+    /// Wakes the task: there are commands, or a caller has changed what it waits for.
+    wake: Notify,
     /// As it was at the last change, or about a second ago. A leaf lock.
     status: Mutex<Option<GroupStatus>>,
 }
 
-impl<H: GroupHost> Shared<H> {
-    fn leave(&self, command: Command<H::Input>) -> Result<(), Command<H::Input>> {
-        self.command_count.fetch_add(1, Ordering::AcqRel);
-        self.commands.send(command).map_err(|unsent| {
-            self.command_count.fetch_sub(1, Ordering::AcqRel);
-            unsent.0
-        })
+impl<A: Application> Shared<A> {
+    fn command(&self, command: Command<A::Request>) {
+        if let Err(unsent) = self.commands.send(command) {
+            return refuse::<A>(unsent.0);
+        }
+        let driver = self.driver.try_lock();
+        if driver.is_none_or(|mut driver| driver.end_batch()) {
+            self.wake.notify_one();
+        }
     }
 }
 
-/// What a handle needs of a group, whatever it replicates.
-trait Port<I>: Send + Sync {
-    fn submit(&self, input: I) -> Result<(), I>;
-    fn mended(&self);
-    fn status(&self) -> Option<GroupStatus>;
-}
-
-impl<H: GroupHost> Port<H::Input> for Shared<H> {
-    fn submit(&self, input: H::Input) -> Result<(), H::Input> {
-        if self.command_count.load(Ordering::Acquire) == 0
-            && let Some(mut driver) = self.driver.try_lock()
-            && driver.is_running()
-        {
-            driver.submit(input);
-            if driver.settle() {
-                self.changed.notify_one();
-            }
-            return Ok(());
-        }
-        match self.leave(Command::Submit(input)) {
-            Err(Command::Submit(input)) => Err(input),
-            Ok(()) | Err(Command::Mended) => Ok(()),
-        }
-    }
-
-    fn mended(&self) {
-        // A task that has ended needs to know nothing.
-        let _left = self.leave(Command::Mended);
-    }
-
-    fn status(&self) -> Option<GroupStatus> {
-        self.status.lock().clone()
+/// The group was stopped.
+fn refuse<A: Application>(command: Command<A::Request>) {
+    match command {
+        Command::Submit(request) => A::refuse(request, FsError::Io),
+        Command::Mended => {}
     }
 }
 
 /// Hands requests to a group. Cheap to clone; usable from any thread.
-pub struct GroupHandle<I>(Arc<dyn Port<I>>);
+pub struct GroupHandle<A: Application>(Arc<Shared<A>>);
 
-impl<I> Clone for GroupHandle<I> {
+impl<A: Application> Clone for GroupHandle<A> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<I> std::fmt::Debug for GroupHandle<I> {
+impl<A: Application> std::fmt::Debug for GroupHandle<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GroupHandle").finish_non_exhaustive()
     }
 }
 
-impl<I> GroupHandle<I> {
-    /// Hands something in. The order of one caller is kept. Returns at once; the host may be called before that, on the
-    /// caller's thread.
-    ///
-    /// # Errors
-    /// Gives it back if the group was stopped.
-    pub fn submit(&self, input: I) -> Result<(), I> {
-        self.0.submit(input)
+impl<A: Application> GroupHandle<A> {
+    /// Hands a request in. The order of one caller is kept. Returns at once; the application may answer before that, on the
+    /// caller's thread. A group that was stopped refuses with `Io`.
+    pub fn submit(&self, request: A::Request) {
+        self.0.command(Command::Submit(request));
     }
 
     /// What made this member give up was mended.
     pub fn mended(&self) {
-        self.0.mended();
+        self.0.command(Command::Mended);
     }
 
     /// Mode, members and queues as they were at the last change, or about a second ago. `None` before the group runs.
     #[must_use]
     pub fn status(&self) -> Option<GroupStatus> {
-        self.0.status()
+        self.0.status.lock().clone()
     }
 }
 
-/// What a driver is made of.
-#[derive(Debug)]
-pub struct GroupConfig {
-    /// Name of the group, without the NUL that belongs to it.
-    pub name: &'static str,
-    /// Word that log lines begin with.
-    pub domain: &'static str,
-    /// Moment that monotonic times count from.
-    pub started: Instant,
-    /// Where the quorum is known.
-    pub quorum: QuorumMonitor,
-    /// A service that has to have worked once before the group is joined.
-    pub join_after: Option<watch::Receiver<ServiceState>>,
+/// A group, ready to be run as a service.
+pub struct Group<A: Application> {
+    shared: Arc<Shared<A>>,
+    config: GroupConfig,
+    connecting: Option<JoinHandle<Result<Cpg, CorosyncError>>>,
+    published: Option<Mode>,
 }
 
-/// Makes a group and the handle to it. Requests are taken from now on, and dealt with once it runs.
-pub fn group<H: GroupHost>(
-    config: GroupConfig,
-    host: H,
-    app: H::App,
-) -> (Group<H>, GroupHandle<H::Input>) {
+impl<A: Application> std::fmt::Debug for Group<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group")
+            .field("config", &self.config)
+            .field("mode", &self.published)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a group and the handle to it. Requests are taken from now on.
+pub fn group<A: Application>(config: GroupConfig, app: A) -> (Group<A>, GroupHandle<A>) {
     let (sender, commands) = mpsc::unbounded_channel();
-    let join_after = config.join_after.clone();
     let shared = Arc::new(Shared {
-        driver: Mutex::new(Driver::new(config, host, app)),
         commands: sender,
-        command_count: AtomicUsize::new(0),
-        changed: Notify::new(),
+        driver: Mutex::new(Driver::new(config.clone(), app, commands)),
+        wake: Notify::new(),
         status: Mutex::new(None),
     });
-    let handle = GroupHandle(Arc::clone(&shared) as Arc<dyn Port<H::Input>>);
-    (Group::new(shared, commands, join_after), handle)
+    let group = Group {
+        shared: Arc::clone(&shared),
+        config,
+        connecting: None,
+        published: None,
+    };
+    (group, GroupHandle(shared))
+}
+
+/// Why the task woke up.
+enum Wake {
+    Stop,
+    MayJoin,
+    Received(Arc<Cpg>, Result<Vec<CpgEvent>, CorosyncError>),
+    Quorum,
+    Connected(Result<Cpg, CorosyncError>),
+    /// Commands, or another look at what there is to wait for.
+    Caller,
+    JoinDue,
+    Tick,
+}
+
+impl<A: Application<Request: Send> + Send + 'static> Service for Group<A> {
+    fn name(&self) -> &'static str {
+        self.config.name
+    }
+
+    /// Leaves the group and answers everybody at its end. Connections that are lost or refused are its own business.
+    async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
+        if self.config.join_after.is_none() {
+            self.shared.driver.lock().join_now();
+        }
+        context.ready();
+        let mut quorum = self.config.quorum.subscribe();
+        loop {
+            let waits = self.shared.driver.lock().waits();
+            match self.wait(waits, context, &mut quorum).await {
+                Wake::Stop => break,
+                wake => self.deal_with(wake),
+            }
+        }
+        let mut commands = self.stop();
+        while let Some(command) = commands.recv().await {
+            refuse::<A>(command);
+        }
+        Ok(())
+    }
+}
+
+impl<A: Application> Group<A> {
+    async fn wait(
+        &mut self,
+        waits: Waits,
+        context: &mut Context,
+        quorum: &mut watch::Receiver<bool>,
+    ) -> Wake {
+        tokio::select! {
+            biased;
+            () = context.stopped() => Wake::Stop,
+            () = has_worked(self.config.join_after.as_mut()) => Wake::MayJoin,
+            (connection, received) = receive(waits.connection) => Wake::Received(connection, received),
+            Ok(()) = quorum.changed() => Wake::Quorum,
+            connected = connected(&mut self.connecting) => Wake::Connected(connected),
+            () = self.shared.wake.notified() => Wake::Caller,
+            () = at(waits.join_at) => Wake::JoinDue,
+            () = tokio::time::sleep_until(waits.tick_at.into()) => Wake::Tick,
+        }
+    }
+
+    fn deal_with(&mut self, wake: Wake) {
+        let is_tick = matches!(wake, Wake::Tick);
+        let mut driver = self.shared.driver.lock();
+        match wake {
+            Wake::Stop | Wake::Caller => {}
+            Wake::MayJoin => {
+                self.config.join_after = None;
+                driver.join_now();
+            }
+            Wake::Received(connection, Ok(events)) => driver.deliver(&connection, events),
+            Wake::Received(_, Err(error)) => driver.disconnected(&error),
+            Wake::Quorum => driver.note_quorum(),
+            Wake::Connected(Ok(connection)) => driver.connected(connection),
+            Wake::Connected(Err(error)) => driver.connect_failed(&error),
+            Wake::JoinDue => {
+                driver.connecting();
+                let group = self.config.group;
+                self.connecting
+                    .get_or_insert_with(|| tokio::task::spawn_blocking(move || join(group)));
+            }
+            Wake::Tick => driver.tick(),
+        }
+        if driver.end_batch() && driver.has_commands() {
+            self.shared.wake.notify_one();
+        }
+        if is_tick || self.published != Some(driver.mode()) {
+            self.published = Some(driver.mode());
+            *self.shared.status.lock() = Some(driver.status());
+        }
+    }
+
+    /// Leaves the group. What is still in the queue is left to be refused.
+    fn stop(&mut self) -> mpsc::UnboundedReceiver<Command<A::Request>> {
+        let mut driver = self.shared.driver.lock();
+        let commands = driver.stop();
+        *self.shared.status.lock() = Some(driver.status());
+        commands
+    }
+}
+
+/// Connects and joins. Both calls wait for an answer of corosync, which can be busy right after a membership change.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "corosync tells nobody when it is ready, and this thread may wait"
+)]
+fn join(group: &str) -> Result<Cpg, CorosyncError> {
+    let connection = Cpg::connect()?;
+    let mut attempt = 1;
+    loop {
+        match connection.join(group) {
+            Err(error) if error.is_try_again() && attempt < JOIN_ATTEMPTS => {
+                std::thread::sleep(JOIN_PAUSE);
+                attempt += 1;
+            }
+            joined => return joined.map(|()| connection),
+        }
+    }
+}
+
+async fn has_worked(service: Option<&mut watch::Receiver<ServiceState>>) {
+    match service {
+        // A service that is gone will not work any more: go on without.
+        Some(state) => drop(state.wait_for(ServiceState::is_running).await),
+        None => pending().await,
+    }
+}
+
+async fn receive(connection: Option<Arc<Cpg>>) -> (Arc<Cpg>, Result<Vec<CpgEvent>, CorosyncError>) {
+    match connection {
+        Some(connection) => {
+            let received = connection.receive().await;
+            (connection, received)
+        }
+        None => pending().await,
+    }
+}
+
+async fn connected(
+    connecting: &mut Option<JoinHandle<Result<Cpg, CorosyncError>>>,
+) -> Result<Cpg, CorosyncError> {
+    let Some(task) = connecting else {
+        return pending().await;
+    };
+    let result = task.await;
+    *connecting = None;
+    result.unwrap_or_else(|_panicked| Err(CorosyncError::from_panic("connecting")))
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => pending().await,
+    }
 }

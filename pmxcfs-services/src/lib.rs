@@ -1,4 +1,4 @@
-//! What talks to corosync, and keeps on trying when it is not there.
+//! Connections to corosync, and services that keep trying while it is not there.
 //!
 //! `framework` runs services; `corosync` holds the connections. On both stand the services: [`quorum::QuorumService`],
 //! [`cluster_config::ClusterConfigService`], and [`group::Group`], which drives a replication group: one for the database,

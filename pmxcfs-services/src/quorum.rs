@@ -111,7 +111,9 @@ impl QuorumService {
 }
 
 impl Service for QuorumService {
-    const NAME: &'static str = "quorum";
+    fn name(&self) -> &'static str {
+        "quorum"
+    }
 
     async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
         let connection = Arc::new(tokio::task::spawn_blocking(Quorum::connect).await??);

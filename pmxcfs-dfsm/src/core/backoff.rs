@@ -43,7 +43,7 @@ impl Backoff {
     }
 
     /// The member was synced for a while.
-    pub(super) fn settle(&mut self, synced_for_ms: u64) {
+    pub(super) fn was_synced(&mut self, synced_for_ms: u64) {
         if synced_for_ms >= STABLE_MS {
             self.leaves = 0;
         }
@@ -66,9 +66,9 @@ mod tests {
             delays,
             [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000]
         );
-        backoff.settle(59_999);
+        backoff.was_synced(59_999);
         assert_eq!(backoff.after_leaving_ms(), 30_000);
-        backoff.settle(60_000);
+        backoff.was_synced(60_000);
         assert_eq!(backoff.after_leaving_ms(), 100);
     }
 

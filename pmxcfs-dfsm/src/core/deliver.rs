@@ -1,20 +1,15 @@
-//! What delivered messages do.
+//! Delivered messages, in each mode.
 
 use bytes::Bytes;
 
 use super::{Actions, LogLevel, Machine, MemberId, Mode, mode::State, queue::Queued};
 use crate::{
-    app::{Application, Delivery, Outcome},
+    app::{Application, Delivery, Verdict},
     wire::{Header, MessageKind, NormalMessage, StateMessage},
 };
 
 impl<A: Application> Machine<A> {
-    pub(super) fn delivered(
-        &mut self,
-        sender: MemberId,
-        message: Bytes,
-        out: &mut Actions<A::Notice>,
-    ) {
+    pub(super) fn delivered(&mut self, sender: MemberId, message: Bytes, out: &mut Actions) {
         if self.mode().is_error() {
             return;
         }
@@ -59,7 +54,7 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    fn normal(&mut self, queued: Queued, out: &mut Actions<A::Notice>) {
+    fn normal(&mut self, queued: Queued, out: &mut Actions) {
         if self.local == Some(queued.sender) {
             self.in_flight.remove(&queued.message.count);
         }
@@ -83,33 +78,28 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// Applies a message and answers the request that it belongs to.
-    pub(super) fn apply(&mut self, queued: &Queued, out: &mut Actions<A::Notice>) {
+    /// Has the application apply a message, and answer the request that it belongs to.
+    pub(super) fn apply(&mut self, queued: &Queued, out: &mut Actions) {
         let (sender, message) = (queued.sender, &queued.message);
+        let is_own = self.local == Some(sender);
+        let request = is_own.then(|| self.pending.get(&message.count).copied());
         let delivery = Delivery {
             sender,
             count: message.count,
             subtype: message.header.subtype,
             time_secs: message.header.time_secs,
             payload: &message.payload,
-            request: self.requests.find(sender, message.count),
+            request: request.flatten(),
         };
-        let outcome = self.with_app(out, |app, context| app.deliver(&delivery, context));
-        let is_own = self.local == Some(sender);
-        match outcome {
-            Outcome::Applied(result) if is_own => {
-                self.requests.answer(sender, message.count, result, out);
-            }
-            Outcome::Refused(error) if is_own => {
-                self.requests.answer(sender, message.count, Err(error), out);
-            }
-            Outcome::Applied(_) | Outcome::Refused(_) => {}
-            Outcome::Leave => self.leave("a message could not be applied here", out),
-            Outcome::Fail => self.stop(State::Error, "the local store has failed", out),
+        match self.with_app(out, |app, context| app.deliver(&delivery, context)) {
+            Verdict::Done if is_own => drop(self.pending.remove(&message.count)),
+            Verdict::Done => {}
+            Verdict::Leave => self.leave("a message could not be applied here", out),
+            Verdict::Fail => self.stop(State::Error, "the local store has failed", out),
         }
     }
 
-    fn state_message(&mut self, sender: MemberId, message: &Bytes, out: &mut Actions<A::Notice>) {
+    fn state_message(&mut self, sender: MemberId, message: &Bytes, out: &mut Actions) {
         let Ok(StateMessage {
             header,
             epoch,
@@ -133,7 +123,7 @@ impl<A: Application> Machine<A> {
             (Mode::Synced, MessageKind::Verify) => self.compare_checksum(&payload, out),
             (Mode::StartSync | Mode::Update, MessageKind::VerifyRequest | MessageKind::Verify)
             | (Mode::Synced, _)
-            // An older configuration's start of synchronisation harms nobody who is past it.
+            // This member is past its exchange already.
             | (Mode::Update, MessageKind::SyncStart) => {}
             (mode, kind) => {
                 let reason = format!("{kind:?} of {sender} in mode {mode:?}");
@@ -143,8 +133,8 @@ impl<A: Application> Machine<A> {
     }
 }
 
-/// C peers leave over such a message, none applies it; who leaves is brought up to date by who stays.
-fn refuse<N>(sender: MemberId, reason: &str, out: &mut Actions<N>) {
+/// C peers leave the group over such a message, and none applies it; the members that stay bring them up to date.
+fn refuse(sender: MemberId, reason: &str, out: &mut Actions) {
     out.log(
         LogLevel::Warn,
         format!("ignore message of {sender}: {reason}"),

@@ -6,7 +6,7 @@
 
 use super::{MemberId, queue::Queued};
 
-/// What becomes of them is decided by the next exchange.
+/// Messages that the next exchange decides about.
 #[derive(Debug, Default)]
 pub(super) struct Doubtful {
     messages: Vec<Queued>,

@@ -1,7 +1,6 @@
-//! What goes into the core and what comes out.
+//! Events, which go into the core, and actions, which come out.
 
 use bytes::Bytes;
-use pmxcfs_api_types::FsError;
 
 /// A process in a group, as CPG reports it. Ordered by node id, then process id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,7 +17,7 @@ impl std::fmt::Display for MemberId {
     }
 }
 
-/// Number by which a caller knows its request. Chosen by the caller, unique among the unanswered ones.
+/// Number by which core and application know a request. Drawn by the core, unique in the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
@@ -31,9 +30,9 @@ pub struct Now {
     pub wall_secs: u32,
 }
 
-/// What happens to a member.
+/// Something that happens to a member.
 #[derive(Debug, Clone)]
-pub enum Event<R> {
+pub enum Event {
     /// A connection is open, and the group is being joined on it.
     Connected {
         /// Node id as the connection tells it, and own process id.
@@ -57,13 +56,6 @@ pub enum Event<R> {
         /// The whole message.
         message: Bytes,
     },
-    /// Somebody on this node wants something done. Every request is answered exactly once.
-    Request {
-        /// Name of the request in its answer.
-        id: RequestId,
-        /// What is wanted; understood by the application.
-        request: R,
-    },
     /// Corosync asked to try again: all messages that were not handed over, in the order in which they were to be sent.
     SendBlocked {
         /// The messages of the actions not carried out.
@@ -77,15 +69,17 @@ pub enum Event<R> {
     },
     /// The quorum changed.
     Quorum(bool),
-    /// What made this member give up was mended: it may join again.
+    /// The store works again: a member that had given up may join again.
     Mended,
     /// Time has passed. At least one per second; one every 5 ms while messages wait to be sent again.
     Tick,
+    /// The group is given up: the last event.
+    Stop,
 }
 
-/// What must be done for a member.
+/// Something to do for a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action<N> {
+pub enum Action {
     /// Send to the group, in agreed order.
     Multicast(Bytes),
     /// Leave the group and close the connection.
@@ -95,15 +89,6 @@ pub enum Action<N> {
         /// Milliseconds from now.
         delay_ms: u64,
     },
-    /// Answer a request: what the operation returns, 0 or a number of bytes.
-    Answer {
-        /// The request.
-        id: RequestId,
-        /// Its result. `Busy` says that the outcome is unknown, `Io` that this member takes no writes.
-        result: Result<u32, FsError>,
-    },
-    /// Something for the rest of the daemon, in the application's words.
-    Notice(N),
     /// A line for the log.
     Log {
         /// How bad it is.
@@ -127,18 +112,12 @@ pub enum LogLevel {
 }
 
 /// Actions in the order in which they must be carried out.
-#[derive(Debug)]
-pub struct Actions<N> {
-    list: Vec<Action<N>>,
+#[derive(Debug, Default)]
+pub struct Actions {
+    list: Vec<Action>,
 }
 
-impl<N> Default for Actions<N> {
-    fn default() -> Self {
-        Self { list: Vec::new() }
-    }
-}
-
-impl<N> Actions<N> {
+impl Actions {
     /// No actions yet.
     #[must_use]
     pub fn new() -> Self {
@@ -146,12 +125,12 @@ impl<N> Actions<N> {
     }
 
     /// Takes the actions out.
-    pub fn take(&mut self) -> Vec<Action<N>> {
+    pub fn take(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.list)
     }
 
     /// Adds an action.
-    pub fn push(&mut self, action: Action<N>) {
+    pub fn push(&mut self, action: Action) {
         self.list.push(action);
     }
 

@@ -1,6 +1,6 @@
-//! State of a member, and what changes it from outside of the group: connection, membership, requests, time.
+//! State of a member, and what changes it from outside of the group: connection, requests, quorum, time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
@@ -12,16 +12,18 @@ use super::{
     mode::State,
     outbox::Outbox,
     queue::{Queue, Queued},
-    requests::Requests,
-    verify::Verifier,
+    verifier::Verifier,
 };
 use crate::{
-    app::{Application, Context, Outgoing, Prepared},
+    app::{Application, Context, Outgoing},
     wire::{Epoch, Header, MessageKind, NormalMessage, StateMessage},
 };
 
 /// Messages that are kept while corosync takes none, at most. A daemon announces some hundred a minute.
 const MOST_KEPT_COUNT: usize = 4096;
+
+/// How long a request may wait for the group to be joined. A rejoin takes a fraction of this.
+const JOIN_PATIENCE_MS: u64 = 5_000;
 
 /// One process of the last membership.
 #[derive(Debug, Clone, Copy)]
@@ -31,10 +33,10 @@ pub(super) struct Member {
     pub(super) is_synced: bool,
 }
 
-/// What an observer may know of a machine.
+/// A machine as an observer sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// What it is doing.
+    /// Its mode.
     pub mode: Mode,
     /// The last membership, ascending.
     pub members: Vec<MemberId>,
@@ -42,20 +44,20 @@ pub struct Status {
     pub queued_count: usize,
     /// Requests without an answer, the held ones included.
     pub pending_count: usize,
-    /// Requests that wait until this member is synced.
+    /// Requests that wait until this member has joined and is synced.
     pub held_count: usize,
     /// Messages that corosync has not taken yet.
     pub unsent_count: usize,
-    /// Whom a synchronisation waits for; `None` while there is none.
+    /// The members that a synchronisation waits for; `None` while there is none.
     pub waiting: Option<Waiting>,
 }
 
-/// Whom a synchronisation waits for.
+/// The members that a synchronisation waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// Members whose state is missing; while this member is updated, those who may lead.
+    /// Members whose state is missing; while this member is updated, those that may be the leader.
     pub members: Vec<MemberId>,
-    /// Monotonic time in milliseconds at which something came last that is waited for.
+    /// Monotonic time in milliseconds of the last message that the synchronisation waited for.
     pub since_ms: u64,
 }
 
@@ -76,9 +78,11 @@ pub struct Machine<A: Application> {
     pub(super) in_flight: BTreeSet<u64>,
     pub(super) queue: Queue,
     pub(super) doubtful: Doubtful,
-    pub(super) requests: Requests,
-    /// Requests that wait until this member is synced, in order.
-    held: Vec<(RequestId, A::Request)>,
+    last_request: RequestId,
+    /// Requests by the count of the own message whose delivery answers them.
+    pub(super) pending: BTreeMap<u64, RequestId>,
+    /// Requests that wait until this member has joined and is synced, in order, with the time of their arrival.
+    held: VecDeque<(u64, A::Request)>,
     pub(super) verifier: Verifier,
     pub(super) outbox: Outbox,
     pub(super) backoff: Backoff,
@@ -102,8 +106,9 @@ impl<A: Application> Machine<A> {
             in_flight: BTreeSet::new(),
             queue: Queue::default(),
             doubtful: Doubtful::default(),
-            requests: Requests::default(),
-            held: Vec::new(),
+            last_request: RequestId(0),
+            pending: BTreeMap::new(),
+            held: VecDeque::new(),
             verifier: Verifier::default(),
             outbox: Outbox::default(),
             backoff: Backoff::default(),
@@ -122,7 +127,7 @@ impl<A: Application> Machine<A> {
         &mut self.app
     }
 
-    /// What it is doing.
+    /// Its mode.
     #[must_use]
     pub const fn mode(&self) -> Mode {
         self.state.mode()
@@ -135,7 +140,7 @@ impl<A: Application> Machine<A> {
             mode: self.mode(),
             members: self.members.iter().map(|member| member.id).collect(),
             queued_count: self.queue.len(),
-            pending_count: self.requests.len() + self.held.len(),
+            pending_count: self.pending.len() + self.held.len(),
             held_count: self.held.len(),
             unsent_count: self.outbox.len(),
             waiting: self.awaited().map(|(members, wait)| Waiting {
@@ -146,7 +151,7 @@ impl<A: Application> Machine<A> {
     }
 
     /// Handles one event and appends what must be done, in order.
-    pub fn handle(&mut self, now: Now, event: Event<A::Request>, out: &mut Actions<A::Notice>) {
+    pub fn handle(&mut self, now: Now, event: Event, out: &mut Actions) {
         self.now = now;
         self.verifier.start(now.monotonic_ms);
         match event {
@@ -158,60 +163,83 @@ impl<A: Application> Machine<A> {
                 has_joined,
             } => self.membership(members, has_joined, out),
             Event::Delivered { sender, message } => self.delivered(sender, message, out),
-            Event::Request { id, request } => self.request(id, request, out),
-            Event::SendBlocked { unsent } => self.send_blocked(unsent, out),
+            Event::SendBlocked { unsent } => self.send_blocked(unsent),
             Event::SendFailed { unsent } => self.give_up_sending(unsent, out),
             Event::Quorum(is_quorate) => self.quorum(is_quorate, out),
             Event::Mended => self.mended(out),
             Event::Tick => self.tick(out),
+            Event::Stop => self.give_up(out),
         }
         self.release_held(out);
     }
 
-    fn connected(&mut self, local: MemberId, out: &mut Actions<A::Notice>) {
+    /// Takes a request of a process of this node, and appends what must be done for it. The application answers it.
+    pub fn request(&mut self, now: Now, request: A::Request, out: &mut Actions) {
+        self.now = now;
+        self.held.push_back((now.monotonic_ms, request));
+        self.release_held(out);
+    }
+
+    /// Everything that came in together was handled.
+    pub fn flush(&mut self) {
+        self.app.flush();
+    }
+
+    fn connected(&mut self, local: MemberId, out: &mut Actions) {
         if matches!(self.mode(), Mode::VersionError | Mode::Error) {
             out.push(Action::Leave);
             return;
         }
-        self.forget_group(FsError::Busy, out);
+        self.forget_group(FsError::Busy);
         self.local = Some(local);
         out.log(LogLevel::Info, Mode::Start.announcement().1);
         self.state = State::Start;
     }
 
-    fn disconnected(&mut self, out: &mut Actions<A::Notice>) {
+    fn disconnected(&mut self, out: &mut Actions) {
         if self.local.take().is_none() || self.mode().is_error() {
             return;
         }
-        self.settle();
-        self.forget_group(FsError::Busy, out);
+        self.end_synced();
+        self.forget_group(FsError::Busy);
+        self.app.disconnected();
         self.state = State::Start;
         out.log(LogLevel::Warn, "connection to corosync lost");
         self.connect_later(out);
     }
 
-    fn mended(&mut self, out: &mut Actions<A::Notice>) {
+    fn give_up(&mut self, out: &mut Actions) {
+        self.local = None;
+        self.forget_group(FsError::Busy);
+        for (_, request) in self.held.drain(..) {
+            A::refuse(request, FsError::Io);
+        }
+        self.app.disconnected();
+        out.push(Action::Leave);
+    }
+
+    fn mended(&mut self, out: &mut Actions) {
         if self.mode() == Mode::Error {
             self.state = State::Start;
             self.join_later(out);
         }
     }
 
-    fn join_later(&mut self, out: &mut Actions<A::Notice>) {
+    fn join_later(&mut self, out: &mut Actions) {
         let delay_ms = self.backoff.after_leaving_ms();
         out.push(Action::Join { delay_ms });
     }
 
-    fn connect_later(&mut self, out: &mut Actions<A::Notice>) {
+    fn connect_later(&mut self, out: &mut Actions) {
         if !matches!(self.mode(), Mode::VersionError | Mode::Error) {
             let delay_ms = self.backoff.after_failed_connection_ms();
             out.push(Action::Join { delay_ms });
         }
     }
 
-    /// What does not survive the loss of a connection: everything that belongs to the group. Kept are the data, the
-    /// counters of messages and epochs, the verification's request counter, and the back-off.
-    fn forget_group(&mut self, answer: FsError, out: &mut Actions<A::Notice>) {
+    /// Forgets everything that belongs to the group and ends with the connection. The machine keeps the data, the
+    /// counters of messages and epochs, the verification's request counter, the back-off, and requests that were not sent.
+    fn forget_group(&mut self, answer: FsError) {
         self.members.clear();
         self.queue.take();
         self.doubtful.clear();
@@ -219,83 +247,66 @@ impl<A: Application> Machine<A> {
         self.outbox.take();
         self.app.discard();
         self.verifier.forget();
-        self.requests.answer_all(answer, out);
-        self.answer_held(answer, out);
+        for id in std::mem::take(&mut self.pending).into_values() {
+            self.app.fail(id, answer);
+        }
     }
 
-    /// Whether a write sent now might reach others between the end of an exchange and the end of the update, although this
-    /// member is not synced. Synced members would apply it where it comes, while C peers that are updated apply it behind
-    /// everything else, or twice; and a message that others have applied and this member has not has no result here.
+    /// Whether requests have to wait: until the group is joined, where they would only fail; and from the own announcement of
+    /// an exchange to the end of the update. A write sent then might reach others although this member is not synced. Synced
+    /// members would apply it where it comes, while C peers that are updated apply it behind everything else, or twice; and a
+    /// message that others have applied and this member has not has no result here.
     const fn holds_requests(&self) -> bool {
         let is_unsynced = matches!(
             self.state,
-            State::StartSync {
-                is_announced: true,
-                ..
-            } | State::Update { .. }
+            State::Start
+                | State::Leave
+                | State::Update { .. }
+                | State::StartSync {
+                    is_announced: true,
+                    ..
+                }
         );
-        A::HAS_UPDATES && is_unsynced
+        A::IS_EXACT && self.is_quorate && is_unsynced
     }
 
-    fn release_held(&mut self, out: &mut Actions<A::Notice>) {
-        if self.held.is_empty() || self.holds_requests() {
-            return;
-        }
-        for (id, request) in std::mem::take(&mut self.held) {
-            self.request(id, request, out);
-        }
-    }
-
-    fn answer_held(&mut self, answer: FsError, out: &mut Actions<A::Notice>) {
-        for (id, _) in self.held.drain(..) {
-            let result = Err(answer);
-            out.push(Action::Answer { id, result });
-        }
-    }
-
-    fn request(&mut self, id: RequestId, request: A::Request, out: &mut Actions<A::Notice>) {
-        if self.holds_requests() && (self.is_quorate || !A::NEEDS_QUORUM) {
-            return self.held.push((id, request));
-        }
-        let result = match self.prepare(request, out) {
-            Ok(Prepared::Done(value)) => Ok(value),
-            Ok(Prepared::Announce(messages)) => {
-                for message in messages {
-                    self.send_normal(message, None, out);
-                }
-                Ok(0)
+    /// Requests that need not wait any more are carried out; those that have waited too long for the group are refused.
+    fn release_held(&mut self, out: &mut Actions) {
+        while let Some((since_ms, _)) = self.held.front() {
+            let waits = self.holds_requests();
+            let is_late = self.now.monotonic_ms.saturating_sub(*since_ms) >= JOIN_PATIENCE_MS
+                && matches!(self.mode(), Mode::Start | Mode::Leave);
+            if waits && !is_late {
+                return;
             }
-            Ok(Prepared::Send {
-                mut messages,
-                reply,
-            }) => match (messages.pop(), self.is_joined()) {
-                (None, _) => Ok(0),
-                (Some(_), false) => Err(FsError::Io),
-                (Some(last), true) => {
-                    for message in messages {
-                        self.send_normal(message, None, out);
-                    }
-                    self.send_normal(last, Some((id, reply)), out);
-                    return;
-                }
-            },
-            Err(error) => Err(error),
-        };
-        out.push(Action::Answer { id, result });
-    }
-
-    fn prepare(
-        &mut self,
-        request: A::Request,
-        out: &mut Actions<A::Notice>,
-    ) -> Result<Prepared, FsError> {
-        if A::NEEDS_QUORUM && !self.is_quorate {
-            return Err(FsError::Access);
+            match self.held.pop_front() {
+                Some((_, request)) if waits => A::refuse(request, FsError::Io),
+                Some((_, request)) => self.carry_out(request, out),
+                None => return,
+            }
         }
-        self.with_app(out, |app, context| app.prepare(request, context))
     }
 
-    fn quorum(&mut self, is_quorate: bool, out: &mut Actions<A::Notice>) {
+    fn carry_out(&mut self, request: A::Request, out: &mut Actions) {
+        if A::IS_EXACT && !self.is_quorate {
+            return A::refuse(request, FsError::Access);
+        }
+        self.last_request.0 += 1;
+        let id = self.last_request;
+        let mut messages = self.with_app(out, |app, context| app.prepare(id, request, context));
+        let Some(last) = messages.pop() else {
+            return;
+        };
+        if !self.is_joined() {
+            return self.app.fail(id, FsError::Io);
+        }
+        for message in messages {
+            self.send_normal(message, None, out);
+        }
+        self.send_normal(last, Some(id), out);
+    }
+
+    fn quorum(&mut self, is_quorate: bool, out: &mut Actions) {
         if self.is_quorate == is_quorate {
             return;
         }
@@ -306,7 +317,7 @@ impl<A: Application> Machine<A> {
             "node lost quorum"
         };
         out.log(LogLevel::Info, text);
-        if A::NEEDS_QUORUM && !is_quorate {
+        if A::IS_EXACT && !is_quorate {
             let mut unsent = Vec::new();
             self.outbox.retain(|message| {
                 if is_normal(message) {
@@ -314,17 +325,16 @@ impl<A: Application> Machine<A> {
                 }
                 !is_normal(message)
             });
-            self.answer_unsent(&unsent, FsError::Access, out);
-            self.answer_held(FsError::Access, out);
+            self.fail_unsent(&unsent, FsError::Access);
         }
     }
 
-    fn tick(&mut self, out: &mut Actions<A::Notice>) {
+    fn tick(&mut self, out: &mut Actions) {
         let now_ms = self.now.monotonic_ms;
         if self.outbox.is_hopeless(now_ms) {
             let unsent = self.outbox.take();
             let is_kept =
-                A::KEEPS_UNSENT && unsent.len() <= MOST_KEPT_COUNT && unsent.iter().all(is_normal);
+                !A::IS_EXACT && unsent.len() <= MOST_KEPT_COUNT && unsent.iter().all(is_normal);
             if is_kept {
                 out.log(LogLevel::Warn, "corosync takes no messages, keep trying");
                 self.outbox.put_back(unsent, now_ms);
@@ -339,35 +349,42 @@ impl<A: Application> Machine<A> {
         self.verify_when_due(out);
     }
 
-    fn send_blocked(&mut self, unsent: Vec<Bytes>, out: &mut Actions<A::Notice>) {
+    fn send_blocked(&mut self, unsent: Vec<Bytes>) {
         if self.is_joined() {
             self.outbox.put_back(unsent, self.now.monotonic_ms);
         } else {
-            self.answer_unsent(&unsent, FsError::Busy, out);
+            self.fail_unsent(&unsent, FsError::Busy);
         }
     }
 
     /// Normal messages that are not sent are failed requests; a round of synchronisation cannot end without its messages,
     /// and what others should have heard is repeated in an exchange.
-    fn give_up_sending(&mut self, mut unsent: Vec<Bytes>, out: &mut Actions<A::Notice>) {
+    fn give_up_sending(&mut self, mut unsent: Vec<Bytes>, out: &mut Actions) {
         unsent.extend(self.outbox.take());
-        self.answer_unsent(&unsent, FsError::Busy, out);
+        self.fail_unsent(&unsent, FsError::Busy);
         if self.is_joined() && !unsent.iter().all(is_normal) {
             self.leave("messages of the synchronisation could not be sent", out);
-        } else if self.is_joined() && A::KEEPS_UNSENT && !unsent.is_empty() {
+        } else if self.is_joined() && !A::IS_EXACT && !unsent.is_empty() {
             self.leave("messages could not be sent", out);
         }
     }
 
-    fn answer_unsent(&mut self, unsent: &[Bytes], error: FsError, out: &mut Actions<A::Notice>) {
-        let Some(local) = self.local else {
+    fn fail_unsent(&mut self, unsent: &[Bytes], error: FsError) {
+        if self.local.is_none() {
             return;
-        };
+        }
         for message in unsent.iter().filter(|message| is_normal(message)) {
             if let Ok(message) = NormalMessage::decode(message) {
                 self.in_flight.remove(&message.count);
-                self.requests.answer(local, message.count, Err(error), out);
+                self.fail_request(message.count, error);
             }
+        }
+    }
+
+    /// The own message with this count will not be delivered here.
+    pub(super) fn fail_request(&mut self, count: u64, error: FsError) {
+        if let Some(id) = self.pending.remove(&count) {
+            self.app.fail(id, error);
         }
     }
 
@@ -392,7 +409,7 @@ impl<A: Application> Machine<A> {
             .is_some_and(|local| local.node == self.lowest_node)
     }
 
-    pub(super) fn send(&mut self, message: Bytes, out: &mut Actions<A::Notice>) {
+    pub(super) fn send(&mut self, message: Bytes, out: &mut Actions) {
         if self.outbox.is_blocked() {
             self.outbox.push(message);
         } else {
@@ -400,31 +417,21 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    pub(super) fn send_state(
-        &mut self,
-        kind: MessageKind,
-        payload: Bytes,
-        out: &mut Actions<A::Notice>,
-    ) {
+    pub(super) fn send_state(&mut self, kind: MessageKind, payload: Bytes, out: &mut Actions) {
         let message = StateMessage::new(kind, A::PROTOCOL, self.now.wall_secs, self.epoch, payload);
         self.send(message.encode(), out);
     }
 
     /// Sends a message of the application, unless this member is not joined.
-    fn send_normal(
-        &mut self,
-        message: Outgoing,
-        request: Option<(RequestId, Option<u32>)>,
-        out: &mut Actions<A::Notice>,
-    ) {
-        let Some(local) = self.local.filter(|_| self.is_joined()) else {
+    fn send_normal(&mut self, message: Outgoing, request: Option<RequestId>, out: &mut Actions) {
+        if self.local.is_none() || !self.is_joined() {
             return;
-        };
+        }
         self.message_count += 1;
         let count = self.message_count;
         self.in_flight.insert(count);
-        if let Some((id, reply)) = request {
-            self.requests.insert(local, count, id, reply);
+        if let Some(id) = request {
+            self.pending.insert(count, id);
         }
         let Outgoing { subtype, payload } = message;
         let normal = NormalMessage::new(A::PROTOCOL, subtype, self.now.wall_secs, count, payload);
@@ -434,8 +441,8 @@ impl<A: Application> Machine<A> {
     /// Calls the application, then sends what it wants sent.
     pub(super) fn with_app<R>(
         &mut self,
-        out: &mut Actions<A::Notice>,
-        call: impl FnOnce(&mut A, &mut Context<'_, A::Notice>) -> R,
+        out: &mut Actions,
+        call: impl FnOnce(&mut A, &mut Context<'_>) -> R,
     ) -> R {
         let mut outgoing = Vec::new();
         let mut context = Context {
@@ -454,17 +461,17 @@ impl<A: Application> Machine<A> {
     }
 
     /// Changes the mode. Entering the mode that already is replaces its data only.
-    pub(super) fn enter(&mut self, state: State, out: &mut Actions<A::Notice>) {
+    pub(super) fn enter(&mut self, state: State, out: &mut Actions) {
         let mode = state.mode();
         if mode != self.mode() {
             let (level, text) = mode.announcement();
             out.log(level, text);
-            self.settle();
+            self.end_synced();
         }
         self.state = state;
     }
 
-    pub(super) fn become_synced(&mut self, out: &mut Actions<A::Notice>) {
+    pub(super) fn become_synced(&mut self, out: &mut Actions) {
         if self.mode() == Mode::Synced {
             return;
         }
@@ -474,33 +481,34 @@ impl<A: Application> Machine<A> {
     }
 
     /// Leaves the group, to join again and be brought up to date.
-    pub(super) fn leave(&mut self, reason: &str, out: &mut Actions<A::Notice>) {
+    pub(super) fn leave(&mut self, reason: &str, out: &mut Actions) {
         out.log(LogLevel::Warn, reason);
         self.leave_for(State::Leave, FsError::Busy, out);
         self.join_later(out);
     }
 
-    /// Leaves the group to stay out.
-    pub(super) fn stop(&mut self, state: State, reason: &str, out: &mut Actions<A::Notice>) {
+    /// Leaves the group for good, or until the store is mended.
+    pub(super) fn stop(&mut self, state: State, reason: &str, out: &mut Actions) {
         out.log(LogLevel::Error, reason);
         self.leave_for(state, FsError::Io, out);
     }
 
-    fn leave_for(&mut self, state: State, answer: FsError, out: &mut Actions<A::Notice>) {
+    fn leave_for(&mut self, state: State, answer: FsError, out: &mut Actions) {
         debug_assert!(
             state.mode().may_follow(self.mode()),
             "an error mode hides no worse one"
         );
         self.enter(state, out);
-        self.forget_group(answer, out);
+        self.forget_group(answer);
         self.local = None;
         out.push(Action::Leave);
     }
 
-    fn settle(&mut self) {
+    /// This member stops to be synced, if it is.
+    fn end_synced(&mut self) {
         if let State::Synced { since_ms } = self.state {
             self.backoff
-                .settle(self.now.monotonic_ms.saturating_sub(since_ms));
+                .was_synced(self.now.monotonic_ms.saturating_sub(since_ms));
         }
     }
 }

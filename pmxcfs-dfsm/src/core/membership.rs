@@ -1,4 +1,4 @@
-//! What a change of the membership does.
+//! Changes of the membership.
 //!
 //! Everything that belongs to the former membership ends here; [`Machine::membership`] says what is kept.
 
@@ -23,7 +23,7 @@ impl<A: Application> Machine<A> {
         &mut self,
         mut ids: Vec<MemberId>,
         has_joined: bool,
-        out: &mut Actions<A::Notice>,
+        out: &mut Actions,
     ) {
         self.epoch_count = self.epoch_count.wrapping_add(1);
         let Some(local) = self.local else {
@@ -62,11 +62,11 @@ impl<A: Application> Machine<A> {
             self.stay_alone(out);
         }
         if !self.mode().is_error() {
-            self.with_app(out, |app, context| app.members_changed(&ids, context));
+            self.app.members_changed(&ids);
         }
     }
 
-    fn begin_sync(&mut self, local: MemberId, has_joined: bool, out: &mut Actions<A::Notice>) {
+    fn begin_sync(&mut self, local: MemberId, has_joined: bool, out: &mut Actions) {
         if has_joined {
             self.send_queue_again(local, out);
         }
@@ -83,18 +83,18 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// Everybody empties queue 1, and sends again what is its own. Not so what somebody has received who has left since:
-    /// when hosts are cut off from each other, one side may have received the end of an exchange that the other side has
-    /// not, and have applied what waited. If that side came back, what is sent again would be applied twice. Where members
-    /// have no data that must be equal, that does no harm, and something unsaid would.
-    fn send_queue_again(&mut self, local: MemberId, out: &mut Actions<A::Notice>) {
+    /// Everybody empties queue 1, and sends again what is its own. Messages that a departed member may have applied are not
+    /// resent: when hosts are cut off from each other, one side may have received the end of an exchange that the other side
+    /// has not, and have applied what waited. If that side came back, a resent message would be applied twice. Where data may
+    /// differ that does no harm, while a message that nobody sends again would be missing.
+    fn send_queue_again(&mut self, local: MemberId, out: &mut Actions) {
         for queued in self.queue.take() {
             if queued.sender != local {
                 continue;
             }
             let count = queued.message.count;
-            if A::HAS_UPDATES && queued.has_lost_receiver {
-                self.requests.answer(local, count, Err(FsError::Busy), out);
+            if A::IS_EXACT && queued.has_lost_receiver {
+                self.fail_request(count, FsError::Busy);
             } else {
                 self.in_flight.insert(count);
                 self.send(queued.raw, out);
@@ -102,7 +102,7 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    fn stay_alone(&mut self, out: &mut Actions<A::Notice>) {
+    fn stay_alone(&mut self, out: &mut Actions) {
         self.mark_all_synced();
         self.become_synced(out);
         self.walk_queue(out);

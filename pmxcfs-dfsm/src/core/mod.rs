@@ -1,8 +1,8 @@
 //! The protocol, as a value that turns events into actions.
 //!
-//! [`Machine`] is the only entry. `machine` holds the state, requests and sending, `membership` what a change of the
-//! membership does, `deliver` what messages do in each mode, `sync` the exchange of states, `verify` the comparison of
-//! checksums; `queue`, `doubtful`, `requests`, `outbox` and `backoff` are the parts that know nothing of the others.
+//! [`Machine`] is the only entry. `machine` holds the state, requests and sending, `membership` changes of the
+//! membership, `deliver` delivered messages in each mode, `sync` the exchange of states, `verify` the comparison of
+//! checksums; `queue`, `doubtful`, `outbox`, `verifier` and `backoff` are the parts that know nothing of the others.
 
 mod backoff;
 mod deliver;
@@ -13,8 +13,8 @@ mod membership;
 mod mode;
 mod outbox;
 mod queue;
-mod requests;
 mod sync;
+mod verifier;
 mod verify;
 
 pub use event::{Action, Actions, Event, LogLevel, MemberId, Now, RequestId};

@@ -1,4 +1,4 @@
-//! Messages that corosync did not want yet.
+//! Messages that corosync has not taken yet.
 //!
 //! Sending must not overtake: while one message waits, all later ones wait behind it. Nothing here blocks the handling of
 //! deliveries, and every wait is bounded.

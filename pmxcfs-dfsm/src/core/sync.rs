@@ -23,17 +23,12 @@ const TOLD_AFTER_MS: u64 = 5_000;
 /// Silence after which a member leaves.
 const LEAVE_AFTER_MS: u64 = 30_000;
 
-/// Members do not leave at the same moment: each one's change of membership is a new chance for the others.
+/// Members leave one after the other: each change of the membership is a new chance for those that stay.
 const STAGGER_MS: u64 = 1_000;
 
 impl<A: Application> Machine<A> {
-    /// Obeyed whoever sent it: C peers do, and would wait for states that never come.
-    pub(super) fn sync_start(
-        &mut self,
-        sender: MemberId,
-        epoch: Epoch,
-        out: &mut Actions<A::Notice>,
-    ) {
+    /// Any member may send it: C peers obey all of them, and would wait for a state that never comes.
+    pub(super) fn sync_start(&mut self, sender: MemberId, epoch: Epoch, out: &mut Actions) {
         if sender.node != self.lowest_node {
             let text = format!("synchronisation started by {sender}, which is not the lowest");
             out.log(LogLevel::Warn, text);
@@ -52,12 +47,7 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    pub(super) fn collect_state(
-        &mut self,
-        sender: MemberId,
-        payload: Bytes,
-        out: &mut Actions<A::Notice>,
-    ) {
+    pub(super) fn collect_state(&mut self, sender: MemberId, payload: Bytes, out: &mut Actions) {
         if self.member(sender).is_none() {
             return self.leave("state of a process that is not in the group", out);
         }
@@ -75,7 +65,7 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    fn end_exchange(&mut self, states: &[(MemberId, Bytes)], out: &mut Actions<A::Notice>) {
+    fn end_exchange(&mut self, states: &[(MemberId, Bytes)], out: &mut Actions) {
         let own = states.iter().position(|(id, _)| self.local == Some(*id));
         let Some(own) = own else {
             return self.leave("the own state was not received", out);
@@ -104,7 +94,7 @@ impl<A: Application> Machine<A> {
         self.walk_queue(out);
     }
 
-    pub(super) fn record_update(&mut self, payload: &Bytes, out: &mut Actions<A::Notice>) {
+    pub(super) fn record_update(&mut self, payload: &Bytes, out: &mut Actions) {
         if let State::Update { wait, .. } = &mut self.state {
             *wait = Wait::since(self.now.monotonic_ms);
         }
@@ -115,7 +105,7 @@ impl<A: Application> Machine<A> {
 
     /// Commits, then does what the synced members have done meanwhile, in their order: what they had queued of each
     /// other, what came since then from anybody, what was queued of the others.
-    pub(super) fn complete_update(&mut self, out: &mut Actions<A::Notice>) {
+    pub(super) fn complete_update(&mut self, out: &mut Actions) {
         if let Err(error) = self.with_app(out, |app, context| app.commit(context)) {
             return self.sync_failed(&error, out);
         }
@@ -135,8 +125,8 @@ impl<A: Application> Machine<A> {
         self.walk_queue(out);
     }
 
-    /// Queue 1 after its reason is gone. Messages of members that are not synced stay for the end of the update.
-    pub(super) fn walk_queue(&mut self, out: &mut Actions<A::Notice>) {
+    /// Applies what waits in queue 1. Messages of members that are not synced stay for the end of the update.
+    pub(super) fn walk_queue(&mut self, out: &mut Actions) {
         let members = &self.members;
         self.queue
             .retain(|queued| members.iter().any(|member| member.id == queued.sender));
@@ -149,8 +139,8 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// Names who is missing, and leaves if nothing helps.
-    pub(super) fn watch_sync(&mut self, out: &mut Actions<A::Notice>) {
+    /// Logs the names of silent members after a while, and leaves the group if they stay silent.
+    pub(super) fn watch_sync(&mut self, out: &mut Actions) {
         let now_ms = self.now.monotonic_ms;
         let position = self
             .members
@@ -174,7 +164,7 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// Whom this member waits for in a synchronisation, and how it has gone.
+    /// The members that a synchronisation waits for, and since when.
     pub(super) fn awaited(&self) -> Option<(Vec<MemberId>, Wait)> {
         let ids = |is_awaited: &dyn Fn(&Member) -> bool| {
             let members = self.members.iter().filter(|member| is_awaited(member));
@@ -213,7 +203,7 @@ impl<A: Application> Machine<A> {
         self.queue.remove(index)
     }
 
-    fn sync_failed(&mut self, error: &SyncError, out: &mut Actions<A::Notice>) {
+    fn sync_failed(&mut self, error: &SyncError, out: &mut Actions) {
         match error {
             SyncError::Inconsistent(reason) => self.leave(reason, out),
             SyncError::Store(reason) => self.stop(State::Error, reason, out),

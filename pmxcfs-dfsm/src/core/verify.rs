@@ -6,50 +6,14 @@ use pmxcfs_memdb::Digest;
 use super::{Actions, LogLevel, Machine, MemberId, Mode};
 use crate::{
     app::Application,
-    wire::{Epoch, MessageKind, VerifyMessage},
+    wire::{MessageKind, VerifyMessage},
 };
-
-/// Time between two verifications.
-const PERIOD_MS: u64 = 3_600_000;
-
-/// What this member remembers of verifications.
-#[derive(Debug, Default)]
-pub(super) struct Verifier {
-    /// Number of requests made by this process.
-    request_count: u64,
-    /// Id of the last request seen; own number of requests after a membership change.
-    saved_id: u64,
-    /// What belongs to `saved_id`, until the membership changes.
-    saved: Option<(Epoch, Digest)>,
-    due_ms: Option<u64>,
-}
-
-impl Verifier {
-    /// The period runs from the first event on.
-    pub(super) fn start(&mut self, now_ms: u64) {
-        self.due_ms.get_or_insert(now_ms.saturating_add(PERIOD_MS));
-    }
-
-    /// A verification that is under way has no result.
-    pub(super) fn forget(&mut self) {
-        self.saved_id = self.request_count;
-        self.saved = None;
-    }
-
-    fn is_due(&mut self, now_ms: u64) -> bool {
-        let is_due = self.due_ms.is_some_and(|due| now_ms >= due);
-        if is_due {
-            self.due_ms = Some(now_ms.saturating_add(PERIOD_MS));
-        }
-        is_due
-    }
-}
 
 impl<A: Application> Machine<A> {
     /// The member with the lowest node id requests a verification.
-    pub(super) fn verify_when_due(&mut self, out: &mut Actions<A::Notice>) {
+    pub(super) fn verify_when_due(&mut self, out: &mut Actions) {
         let is_due = self.verifier.is_due(self.now.monotonic_ms);
-        if !A::IS_VERIFIED || !is_due || self.mode() != Mode::Synced || !self.is_lowest() {
+        if !A::IS_EXACT || !is_due || self.mode() != Mode::Synced || !self.is_lowest() {
             return;
         }
         if self.verifier.request_count != self.verifier.saved_id {
@@ -68,12 +32,12 @@ impl<A: Application> Machine<A> {
         &mut self,
         sender: MemberId,
         payload: &Bytes,
-        out: &mut Actions<A::Notice>,
+        out: &mut Actions,
     ) {
         let Ok(request) = VerifyMessage::decode_request(payload) else {
             return self.leave("verification request of a wrong length", out);
         };
-        if !A::IS_VERIFIED {
+        if !A::IS_EXACT {
             return;
         }
         let checksum = self.app.checksum();
@@ -88,8 +52,8 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    pub(super) fn compare_checksum(&mut self, payload: &Bytes, out: &mut Actions<A::Notice>) {
-        if !A::IS_VERIFIED {
+    pub(super) fn compare_checksum(&mut self, payload: &Bytes, out: &mut Actions) {
+        if !A::IS_EXACT {
             return;
         }
         let Ok(message) = VerifyMessage::decode_checksum(payload) else {

@@ -1,4 +1,4 @@
-//! What delivered operations do.
+//! Delivered operations.
 //!
 //! All members apply the same messages in the same order; nothing here may depend on this node, apart from whom it tells
 //! and which member watches the locks.
@@ -11,7 +11,7 @@ use super::{
     wire::{LockMessage, OperationKind, OperationMessage, UNLOCK, UNLOCK_REQUEST},
 };
 use crate::{
-    app::{Context, Delivery, Outcome, Outgoing},
+    app::{Application as _, Context, Delivery, Outgoing, Verdict},
     core::LogLevel,
     wire::DecodeError,
 };
@@ -20,28 +20,28 @@ impl<S: TreeStore> Database<S> {
     pub(super) fn apply_message(
         &mut self,
         delivery: &Delivery<'_>,
-        context: &mut Context<'_, DatabaseNotice>,
-    ) -> Outcome {
+        context: &mut Context<'_>,
+    ) -> Verdict {
         let kind = OperationKind::from_subtype(delivery.subtype);
         if kind.is_none() && !matches!(delivery.subtype, UNLOCK_REQUEST | UNLOCK) {
             let error = DecodeError::Subtype(delivery.subtype);
-            return refuse(delivery, error, FsError::NotPermitted, context);
+            return self.ignore(delivery, error, FsError::NotPermitted, context);
         }
         if !context.is_quorate {
             context.log(
                 LogLevel::Error,
                 "received write while not quorate - trigger resync",
             );
-            return Outcome::Leave;
+            return Verdict::Leave;
         }
         match kind {
             Some(kind) => match OperationMessage::decode(kind, delivery.payload) {
                 Ok(message) => self.apply_operation(&message, delivery, context),
-                Err(error) => refuse(delivery, error, FsError::Invalid, context),
+                Err(error) => self.ignore(delivery, error, FsError::Invalid, context),
             },
             None => match LockMessage::decode(delivery.payload) {
                 Ok(message) => self.apply_unlock(&message, delivery, context),
-                Err(error) => refuse(delivery, error, FsError::Invalid, context),
+                Err(error) => self.ignore(delivery, error, FsError::Invalid, context),
             },
         }
     }
@@ -50,25 +50,27 @@ impl<S: TreeStore> Database<S> {
         &mut self,
         message: &OperationMessage,
         delivery: &Delivery<'_>,
-        context: &mut Context<'_, DatabaseNotice>,
-    ) -> Outcome {
+        context: &mut Context<'_>,
+    ) -> Verdict {
         if self.store.is_failed() {
-            return Outcome::Fail;
+            return Verdict::Fail;
         }
         let operation = match message.operation() {
             Ok(operation) => operation,
-            Err(error) => return Outcome::Applied(Err(error)),
+            Err(error) => {
+                self.fail_waiting(delivery, error);
+                return Verdict::Done;
+            }
         };
         let result = self.change_tree(&operation, delivery, context);
         if self.store.is_failed() {
-            return Outcome::Fail;
+            return Verdict::Fail;
         }
         if result.is_ok() && is_corosync_conf(&operation) {
-            context.notice(DatabaseNotice::CorosyncConf {
-                reload: delivery.sender == context.local,
-            });
+            let reload = delivery.sender == context.local;
+            (self.notice)(DatabaseNotice::CorosyncConf { reload });
         }
-        Outcome::Applied(result)
+        Verdict::Done
     }
 
     /// A request is decided by the member with the lowest node id, whose clock alone counts; the decision is carried out
@@ -77,16 +79,16 @@ impl<S: TreeStore> Database<S> {
         &mut self,
         message: &LockMessage,
         delivery: &Delivery<'_>,
-        context: &mut Context<'_, DatabaseNotice>,
-    ) -> Outcome {
+        context: &mut Context<'_>,
+    ) -> Verdict {
         if self.store.is_failed() {
-            return Outcome::Fail;
+            return Verdict::Fail;
         }
         let LockMessage { checksum, path } = message;
         let is_decision = delivery.subtype == UNLOCK;
         let decides = context.local.node == context.lowest_node;
         let now_secs = context.now.monotonic_ms / 1000;
-        let (is_meant, is_expired) = self.store.change(|tree, _changes| {
+        let (is_meant, is_expired) = self.look(|tree| {
             let is_lock = tree.is_lock_directory(path);
             let entry = tree.lookup(path).filter(|_| is_lock);
             let is_meant = entry.is_some_and(|entry| entry.checksum() == *checksum);
@@ -110,24 +112,46 @@ impl<S: TreeStore> Database<S> {
             }
         }
         if self.store.is_failed() {
-            return Outcome::Fail;
+            return Verdict::Fail;
         }
-        Outcome::Applied(Ok(0))
+        Verdict::Done
     }
 
     fn change_tree(
         &mut self,
         operation: &Operation,
         delivery: &Delivery<'_>,
-        context: &Context<'_, DatabaseNotice>,
+        context: &Context<'_>,
     ) -> Result<u32, FsError> {
+        let caller = delivery.request.and_then(|id| self.callers.remove(&id));
         let stamp = Stamp {
             writer: delivery.sender.node,
             mtime: delivery.time_secs,
         };
         let now_secs = context.now.monotonic_ms / 1000;
-        self.store
-            .apply(operation, stamp, now_secs, delivery.request)
+        let delivered = self.store.deliver(operation, stamp, now_secs, caller);
+        self.answers.extend(delivered.answer);
+        delivered.result
+    }
+
+    /// C peers leave the group over such a message without applying it, and come back to this member's data.
+    fn ignore(
+        &mut self,
+        delivery: &Delivery<'_>,
+        error: DecodeError,
+        result: FsError,
+        context: &mut Context<'_>,
+    ) -> Verdict {
+        let text = format!("ignore malformed write of {}: {error}", delivery.sender);
+        context.log(LogLevel::Warn, text);
+        self.fail_waiting(delivery, result);
+        Verdict::Done
+    }
+
+    fn fail_waiting(&mut self, delivery: &Delivery<'_>, error: FsError) {
+        if let Some(id) = delivery.request {
+            self.fail(id, error);
+        }
     }
 }
 
@@ -140,16 +164,4 @@ fn is_corosync_conf(operation: &Operation) -> bool {
         }
     };
     path == COROSYNC_CONF.as_bytes()
-}
-
-/// C peers leave the group over such a message without applying it, and come back to this member's data.
-fn refuse(
-    delivery: &Delivery<'_>,
-    error: DecodeError,
-    result: FsError,
-    context: &mut Context<'_, DatabaseNotice>,
-) -> Outcome {
-    let text = format!("ignore malformed write of {}: {error}", delivery.sender);
-    context.log(LogLevel::Warn, text);
-    Outcome::Refused(result)
 }

@@ -1,4 +1,4 @@
-//! Who has the data that count, and what the others must be sent.
+//! The choice of the leader, and the updates that it sends.
 //!
 //! The highest version wins, then the later mtime, then the lowest member. Leader and follower use one test for being
 //! synced: the whole state is equal, byte for byte.
@@ -18,7 +18,7 @@ use crate::{
 impl<S: TreeStore> Database<S> {
     /// Makes the state of this member. Holes get their zeros first: a C follower could not agree with a size without data.
     pub(super) fn announce(&mut self) -> Result<Bytes, SyncError> {
-        let index = self.store.change(|tree, changes| {
+        let (index, _ticket) = self.store.change(|tree, changes| {
             tree.fill_holes(changes);
             tree.index()
         });
@@ -70,7 +70,7 @@ impl<S: TreeStore> Database<S> {
     }
 
     fn updates(&mut self, wanted: &BTreeSet<u64>) -> Result<Vec<(MessageKind, Bytes)>, SyncError> {
-        self.store.change(|tree, _changes| {
+        self.look(|tree| {
             wanted
                 .iter()
                 .map(|inode| {

@@ -1,7 +1,12 @@
 //! The database group: the tree behind `/etc/pve` on all nodes.
 //!
-//! `wire` holds the formats, `apply` what operations do when they are delivered, `request` what is sent for local ones,
-//! `leader` the choice of the leader and what it sends, `update` how a follower becomes equal to it.
+//! `wire` holds the formats, `request` what is sent for a local operation, `apply` what a delivered one does, `leader` the
+//! choice of the leader and what it sends, `update` how a follower becomes equal to it.
+//!
+//! A [`Caller`] on this node is planned against the tree, waits under the id of its request while its message travels, and
+//! turns the tree into its answer under the very lock under which its operation is applied. So it learns of its own
+//! operation, not of what comes after. Answers are given when everything that came in together is handled, so that one
+//! write to the crash journal serves all of them.
 
 mod apply;
 mod leader;
@@ -9,35 +14,43 @@ mod request;
 mod update;
 pub mod wire;
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
-use pmxcfs_memdb::{Change, Digest, Entry, Index, Operation, Stamp, Tree};
+use pmxcfs_memdb::store::{Discarded, Ticket};
+use pmxcfs_memdb::{Caller, Change, Delivered, Digest, Index, Operation, Plan, Reply, Stamp, Tree};
 
 use crate::{
-    app::{Application, Context, Delivery, Exchange, Outcome, Prepared, SyncError},
-    core::{MemberId, RequestId},
+    app::{Application, Context, Delivery, Exchange, Outgoing, SyncError, Verdict},
+    core::{LogLevel, MemberId, RequestId},
 };
 use update::Following;
 
+/// After this many commits in a row that failed, a member stays out: each round makes all members exchange states.
+const FAILED_COMMIT_LIMIT: u32 = 3;
+
 /// The tree with its store.
 pub trait TreeStore {
-    /// Runs a change of the tree, and records what it did, as one step that no reader sees half.
-    fn change<R>(&mut self, call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R) -> R;
+    /// Changes the tree and records what that did, as one step that no reader sees half. The ticket is for whoever must not
+    /// be told before the record is safe.
+    fn change<R>(
+        &mut self,
+        call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,
+    ) -> (R, Option<Ticket>);
 
-    /// Applies a replicated operation. `request` is the request of this node that it carries out, if it is one: whoever made
-    /// it may want to see the tree at this very moment, before the next operation changes it again.
-    ///
-    /// # Errors
-    /// As [`Tree::apply`], the same on all nodes.
-    fn apply(
+    /// Applies a delivered operation. `caller` asked for it on this node, and answers from the tree before the next
+    /// operation changes it again.
+    fn deliver(
         &mut self,
         operation: &Operation,
         stamp: Stamp,
         now_secs: u64,
-        _request: Option<RequestId>,
-    ) -> Result<u32, FsError> {
-        self.change(|tree, changes| tree.apply(operation, stamp, now_secs, changes))
-    }
+        caller: Option<Box<dyn Caller>>,
+    ) -> Delivered;
+
+    /// Gives a caller its answer once the record is safe. `None` stands for nothing to record.
+    fn acknowledge(&mut self, ticket: Option<Ticket>, reply: Reply);
 
     /// Makes another tree the present one, in one transaction that is durable when this returns. `touched` are the inodes
     /// that differ from before or are gone. The new tree is to [`adopt`](Tree::adopt) the former one.
@@ -50,33 +63,33 @@ pub trait TreeStore {
     fn is_failed(&self) -> bool;
 }
 
-/// What processes of this node want.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DatabaseRequest {
-    /// An operation on the tree, checked and sent to all members; answered when it was applied here.
-    Apply(Operation),
-}
-
-/// What the rest of the daemon must do.
+/// News for the rest of the daemon. To be taken in without waiting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatabaseNotice {
-    /// `corosync.conf` changed: bring the host's copy up to date. Not to be done while events wait.
+    /// `corosync.conf` changed: bring the host's copy up to date.
     CorosyncConf {
         /// This node made the change: make corosync load it.
         reload: bool,
     },
     /// The tree was replaced by the leader's.
     Replaced {
-        /// Entries of the former tree that the leader did not have, or had in an older version: what a side of a
-        /// partition changed, and lost. To be kept for the operator.
-        discarded: Vec<Entry>,
+        /// Entries of the former tree whose content the leader's tree does not have at their path: what a side of a partition
+        /// changed, and lost. To be kept for the operator.
+        discarded: Vec<Discarded>,
     },
 }
 
+/// Takes notices.
+pub type NoticeSink = Box<dyn FnMut(DatabaseNotice) + Send>;
+
 /// The application of the database group.
-#[derive(Debug)]
 pub struct Database<S> {
     store: S,
+    notice: NoticeSink,
+    /// Callers between the multicast of their operation and its delivery.
+    callers: HashMap<RequestId, Box<dyn Caller>>,
+    /// Answers for the next [`flush`](Application::flush).
+    answers: Vec<(Reply, Option<Ticket>)>,
     /// What this member announced in the exchange under way.
     announced: Option<(Bytes, Index)>,
     following: Option<Following>,
@@ -84,11 +97,22 @@ pub struct Database<S> {
     failed_commit_count: u32,
 }
 
+impl<S> std::fmt::Debug for Database<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database")
+            .field("caller_count", &self.callers.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<S: TreeStore> Database<S> {
     /// Replicates a tree.
-    pub const fn new(store: S) -> Self {
+    pub fn new(store: S, notice: NoticeSink) -> Self {
         Self {
             store,
+            notice,
+            callers: HashMap::new(),
+            answers: Vec::new(),
             announced: None,
             following: None,
             failed_commit_count: 0,
@@ -104,30 +128,74 @@ impl<S: TreeStore> Database<S> {
     pub const fn store_mut(&mut self) -> &mut S {
         &mut self.store
     }
+
+    /// Looks at the tree.
+    fn look<R>(&mut self, call: impl FnOnce(&mut Tree) -> R) -> R {
+        self.store.change(|tree, _changes| call(tree)).0
+    }
+
+    fn commit_failed(&mut self, reason: String) -> SyncError {
+        self.failed_commit_count += 1;
+        if self.failed_commit_count >= FAILED_COMMIT_LIMIT {
+            self.failed_commit_count = 0;
+            return SyncError::Store(reason);
+        }
+        SyncError::Inconsistent(reason)
+    }
 }
 
 impl<S: TreeStore> Application for Database<S> {
-    type Request = DatabaseRequest;
-    type Notice = DatabaseNotice;
+    type Request = Box<dyn Caller>;
 
     const PROTOCOL: u32 = 1;
-    const NEEDS_QUORUM: bool = true;
-    const IS_VERIFIED: bool = true;
+    const IS_EXACT: bool = true;
 
     fn prepare(
         &mut self,
-        request: DatabaseRequest,
-        _context: &mut Context<'_, DatabaseNotice>,
-    ) -> Result<Prepared, FsError> {
-        let DatabaseRequest::Apply(operation) = request;
-        self.prepare_operation(operation)
+        id: RequestId,
+        mut caller: Box<dyn Caller>,
+        _context: &mut Context<'_>,
+    ) -> Vec<Outgoing> {
+        let is_failed = self.store.is_failed();
+        let (planned, ticket) = self.store.change(|tree, changes| {
+            let result = match caller.plan(tree) {
+                Ok(Plan::Orphan(change)) => tree.change_orphan(&change),
+                Ok(Plan::Apply(_)) if is_failed => Err(FsError::Io),
+                Ok(Plan::Apply(operation)) => match request::messages(tree, operation) {
+                    Ok(messages) if messages.is_empty() => Ok(0),
+                    Ok(messages) => return Ok((caller, messages)),
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            };
+            Err(caller.answer(tree, changes, result))
+        });
+        match planned {
+            Ok((caller, messages)) => {
+                self.callers.insert(id, caller);
+                messages
+            }
+            Err(reply) => {
+                self.answers.push((reply, ticket));
+                Vec::new()
+            }
+        }
     }
 
-    fn deliver(
-        &mut self,
-        delivery: &Delivery<'_>,
-        context: &mut Context<'_, DatabaseNotice>,
-    ) -> Outcome {
+    fn refuse(caller: Box<dyn Caller>, error: FsError) {
+        caller.refuse(error);
+    }
+
+    fn fail(&mut self, id: RequestId, error: FsError) {
+        if let Some(caller) = self.callers.remove(&id) {
+            let answer = |tree: &mut Tree, changes: &mut Vec<Change>| {
+                caller.answer(tree, changes, Err(error))
+            };
+            self.answers.push(self.store.change(answer));
+        }
+    }
+
+    fn deliver(&mut self, delivery: &Delivery<'_>, context: &mut Context<'_>) -> Verdict {
         self.apply_message(delivery, context)
     }
 
@@ -139,17 +207,46 @@ impl<S: TreeStore> Application for Database<S> {
         &mut self,
         states: &[(MemberId, Bytes)],
         own: usize,
-        _context: &mut Context<'_, DatabaseNotice>,
+        _context: &mut Context<'_>,
     ) -> Result<Exchange, SyncError> {
         self.decide(states, own)
     }
 
     fn update(&mut self, payload: &Bytes) -> Result<(), SyncError> {
-        self.record(payload)
+        match &mut self.following {
+            Some(following) => following.record(payload),
+            None => Err(SyncError::Inconsistent(
+                "update without an exchange".to_owned(),
+            )),
+        }
     }
 
-    fn commit(&mut self, context: &mut Context<'_, DatabaseNotice>) -> Result<(), SyncError> {
-        self.follow(context)
+    /// Replaces the tree, if what results has the leader's index byte for byte.
+    fn commit(&mut self, context: &mut Context<'_>) -> Result<(), SyncError> {
+        let Some(following) = self.following.take() else {
+            return Err(SyncError::Inconsistent(
+                "end of an update without an exchange".to_owned(),
+            ));
+        };
+        if self.store.is_failed() {
+            return Err(SyncError::Store("the local store has failed".to_owned()));
+        }
+        let now_secs = context.now.monotonic_ms / 1000;
+        let built = self.look(|former| following.build(former, now_secs));
+        let built = match built.and_then(|built| following.check(built)) {
+            Ok(built) => built,
+            Err(reason) => return Err(self.commit_failed(reason)),
+        };
+        self.store
+            .replace(built.tree, &following.touched())
+            .map_err(SyncError::Store)?;
+        self.failed_commit_count = 0;
+        let discarded = built.discarded;
+        if !discarded.is_empty() {
+            context.log(LogLevel::Warn, update::discarded_text(&discarded));
+        }
+        (self.notice)(DatabaseNotice::Replaced { discarded });
+        Ok(())
     }
 
     fn discard(&mut self) {
@@ -158,16 +255,20 @@ impl<S: TreeStore> Application for Database<S> {
     }
 
     fn checksum(&mut self) -> Digest {
-        let snapshot = self.store.change(|tree, _changes| tree.snapshot());
+        let snapshot = self.look(|tree| tree.snapshot());
         snapshot.checksum()
     }
 
-    fn members_changed(
-        &mut self,
-        _members: &[MemberId],
-        _context: &mut Context<'_, DatabaseNotice>,
-    ) {
-    }
+    fn members_changed(&mut self, _members: &[MemberId]) {}
 
-    fn became_synced(&mut self, _context: &mut Context<'_, DatabaseNotice>) {}
+    fn became_synced(&mut self, _context: &mut Context<'_>) {}
+
+    fn disconnected(&mut self) {}
+
+    /// The first acknowledgement writes all records to the crash journal that wait; the others find theirs there.
+    fn flush(&mut self) {
+        for (reply, ticket) in self.answers.drain(..) {
+            self.store.acknowledge(ticket, reply);
+        }
+    }
 }

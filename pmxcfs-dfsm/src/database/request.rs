@@ -1,64 +1,46 @@
-//! What is sent for a local operation.
+//! The messages for an operation of this node.
 //!
 //! The counterpart of `apply`: only here may local knowledge decide.
 
 use bytes::Bytes;
 use pmxcfs_api_types::{FsError, limits::MAX_REQUEST_SIZE};
-use pmxcfs_memdb::{Operation, Precheck};
+use pmxcfs_memdb::{Operation, Precheck, Tree};
 
-use super::{
-    Database, TreeStore,
-    wire::{LockMessage, OperationMessage, UNLOCK_REQUEST},
-};
-use crate::app::{Outgoing, Prepared};
+use super::wire::{LockMessage, OperationMessage, UNLOCK_REQUEST};
+use crate::app::Outgoing;
 
-impl<S: TreeStore> Database<S> {
-    pub(super) fn prepare_operation(&mut self, operation: Operation) -> Result<Prepared, FsError> {
-        if self.store.is_failed() {
-            return Err(FsError::Io);
+/// The messages for an operation, in order. None if there is nothing to do.
+///
+/// # Errors
+/// As [`Tree::check_before_send`].
+pub(super) fn messages(tree: &Tree, operation: Operation) -> Result<Vec<Outgoing>, FsError> {
+    match (tree.check_before_send(&operation)?, operation) {
+        (Precheck::NothingToDo, _) => Ok(Vec::new()),
+        (Precheck::FillWithZeros { size }, Operation::Write { path, .. }) => {
+            fill_with_zeros(&path, size)
         }
-        let precheck = self
-            .store
-            .change(|tree, _changes| tree.check_before_send(&operation))?;
-        match (precheck, operation) {
-            (Precheck::NothingToDo, _) => Ok(Prepared::Done(0)),
-            (Precheck::FillWithZeros { size }, Operation::Write { path, .. }) => {
-                Ok(Prepared::Send {
-                    messages: fill_with_zeros(&path, size)?,
-                    reply: Some(0),
-                })
-            }
-            (_, operation) => {
-                let mut messages: Vec<Outgoing> =
-                    self.unlock_request(&operation).into_iter().collect();
-                messages.push(message(&operation)?);
-                Ok(Prepared::Send {
-                    messages,
-                    reply: None,
-                })
-            }
+        (_, operation) => {
+            let unlock = unlock_request(tree, &operation);
+            let messages = unlock.into_iter().map(Ok).chain([message(&operation)]);
+            messages.collect()
         }
     }
+}
 
-    /// Setting a lock's mtime to 0 asks for its removal; the operation itself then fails for the caller.
-    fn unlock_request(&mut self, operation: &Operation) -> Option<Outgoing> {
-        let Operation::SetMtime { path, mtime: 0 } = operation else {
-            return None;
-        };
-        let checksum = self.store.change(|tree, _changes| {
-            let is_lock = tree.is_lock_directory(path);
-            let entry = tree.lookup(path).filter(|_| is_lock)?;
-            Some(entry.checksum())
-        })?;
-        let request = LockMessage {
-            checksum,
-            path: path.clone(),
-        };
-        Some(Outgoing {
-            subtype: UNLOCK_REQUEST,
-            payload: request.encode(),
-        })
-    }
+/// Setting a lock's mtime to 0 asks for its removal; the operation itself then fails for the caller.
+fn unlock_request(tree: &Tree, operation: &Operation) -> Option<Outgoing> {
+    let Operation::SetMtime { path, mtime: 0 } = operation else {
+        return None;
+    };
+    let entry = tree.lookup(path).filter(|_| tree.is_lock_directory(path))?;
+    let request = LockMessage {
+        checksum: entry.checksum(),
+        path: path.clone(),
+    };
+    Some(Outgoing {
+        subtype: UNLOCK_REQUEST,
+        payload: request.encode(),
+    })
 }
 
 fn message(operation: &Operation) -> Result<Outgoing, FsError> {

@@ -1,18 +1,13 @@
-//! How a follower becomes equal to the leader.
+//! A follower's way to the leader's data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use pmxcfs_memdb::store::Discarded;
 use pmxcfs_memdb::{Entry, Index, ROOT_INODE, RootState, Tree};
 
-use super::{Database, DatabaseNotice, TreeStore, wire::UpdateMessage};
-use crate::{
-    app::{Context, SyncError},
-    core::LogLevel,
-};
-
-/// After this many commits in a row that failed, a member stays out: each round makes all members exchange states.
-const FAILED_COMMIT_LIMIT: u32 = 3;
+use super::wire::UpdateMessage;
+use crate::app::SyncError;
 
 /// How many discarded entries the log names; the notice has all.
 const NAMED_LIMIT: usize = 20;
@@ -20,12 +15,12 @@ const NAMED_LIMIT: usize = 20;
 /// An update under way.
 #[derive(Debug)]
 pub(super) struct Following {
-    /// What this member announced.
+    /// The own announcement.
     own: Index,
-    /// What the leader announced, as bytes and decoded.
+    /// The leader's announcement, as bytes and decoded.
     leader_state: Bytes,
     leader: Index,
-    /// What the leader sent so far; the last one of an inode counts.
+    /// The updates of the leader so far; the last one of an inode counts.
     updates: BTreeMap<u64, Entry>,
 }
 
@@ -38,122 +33,112 @@ impl Following {
             updates: BTreeMap::new(),
         }
     }
-}
 
-impl<S: TreeStore> Database<S> {
+    /// Takes one update of the leader.
     pub(super) fn record(&mut self, payload: &Bytes) -> Result<(), SyncError> {
         let update = UpdateMessage::decode(payload)
             .map_err(|error| SyncError::Inconsistent(format!("bad update: {error}")))?;
-        match &mut self.following {
-            Some(following) => {
-                following.updates.insert(update.entry.inode, update.entry);
-                Ok(())
-            }
-            None => Err(SyncError::Inconsistent(
-                "update without an exchange".to_owned(),
-            )),
-        }
-    }
-
-    /// Replaces the tree, if what results has the leader's index byte for byte.
-    pub(super) fn follow(
-        &mut self,
-        context: &mut Context<'_, DatabaseNotice>,
-    ) -> Result<(), SyncError> {
-        let Some(following) = self.following.take() else {
-            let reason = "end of an update without an exchange".to_owned();
-            return Err(SyncError::Inconsistent(reason));
-        };
-        if self.store.is_failed() {
-            return Err(SyncError::Store("the local store has failed".to_owned()));
-        }
-        let now_secs = context.now.monotonic_ms / 1000;
-        let (tree, touched, discarded) = match self.build(&following, now_secs) {
-            Ok(built) => built,
-            Err(reason) => return Err(self.commit_failed(reason)),
-        };
-        self.store
-            .replace(tree, &touched)
-            .map_err(SyncError::Store)?;
-        self.failed_commit_count = 0;
-        if !discarded.is_empty() {
-            context.log(LogLevel::Warn, discarded_text(&discarded));
-        }
-        context.notice(DatabaseNotice::Replaced { discarded });
+        self.updates.insert(update.entry.inode, update.entry);
         Ok(())
     }
 
-    /// The new tree, the inodes that differ, and what is lost.
-    fn build(
-        &mut self,
-        following: &Following,
-        now_secs: u64,
-    ) -> Result<(Tree, Vec<u64>, Vec<Entry>), String> {
-        let removed: BTreeSet<u64> = following.own.absent_from(&following.leader).collect();
-        let updates = &following.updates;
-        let (tree, discarded) = self.store.change(|former, _changes| {
-            let lost = former.entries().filter(|entry| {
-                let update = updates.get(&entry.inode);
-                removed.contains(&entry.inode)
-                    || update
-                        .is_some_and(|update| entry.inode != ROOT_INODE && is_loss(entry, update))
-            });
-            let discarded: Vec<Entry> = lost.cloned().collect();
-            let kept = former.entries().filter(|entry| {
-                entry.inode != ROOT_INODE
-                    && !removed.contains(&entry.inode)
-                    && !updates.contains_key(&entry.inode)
-            });
-            let new = updates.values().filter(|entry| entry.inode != ROOT_INODE);
-            let entries: Vec<Entry> = kept.chain(new).cloned().collect();
-            let root = updates.get(&ROOT_INODE).map_or(former.root(), root_state);
-            let tree = Tree::from_entries(root, entries, former.rules(), now_secs);
-            // Most entries are what they were: no need to hash them again for the index.
-            if let Ok(tree) = &tree {
-                tree.learn_digests(former);
-            }
-            (tree, discarded)
-        });
-        let tree = tree.map_err(|error| error.to_string())?;
-        if tree.index().encode() != following.leader_state {
-            return Err("the updates do not lead to the leader's data".to_owned());
-        }
-        let touched = removed.iter().chain(updates.keys()).copied();
+    /// Own inodes that the leader does not have.
+    fn removed(&self) -> BTreeSet<u64> {
+        self.own.absent_from(&self.leader).collect()
+    }
+
+    /// Inodes that differ from the former tree or are gone.
+    pub(super) fn touched(&self) -> Vec<u64> {
+        let removed = self.removed();
+        let touched = removed.iter().chain(self.updates.keys()).copied();
         let touched: BTreeSet<u64> = touched.filter(|inode| *inode != ROOT_INODE).collect();
-        Ok((tree, touched.into_iter().collect(), discarded))
+        touched.into_iter().collect()
     }
 
-    fn commit_failed(&mut self, reason: String) -> SyncError {
-        self.failed_commit_count += 1;
-        if self.failed_commit_count >= FAILED_COMMIT_LIMIT {
-            self.failed_commit_count = 0;
-            return SyncError::Store(reason);
+    /// Makes the new tree of the former one and the updates.
+    pub(super) fn build(&self, former: &Tree, now_secs: u64) -> Result<Built, String> {
+        let removed = self.removed();
+        let updates = &self.updates;
+        let kept = former.entries().filter(|entry| {
+            entry.inode != ROOT_INODE
+                && !removed.contains(&entry.inode)
+                && !updates.contains_key(&entry.inode)
+        });
+        let new = updates.values().filter(|entry| entry.inode != ROOT_INODE);
+        let entries: Vec<Entry> = kept.chain(new).cloned().collect();
+        let root = updates.get(&ROOT_INODE).map_or(former.root(), root_state);
+        let tree = Tree::from_entries(root, entries, former.rules(), now_secs)
+            .map_err(|error| error.to_string())?;
+        // Most entries are what they were: no need to hash them again for the index.
+        tree.learn_digests(former);
+        let replaced = former.entries().filter(|entry| {
+            let update = updates.get(&entry.inode);
+            removed.contains(&entry.inode) || update.is_some_and(|update| is_older(update, entry))
+        });
+        let discarded = replaced.filter_map(|entry| lost(entry, former, &tree));
+        Ok(Built {
+            discarded: discarded.collect(),
+            tree,
+        })
+    }
+
+    /// Gives the tree back if its index is the leader's.
+    pub(super) fn check(&self, built: Built) -> Result<Built, String> {
+        if built.tree.index().encode() == self.leader_state {
+            Ok(built)
+        } else {
+            Err("the updates do not lead to the leader's data".to_owned())
         }
-        SyncError::Inconsistent(reason)
     }
 }
 
-/// Whether an own entry is replaced by one that is not newer.
-fn is_loss(own: &Entry, update: &Entry) -> bool {
-    own != update && own.version >= update.version
+/// The tree after an update.
+pub(super) struct Built {
+    pub(super) tree: Tree,
+    /// What the former tree had and this one has not.
+    pub(super) discarded: Vec<Discarded>,
 }
 
-/// Names what the leader's data replaced.
-fn discarded_text(discarded: &[Entry]) -> String {
-    let names: Vec<String> = discarded
+/// Whether an own entry is replaced by another one that is not newer.
+fn is_older(update: &Entry, own: &Entry) -> bool {
+    own.inode != ROOT_INODE && own != update && own.version >= update.version
+}
+
+/// What is lost with a replaced entry: nothing if its path still leads to the same content.
+fn lost(entry: &Entry, former: &Tree, new: &Tree) -> Option<Discarded> {
+    let path = former
+        .path_of(entry.inode)
+        .unwrap_or_else(|| entry.name.clone());
+    let is_kept = new
+        .lookup(&path)
+        .is_some_and(|other| other.kind == entry.kind && other.content() == entry.content());
+    (!is_kept).then(|| Discarded {
+        path,
+        entry: entry.clone(),
+    })
+}
+
+/// Names what the leader's version replaced.
+pub(super) fn discarded_text(discarded: &[Discarded]) -> String {
+    let paths: Vec<String> = discarded
         .iter()
         .take(NAMED_LIMIT)
-        .map(|entry| entry.name.escape_ascii().to_string())
+        .map(|discarded| discarded.path.escape_ascii().to_string())
         .collect();
     let more = if discarded.len() > NAMED_LIMIT {
         ", ..."
     } else {
         ""
     };
+    let entries = if discarded.len() == 1 {
+        "entry"
+    } else {
+        "entries"
+    };
     format!(
-        "{} entries gave way to the leader's data: {}{more}",
+        "{} {entries} replaced by the leader's version: {}{more}",
         discarded.len(),
-        names.join(", ")
+        paths.join(", ")
     )
 }
 

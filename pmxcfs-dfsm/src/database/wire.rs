@@ -1,10 +1,10 @@
-//! What the members of the database group say to each other.
+//! Messages of the database group.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::{Digest, Entry, EntryKind, Operation};
 
-use crate::wire::{DecodeError, Reader, cut_terminator};
+use crate::wire::{DecodeError, cut_terminator, take};
 
 /// Length of the fixed fields of an operation in bytes.
 const OPERATION_LENGTH: usize = 20;
@@ -87,12 +87,12 @@ impl OperationMessage {
     /// # Errors
     /// Lengths that do not add up, a path without terminator.
     pub fn decode(kind: OperationKind, payload: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(payload, OPERATION_LENGTH)?;
-        let size = reader.u32()?;
-        let offset = reader.u32()?;
-        let path_length = reader.u32()?;
-        let target_length = reader.u32()?;
-        let flags = reader.u32()?;
+        let mut rest = payload.clone();
+        let size = rest.try_get_u32_le()?;
+        let offset = rest.try_get_u32_le()?;
+        let path_length = rest.try_get_u32_le()?;
+        let target_length = rest.try_get_u32_le()?;
+        let flags = rest.try_get_u32_le()?;
         let stated = OPERATION_LENGTH as u64
             + u64::from(size)
             + u64::from(path_length)
@@ -107,9 +107,9 @@ impl OperationMessage {
             kind,
             offset,
             flags,
-            path: string(&mut reader, path_length)?,
-            target: string(&mut reader, target_length)?,
-            data: reader.rest(),
+            path: string(&mut rest, path_length)?,
+            target: string(&mut rest, target_length)?,
+            data: rest,
         })
     }
 
@@ -224,10 +224,12 @@ impl LockMessage {
     /// # Errors
     /// Fewer than 33 bytes, a path without terminator.
     pub fn decode(payload: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(payload, CHECKSUM_LENGTH + 1)?;
+        let mut rest = payload.clone();
+        let mut checksum = Digest::default();
+        rest.try_copy_to_slice(&mut checksum)?;
         Ok(Self {
-            checksum: reader.array()?,
-            path: cut_terminator(&reader.rest())?,
+            checksum,
+            path: cut_terminator(&rest)?,
         })
     }
 
@@ -267,15 +269,15 @@ impl UpdateMessage {
     /// # Errors
     /// Lengths that do not add up, an unknown type, a name without terminator.
     pub fn decode(payload: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(payload, UPDATE_LENGTH)?;
-        let parent = reader.u64()?;
-        let inode = reader.u64()?;
-        let version = reader.u64()?;
-        let writer = reader.u32()?;
-        let mtime = reader.u32()?;
-        let size = reader.u32()?;
-        let name_length = reader.u32()?;
-        let kind = match reader.u8()? {
+        let mut rest = payload.clone();
+        let parent = rest.try_get_u64_le()?;
+        let inode = rest.try_get_u64_le()?;
+        let version = rest.try_get_u64_le()?;
+        let writer = rest.try_get_u32_le()?;
+        let mtime = rest.try_get_u32_le()?;
+        let size = rest.try_get_u32_le()?;
+        let name_length = rest.try_get_u32_le()?;
+        let kind = match rest.try_get_u8()? {
             4 => EntryKind::Directory,
             8 => EntryKind::File,
             other => return Err(DecodeError::EntryType(other)),
@@ -287,7 +289,7 @@ impl UpdateMessage {
                 actual: payload.len(),
             });
         }
-        let name = string(&mut reader, name_length)?.ok_or(DecodeError::NoString)?;
+        let name = string(&mut rest, name_length)?.ok_or(DecodeError::NoString)?;
         Ok(Self {
             entry: Entry {
                 inode,
@@ -298,7 +300,7 @@ impl UpdateMessage {
                 size,
                 kind,
                 name,
-                data: reader.rest(),
+                data: rest,
             },
         })
     }
@@ -324,12 +326,12 @@ impl UpdateMessage {
     }
 }
 
-fn string(reader: &mut Reader<'_>, length: u32) -> Result<Option<Bytes>, DecodeError> {
+fn string(rest: &mut Bytes, length: u32) -> Result<Option<Bytes>, DecodeError> {
     if length == 0 {
         return Ok(None);
     }
     let length = usize::try_from(length).unwrap_or(usize::MAX);
-    cut_terminator(&reader.take(length)?).map(Some)
+    cut_terminator(&take(rest, length)?).map(Some)
 }
 
 fn string_length(string: Option<&Bytes>) -> u32 {

@@ -1,6 +1,4 @@
-//! What the messages of the status group do.
-
-use std::convert::Infallible;
+//! The application of the status group.
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
@@ -8,8 +6,8 @@ use pmxcfs_memdb::Digest;
 
 use super::wire::{LOG, UPDATE, UpdateMessage};
 use crate::{
-    app::{Application, Context, Delivery, Exchange, Outcome, Outgoing, Prepared, SyncError},
-    core::{LogLevel, MemberId},
+    app::{Application, Context, Delivery, Exchange, Outgoing, SyncError, Verdict},
+    core::{LogLevel, MemberId, RequestId},
 };
 
 /// Key under which a node announces its address.
@@ -37,9 +35,12 @@ pub trait StatusStore {
 
     /// Value that announces this node's address, with its NUL.
     fn own_address(&self) -> Bytes;
+
+    /// Corosync is gone: nothing is known of the other nodes any more.
+    fn disconnected(&mut self);
 }
 
-/// What processes of this node want the group to know. Local tables have been changed before.
+/// News of this node for the other members. The local tables have them already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusRequest {
     /// A key was set.
@@ -55,9 +56,6 @@ pub enum StatusRequest {
         entry: Bytes,
     },
 }
-
-/// The group needs nothing of the rest of the daemon.
-pub type StatusNotice = Infallible;
 
 /// The application of the status group.
 #[derive(Debug)]
@@ -84,38 +82,35 @@ impl<S: StatusStore> StatusGroup<S> {
 
 impl<S: StatusStore> Application for StatusGroup<S> {
     type Request = StatusRequest;
-    type Notice = StatusNotice;
 
     const PROTOCOL: u32 = 0;
-    const NEEDS_QUORUM: bool = false;
-    const IS_VERIFIED: bool = false;
-    const HAS_UPDATES: bool = false;
-    /// Nobody waits for them, and there may be no exchange for a long time that repeats what they say.
-    const KEEPS_UNSENT: bool = true;
+    /// Nobody waits for a message, and there may be no exchange for a long time that repeats what it says.
+    const IS_EXACT: bool = false;
 
     fn prepare(
         &mut self,
+        _id: RequestId,
         request: StatusRequest,
-        _context: &mut Context<'_, StatusNotice>,
-    ) -> Result<Prepared, FsError> {
-        let message = match request {
+        context: &mut Context<'_>,
+    ) -> Vec<Outgoing> {
+        context.send(match request {
             StatusRequest::Set { key, value } => update(key, value),
             StatusRequest::Log { entry } => Outgoing {
                 subtype: LOG,
                 payload: entry,
             },
-        };
-        Ok(Prepared::Announce(vec![message]))
+        });
+        Vec::new()
     }
 
-    fn deliver(
-        &mut self,
-        delivery: &Delivery<'_>,
-        context: &mut Context<'_, StatusNotice>,
-    ) -> Outcome {
+    fn refuse(_request: StatusRequest, _error: FsError) {}
+
+    fn fail(&mut self, _id: RequestId, _error: FsError) {}
+
+    fn deliver(&mut self, delivery: &Delivery<'_>, context: &mut Context<'_>) -> Verdict {
         let sender = delivery.sender;
         if sender == context.local {
-            return Outcome::Applied(Ok(0));
+            return Verdict::Done;
         }
         match delivery.subtype {
             UPDATE => match UpdateMessage::decode(delivery.payload) {
@@ -131,7 +126,7 @@ impl<S: StatusStore> Application for StatusGroup<S> {
                 context.log(LogLevel::Warn, text);
             }
         }
-        Outcome::Applied(Ok(0))
+        Verdict::Done
     }
 
     fn state(&mut self) -> Result<Bytes, SyncError> {
@@ -142,7 +137,7 @@ impl<S: StatusStore> Application for StatusGroup<S> {
         &mut self,
         states: &[(MemberId, Bytes)],
         own: usize,
-        context: &mut Context<'_, StatusNotice>,
+        context: &mut Context<'_>,
     ) -> Result<Exchange, SyncError> {
         self.store.merge_logs(states, own);
         for (key, value) in self.store.own_keys() {
@@ -159,7 +154,7 @@ impl<S: StatusStore> Application for StatusGroup<S> {
         Err(SyncError::Inconsistent(reason.to_owned()))
     }
 
-    fn commit(&mut self, _context: &mut Context<'_, StatusNotice>) -> Result<(), SyncError> {
+    fn commit(&mut self, _context: &mut Context<'_>) -> Result<(), SyncError> {
         Ok(())
     }
 
@@ -169,14 +164,20 @@ impl<S: StatusStore> Application for StatusGroup<S> {
         Digest::default()
     }
 
-    fn members_changed(&mut self, members: &[MemberId], _context: &mut Context<'_, StatusNotice>) {
+    fn members_changed(&mut self, members: &[MemberId]) {
         self.store.set_members(members);
     }
 
-    fn became_synced(&mut self, context: &mut Context<'_, StatusNotice>) {
+    fn became_synced(&mut self, context: &mut Context<'_>) {
         let address = self.store.own_address();
         context.send(update(Bytes::from_static(ADDRESS_KEY), address));
     }
+
+    fn disconnected(&mut self) {
+        self.store.disconnected();
+    }
+
+    fn flush(&mut self) {}
 }
 
 fn update(key: Bytes, value: Bytes) -> Outgoing {

@@ -6,4 +6,4 @@
 mod apply;
 pub mod wire;
 
-pub use apply::{StatusGroup, StatusNotice, StatusRequest, StatusStore};
+pub use apply::{StatusGroup, StatusRequest, StatusStore};

@@ -1,8 +1,8 @@
-//! What the members of the status group say to each other.
+//! Messages of the status group.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::wire::{DecodeError, Reader};
+use crate::wire::{DecodeError, take};
 
 /// Subtype of a key and its value.
 pub const UPDATE: u16 = 1;
@@ -33,14 +33,11 @@ impl UpdateMessage {
     /// # Errors
     /// Fewer than 256 bytes, a key field without NUL.
     pub fn decode(payload: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(payload, KEY_LENGTH)?;
-        let field = reader.take(KEY_LENGTH)?;
+        let mut rest = payload.clone();
+        let field = take(&mut rest, KEY_LENGTH)?;
         let end = field.iter().position(|byte| *byte == 0);
         let key = field.slice(..end.ok_or(DecodeError::Unterminated)?);
-        Ok(Self {
-            key,
-            value: reader.rest(),
-        })
+        Ok(Self { key, value: rest })
     }
 
     /// The payload to send. A longer key is cut to 255 bytes, and one with a NUL before it.

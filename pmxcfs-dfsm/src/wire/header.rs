@@ -1,11 +1,8 @@
 //! The header that every message begins with.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{DecodeError, Reader};
-
-/// Length of the common header in bytes.
-pub const HEADER_LENGTH: usize = 16;
+use super::DecodeError;
 
 /// What a message is for. The numbers are the peers'; unknown ones stay representable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,13 +86,16 @@ impl Header {
     /// # Errors
     /// [`DecodeError::Short`] for fewer than 16 bytes.
     pub fn decode(message: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(message, HEADER_LENGTH)?;
+        Self::read(&mut &message[..])
+    }
+
+    pub(super) fn read(rest: &mut impl Buf) -> Result<Self, DecodeError> {
         Ok(Self {
-            kind: MessageKind::from_number(reader.u16()?),
-            subtype: reader.u16()?,
-            protocol: reader.u32()?,
-            time_secs: reader.u32()?,
-            reserved: reader.u32()?,
+            kind: MessageKind::from_number(rest.try_get_u16_le()?),
+            subtype: rest.try_get_u16_le()?,
+            protocol: rest.try_get_u32_le()?,
+            time_secs: rest.try_get_u32_le()?,
+            reserved: rest.try_get_u32_le()?,
         })
     }
 

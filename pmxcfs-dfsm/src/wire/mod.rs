@@ -1,28 +1,28 @@
-//! What travels in the groups, below the applications.
+//! Messages of both groups, without the applications' part.
 //!
 //! Decoders take bytes of anybody who can join the group. They never trust a length, never panic, and give one error per
 //! way to be wrong. All integers are little-endian and nothing is padded; payloads are shared, not copied.
 
 mod header;
 mod normal;
-mod reader;
 mod state;
 
-pub use header::{HEADER_LENGTH, Header, MessageKind};
-pub use normal::{NORMAL_HEADER_LENGTH, NormalMessage};
-pub(crate) use reader::{Reader, cut_terminator};
-pub use state::{Epoch, STATE_HEADER_LENGTH, StateMessage, VerifyMessage};
+pub use header::{Header, MessageKind};
+pub use normal::NormalMessage;
+pub use state::{Epoch, StateMessage, VerifyMessage};
+
+use bytes::{Bytes, TryGetError};
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// Fewer bytes than the fixed fields have.
-    #[error("{actual} bytes where at least {needed} are needed")]
+    /// The message ends within a field.
+    #[error("{actual} bytes are left where a field has {needed}")]
     Short {
-        /// Length of the fixed fields.
+        /// Length of the field.
         needed: usize,
-        /// Length of what was received.
+        /// What is left of the message.
         actual: usize,
     },
     /// The length fields do not add up to the length of the message.
@@ -45,4 +45,36 @@ pub enum DecodeError {
     /// An application message with an unknown number.
     #[error("unknown message number {0}")]
     Subtype(u16),
+}
+
+impl From<TryGetError> for DecodeError {
+    fn from(error: TryGetError) -> Self {
+        Self::Short {
+            needed: error.requested,
+            actual: error.available,
+        }
+    }
+}
+
+/// Takes the next `length` bytes.
+pub(crate) fn take(rest: &mut Bytes, length: usize) -> Result<Bytes, DecodeError> {
+    if length > rest.len() {
+        return Err(DecodeError::Short {
+            needed: length,
+            actual: rest.len(),
+        });
+    }
+    Ok(rest.split_to(length))
+}
+
+/// A string field: its last byte must be NUL, which is cut off. Bytes behind an earlier NUL are not seen by C peers.
+pub(crate) fn cut_terminator(field: &Bytes) -> Result<Bytes, DecodeError> {
+    match field.last() {
+        None => Err(DecodeError::NoString),
+        Some(0) => {
+            let end = field.iter().position(|byte| *byte == 0).unwrap_or(0);
+            Ok(field.slice(..end))
+        }
+        Some(_) => Err(DecodeError::Unterminated),
+    }
 }

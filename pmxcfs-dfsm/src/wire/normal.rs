@@ -1,11 +1,11 @@
 //! Messages of the applications.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 
-use super::{DecodeError, HEADER_LENGTH, Header, MessageKind, Reader};
+use super::{DecodeError, Header, MessageKind};
 
 /// Length of header and message count in bytes.
-pub const NORMAL_HEADER_LENGTH: usize = 24;
+const HEADER_LENGTH: usize = 24;
 
 /// A message of kind 0.
 ///
@@ -53,20 +53,18 @@ impl NormalMessage {
     /// # Errors
     /// [`DecodeError::Short`] for fewer than 24 bytes.
     pub fn decode(message: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(message, NORMAL_HEADER_LENGTH)?;
-        let header = Header::decode(message)?;
-        reader.take(HEADER_LENGTH)?;
+        let mut rest = message.clone();
         Ok(Self {
-            header,
-            count: reader.u64()?,
-            payload: reader.rest(),
+            header: Header::read(&mut rest)?,
+            count: rest.try_get_u64_le()?,
+            payload: rest,
         })
     }
 
     /// The bytes to send.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut buffer = BytesMut::with_capacity(NORMAL_HEADER_LENGTH + self.payload.len());
+        let mut buffer = BytesMut::with_capacity(HEADER_LENGTH + self.payload.len());
         self.header.encode(&mut buffer);
         buffer.put_u64_le(self.count);
         buffer.put_slice(&self.payload);

@@ -1,12 +1,12 @@
 //! Messages of the synchronisation and of the verification.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 use pmxcfs_memdb::Digest;
 
-use super::{DecodeError, HEADER_LENGTH, Header, MessageKind, Reader};
+use super::{DecodeError, Header, MessageKind};
 
 /// Length of header and epoch in bytes.
-pub const STATE_HEADER_LENGTH: usize = 32;
+const HEADER_LENGTH: usize = 32;
 
 /// Name of one round of synchronisation. Two are the same if all fields are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,26 +70,23 @@ impl StateMessage {
     /// # Errors
     /// [`DecodeError::Short`] for fewer than 32 bytes.
     pub fn decode(message: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(message, STATE_HEADER_LENGTH)?;
-        let header = Header::decode(message)?;
-        reader.take(HEADER_LENGTH)?;
-        let epoch = Epoch {
-            number: reader.u32()?,
-            time_secs: reader.u32()?,
-            node: reader.u32()?,
-            pid: reader.u32()?,
-        };
+        let mut rest = message.clone();
         Ok(Self {
-            header,
-            epoch,
-            payload: reader.rest(),
+            header: Header::read(&mut rest)?,
+            epoch: Epoch {
+                number: rest.try_get_u32_le()?,
+                time_secs: rest.try_get_u32_le()?,
+                node: rest.try_get_u32_le()?,
+                pid: rest.try_get_u32_le()?,
+            },
+            payload: rest,
         })
     }
 
     /// The bytes to send.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut buffer = BytesMut::with_capacity(STATE_HEADER_LENGTH + self.payload.len());
+        let mut buffer = BytesMut::with_capacity(HEADER_LENGTH + self.payload.len());
         self.header.encode(&mut buffer);
         buffer.put_u32_le(self.epoch.number);
         buffer.put_u32_le(self.epoch.time_secs);
@@ -120,7 +117,7 @@ impl VerifyMessage {
     /// # Errors
     /// Any length but 8.
     pub fn decode_request(payload: &Bytes) -> Result<Self, DecodeError> {
-        let id = Self::exactly(payload, 8)?.u64()?;
+        let id = exactly(payload, 8)?.try_get_u64_le()?;
         Ok(Self { id, checksum: None })
     }
 
@@ -129,11 +126,13 @@ impl VerifyMessage {
     /// # Errors
     /// Any length but 40.
     pub fn decode_checksum(payload: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Self::exactly(payload, 40)?;
-        let id = reader.u64()?;
+        let mut rest = exactly(payload, 40)?;
+        let id = rest.try_get_u64_le()?;
+        let mut checksum = Digest::default();
+        rest.try_copy_to_slice(&mut checksum)?;
         Ok(Self {
             id,
-            checksum: Some(reader.array()?),
+            checksum: Some(checksum),
         })
     }
 
@@ -147,14 +146,14 @@ impl VerifyMessage {
         }
         buffer.freeze()
     }
+}
 
-    fn exactly(payload: &Bytes, length: usize) -> Result<Reader<'_>, DecodeError> {
-        if payload.len() != length {
-            return Err(DecodeError::Length {
-                stated: length as u64,
-                actual: payload.len(),
-            });
-        }
-        Reader::new(payload, length)
+fn exactly(payload: &Bytes, length: usize) -> Result<&[u8], DecodeError> {
+    if payload.len() != length {
+        return Err(DecodeError::Length {
+            stated: length as u64,
+            actual: payload.len(),
+        });
     }
+    Ok(payload)
 }

@@ -2,16 +2,21 @@
 
 use bytes::Bytes;
 use pmxcfs_dfsm::{
-    core::Machine,
+    core::{Machine, RequestId},
     database::{
-        Database, DatabaseRequest, TreeStore,
+        Database, TreeStore,
         wire::{OperationKind, OperationMessage, UNLOCK_REQUEST, UpdateMessage},
     },
     wire::{MessageKind, NormalMessage, StateMessage},
 };
-use pmxcfs_memdb::{Change, Entry, Index, ROOT_INODE, RootState, Rules, Tree};
+use pmxcfs_memdb::store::Ticket;
+use pmxcfs_memdb::{
+    Caller, Change, Delivered, Entry, Index, Operation, ROOT_INODE, Reply, RootState, Rules, Stamp,
+    Tree,
+};
 
 use super::{
+    client::Answers,
     player::{Group, Player},
     recording::{Recording, Seen},
 };
@@ -20,8 +25,29 @@ use super::{
 pub(crate) struct Memory(Tree);
 
 impl TreeStore for Memory {
-    fn change<R>(&mut self, call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R) -> R {
-        call(&mut self.0, &mut Vec::new())
+    fn change<R>(
+        &mut self,
+        call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,
+    ) -> (R, Option<Ticket>) {
+        (call(&mut self.0, &mut Vec::new()), None)
+    }
+
+    fn deliver(
+        &mut self,
+        operation: &Operation,
+        stamp: Stamp,
+        now_secs: u64,
+        _caller: Option<Box<dyn Caller>>,
+    ) -> Delivered {
+        let result = self.0.apply(operation, stamp, now_secs, &mut Vec::new());
+        Delivered {
+            result,
+            answer: None,
+        }
+    }
+
+    fn acknowledge(&mut self, _ticket: Option<Ticket>, reply: Reply) {
+        reply(Ok(()));
     }
 
     fn replace(&mut self, mut tree: Tree, _touched: &[u64]) -> Result<(), String> {
@@ -52,7 +78,7 @@ impl Group for DatabaseGroup {
             Some(machine) => reloaded(&machine.app().store().0),
             None => self.fresh(ahead),
         };
-        Machine::new(Database::new(Memory(tree)))
+        Machine::new(Database::new(Memory(tree), Box::new(drop)))
     }
 
     fn prepare(&mut self, _machine: &mut Machine<Self::App>, _reactions: &[Bytes]) {}
@@ -62,7 +88,7 @@ impl Group for DatabaseGroup {
         _machine: &mut Machine<Self::App>,
         message: &Bytes,
         ahead: &[(f64, Seen)],
-    ) -> Option<DatabaseRequest> {
+    ) -> Option<Box<dyn Caller>> {
         let message = NormalMessage::decode(message).unwrap();
         if message.header.subtype == UNLOCK_REQUEST {
             // Sent by setting the mtime to 0, whose own message follows.
@@ -105,10 +131,11 @@ impl DatabaseGroup {
     }
 }
 
-fn operation(message: &NormalMessage) -> Option<DatabaseRequest> {
+fn operation(message: &NormalMessage) -> Option<Box<dyn Caller>> {
     let kind = OperationKind::from_subtype(message.header.subtype)?;
     let message = OperationMessage::decode(kind, &message.payload).ok()?;
-    Some(DatabaseRequest::Apply(message.operation().ok()?))
+    let operation = message.operation().ok()?;
+    Some(Answers::default().client(RequestId(0), operation))
 }
 
 fn reloaded(tree: &Tree) -> Tree {

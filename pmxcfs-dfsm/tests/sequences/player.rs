@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pmxcfs_dfsm::{
     app::Application,
-    core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
+    core::{Action, Actions, Event, Machine, MemberId, Mode, Now},
     wire::{Header, MessageKind, NormalMessage},
 };
 
@@ -50,7 +50,6 @@ pub(crate) struct Player<'a, G: Group> {
     recorded: Vec<Bytes>,
     wall_secs: u32,
     ms: u64,
-    request_count: u64,
     pub(crate) deviations: Vec<&'static str>,
 }
 
@@ -67,7 +66,6 @@ impl<'a, G: Group> Player<'a, G> {
             recorded: Vec::new(),
             wall_secs: 0,
             ms: 0,
-            request_count: 0,
             deviations: Vec::new(),
         }
     }
@@ -174,16 +172,17 @@ impl<'a, G: Group> Player<'a, G> {
         self.feed(Event::Disconnected);
     }
 
-    fn feed(&mut self, event: Event<<G::App as Application>::Request>) {
+    fn feed(&mut self, event: Event) {
+        self.drive(|machine, now, actions| machine.handle(now, event, actions));
+    }
+
+    fn drive(&mut self, call: impl FnOnce(&mut Machine<G::App>, Now, &mut Actions)) {
         let now = Now {
             monotonic_ms: self.ms,
             wall_secs: self.wall_secs,
         };
         let mut actions = Actions::new();
-        self.machine
-            .as_mut()
-            .unwrap()
-            .handle(now, event, &mut actions);
+        call(self.machine.as_mut().unwrap(), now, &mut actions);
         for action in actions.take() {
             match action {
                 Action::Multicast(message) => self.sent.push(message),
@@ -274,9 +273,7 @@ impl<'a, G: Group> Player<'a, G> {
             MessageKind::Normal => {
                 let machine = self.machine.as_mut().unwrap();
                 if let Some(request) = self.group.request(machine, recorded, ahead) {
-                    self.request_count += 1;
-                    let id = RequestId(self.request_count);
-                    self.feed(Event::Request { id, request });
+                    self.drive(|machine, now, actions| machine.request(now, request, actions));
                 }
             }
             _ => {}

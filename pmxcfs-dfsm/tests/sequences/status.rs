@@ -42,6 +42,8 @@ impl StatusStore for Soft {
     fn own_address(&self) -> Bytes {
         self.address.clone()
     }
+
+    fn disconnected(&mut self) {}
 }
 
 struct SoftGroup;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::{
     core::{Event, Machine, MemberId, Mode, RequestId},
-    database::{Database, DatabaseRequest},
+    database::Database,
     status::{StatusGroup, StatusRequest},
     wire::{Epoch, MessageKind, NormalMessage, StateMessage},
 };
@@ -200,7 +200,10 @@ impl Cluster {
         let disk = Disk::new(saved.load(self.network.now_ms / 1000));
         let is_ours = self.is_ours[node];
         let replica = if is_ours {
-            Replica::Ours(Machine::new(Probe::new(Database::new(disk))))
+            Replica::Ours(Machine::new(Probe::new(Database::new(
+                disk,
+                Box::new(drop),
+            ))))
         } else {
             Replica::Peer(Peer::new(CDatabase::new(disk)))
         };
@@ -366,8 +369,8 @@ impl Cluster {
         self.pending.insert(id, asked);
         self.network
             .tell(|| format!("{}: request {} {}", node + 1, id.0, describe(operation)));
-        let request = DatabaseRequest::Apply(operation.clone());
-        self.database.ask(&mut self.network, node, id, request);
+        self.database
+            .ask(&mut self.network, node, id, operation.clone());
         self.settle(node);
     }
 

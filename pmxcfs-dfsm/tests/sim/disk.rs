@@ -1,7 +1,13 @@
 //! What a daemon of the simulation keeps over its death.
 
+use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::database::TreeStore;
-use pmxcfs_memdb::{Change, Entry, ROOT_INODE, RootState, Rules, Tree};
+use pmxcfs_memdb::store::Ticket;
+use pmxcfs_memdb::{
+    Caller, Change, Delivered, Entry, Operation, ROOT_INODE, Reply, RootState, Rules, Stamp, Tree,
+};
+
+use super::client::Answers;
 
 /// A tree at rest.
 #[derive(Debug, Clone)]
@@ -50,6 +56,8 @@ pub(crate) struct Disk {
     last_saved: Option<Saved>,
     /// Trees that replaced the former one: each takes as long as the host's disk is slow.
     pub(crate) replaced_count: u32,
+    /// What was answered to the callers of the daemon.
+    pub(crate) answers: Answers,
 }
 
 impl Disk {
@@ -60,6 +68,7 @@ impl Disk {
             changes_left: None,
             last_saved: None,
             replaced_count: 0,
+            answers: Answers::default(),
         }
     }
 
@@ -94,7 +103,10 @@ impl Disk {
 }
 
 impl TreeStore for Disk {
-    fn change<R>(&mut self, call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R) -> R {
+    fn change<R>(
+        &mut self,
+        call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,
+    ) -> (R, Option<Ticket>) {
         let before = (self.changes_left == Some(0)).then(|| Saved::of(&self.tree));
         let mut changes = Vec::new();
         let result = call(&mut self.tree, &mut changes);
@@ -107,7 +119,33 @@ impl TreeStore for Disk {
                 self.last_saved = before;
             }
         }
-        result
+        (result, None)
+    }
+
+    fn deliver(
+        &mut self,
+        operation: &Operation,
+        stamp: Stamp,
+        now_secs: u64,
+        caller: Option<Box<dyn Caller>>,
+    ) -> Delivered {
+        let ((result, reply), ticket) = self.change(|tree, changes| {
+            let result = tree.apply(operation, stamp, now_secs, changes);
+            let reply = caller.map(|caller| caller.answer(tree, changes, result));
+            (result, reply)
+        });
+        let is_recorded = !self.is_failed;
+        let answer = reply.map(|reply| {
+            let reply: Reply = Box::new(move |_| {
+                reply(is_recorded.then_some(()).ok_or(FsError::Io));
+            });
+            (reply, ticket)
+        });
+        Delivered { result, answer }
+    }
+
+    fn acknowledge(&mut self, _ticket: Option<Ticket>, reply: Reply) {
+        reply(Ok(()));
     }
 
     fn replace(&mut self, mut tree: Tree, _touched: &[u64]) -> Result<(), String> {

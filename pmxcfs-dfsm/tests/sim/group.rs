@@ -2,10 +2,7 @@
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
-use pmxcfs_dfsm::{
-    app::Application,
-    core::{Event, MemberId, Mode, RequestId},
-};
+use pmxcfs_dfsm::core::{Event, MemberId, Mode, Now, RequestId};
 
 use super::{
     cpg::{Arrival, Cpg, Ordered, Position},
@@ -19,7 +16,7 @@ use super::{
 pub(crate) const ATOMIC_LIMIT: usize = 600;
 
 /// A daemon in a group.
-pub(crate) struct Member<A: Application + Counted, P> {
+pub(crate) struct Member<A: Counted, P> {
     pub(crate) replica: Replica<A, P>,
     pub(crate) id: MemberId,
     pub(crate) join_at_ms: Option<u64>,
@@ -55,7 +52,7 @@ pub(crate) struct Fed {
     pub(crate) told: Vec<String>,
 }
 
-pub(crate) struct Group<A: Application + Counted, P> {
+pub(crate) struct Group<A: Counted, P> {
     name: &'static str,
     pub(crate) cpg: Cpg,
     pub(crate) members: Vec<Option<Member<A, P>>>,
@@ -66,8 +63,8 @@ pub(crate) struct Group<A: Application + Counted, P> {
 
 impl<A, P> Group<A, P>
 where
-    A: Application + Counted,
-    P: PeerApp<Request = A::Request>,
+    A: Counted,
+    P: PeerApp<Request = A::Wanted>,
 {
     /// `name` comes before each line of the trace.
     pub(crate) fn new(name: &'static str, count: usize) -> Self {
@@ -191,38 +188,66 @@ where
     }
 
     /// Hands an event to a daemon and does what it wants done.
-    pub(crate) fn feed(
+    pub(crate) fn feed(&mut self, network: &mut Network, node: usize, what: What, event: Event) {
+        self.drive(network, node, what, |replica, now| {
+            replica.handle(now, event)
+        });
+    }
+
+    /// A process of a node wants something.
+    pub(crate) fn ask(
+        &mut self,
+        network: &mut Network,
+        node: usize,
+        id: RequestId,
+        wanted: A::Wanted,
+    ) {
+        let ask = |replica: &mut Replica<A, P>, now| replica.ask(now, id, wanted);
+        self.drive(network, node, What::Other, ask);
+    }
+
+    fn drive(
         &mut self,
         network: &mut Network,
         node: usize,
         what: What,
-        event: Event<A::Request>,
+        call: impl FnOnce(&mut Replica<A, P>, Now) -> Vec<Act>,
     ) {
-        let mut what = Some(what);
-        let mut event = Some(event);
-        while let Some(next) = event.take() {
-            let Some(member) = &mut self.members[node] else {
-                return;
-            };
-            let before = member.replica.mode();
-            let position = self.cpg.connection(node).map(|open| open.position);
-            let acts = member.replica.handle(network.now(node), next);
-            let mut fed = Fed {
-                node,
-                id: member.id,
-                is_ours: member.replica.is_ours(),
-                what: what.take().unwrap_or(What::Other),
-                before,
-                after: member.replica.mode(),
-                position,
-                observations: member.replica.observations(),
-                sent: Vec::new(),
-                answers: Vec::new(),
-                told: Vec::new(),
-            };
-            event = self.carry_out(network, node, acts, &mut fed);
-            self.fed.push(fed);
+        let mut next = self.step(network, node, what, call);
+        while let Some(event) = next.take() {
+            next = self.step(network, node, What::Other, |replica, now| {
+                replica.handle(now, event)
+            });
         }
+    }
+
+    fn step(
+        &mut self,
+        network: &mut Network,
+        node: usize,
+        what: What,
+        call: impl FnOnce(&mut Replica<A, P>, Now) -> Vec<Act>,
+    ) -> Option<Event> {
+        let member = self.members[node].as_mut()?;
+        let before = member.replica.mode();
+        let position = self.cpg.connection(node).map(|open| open.position);
+        let acts = call(&mut member.replica, network.now(node));
+        let mut fed = Fed {
+            node,
+            id: member.id,
+            is_ours: member.replica.is_ours(),
+            what,
+            before,
+            after: member.replica.mode(),
+            position,
+            observations: member.replica.observations(),
+            sent: Vec::new(),
+            answers: Vec::new(),
+            told: Vec::new(),
+        };
+        let refused = self.carry_out(network, node, acts, &mut fed);
+        self.fed.push(fed);
+        refused
     }
 
     /// What corosync did not take comes back as an event.
@@ -232,7 +257,7 @@ where
         node: usize,
         acts: Vec<Act>,
         fed: &mut Fed,
-    ) -> Option<Event<A::Request>> {
+    ) -> Option<Event> {
         let mut refused = Vec::new();
         let mut is_interrupted = false;
         let is_lost = self.members[node].as_ref()?.is_lost;
@@ -284,15 +309,5 @@ where
         } else {
             Event::SendBlocked { unsent: refused }
         })
-    }
-
-    pub(crate) fn ask(
-        &mut self,
-        network: &mut Network,
-        node: usize,
-        id: RequestId,
-        request: A::Request,
-    ) {
-        self.feed(network, node, What::Other, Event::Request { id, request });
     }
 }

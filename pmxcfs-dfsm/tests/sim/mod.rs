@@ -5,6 +5,7 @@
 //! test, or models of the C daemon ([`peer`]). The simulated CPG ([`cpg`]) keeps what the real one promises.
 
 pub(crate) mod checks;
+pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod cpg;
 pub(crate) mod disk;

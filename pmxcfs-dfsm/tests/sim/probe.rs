@@ -5,13 +5,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::{
-    app::{Application, Context, Delivery, Exchange, Outcome, Prepared, SyncError},
-    core::MemberId,
+    app::{Application, Context, Delivery, Exchange, Outgoing, SyncError, Verdict},
+    core::{MemberId, RequestId},
     database::Database,
-    status::StatusGroup,
+    status::{StatusGroup, StatusRequest},
     wire::MessageKind,
 };
-use pmxcfs_memdb::Digest;
+use pmxcfs_memdb::{Digest, Operation};
 
 use super::{disk::Disk, soft::Soft};
 
@@ -35,14 +35,29 @@ pub(crate) enum Observation {
     Strayed { why: &'static str },
 }
 
-/// Data whose changes can be counted.
-pub(crate) trait Counted {
+/// Data whose changes can be counted, and that processes of the simulation want changed.
+pub(crate) trait Counted: Application {
+    /// What a process wants.
+    type Wanted;
+    fn request(&self, id: RequestId, wanted: Self::Wanted) -> Self::Request;
+    /// What was answered since the last look.
+    fn answers(&self) -> Vec<(RequestId, Result<u32, FsError>)>;
     fn version(&self) -> u64;
     /// What an announcement of the present data would be.
     fn state_digest(&self) -> u64;
 }
 
 impl Counted for Database<Disk> {
+    type Wanted = Operation;
+
+    fn request(&self, id: RequestId, operation: Operation) -> Self::Request {
+        self.store().answers.client(id, operation)
+    }
+
+    fn answers(&self) -> Vec<(RequestId, Result<u32, FsError>)> {
+        self.store().answers.take()
+    }
+
     fn version(&self) -> u64 {
         self.store().tree.root().version
     }
@@ -53,6 +68,17 @@ impl Counted for Database<Disk> {
 }
 
 impl Counted for StatusGroup<Soft> {
+    type Wanted = StatusRequest;
+
+    fn request(&self, _id: RequestId, request: StatusRequest) -> Self::Request {
+        request
+    }
+
+    /// Nobody waits.
+    fn answers(&self) -> Vec<(RequestId, Result<u32, FsError>)> {
+        Vec::new()
+    }
+
     fn version(&self) -> u64 {
         0
     }
@@ -87,27 +113,28 @@ impl<A> Probe<A> {
 
 impl<A: Application + Counted> Application for Probe<A> {
     type Request = A::Request;
-    type Notice = A::Notice;
 
     const PROTOCOL: u32 = A::PROTOCOL;
-    const NEEDS_QUORUM: bool = A::NEEDS_QUORUM;
-    const IS_VERIFIED: bool = A::IS_VERIFIED;
-    const HAS_UPDATES: bool = A::HAS_UPDATES;
-    const KEEPS_UNSENT: bool = A::KEEPS_UNSENT;
+    const IS_EXACT: bool = A::IS_EXACT;
 
     fn prepare(
         &mut self,
+        id: RequestId,
         request: Self::Request,
-        context: &mut Context<'_, Self::Notice>,
-    ) -> Result<Prepared, FsError> {
-        self.app.prepare(request, context)
+        context: &mut Context<'_>,
+    ) -> Vec<Outgoing> {
+        self.app.prepare(id, request, context)
     }
 
-    fn deliver(
-        &mut self,
-        delivery: &Delivery<'_>,
-        context: &mut Context<'_, Self::Notice>,
-    ) -> Outcome {
+    fn refuse(request: Self::Request, error: FsError) {
+        A::refuse(request, error);
+    }
+
+    fn fail(&mut self, id: RequestId, error: FsError) {
+        self.app.fail(id, error);
+    }
+
+    fn deliver(&mut self, delivery: &Delivery<'_>, context: &mut Context<'_>) -> Verdict {
         let before = self.app.version();
         let outcome = self.app.deliver(delivery, context);
         self.seen.push(Observation::Delivered {
@@ -129,7 +156,7 @@ impl<A: Application + Counted> Application for Probe<A> {
         &mut self,
         states: &[(MemberId, Bytes)],
         own: usize,
-        context: &mut Context<'_, Self::Notice>,
+        context: &mut Context<'_>,
     ) -> Result<Exchange, SyncError> {
         let exchange = self.app.exchange(states, own, context)?;
         let is_leader = exchange
@@ -147,7 +174,7 @@ impl<A: Application + Counted> Application for Probe<A> {
         self.app.update(payload)
     }
 
-    fn commit(&mut self, context: &mut Context<'_, Self::Notice>) -> Result<(), SyncError> {
+    fn commit(&mut self, context: &mut Context<'_>) -> Result<(), SyncError> {
         self.app.commit(context)?;
         let state = self.app.state_digest();
         self.seen.push(Observation::Committed { state });
@@ -162,11 +189,19 @@ impl<A: Application + Counted> Application for Probe<A> {
         self.app.checksum()
     }
 
-    fn members_changed(&mut self, members: &[MemberId], context: &mut Context<'_, Self::Notice>) {
-        self.app.members_changed(members, context);
+    fn members_changed(&mut self, members: &[MemberId]) {
+        self.app.members_changed(members);
     }
 
-    fn became_synced(&mut self, context: &mut Context<'_, Self::Notice>) {
+    fn became_synced(&mut self, context: &mut Context<'_>) {
         self.app.became_synced(context);
+    }
+
+    fn disconnected(&mut self) {
+        self.app.disconnected();
+    }
+
+    fn flush(&mut self) {
+        self.app.flush();
     }
 }

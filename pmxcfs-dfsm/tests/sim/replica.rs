@@ -2,10 +2,7 @@
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
-use pmxcfs_dfsm::{
-    app::Application,
-    core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
-};
+use pmxcfs_dfsm::core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId};
 
 use super::{
     peer::{Peer, PeerApp},
@@ -28,24 +25,36 @@ pub(crate) enum Act {
 }
 
 /// One of the two kinds.
-pub(crate) enum Replica<A: Application + Counted, P> {
+pub(crate) enum Replica<A: Counted, P> {
     Ours(Machine<Probe<A>>),
     Peer(Peer<P>),
 }
 
 impl<A, P> Replica<A, P>
 where
-    A: Application + Counted,
-    P: PeerApp<Request = A::Request>,
+    A: Counted,
+    P: PeerApp<Request = A::Wanted>,
 {
-    pub(crate) fn handle(&mut self, now: Now, event: Event<A::Request>) -> Vec<Act> {
+    pub(crate) fn handle(&mut self, now: Now, event: Event) -> Vec<Act> {
         match self {
             Self::Ours(machine) => {
                 let mut actions = Actions::new();
                 machine.handle(now, event, &mut actions);
-                actions.take().into_iter().filter_map(act).collect()
+                acts(machine, &mut actions)
             }
             Self::Peer(peer) => peer.handle(now, event),
+        }
+    }
+
+    pub(crate) fn ask(&mut self, now: Now, id: RequestId, wanted: A::Wanted) -> Vec<Act> {
+        match self {
+            Self::Ours(machine) => {
+                let mut actions = Actions::new();
+                let request = machine.app().app.request(id, wanted);
+                machine.request(now, request, &mut actions);
+                acts(machine, &mut actions)
+            }
+            Self::Peer(peer) => peer.ask(now, id, wanted),
         }
     }
 
@@ -89,13 +98,19 @@ where
     }
 }
 
-fn act<N>(action: Action<N>) -> Option<Act> {
-    Some(match action {
+/// What a machine wants done, and the answers that it gave.
+fn acts<A: Counted>(machine: &mut Machine<Probe<A>>, actions: &mut Actions) -> Vec<Act> {
+    machine.flush();
+    let answers = machine.app().app.answers().into_iter();
+    let answers = answers.map(|(id, result)| Act::Answer { id, result });
+    actions.take().into_iter().map(act).chain(answers).collect()
+}
+
+fn act(action: Action) -> Act {
+    match action {
         Action::Multicast(message) => Act::Send(message),
         Action::Leave => Act::Leave,
         Action::Join { delay_ms } => Act::Join { delay_ms },
-        Action::Answer { id, result } => Act::Answer { id, result },
         Action::Log { text, .. } => Act::Tell(text),
-        Action::Notice(_) => return None,
-    })
+    }
 }

@@ -160,4 +160,6 @@ impl StatusStore for Soft {
     fn own_address(&self) -> Bytes {
         self.address()
     }
+
+    fn disconnected(&mut self) {}
 }

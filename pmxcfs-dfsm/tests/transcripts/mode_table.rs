@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pmxcfs_dfsm::{
     core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
-    database::{Database, DatabaseNotice, DatabaseRequest, wire::OperationMessage},
+    database::{Database, wire::OperationMessage},
     wire::{Epoch, Header, MessageKind, NormalMessage, StateMessage},
 };
 use pmxcfs_memdb::{Operation, RootState, Rules, Stamp, Tree};
@@ -32,13 +32,23 @@ fn now(ms: u64) -> Now {
     }
 }
 
-fn feed(
-    subject: &mut Subject,
-    ms: u64,
-    event: Event<DatabaseRequest>,
-) -> Vec<Action<DatabaseNotice>> {
+fn feed(subject: &mut Subject, ms: u64, event: Event) -> Vec<Action> {
     let mut actions = Actions::new();
     subject.handle(now(ms), event, &mut actions);
+    actions.take()
+}
+
+fn ask(subject: &mut Subject, ms: u64) -> Vec<Action> {
+    let operation = Operation::Mkdir {
+        path: Bytes::from_static(b"wanted"),
+    };
+    let request = subject
+        .app()
+        .store()
+        .answers
+        .client(RequestId(1), operation);
+    let mut actions = Actions::new();
+    subject.request(now(ms), request, &mut actions);
     actions.take()
 }
 
@@ -65,24 +75,14 @@ fn newer_state() -> Bytes {
     tree.index().encode()
 }
 
-fn delivered(sender: MemberId, message: Bytes) -> Event<DatabaseRequest> {
+fn delivered(sender: MemberId, message: Bytes) -> Event {
     Event::Delivered { sender, message }
 }
 
-fn membership(members: &[MemberId], has_joined: bool) -> Event<DatabaseRequest> {
+fn membership(members: &[MemberId], has_joined: bool) -> Event {
     Event::Membership {
         members: members.to_vec(),
         has_joined,
-    }
-}
-
-fn request() -> Event<DatabaseRequest> {
-    let operation = Operation::Mkdir {
-        path: Bytes::from_static(b"wanted"),
-    };
-    Event::Request {
-        id: RequestId(1),
-        request: DatabaseRequest::Apply(operation),
     }
 }
 
@@ -100,7 +100,7 @@ fn write(protocol: u32) -> Bytes {
 
 /// A member in a mode, and the epoch that it is in.
 fn subject(mode: Mode) -> (Subject, Epoch) {
-    let mut subject = Machine::new(Database::new(Disk::new(tree())));
+    let mut subject = Machine::new(Database::new(Disk::new(tree()), Box::new(drop)));
     let mut epoch = Epoch::default();
     feed(&mut subject, 0, Event::Quorum(true));
     feed(&mut subject, 0, Event::Connected { local: SELF });
@@ -141,7 +141,8 @@ fn subject(mode: Mode) -> (Subject, Epoch) {
     (subject, epoch)
 }
 
-fn events(epoch: Epoch) -> Vec<(&'static str, Event<DatabaseRequest>)> {
+/// All events, and `None` for a request.
+fn events(epoch: Epoch) -> Vec<(&'static str, Option<Event>)> {
     let other = Epoch {
         number: 77,
         ..epoch
@@ -153,82 +154,87 @@ fn events(epoch: Epoch) -> Vec<(&'static str, Event<DatabaseRequest>)> {
     let verify = Bytes::from([1u64.to_le_bytes().to_vec(), vec![0; 32]].concat());
     let start = state(MessageKind::SyncStart, epoch, none());
     vec![
-        ("connected", Event::Connected { local: SELF }),
-        ("connect failed", Event::ConnectFailed),
-        ("disconnected", Event::Disconnected),
-        ("alone", membership(&[SELF], false)),
-        ("peer joined", membership(&[SELF, PEER], true)),
-        ("third left", membership(&[SELF, PEER], false)),
-        ("not in the list", membership(&[PEER], false)),
-        ("write of member", delivered(PEER, write(1))),
-        ("write of stranger", delivered(STRANGER, write(1))),
-        ("newer protocol", delivered(PEER, write(2))),
-        ("older protocol", delivered(PEER, write(0))),
+        ("connected", Some(Event::Connected { local: SELF })),
+        ("connect failed", Some(Event::ConnectFailed)),
+        ("disconnected", Some(Event::Disconnected)),
+        ("alone", Some(membership(&[SELF], false))),
+        ("peer joined", Some(membership(&[SELF, PEER], true))),
+        ("third left", Some(membership(&[SELF, PEER], false))),
+        ("not in the list", Some(membership(&[PEER], false))),
+        ("write of member", Some(delivered(PEER, write(1)))),
+        ("write of stranger", Some(delivered(STRANGER, write(1)))),
+        ("newer protocol", Some(delivered(PEER, write(2)))),
+        ("older protocol", Some(delivered(PEER, write(0)))),
         (
             "short message",
-            delivered(PEER, Bytes::from_static(b"short")),
+            Some(delivered(PEER, Bytes::from_static(b"short"))),
         ),
-        ("sync start", of_peer(MessageKind::SyncStart, none())),
+        ("sync start", Some(of_peer(MessageKind::SyncStart, none()))),
         (
             "sync start, other epoch",
-            delivered(PEER, state(MessageKind::SyncStart, other, none())),
+            Some(delivered(
+                PEER,
+                state(MessageKind::SyncStart, other, none()),
+            )),
         ),
-        ("state", of_peer(MessageKind::State, own.clone())),
+        ("state", Some(of_peer(MessageKind::State, own.clone()))),
         (
             "state, other epoch",
-            delivered(PEER, state(MessageKind::State, other, own)),
+            Some(delivered(PEER, state(MessageKind::State, other, own))),
         ),
         (
             "state of stranger",
-            delivered(STRANGER, state(MessageKind::State, epoch, none())),
+            Some(delivered(
+                STRANGER,
+                state(MessageKind::State, epoch, none()),
+            )),
         ),
-        ("bad update", of_peer(MessageKind::Update, none())),
+        ("bad update", Some(of_peer(MessageKind::Update, none()))),
         (
             "update complete",
-            of_peer(MessageKind::UpdateComplete, none()),
+            Some(of_peer(MessageKind::UpdateComplete, none())),
         ),
-        ("verify request", of_peer(MessageKind::VerifyRequest, id())),
+        (
+            "verify request",
+            Some(of_peer(MessageKind::VerifyRequest, id())),
+        ),
         (
             "verify request, long",
-            of_peer(MessageKind::VerifyRequest, verify.clone()),
+            Some(of_peer(MessageKind::VerifyRequest, verify.clone())),
         ),
-        ("verify", of_peer(MessageKind::Verify, verify)),
-        ("verify, short", of_peer(MessageKind::Verify, id())),
-        ("unknown kind", of_peer(MessageKind::Unknown(7), none())),
-        ("request", request()),
+        ("verify", Some(of_peer(MessageKind::Verify, verify))),
+        ("verify, short", Some(of_peer(MessageKind::Verify, id()))),
+        (
+            "unknown kind",
+            Some(of_peer(MessageKind::Unknown(7), none())),
+        ),
+        ("request", None),
         (
             "send blocked",
-            Event::SendBlocked {
+            Some(Event::SendBlocked {
                 unsent: vec![start.clone()],
-            },
+            }),
         ),
         (
             "send failed",
-            Event::SendFailed {
+            Some(Event::SendFailed {
                 unsent: vec![start],
-            },
+            }),
         ),
-        ("quorum lost", Event::Quorum(false)),
-        ("mended", Event::Mended),
-        ("tick", Event::Tick),
-        ("tick after an hour", Event::Tick),
+        ("quorum lost", Some(Event::Quorum(false))),
+        ("mended", Some(Event::Mended)),
+        ("tick", Some(Event::Tick)),
+        ("tick after an hour", Some(Event::Tick)),
     ]
 }
 
-fn describe(action: &Action<DatabaseNotice>) -> Option<String> {
+fn describe(action: &Action) -> Option<String> {
     Some(match action {
         Action::Multicast(message) => {
             format!("send {:?}", Header::decode(message).unwrap().kind)
         }
         Action::Leave => "leave".to_owned(),
         Action::Join { .. } => "join later".to_owned(),
-        Action::Answer {
-            result: Ok(value), ..
-        } => format!("answer {value}"),
-        Action::Answer {
-            result: Err(error), ..
-        } => format!("answer {error}"),
-        Action::Notice(notice) => format!("notice {notice:?}"),
         Action::Log { .. } => return None,
     })
 }
@@ -247,8 +253,18 @@ pub(crate) fn print() -> String {
             } else {
                 1000
             };
-            let actions = feed(&mut subject, ms, event);
-            let done: Vec<String> = actions.iter().filter_map(describe).collect();
+            let actions = match event {
+                Some(event) => feed(&mut subject, ms, event),
+                None => ask(&mut subject, ms),
+            };
+            subject.flush();
+            let answers = subject.app().store().answers.take().into_iter();
+            let answers = answers.map(|(_, result)| match result {
+                Ok(value) => format!("answer {value}"),
+                Err(error) => format!("answer {error}"),
+            });
+            let done = actions.iter().filter_map(describe).chain(answers);
+            let done: Vec<String> = done.collect();
             let next = match subject.mode() {
                 next if next == mode && done.is_empty() => "--".to_owned(),
                 next => format!("{next:?}"),

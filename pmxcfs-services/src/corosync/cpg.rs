@@ -14,7 +14,7 @@ thread_local! {
     static INBOX: Inbox<CpgEvent> = const { Inbox::new(Vec::new()) };
 }
 
-/// What a group tells its members.
+/// An event of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CpgEvent {
     /// A membership change.
@@ -33,7 +33,7 @@ pub enum CpgEvent {
     },
 }
 
-/// Why a message is not on its way.
+/// The reason why a message is not on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// Corosync's flow control, or a membership change in the middle of a large message: send it again a little later.

@@ -1,8 +1,8 @@
-//! What can go wrong with a connection.
+//! Errors of connections to corosync.
 
 use rust_corosync::CsError;
 
-/// Why corosync does not do what it was asked for.
+/// The reason why corosync does not do what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(transparent)]
 pub struct CorosyncError(Cause);
@@ -51,28 +51,15 @@ impl CorosyncError {
         result.map_err(|code| Self::new(call, code))
     }
 
-    const fn code(&self) -> Option<CsError> {
-        match self.0 {
-            Cause::Call { code, .. } => Some(code),
-            _ => None,
-        }
-    }
-
     /// Whether the same call may succeed a little later, on the same connection.
     #[must_use]
     pub const fn is_try_again(&self) -> bool {
         matches!(
-            self.code(),
-            Some(CsError::CsErrTryAgain | CsError::CsErrInterrupt)
-        )
-    }
-
-    /// Whether the connection is of no use any more: corosync has ended, or dropped it.
-    #[must_use]
-    pub const fn is_disconnected(&self) -> bool {
-        matches!(
-            self.code(),
-            Some(CsError::CsErrLibrary | CsError::CsErrBadHandle)
+            self.0,
+            Cause::Call {
+                code: CsError::CsErrTryAgain | CsError::CsErrInterrupt,
+                ..
+            }
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Where callbacks leave what they get.
+//! An inbox for the callbacks of a connection.
 
 use std::cell::RefCell;
 use std::thread::LocalKey;

@@ -10,35 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::backoff::Backoff;
-use super::{Failure, Service, ServiceState};
-
-/// What a service has at hand while it runs.
-#[derive(Debug)]
-pub struct Context {
-    state: watch::Sender<ServiceState>,
-    stop: watch::Receiver<bool>,
-}
-
-impl Context {
-    /// The service does its work from now on.
-    pub fn ready(&self) {
-        self.state.send_if_modified(|state| {
-            let is_change = !state.is_running();
-            if is_change {
-                *state = ServiceState::Running {
-                    since: Instant::now(),
-                };
-            }
-            is_change
-        });
-    }
-
-    /// Waits until the service is to stop.
-    pub async fn stopped(&mut self) {
-        // A manager that is gone cannot tell any more: that means the same.
-        let _told = self.stop.wait_for(|stop| *stop).await;
-    }
-}
+use super::service::{Context, Failure, Service, ServiceState};
 
 /// A service under the manager's care.
 #[derive(Debug)]
@@ -75,21 +47,12 @@ impl Manager {
             stop: stopping,
         };
         self.services.push(Managed {
-            name: S::NAME,
+            name: service.name(),
             stop,
             state: seen.clone(),
             task: self.runtime.spawn(keep_running(service, context)),
         });
         seen
-    }
-
-    /// How all services are, in the order of their start.
-    #[must_use]
-    pub fn states(&self) -> Vec<(&'static str, ServiceState)> {
-        let services = self.services.iter();
-        services
-            .map(|service| (service.name, service.state.borrow().clone()))
-            .collect()
     }
 
     /// Where the states of all services can be followed, in the order of their start.
@@ -135,9 +98,9 @@ async fn keep_running<S: Service>(mut service: S, mut context: Context) {
         };
         let retry = backoff.failed(worked_for);
         if retry.is_told {
-            tracing::warn!(service = S::NAME, %error, "can't initialize service, trying again");
+            tracing::warn!(service = service.name(), %error, "can't initialize service, trying again");
         } else {
-            tracing::debug!(service = S::NAME, %error, pause = ?retry.pause, "service failed");
+            tracing::debug!(service = service.name(), %error, pause = ?retry.pause, "service failed");
         }
         let until = Instant::now() + retry.pause;
         context
@@ -179,7 +142,9 @@ mod tests {
     }
 
     impl Service for Flaky {
-        const NAME: &'static str = "flaky";
+        fn name(&self) -> &'static str {
+            "flaky"
+        }
 
         async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
             if self.runs.fetch_add(1, Ordering::Relaxed) < self.failures {
@@ -195,7 +160,9 @@ mod tests {
     struct Deaf;
 
     impl Service for Deaf {
-        const NAME: &'static str = "deaf";
+        fn name(&self) -> &'static str {
+            "deaf"
+        }
 
         async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
             context.ready();
@@ -238,13 +205,15 @@ mod tests {
             until: begin + Duration::from_millis(100),
             error: "not yet".to_owned(),
         };
-        assert_eq!(manager.states(), [("flaky", expected)]);
+        assert_eq!(*state.borrow(), expected);
     }
 
     struct Panicking(bool);
 
     impl Service for Panicking {
-        const NAME: &'static str = "panicking";
+        fn name(&self) -> &'static str {
+            "panicking"
+        }
 
         async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
             assert!(std::mem::replace(&mut self.0, true), "the first time");

@@ -1,16 +1,19 @@
 //! A member of a group, without anything that waits.
+//!
+//! The protocol's decisions are all in [`Machine`]; what is here is about the connection: quorum is looked at before
+//! anything is delivered, what corosync refuses is given back in order, and each join has a connection of its own.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::time::wall_clock_secs;
 use pmxcfs_dfsm::app::Application;
-use pmxcfs_dfsm::core::{Action, Actions, Event, LogLevel, Machine, Mode, Now};
+use pmxcfs_dfsm::core::{Action, Actions, Event, LogLevel, Machine, Mode, Now, Status};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 
-use super::{GroupConfig, GroupHost, GroupStatus};
 use crate::corosync::{CorosyncError, Cpg, CpgEvent, SendError};
+use crate::framework::ServiceState;
 use crate::quorum::QuorumMonitor;
 
 /// Time between two looks at the clock while nothing happens.
@@ -19,10 +22,47 @@ const TICK: Duration = Duration::from_secs(1);
 /// The same while corosync asks to try again.
 const BLOCKED_TICK: Duration = Duration::from_millis(5);
 
-/// How long a request may wait for the group to be joined, on a node that is quorate. A rejoin takes a fraction of this.
-const HOLD: Duration = Duration::from_secs(5);
+/// Most commands that are carried out before deliveries are looked at again.
+const COMMAND_BATCH: usize = 64;
 
-/// What the task has to wait for.
+/// Settings of a group.
+#[derive(Debug, Clone)]
+pub struct GroupConfig {
+    /// Name of the service for operators.
+    pub name: &'static str,
+    /// Name of the group, without the NUL that belongs to it.
+    pub group: &'static str,
+    /// Word that log lines begin with.
+    pub domain: &'static str,
+    /// Moment that monotonic times count from.
+    pub started: Instant,
+    /// Where the quorum is known.
+    pub quorum: QuorumMonitor,
+    /// A service that has to have worked once before the group is joined.
+    pub join_after: Option<watch::Receiver<ServiceState>>,
+}
+
+/// A group as an observer sees it.
+#[derive(Debug, Clone)]
+pub struct GroupStatus {
+    /// The state of the protocol's core.
+    pub machine: Status,
+    /// The moment of which all this is true. It is long ago only if the group's task is held up.
+    pub at: Instant,
+    /// Whether there is a connection to corosync.
+    pub is_connected: bool,
+    /// Whether corosync asks to send no more for now.
+    pub is_blocked: bool,
+}
+
+/// A command to a group.
+#[derive(Debug)]
+pub(super) enum Command<R> {
+    Submit(R),
+    Mended,
+}
+
+/// The things that the task waits for.
 #[derive(Debug, Clone)]
 pub(super) struct Waits {
     pub(super) connection: Option<Arc<Cpg>>,
@@ -31,62 +71,39 @@ pub(super) struct Waits {
     pub(super) tick_at: Instant,
 }
 
-/// A protocol machine with its connection and its host.
-pub(super) struct Driver<H: GroupHost> {
+/// A protocol machine with its connection and its queue.
+pub(super) struct Driver<A: Application> {
     config: GroupConfig,
-    host: H,
-    machine: Machine<H::App>,
+    machine: Machine<A>,
+    commands: UnboundedReceiver<Command<A::Request>>,
     waits: Waits,
     /// What the task waits for is not what it was when the task last asked.
     has_changed: bool,
-    /// Requests that wait for the group to be joined, with the time at which they stop waiting.
-    held: VecDeque<(Instant, H::Input)>,
-    is_running: bool,
-    is_quorate: bool,
     /// Corosync asked to try again.
     is_blocked: bool,
     /// A failed connection was logged; the next one that succeeds ends the silence.
     is_failure_told: bool,
 }
 
-type EventOf<H> = Event<<<H as GroupHost>::App as Application>::Request>;
-type ActionsOf<H> = Actions<<<H as GroupHost>::App as Application>::Notice>;
-
-impl<H: GroupHost> Driver<H> {
-    pub(super) fn new(config: GroupConfig, host: H, app: H::App) -> Self {
+impl<A: Application> Driver<A> {
+    pub(super) fn new(
+        config: GroupConfig,
+        app: A,
+        commands: UnboundedReceiver<Command<A::Request>>,
+    ) -> Self {
         Self {
             config,
-            host,
             machine: Machine::new(app),
+            commands,
             waits: Waits {
                 connection: None,
                 join_at: None,
                 tick_at: Instant::now(),
             },
             has_changed: false,
-            held: VecDeque::new(),
-            is_running: false,
-            is_quorate: false,
             is_blocked: false,
             is_failure_told: false,
         }
-    }
-
-    pub(super) const fn name(&self) -> &'static str {
-        self.config.name
-    }
-
-    pub(super) const fn quorum(&self) -> &QuorumMonitor {
-        &self.config.quorum
-    }
-
-    /// Whether requests may be handed in.
-    pub(super) const fn is_running(&self) -> bool {
-        self.is_running
-    }
-
-    pub(super) fn start(&mut self) {
-        self.is_running = true;
     }
 
     /// The group may be joined from now on.
@@ -95,7 +112,7 @@ impl<H: GroupHost> Driver<H> {
     }
 
     /// The task connects: it need not be told again.
-    pub(super) fn connecting(&mut self) {
+    pub(super) const fn connecting(&mut self) {
         self.waits.join_at = None;
     }
 
@@ -110,7 +127,6 @@ impl<H: GroupHost> Driver<H> {
             at: Instant::now(),
             is_connected: self.waits.connection.is_some(),
             is_blocked: self.is_blocked,
-            joining_count: self.held.len(),
         }
     }
 
@@ -128,7 +144,7 @@ impl<H: GroupHost> Driver<H> {
 }
 
 /// What happens to it.
-impl<H: GroupHost> Driver<H> {
+impl<A: Application> Driver<A> {
     pub(super) fn connected(&mut self, connection: Cpg) {
         if std::mem::take(&mut self.is_failure_told) {
             tracing::info!(group = self.config.domain, "connected to corosync");
@@ -149,13 +165,12 @@ impl<H: GroupHost> Driver<H> {
         tracing::debug!(group = self.config.domain, %error, "connection lost");
         self.waits.connection = None;
         self.handle(Event::Disconnected);
-        self.host.disconnected(self.machine.app_mut());
     }
 
     pub(super) fn deliver(&mut self, from: &Arc<Cpg>, events: Vec<CpgEvent>) {
         self.note_quorum();
         for event in events {
-            // What comes from a connection that was left is nobody's any more.
+            // Events of a connection that was left are nobody's any more.
             let is_present = self.waits.connection.as_ref();
             if is_present.is_none_or(|present| !Arc::ptr_eq(present, from)) {
                 break;
@@ -175,14 +190,7 @@ impl<H: GroupHost> Driver<H> {
 
     pub(super) fn note_quorum(&mut self) {
         let is_quorate = self.config.quorum.drain();
-        if is_quorate != self.is_quorate {
-            self.is_quorate = is_quorate;
-            self.handle(Event::Quorum(is_quorate));
-        }
-    }
-
-    pub(super) fn mended(&mut self) {
-        self.handle(Event::Mended);
+        self.handle(Event::Quorum(is_quorate));
     }
 
     pub(super) fn tick(&mut self) {
@@ -191,80 +199,57 @@ impl<H: GroupHost> Driver<H> {
         self.waits.tick_at = Instant::now() + pause;
     }
 
-    pub(super) fn submit(&mut self, input: H::Input) {
-        if self.held.is_empty() && !self.is_joining() {
-            self.request(input);
-        } else {
-            self.held.push_back((Instant::now() + HOLD, input));
-        }
-    }
-
-    /// Tells a caller that nothing will be done.
-    pub(super) fn refuse(&mut self, input: H::Input) {
-        self.host.refuse(input, FsError::Io);
-    }
-
-    /// Leaves the group and answers everybody.
-    pub(super) fn stop(&mut self) {
-        self.is_running = false;
-        self.handle(Event::Disconnected);
+    /// Leaves the group and answers everybody. The queue takes no more, and is given back with what is left in it.
+    pub(super) fn stop(&mut self) -> UnboundedReceiver<Command<A::Request>> {
+        self.handle(Event::Stop);
+        self.machine.flush();
         self.waits.join_at = None;
-        self.leave();
-        while let Some((_, input)) = self.held.pop_front() {
-            self.refuse(input);
-        }
+        self.commands.close();
+        let (_closed, nothing) = tokio::sync::mpsc::unbounded_channel();
+        std::mem::replace(&mut self.commands, nothing)
     }
 
-    /// Ends what came in together: replies go out. Says whether the task has to look again at what it waits for.
-    pub(super) fn settle(&mut self) -> bool {
-        self.release_held();
-        self.host.settle(self.machine.app_mut());
-        self.has_changed
-    }
-
-    fn request(&mut self, input: H::Input) {
-        if let Some((id, request)) = self.host.accept(input, self.machine.app_mut()) {
-            self.handle(Event::Request { id, request });
-        }
-    }
-
-    /// Whether a request would only fail because the group is just being joined.
-    fn is_joining(&self) -> bool {
-        H::App::NEEDS_QUORUM
-            && self.is_quorate
-            && matches!(self.machine.mode(), Mode::Start | Mode::Leave)
-    }
-
-    fn release_held(&mut self) {
-        while let Some((until, _)) = self.held.front() {
-            let is_over = *until <= Instant::now();
-            if self.is_joining() && !is_over {
-                return;
-            }
-            let Some((_, input)) = self.held.pop_front() else {
-                return;
-            };
-            if self.is_joining() {
-                self.refuse(input);
-            } else {
-                self.request(input);
+    /// Carries out the commands that have come meanwhile, and ends what came in together: replies go out. Says whether the
+    /// task has to look again: there are more commands, or other things to wait for.
+    pub(super) fn end_batch(&mut self) -> bool {
+        for _ in 0..COMMAND_BATCH {
+            match self.commands.try_recv() {
+                Ok(Command::Submit(request)) => self.request(request),
+                Ok(Command::Mended) => self.handle(Event::Mended),
+                Err(_) => break,
             }
         }
+        self.machine.flush();
+        self.has_changed || self.has_commands()
+    }
+
+    pub(super) fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
     }
 }
 
 /// What it does.
-impl<H: GroupHost> Driver<H> {
-    fn handle(&mut self, event: EventOf<H>) {
+impl<A: Application> Driver<A> {
+    fn handle(&mut self, event: Event) {
         let mut actions = Actions::new();
         self.machine.handle(self.now(), event, &mut actions);
-        while let Some(refused) = self.carry_out(&mut actions) {
+        self.carry_out(actions);
+    }
+
+    fn request(&mut self, request: A::Request) {
+        let mut actions = Actions::new();
+        self.machine.request(self.now(), request, &mut actions);
+        self.carry_out(actions);
+    }
+
+    /// Carries out actions in their order. What corosync does not take goes back as an event, which leads to more actions.
+    fn carry_out(&mut self, mut actions: Actions) {
+        while let Some(refused) = self.try_all(&mut actions) {
             self.machine.handle(self.now(), refused, &mut actions);
         }
     }
 
-    /// Carries out actions in their order. Messages that corosync did not take come back as an event.
-    fn carry_out(&mut self, actions: &mut ActionsOf<H>) -> Option<EventOf<H>> {
+    fn try_all(&mut self, actions: &mut Actions) -> Option<Event> {
         let mut refusal = None;
         let mut unsent = Vec::new();
         for action in actions.take() {
@@ -277,16 +262,13 @@ impl<H: GroupHost> Driver<H> {
                         unsent.push(message);
                     }
                 },
-                Action::Leave => self.leave(),
+                // The task wakes up and lets go of it, too.
+                Action::Leave => self.has_changed |= self.waits.connection.take().is_some(),
                 Action::Join { delay_ms } => {
                     let delay = Duration::from_millis(delay_ms);
                     self.waits.join_at = Some(Instant::now() + delay);
                     self.has_changed = true;
                 }
-                Action::Answer { id, result } => {
-                    self.host.answer(id, result, self.machine.app_mut());
-                }
-                Action::Notice(notice) => self.host.notice(notice, self.machine.app_mut()),
                 Action::Log { level, text } => self.log(level, &text),
             }
         }
@@ -307,21 +289,9 @@ impl<H: GroupHost> Driver<H> {
         }
     }
 
-    /// A message above libcpg's limit is cut there, with a round trip for each piece: other tasks are let go on meanwhile.
     fn send(&self, message: &[u8]) -> Result<(), SendError> {
-        let Some(connection) = &self.waits.connection else {
-            return Err(SendError::Blocked);
-        };
-        if message.len() > connection.max_atomic_size() {
-            tokio::task::block_in_place(|| connection.send(message))
-        } else {
-            connection.send(message)
-        }
-    }
-
-    fn leave(&mut self) {
-        // The task wakes up and lets go of it, too.
-        self.has_changed |= self.waits.connection.take().is_some();
+        let connection = self.waits.connection.as_ref();
+        connection.ok_or(SendError::Blocked)?.send(message)
     }
 
     fn log(&self, level: LogLevel, text: &str) {

@@ -18,11 +18,9 @@ fn configuration<'a>(version: u32, nodes: &'a [&'a [u8]]) -> Configuration<'a> {
     }
 }
 
-fn names(config: &ClusterConfig) -> Vec<(u32, &str, u32)> {
+fn names(config: &ClusterConfig) -> Vec<(u32, &str)> {
     let nodes = config.nodes.iter();
-    nodes
-        .map(|node| (node.id, node.name.as_str(), node.votes))
-        .collect()
+    nodes.map(|node| (node.id, node.name.as_str())).collect()
 }
 
 /// Takes lists until one is as expected.
@@ -53,14 +51,14 @@ fn nodes_are_told_after_each_connection_and_each_change() {
         let mut state = manager.start(ClusterConfigService::new(Box::new(sink)));
         let list = version(&lists, 5);
         assert_eq!(list.name, "a-cluster-with-a-name-of-more-than-16-bytes");
-        let expected = [(1, LONG_NAME, 1), (2, "node2", 1), (3, "node3", 1)];
+        let expected = [(1, LONG_NAME), (2, "node2"), (3, "node3")];
         assert_eq!(names(&list), expected);
 
         // Corosync tells of one key after the other: the last list is the one that counts.
         host.configure(&configuration(6, &[LONG_NAME.as_bytes(), b"renamed"]));
         host.run("corosync-cfgtool", &["-R"]);
         let is_new = |list: &ClusterConfig| {
-            list.version == 6 && names(list) == [(1, LONG_NAME, 1), (2, "renamed", 1)]
+            list.version == 6 && names(list) == [(1, LONG_NAME), (2, "renamed")]
         };
         list_that(&lists, is_new);
 
@@ -76,7 +74,7 @@ fn nodes_are_told_after_each_connection_and_each_change() {
         host.configure(&configuration(7, &[LONG_NAME.as_bytes()]));
         host.start_corosync();
         let list = version(&lists, 7);
-        assert_eq!(names(&list), [(1, LONG_NAME, 1)]);
+        assert_eq!(names(&list), [(1, LONG_NAME)]);
         assert!(runtime.block_on(manager.stop(LIMIT)).is_empty());
     });
 }
@@ -92,7 +90,7 @@ fn a_name_that_is_not_utf8_costs_no_other_node_its_place() {
             let mut manager = Manager::new(runtime.handle().clone());
             manager.start(ClusterConfigService::new(Box::new(sink)));
             let list = version(&lists, 1);
-            let expected = [(1, "node1", 1), (2, "127.0.0.2", 1), (3, "node3", 1)];
+            let expected = [(1, "node1"), (2, "127.0.0.2"), (3, "node3")];
             assert_eq!(names(&list), expected);
             assert!(runtime.block_on(manager.stop(LIMIT)).is_empty());
         },

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pmxcfs_api_types::NodeId;
 use pmxcfs_api_types::names::COROSYNC_CONF;
+use pmxcfs_api_types::{FsError, NodeId};
 use pmxcfs_config::Config;
 use pmxcfs_dfsm::database::Database;
-use pmxcfs_dfsm::status::{StatusGroup, StatusRequest};
-use pmxcfs_memdb::{Caller, EntryKind, MemDb, Submit};
+use pmxcfs_dfsm::status::StatusGroup;
+use pmxcfs_memdb::{EntryKind, MemDb, Submit};
 use pmxcfs_services::cluster_config::{ClusterConfig, ClusterConfigService};
 use pmxcfs_services::framework::{Manager, ServiceState};
 use pmxcfs_services::group::{Group, GroupConfig, GroupHandle, GroupStatus, group};
@@ -28,15 +28,15 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
 use self::corosync_conf::{Distributor, Files, ReloadCommand};
-use self::database::{DatabaseHost, ReplicatedTree};
-use self::status::{GroupPeers, ReplicatedStatus, StatusHost};
+use self::database::{ReplicatedTree, notice_sink};
+use self::status::{GroupPeers, ReplicatedStatus};
 use crate::daemon::runtimes::wait_for;
 
 /// Replicates the database.
-type ClusterDatabaseService = Group<DatabaseHost>;
+type DatabaseGroup = Database<ReplicatedTree>;
 
 /// Replicates the status.
-type StatusSyncService = Group<StatusHost>;
+type StatusSyncGroup = StatusGroup<ReplicatedStatus>;
 
 /// Names of the groups, without the NUL that belongs to them.
 const DATABASE_GROUP: &str = "pve_dcdb_v1";
@@ -52,7 +52,7 @@ const STOP_MARGIN: Duration = Duration::from_millis(50);
 pub(crate) struct Cluster {
     runtime: Handle,
     manager: Manager,
-    database: GroupHandle<Box<dyn Caller>>,
+    database: GroupHandle<DatabaseGroup>,
     quorum: QuorumMonitor,
     distributor: (Distributor, JoinHandle<()>),
     view: ClusterView,
@@ -61,8 +61,8 @@ pub(crate) struct Cluster {
 /// What an observer may know of the membership. Asking costs the services nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterView {
-    database: GroupHandle<Box<dyn Caller>>,
-    status: GroupHandle<StatusRequest>,
+    database: GroupHandle<DatabaseGroup>,
+    status: GroupHandle<StatusSyncGroup>,
     services: Vec<(&'static str, watch::Receiver<ServiceState>)>,
 }
 
@@ -133,7 +133,13 @@ impl Cluster {
     /// Where changes go.
     pub(crate) fn submit(&self) -> Submit {
         let (group, quorum) = (self.database.clone(), self.quorum.clone());
-        Box::new(move |caller| database::submit(&group, &quorum, caller))
+        Box::new(move |caller| {
+            if quorum.is_quorate() {
+                group.submit(caller);
+            } else {
+                caller.refuse(FsError::Access);
+            }
+        })
     }
 
     /// Leaves the groups and answers everybody who waits, within bounds.
@@ -180,24 +186,21 @@ fn database_service(
     distributor: &Distributor,
     quorum: &QuorumMonitor,
     started: Instant,
-) -> (ClusterDatabaseService, GroupHandle<Box<dyn Caller>>) {
+) -> (Group<DatabaseGroup>, GroupHandle<DatabaseGroup>) {
     let group_config = GroupConfig {
-        name: DATABASE_GROUP,
+        name: "cluster database",
+        group: DATABASE_GROUP,
         domain: "dcdb",
         started,
         quorum: quorum.clone(),
         join_after: None,
     };
-    let tree = ReplicatedTree::new(Arc::clone(db));
-    group(
-        group_config,
-        DatabaseHost::new(
-            Arc::clone(db),
-            distributor.clone(),
-            config.paths.state_dir.join("discarded"),
-        ),
-        Database::new(tree),
-    )
+    let notices = notice_sink(
+        distributor.clone(),
+        config.paths.state_dir.join("discarded"),
+    );
+    let tree = ReplicatedTree(Arc::clone(db));
+    group(group_config, Database::new(tree, notices))
 }
 
 fn status_service(
@@ -205,23 +208,24 @@ fn status_service(
     quorum: &QuorumMonitor,
     started: Instant,
     configured: watch::Receiver<ServiceState>,
-) -> (StatusSyncService, GroupHandle<StatusRequest>) {
+) -> (Group<StatusSyncGroup>, GroupHandle<StatusSyncGroup>) {
     let config = GroupConfig {
-        name: STATUS_GROUP,
+        name: "status synchronisation",
+        group: STATUS_GROUP,
         domain: "status",
         started,
         quorum: quorum.clone(),
         join_after: Some(configured),
     };
-    group(
-        config,
-        StatusHost::new(quorum.clone()),
-        StatusGroup::new(ReplicatedStatus(Arc::clone(status))),
-    )
+    let store = ReplicatedStatus {
+        status: Arc::clone(status),
+        quorum: quorum.clone(),
+    };
+    group(config, StatusGroup::new(store))
 }
 
 /// A store that works again brings its node back into the group.
-fn watch_store(db: &MemDb, database: &GroupHandle<Box<dyn Caller>>) {
+fn watch_store(db: &MemDb, database: &GroupHandle<DatabaseGroup>) {
     if let Some(store) = db.store() {
         let database = database.clone();
         store.watch(move |is_failed| {

@@ -7,7 +7,7 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::{
     core::MemberId,
     database::{
-        DatabaseRequest, TreeStore,
+        TreeStore,
         wire::{
             LockMessage, OperationKind, OperationMessage, UNLOCK, UNLOCK_REQUEST, UpdateMessage,
         },
@@ -49,7 +49,8 @@ impl CDatabase {
         let now_secs = message.now.monotonic_ms / 1000;
         let result = self
             .disk
-            .change(|tree, changes| tree.apply(operation, stamp, now_secs, changes));
+            .change(|tree, changes| tree.apply(operation, stamp, now_secs, changes))
+            .0;
         if self.disk.is_failed {
             return Err(FsError::Io);
         }
@@ -99,14 +100,13 @@ impl CDatabase {
 }
 
 impl PeerApp for CDatabase {
-    type Request = DatabaseRequest;
+    type Request = Operation;
 
     const PROTOCOL: u32 = 1;
     const IS_VERIFIED: bool = true;
     const NEEDS_QUORUM: bool = true;
 
-    fn messages(&mut self, request: DatabaseRequest) -> (Vec<(u16, Bytes)>, bool) {
-        let DatabaseRequest::Apply(operation) = request;
+    fn messages(&mut self, operation: Operation) -> (Vec<(u16, Bytes)>, bool) {
         let mut messages = Vec::new();
         if let Operation::SetMtime { path, mtime: 0 } = &operation
             && self.disk.tree.is_lock_directory(path)

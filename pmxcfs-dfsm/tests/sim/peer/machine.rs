@@ -118,7 +118,7 @@ impl<P: PeerApp> Peer<P> {
         !self.blocked.is_empty()
     }
 
-    pub(crate) fn handle(&mut self, now: Now, event: Event<P::Request>) -> Vec<Act> {
+    pub(crate) fn handle(&mut self, now: Now, event: Event) -> Vec<Act> {
         self.now = now;
         let due_ms = now.monotonic_ms + VERIFY_PERIOD_MS;
         self.verify.due_ms.get_or_insert(due_ms);
@@ -132,11 +132,10 @@ impl<P: PeerApp> Peer<P> {
                 has_joined,
             } => self.membership(members, has_joined, &mut out),
             Event::Delivered { sender, message } => self.delivered(sender, message, &mut out),
-            Event::Request { id, request } => self.request(id, request, &mut out),
             Event::SendBlocked { unsent } => self.send_blocked(unsent),
             Event::SendFailed { unsent } => self.send_failed(&unsent, &mut out),
             Event::Quorum(is_quorate) => self.is_quorate = is_quorate,
-            Event::Mended => {}
+            Event::Mended | Event::Stop => {}
             Event::Tick => self.tick(&mut out),
         }
         out
@@ -231,6 +230,13 @@ impl<P: PeerApp> Peer<P> {
             let synced = self.members.iter().filter(|member| member.is_synced);
             self.witnesses = synced.map(|member| member.id).collect();
         }
+    }
+
+    pub(crate) fn ask(&mut self, now: Now, id: RequestId, request: P::Request) -> Vec<Act> {
+        self.now = now;
+        let mut out = Vec::new();
+        self.request(id, request, &mut out);
+        out
     }
 
     fn request(&mut self, id: RequestId, request: P::Request, out: &mut Vec<Act>) {
