@@ -37,6 +37,9 @@ macro_rules! ranks {
 }
 
 ranks! {
+    GroupDriver "group.driver",
+    MemDbReplacement "memdb.replacement",
+    MemDbTree "memdb.tree",
     StatusOrder "status.order",
     StatusMembers "status.members",
     StatusKeys "status.keys",
@@ -44,6 +47,8 @@ ranks! {
     StatusLog "status.log",
     StatusDocument "status.document",
     RrdQueue "rrd.queue",
+    GroupStatus "group.status",
+    QuorumConnection "quorum.connection",
 }
 
 /// A mutex with a place in the order of locks.

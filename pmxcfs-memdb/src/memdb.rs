@@ -4,8 +4,6 @@
 //! write lock, records what changed in the same critical section, and answers when the record is safe. Readers take the
 //! read lock for as long as it takes to clone a [`bytes::Bytes`]; nobody holds either lock across I/O, a reply or a
 //! wait.
-//!
-//! Lock order: tree, then the locks inside the store.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +11,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::sync::{Mutex, Rank, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use pmxcfs_api_types::time::wall_clock_secs;
 
 use crate::store::{EntrySource, ShutdownOutcome, Store, StoreHandle, Ticket};
@@ -25,9 +23,9 @@ use crate::{
 
 /// The tree of this node.
 pub struct MemDb {
-    /// Guards the tree. First in the lock order. Held for single operations only.
+    /// Guards the tree. Held for single operations only.
     tree: RwLock<Tree>,
-    /// Held while the tree is being replaced. Before `tree` in the lock order.
+    /// Held while the tree is being replaced.
     replacement: Mutex<()>,
     /// Whether changes have to wait for that. Written with `tree` locked for writing.
     is_replacing: AtomicBool,
@@ -58,8 +56,8 @@ impl MemDb {
     #[must_use]
     pub fn new(tree: Tree, started: Instant) -> Arc<Self> {
         Arc::new(Self {
-            tree: RwLock::new(tree),
-            replacement: Mutex::new(()),
+            tree: RwLock::new(Rank::MemDbTree, tree),
+            replacement: Mutex::new(Rank::MemDbReplacement, ()),
             is_replacing: AtomicBool::new(false),
             store: OnceLock::new(),
             observer: OnceLock::new(),

@@ -15,8 +15,8 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_dfsm::app::Application;
 use pmxcfs_dfsm::core::Mode;
 use tokio::sync::mpsc::{self, UnboundedSender};
@@ -39,7 +39,7 @@ struct Shared<A: Application> {
     driver: Mutex<Driver<A>>,
     /// Wakes the task: there are commands, or a caller has changed what it waits for.
     wake: Notify,
-    /// As it was at the last change, or about a second ago. A leaf lock.
+    /// As it was at the last change, or about a second ago.
     status: Mutex<Option<GroupStatus>>,
 }
 
@@ -119,9 +119,12 @@ pub fn group<A: Application>(config: GroupConfig, app: A) -> (Group<A>, GroupHan
     let (sender, commands) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
         commands: sender,
-        driver: Mutex::new(Driver::new(config.clone(), app, commands)),
+        driver: Mutex::new(
+            Rank::GroupDriver,
+            Driver::new(config.clone(), app, commands),
+        ),
         wake: Notify::new(),
-        status: Mutex::new(None),
+        status: Mutex::new(Rank::GroupStatus, None),
     });
     let group = Group {
         shared: Arc::clone(&shared),

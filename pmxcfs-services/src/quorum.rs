@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 use tokio::sync::watch;
 
 use crate::corosync::{CorosyncError, Quorum};
@@ -34,7 +34,7 @@ impl QuorumMonitor {
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Shared {
-            connection: Mutex::new(None),
+            connection: Mutex::new(Rank::QuorumConnection, None),
             is_quorate: watch::Sender::new(false),
         }))
     }
