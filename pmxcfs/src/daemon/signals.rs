@@ -1,8 +1,8 @@
 //! Signals that end the daemon.
 //!
-//! They are blocked in every thread and read from a descriptor, so nothing ever runs in a signal handler. A signal that
-//! the caller had set to be ignored (`nohup`) stays ignored: the kernel drops it before it reaches the descriptor. A handler of
-//! tokio's would take it.
+//! Every thread blocks them and a task reads them from a descriptor, so nothing runs in a signal handler. A signal that the caller
+//! of the daemon ignores (`nohup`) stays ignored. Such a signal must not be blocked: the kernel queues a blocked signal even if it
+//! is ignored, and the descriptor would give it. Tokio's own handlers would take it too.
 
 use std::io;
 
@@ -24,7 +24,9 @@ impl StopSignals {
     /// # Errors
     /// If the kernel refuses a descriptor.
     pub(super) fn take_over() -> io::Result<Self> {
-        let set: SigSet = STOP_SIGNALS.into_iter().collect();
+        let ignored = ignored_signals()?;
+        let is_wanted = |signal: &Signal| ignored & (1 << (*signal as u32 - 1)) == 0;
+        let set: SigSet = STOP_SIGNALS.into_iter().filter(is_wanted).collect();
         set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self(SignalFd::with_flags(&set, flags)?))
@@ -47,6 +49,14 @@ impl StopSignals {
             }
         }
     }
+}
+
+/// The signals that this process ignores, one bit each, the first for signal 1.
+fn ignored_signals() -> io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.ok_or_else(|| io::Error::other("/proc/self/status has no line SigIgn"))
 }
 
 #[expect(
