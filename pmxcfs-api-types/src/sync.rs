@@ -40,6 +40,8 @@ ranks! {
     GroupDriver "group.driver",
     MemDbReplacement "memdb.replacement",
     MemDbTree "memdb.tree",
+    FsNames "fs.names",
+    FsHandles "fs.handles",
     StatusOrder "status.order",
     StatusMembers "status.members",
     StatusKeys "status.keys",

@@ -27,7 +27,7 @@ pub use entry::{Entry, EntryKind, ROOT_INODE, RootState};
 pub use guests::{Guest, GuestList};
 pub use index::{Index, IndexEntry, IndexError};
 pub use memdb::{Delivered, MemDb};
-pub use observer::{AfterUnlock, ClusterChange, Observer};
+pub use observer::{AfterUnlock, Observer};
 pub use operation::{Operation, OrphanChange, Stamp};
 pub use statfs::Statfs;
 pub use tree::{ListedEntry, Precheck, Rules, Snapshot, Tree, TreeError, TreeWarning};

@@ -17,8 +17,8 @@ use pmxcfs_api_types::time::wall_clock_secs;
 
 use crate::store::{EntrySource, ShutdownOutcome, Store, StoreHandle, Ticket};
 use crate::{
-    Caller, Change, ClusterChange, Entry, Observer, Operation, Plan, Precheck, ROOT_INODE, Reply,
-    RootState, Stamp, Tree,
+    Caller, Change, Entry, Observer, Operation, Plan, Precheck, ROOT_INODE, Reply, RootState,
+    Stamp, Tree,
 };
 
 /// The tree of this node.
@@ -32,7 +32,7 @@ pub struct MemDb {
     /// Set once the store's thread runs; before that nothing can be changed.
     store: OnceLock<Arc<StoreHandle>>,
     /// Set when the filesystem is mounted.
-    observer: OnceLock<Box<dyn Observer>>,
+    observer: OnceLock<Arc<dyn Observer>>,
     started: Instant,
 }
 
@@ -74,7 +74,7 @@ impl MemDb {
     }
 
     /// From now on the observer sees what the cluster does. The first one stays.
-    pub fn observe(&self, observer: Box<dyn Observer>) {
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
         // The filesystem is mounted once.
         let _first = self.observer.set(observer);
     }
@@ -95,25 +95,16 @@ impl MemDb {
     /// # Errors
     /// [`FsError::NotFound`] if it is gone already.
     pub fn pin(&self, inode: u64) -> Result<(), FsError> {
-        self.pin_if(inode, |_tree| Ok(()))
-    }
-
-    /// [`MemDb::pin`], if a look at the tree allows it.
-    ///
-    /// # Errors
-    /// What `check` gives, and [`FsError::NotFound`] if the entry is gone already.
-    pub fn pin_if(
-        &self,
-        inode: u64,
-        check: impl FnOnce(&Tree) -> Result<(), FsError>,
-    ) -> Result<(), FsError> {
-        let mut tree = self.tree.write();
-        check(&tree)?;
-        if tree.pin(inode) {
+        if self.with_pins(|tree| tree.pin(inode)) {
             Ok(())
         } else {
             Err(FsError::NotFound)
         }
+    }
+
+    /// Lets somebody look at the tree and pin what that leads to, in one step.
+    pub fn with_pins<R>(&self, call: impl FnOnce(&mut Tree) -> R) -> R {
+        call(&mut self.tree.write())
     }
 
     /// Ends one [`MemDb::pin`].
@@ -158,17 +149,10 @@ impl MemDb {
         now_secs: u64,
         caller: Option<Box<dyn Caller>>,
     ) -> Delivered {
-        let seen = ClusterChange::Operation {
-            operation,
-            is_own: caller.is_some(),
-        };
-        let observer = self.observer.get();
+        let observer = self.observer.get().cloned().filter(|_| caller.is_none());
         let ((result, reply, after_unlock), ticket) = self.change(|tree, changes| {
-            let pinned = observer.map(|observer| observer.before(tree, &seen));
             let result = tree.apply(operation, stamp, now_secs, changes);
-            let after_unlock = observer.zip(pinned).and_then(|(observer, pinned)| {
-                observer.after(tree, &seen, pinned, changes, result.map(|_| ()))
-            });
+            let after_unlock = observer.and_then(|observer| observer.applied(changes));
             let reply = caller.map(|caller| caller.answer(tree, changes, result));
             (result, reply, after_unlock)
         });
@@ -213,28 +197,16 @@ impl MemDb {
         let mut touched = touched.to_vec();
         touched.sort_unstable();
         touched.dedup();
-        let lost: Vec<u64> = touched
-            .iter()
-            .copied()
-            .filter(|inode| new.entry(*inode).is_none())
-            .collect();
         let rows = touched
             .iter()
             .filter(|inode| **inode != ROOT_INODE)
             .map(|inode| (*inode, new.entry(*inode).cloned()))
             .collect();
-        let seen = ClusterChange::Replacement {
-            touched: &touched,
-            lost: &lost,
-        };
-        let observer = self.observer.get();
-
         let replacement = self.replacement.lock();
-        let pinned = {
-            let mut tree = self.tree.write();
+        {
+            let _no_change_is_under_way = self.tree.write();
             self.is_replacing.store(true, Ordering::Relaxed);
-            observer.map(|observer| observer.before(&mut tree, &seen))
-        };
+        }
         let result = store.replace(rows, new.root());
         let (result, after_unlock) = {
             let mut tree = self.tree.write();
@@ -243,10 +215,8 @@ impl MemDb {
                 new.adopt(&mut tree);
                 mem::replace(&mut *tree, new)
             });
-            let after_unlock = observer.zip(pinned).and_then(|(observer, pinned)| {
-                let result = result.as_ref().map(drop).map_err(|error| *error);
-                observer.after(&mut tree, &seen, pinned, &[], result)
-            });
+            let observer = self.observer.get().cloned().filter(|_| result.is_ok());
+            let after_unlock = observer.and_then(|observer| observer.replaced(&touched));
             (result, after_unlock)
         };
         drop(replacement);

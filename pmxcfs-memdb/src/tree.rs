@@ -176,10 +176,10 @@ impl Tree {
         self.nodes.get(&inode).map(Node::entry)
     }
 
-    /// The entry with this name in a directory, or in its [successor](Tree::successor).
+    /// The entry with this name in a directory.
     #[must_use]
     pub fn child(&self, parent: u64, name: &[u8]) -> Option<&Entry> {
-        self.entry(self.child_inode(self.successor(parent)?, name)?)
+        self.entry(self.child_inode(parent, name)?)
     }
 
     /// The entry at a path.

@@ -6,11 +6,11 @@ pub mod cli;
 mod cluster;
 pub mod daemon;
 
+pub mod fs;
 pub mod fuse;
 #[cfg(test)]
 mod fuzzing;
 pub mod health;
 pub mod ipc;
 pub mod logging;
-pub mod plugins;
 pub mod tools;

@@ -15,6 +15,8 @@ mod locks;
 #[cfg(test)]
 mod mixed;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod partition;
 #[cfg(test)]
 mod rogue;

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
 use super::{Node, Tree};
@@ -27,8 +26,6 @@ pub(super) struct Handles {
 struct Orphan {
     entry: Entry,
     is_private: bool,
-    /// Where it was, for a directory.
-    path: Option<Bytes>,
 }
 
 impl Handles {
@@ -45,14 +42,8 @@ impl Handles {
     /// Keeps an entry that leaves the tree, if somebody has it open.
     pub(super) fn bury(&mut self, node: Node, is_private: bool) {
         if self.pins.contains_key(&node.entry().inode) {
-            let place = node.directory.as_ref().and_then(|it| it.place.as_ref());
-            let path = place.map(|place| place.path.clone());
             let entry = node.into_entry();
-            let orphan = Orphan {
-                entry,
-                is_private,
-                path,
-            };
+            let orphan = Orphan { entry, is_private };
             self.orphans.insert(orphan.entry.inode, orphan);
         }
     }
@@ -82,27 +73,10 @@ impl Tree {
         }
     }
 
-    /// How often an entry is pinned.
-    #[must_use]
-    pub fn pin_count(&self, inode: u64) -> u64 {
-        self.handles.pins.get(&inode).copied().unwrap_or(0)
-    }
-
     /// The entry with this inode, in the tree or an orphan.
     #[must_use]
     pub fn node(&self, inode: u64) -> Option<&Entry> {
         self.entry(inode).or_else(|| self.handles.orphan(inode))
-    }
-
-    /// The directory that a directory stands for: itself, or if it has left the tree, the one that has its path now. Who
-    /// took the way to it for granted means that one.
-    #[must_use]
-    pub fn successor(&self, inode: u64) -> Option<u64> {
-        let directory = match self.handles.orphans.get(&inode) {
-            Some(orphan) => self.resolve(orphan.path.as_ref()?)?,
-            None => inode,
-        };
-        self.directory(directory).map(|_| directory)
     }
 
     /// Whether an entry has left the tree and lives on because it is pinned.

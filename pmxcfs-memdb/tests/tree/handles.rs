@@ -130,25 +130,3 @@ fn handles_survive_a_new_tree() {
     assert_eq!(tree.node(goes), None);
     assert!(tree.node(stays).is_some());
 }
-
-#[test]
-fn a_directory_that_is_gone_stands_for_the_one_that_has_its_path_now() {
-    let mut bench = Bench::of(Rules::Local, &["a", "a/b", "f!"]);
-    let (old, file) = (bench.inode("a/b"), bench.inode("f"));
-    bench.tree.pin(old);
-    assert_eq!(bench.tree.successor(old), Some(old));
-    assert_eq!(bench.tree.successor(file), None, "not a directory");
-    bench.delete("a/b").expect("deleted");
-    assert_eq!(bench.tree.successor(old), None, "nothing is there");
-    bench.create("a/b").expect("created");
-    assert_eq!(bench.tree.successor(old), None, "a file is there");
-    bench.delete("a/b").expect("deleted");
-    bench.mkdir("a/b").expect("made");
-    bench.create("a/b/c").expect("created");
-    let new = bench.inode("a/b");
-    assert_eq!(bench.tree.successor(old), Some(new));
-    let child = bench.tree.child(old, b"c").expect("there");
-    assert_eq!(child.parent, new);
-    bench.tree.unpin(old);
-    assert_eq!(bench.tree.successor(old), None, "forgotten");
-}

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pmxcfs_memdb::MemDb;
 use pmxcfs_status::Status;
 
+use crate::fs::{DebugSwitch, Plugins, ReadOnly};
 use crate::logging::LogLevel;
-use crate::plugins::{DebugSwitch, ReadOnly, Registry};
 
 /// All of them, for the node of this name.
 pub(super) fn documents(
@@ -14,24 +14,24 @@ pub(super) fn documents(
     db: &Arc<MemDb>,
     status: &Arc<Status>,
     level: LogLevel,
-) -> Registry {
-    let mut registry = Registry::with_links(node_name);
+) -> Plugins {
+    let mut plugins = Plugins::with_links(node_name);
     let (of_version, tree) = (Arc::clone(status), Arc::clone(db));
-    registry.file(
+    plugins.file(
         ".version",
         ReadOnly(move || of_version.version_document(&*tree.read())),
     );
     let members = Arc::clone(status);
-    registry.file(".members", ReadOnly(move || members.members_document()));
+    plugins.file(".members", ReadOnly(move || members.members_document()));
     let (guests, tree) = (Arc::clone(status), Arc::clone(db));
-    registry.file(
+    plugins.file(
         ".vmlist",
         ReadOnly(move || guests.guest_list_document(tree.read().guests())),
     );
     let samples = Arc::clone(status);
-    registry.file(".rrd", ReadOnly(move || samples.rrd_document()));
+    plugins.file(".rrd", ReadOnly(move || samples.rrd_document()));
     let log = Arc::clone(status);
-    registry.file(".clusterlog", ReadOnly(move || log.log_document()));
-    registry.file(".debug", DebugSwitch::new(level));
-    registry
+    plugins.file(".clusterlog", ReadOnly(move || log.log_document()));
+    plugins.file(".debug", DebugSwitch::new(level));
+    plugins
 }

@@ -29,7 +29,8 @@ use super::signals::StopSignals;
 use super::stop::{Daemon, Serving};
 use crate::cli::{EXIT_FAILURE, IpcTransport, Options};
 use crate::cluster::Cluster;
-use crate::fuse::{self, FuseSession, Ownership, PveFilesystem};
+use crate::fs::Filesystem;
+use crate::fuse::{self, FuseSession, PveFilesystem};
 use crate::health::Sources;
 use crate::ipc::Operations;
 use crate::logging::{self, LogLevel, Stream};
@@ -125,16 +126,15 @@ fn start_as(
         }
     };
     let quorum = Arc::clone(&status);
-    let filesystem = PveFilesystem::new(
+    let filesystem = Filesystem::new(
         Arc::clone(&database),
         submit,
         documents(&config.node_name, &database, &status, level),
         Box::new(move || quorum.is_quorate()),
-        Ownership {
-            gid: config.admin_gid,
-        },
+        config.admin_gid,
     );
-    database.observe(Box::new(filesystem.kernel_references()));
+    database.observe(Arc::clone(&filesystem) as _);
+    let filesystem = PveFilesystem::new(filesystem);
     let fuse_requests = filesystem.meter();
     let sources = Arc::new(Sources {
         config: config.clone(),

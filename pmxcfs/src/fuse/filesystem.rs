@@ -1,78 +1,57 @@
 //! The requests of the kernel, one by one: translation only.
 
 use std::ffi::OsStr;
-use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow,
-    WriteFlags,
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem as FuseFilesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
+    ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use pmxcfs_api_types::FsError;
-use pmxcfs_api_types::limits::MAX_REQUEST_SIZE;
+use pmxcfs_api_types::limits::{BLOCK_SIZE, MAX_REQUEST_SIZE};
 use pmxcfs_api_types::time::{wall_clock_secs, wrapped_seconds};
-use pmxcfs_memdb::{MemDb, Submit};
 
-use super::attr::{NO_TTL, Ownership, TTL};
-use super::handles::{Handles, epoch_of};
-use super::inodes::{InodeMap, Node};
-use super::lookups::Lookups;
-use super::mutation::{Action, FuseMutation, OpenExisting, Reply, WritePlace};
-use super::references::KernelReferences;
-use super::shared::{Opened, Shared, errno};
-use super::walks::Walks;
+use crate::fs::{Attributes, Filesystem, IfExists, Kind, NewAttributes, WriteAt};
 use crate::health::FuseOperation;
 use crate::health::counters::{Meter, Timed};
-use crate::plugins::{Content, Plugin, Registry};
 
-/// The filesystem that is mounted at `/etc/pve`.
+/// How long the kernel may believe names and attributes.
+const TTL: Duration = Duration::from_secs(1);
+
+/// Attributes of generated files are asked for each time: their size is that of the present text.
+const NO_TTL: Duration = Duration::ZERO;
+
+/// What `st_blocks` counts in.
+const UNIT_OF_BLOCKS: u64 = 512;
+
+/// [`Filesystem`] for the FUSE library.
 pub struct PveFilesystem {
-    shared: Arc<Shared>,
+    pub(super) fs: Arc<Filesystem>,
+    meter: &'static Meter<FuseOperation>,
 }
 
 impl PveFilesystem {
-    /// `quorate` is asked for every mode; it must be cheap.
-    pub fn new(
-        db: Arc<MemDb>,
-        submit: Submit,
-        plugins: Registry,
-        quorate: Box<dyn Fn() -> bool + Send + Sync>,
-        ownership: Ownership,
-    ) -> Self {
+    /// Serves a filesystem.
+    #[must_use]
+    pub fn new(fs: Arc<Filesystem>) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                db,
-                submit,
-                plugins,
-                quorate,
-                ownership,
-                inodes: InodeMap::default(),
-                handles: Handles::default(),
-                lookups: Lookups::default(),
-                walks: Walks::default(),
-                notifier: OnceLock::new(),
-                meter: Meter::new(),
-            }),
+            fs,
+            meter: Meter::new(),
         }
     }
 
     /// Counts the requests.
     #[must_use]
     pub fn meter(&self) -> &'static Meter<FuseOperation> {
-        self.shared.meter
-    }
-
-    /// What the kernel knows, for those who change the tree on behalf of other nodes.
-    #[must_use]
-    pub fn kernel_references(&self) -> KernelReferences {
-        KernelReferences(Arc::clone(&self.shared))
+        self.meter
     }
 
     fn time(&self, operation: FuseOperation) -> Timed {
-        self.shared.meter.start(operation)
+        self.meter.start(operation)
     }
 
     /// The number for the kernel of a request that is always refused.
@@ -81,36 +60,13 @@ impl PveFilesystem {
         Errno::ENOSYS
     }
 
-    fn answer_attr(
-        &self,
-        ino: INodeNo,
-        handle: Option<FileHandle>,
-        thread: u32,
-        mut timed: Timed,
-        reply: ReplyAttr,
-    ) {
-        match timed.note(self.shared.attr_of(ino, handle, thread)) {
-            Ok((attr, generated)) => reply.attr(if generated { &NO_TTL } else { &TTL }, &attr),
-            Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    fn remove(&self, parent: INodeNo, name: &OsStr, mut timed: Timed, reply: ReplyEmpty) {
-        match timed.note(self.shared.free_of_plugins(parent, name, FsError::Access)) {
-            Ok((parent, name)) => {
-                FuseMutation::submit(
-                    &self.shared,
-                    Action::Remove { parent, name },
-                    Reply::Empty(reply),
-                    timed,
-                );
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+    fn remove(&self, parent: INodeNo, name: &OsStr, timed: Timed, reply: ReplyEmpty) {
+        let reply = empty(timed, reply);
+        self.fs.remove(parent.0, name.as_bytes(), reply);
     }
 }
 
-impl Filesystem for PveFilesystem {
+impl FuseFilesystem for PveFilesystem {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         // A refusal names the nearest value that works, or leaves the kernel's default in place.
         let _nearest = config.set_max_write(MAX_REQUEST_SIZE);
@@ -121,32 +77,24 @@ impl Filesystem for PveFilesystem {
         Ok(())
     }
 
-    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let mut timed = self.time(FuseOperation::Lookup);
-        match timed.note(self.shared.lookup_attr(parent, name, request.pid())) {
-            Ok((attr, false)) => reply.entry(&TTL, &attr, Generation(0)),
-            Ok((attr, true)) => reply.entry_with_ttls(&NO_TTL, &TTL, &attr, Generation(0)),
-            Err(error) => reply.error(errno(error)),
-        }
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let reply = entry(self.time(FuseOperation::Lookup), reply);
+        reply(self.fs.lookup(parent.0, name.as_bytes()));
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, nlookup: u64) {
         let _timed = self.time(FuseOperation::Forget);
-        if let Some(Node::Tree(inode)) = self.shared.inodes.node(ino)
-            && self.shared.lookups.forget(inode, nlookup)
-        {
-            self.shared.db.unpin(inode);
-        }
+        self.fs.forget(ino.0, nlookup);
     }
 
-    fn getattr(&self, request: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        let timed = self.time(FuseOperation::Getattr);
-        self.answer_attr(ino, fh, request.pid(), timed, reply);
+    fn getattr(&self, _request: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let reply = attributes(self.time(FuseOperation::Getattr), reply);
+        reply(self.fs.attributes(ino.0, fh.map(|handle| handle.0)));
     }
 
     fn setattr(
         &self,
-        request: &Request,
+        _request: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -162,67 +110,29 @@ impl Filesystem for PveFilesystem {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let mut timed = self.time(FuseOperation::Setattr);
-        let node = self.shared.inodes.node(ino).ok_or(FsError::NotFound);
-        let node = node.and_then(|node| {
-            self.shared.check_ownership(node, mode, uid, gid)?;
-            let epoch = match fh {
-                Some(handle) => epoch_of(handle),
-                None if size.is_some() => self.shared.end_walk_at(node, request.pid())?,
-                None => u64::MAX,
-            };
-            Ok((node, epoch))
-        });
-        let (node, epoch) = match timed.note(node) {
-            Ok(found) => found,
-            Err(error) => return reply.error(errno(error)),
+        let reply = attributes(self.time(FuseOperation::Setattr), reply);
+        let new = NewAttributes {
+            mode,
+            uid,
+            gid,
+            size,
+            // A truncate by path carries "mtime now" of its own; the truncation sets the mtime anyway.
+            mtime: match (mtime, size) {
+                (Some(TimeOrNow::SpecificTime(time)), _) => Some(wrapped_seconds(time)),
+                (Some(TimeOrNow::Now), None) => Some(wall_clock_secs()),
+                _ => None,
+            },
+            is_utime: atime.is_some() && mtime.is_some(),
         };
-        let inode = match node {
-            Node::Plugin(index) => {
-                let refused = match self.shared.plugin(index).map(Plugin::content) {
-                    Ok(Content::File(file)) if size.is_some() => file.truncate().err(),
-                    Ok(_) => None,
-                    Err(error) => Some(error),
-                };
-                let touched = (atime.is_some() && mtime.is_some()).then_some(FsError::Access);
-                return match timed.note(refused.or(touched).map_or(Ok(()), Err)) {
-                    Err(error) => reply.error(errno(error)),
-                    Ok(()) => self.answer_attr(ino, fh, request.pid(), timed, reply),
-                };
-            }
-            Node::Tree(inode) => inode,
-        };
-        // A truncate by path carries "mtime now" of its own; the truncation sets the mtime anyway.
-        let touch = match (mtime, size) {
-            (Some(TimeOrNow::SpecificTime(time)), _) => Some(wrapped_seconds(time)),
-            (Some(TimeOrNow::Now), None) => Some(wall_clock_secs()),
-            _ => None,
-        }
-        .map(|mtime| Action::SetMtime { inode, mtime });
-        let truncate = size.map(|size| Action::Truncate { inode, epoch, size });
-        match (truncate, touch) {
-            (None, None) => self.answer_attr(ino, fh, request.pid(), timed, reply),
-            (Some(first), Some(second)) => {
-                FuseMutation::submit_two(&self.shared, first, second, Reply::Attr(reply), timed);
-            }
-            (Some(only), None) | (None, Some(only)) => {
-                FuseMutation::submit(&self.shared, only, Reply::Attr(reply), timed);
-            }
-        }
+        let handle = fh.map(|handle| handle.0);
+        self.fs.set_attributes(ino.0, handle, new, reply);
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
         let mut timed = self.time(FuseOperation::Readlink);
-        let target = match self.shared.inodes.node(ino) {
-            Some(Node::Plugin(index)) => self.shared.plugin(index).ok().map(Plugin::content),
-            _ => None,
-        };
-        match target {
-            Some(Content::Link(target)) => reply.data(target.as_bytes()),
-            _ => {
-                timed.failed(libc::EINVAL);
-                reply.error(Errno::EINVAL);
-            }
+        match timed.note(self.fs.link_target(ino.0)) {
+            Ok(target) => reply.data(target.as_bytes()),
+            Err(error) => reply.error(errno(error)),
         }
     }
 
@@ -240,18 +150,8 @@ impl Filesystem for PveFilesystem {
         if kind != libc::S_IFREG && kind != 0 {
             return reply.error(self.unsupported());
         }
-        let mut timed = self.time(FuseOperation::Mknod);
-        match timed.note(self.shared.free_of_plugins(parent, name, FsError::Exists)) {
-            Ok((parent, name)) => {
-                let action = Action::Create {
-                    parent,
-                    name,
-                    open: None,
-                };
-                FuseMutation::submit(&self.shared, action, Reply::Entry(reply), timed);
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+        let reply = entry(self.time(FuseOperation::Mknod), reply);
+        self.fs.mknod(parent.0, name.as_bytes(), reply);
     }
 
     fn mkdir(
@@ -263,18 +163,8 @@ impl Filesystem for PveFilesystem {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let mut timed = self.time(FuseOperation::Mkdir);
-        match timed.note(self.shared.free_of_plugins(parent, name, FsError::Exists)) {
-            Ok((parent, name)) => {
-                FuseMutation::submit(
-                    &self.shared,
-                    Action::Mkdir { parent, name },
-                    Reply::Entry(reply),
-                    timed,
-                );
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+        let reply = entry(self.time(FuseOperation::Mkdir), reply);
+        self.fs.mkdir(parent.0, name.as_bytes(), reply);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -306,46 +196,30 @@ impl Filesystem for PveFilesystem {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let mut timed = self.time(FuseOperation::Rename);
+        let reply = empty(self.time(FuseOperation::Rename), reply);
         // No flag can be kept across nodes, and programs fall back when the C daemon's EINVAL tells them so.
         if !flags.is_empty() {
-            timed.failed(libc::EINVAL);
-            return reply.error(Errno::EINVAL);
+            return reply(Err(FsError::Invalid));
         }
-        let from = self.shared.free_of_plugins(parent, name, FsError::Access);
-        let to = self
-            .shared
-            .free_of_plugins(newparent, newname, FsError::Access);
-        match timed.note(from.and_then(|from| Ok((from, to?)))) {
-            Ok(((parent, name), (new_parent, new_name))) => {
-                let action = Action::Rename {
-                    parent,
-                    name,
-                    new_parent,
-                    new_name,
-                };
-                FuseMutation::submit(&self.shared, action, Reply::Empty(reply), timed);
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+        let from = (parent.0, name.as_bytes());
+        let to = (newparent.0, newname.as_bytes());
+        self.fs.rename(from, to, reply);
     }
 
-    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let mut timed = self.time(FuseOperation::Open);
+    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let reply = opened(
+            self.time(FuseOperation::Open),
+            FopenFlags::FOPEN_DIRECT_IO,
+            reply,
+        );
         let is_to_be_cut = flags.0 & libc::O_TRUNC != 0;
-        match timed.note(self.shared.opened(ino, request.pid(), is_to_be_cut)) {
-            Ok(Opened::Now(handle)) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
-            Ok(Opened::WhenCut(pinned)) => {
-                FuseMutation::submit_open(&self.shared, pinned, reply, timed);
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+        self.fs.open(ino.0, is_to_be_cut, reply);
     }
 
     fn read(
         &self,
         _request: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
@@ -354,13 +228,8 @@ impl Filesystem for PveFilesystem {
         reply: ReplyData,
     ) {
         let mut timed = self.time(FuseOperation::Read);
-        match timed.note(self.shared.content(ino, fh)) {
-            Ok(content) => {
-                let start = usize::try_from(offset)
-                    .map_or(content.len(), |offset| offset.min(content.len()));
-                let end = start.saturating_add(size as usize).min(content.len());
-                reply.data(&content[start..end]);
-            }
+        match timed.note(self.fs.read(fh.0, offset, size)) {
+            Ok(content) => reply.data(&content),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -368,7 +237,7 @@ impl Filesystem for PveFilesystem {
     fn write(
         &self,
         _request: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -378,28 +247,15 @@ impl Filesystem for PveFilesystem {
         reply: ReplyWrite,
     ) {
         let mut timed = self.time(FuseOperation::Write);
-        match timed.note(self.shared.inodes.node(ino).ok_or(FsError::NotFound)) {
-            Ok(Node::Tree(inode)) => {
-                let place = match flags.0 & libc::O_APPEND {
-                    0 => WritePlace::At(offset),
-                    _ => WritePlace::End,
-                };
-                let action = Action::Write {
-                    inode,
-                    epoch: epoch_of(fh),
-                    place,
-                    data: Bytes::copy_from_slice(data),
-                };
-                FuseMutation::submit(&self.shared, action, Reply::Write(reply), timed);
-            }
-            Ok(Node::Plugin(index)) => {
-                match timed.note(self.shared.write_plugin(index, offset, data)) {
-                    Ok(count) => reply.written(count),
-                    Err(error) => reply.error(errno(error)),
-                }
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+        let at = match flags.0 & libc::O_APPEND {
+            0 => WriteAt::Offset(offset),
+            _ => WriteAt::End,
+        };
+        self.fs
+            .write(fh.0, at, data, move |result| match timed.note(result) {
+                Ok(count) => reply.written(count),
+                Err(error) => reply.error(errno(error)),
+            });
     }
 
     fn flush(
@@ -417,7 +273,7 @@ impl Filesystem for PveFilesystem {
     fn release(
         &self,
         _request: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
@@ -425,7 +281,7 @@ impl Filesystem for PveFilesystem {
         reply: ReplyEmpty,
     ) {
         let _timed = self.time(FuseOperation::Release);
-        self.shared.closed(ino, fh);
+        self.fs.close(fh.0);
         reply.ok();
     }
 
@@ -437,35 +293,30 @@ impl Filesystem for PveFilesystem {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let mut timed = self.time(FuseOperation::Fsync);
-        self.shared.db.sync(move |result| match timed.note(result) {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno(error)),
-        });
+        self.fs.sync(empty(self.time(FuseOperation::Fsync), reply));
     }
 
-    fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let mut timed = self.time(FuseOperation::Opendir);
-        match timed.note(self.shared.opened_directory(ino, request.pid())) {
-            Ok(handle) => reply.opened(handle, FopenFlags::empty()),
-            Err(error) => reply.error(errno(error)),
-        }
+    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let timed = self.time(FuseOperation::Opendir);
+        let reply = opened(timed, FopenFlags::empty(), reply);
+        reply(self.fs.open_directory(ino.0));
     }
 
     fn readdir(
         &self,
         _request: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
         let mut timed = self.time(FuseOperation::Readdir);
-        match timed.note(self.shared.directory(ino)) {
-            Ok(inode) => {
-                self.shared.fill_listing(inode, fh, offset, &mut reply);
-                reply.ok();
-            }
+        let listed = self.fs.list(fh.0, offset, |row| {
+            let (number, name) = (INodeNo(row.id), OsStr::from_bytes(row.name));
+            reply.add(number, row.next, file_type(row.kind), name)
+        });
+        match timed.note(listed) {
+            Ok(()) => reply.ok(),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -473,13 +324,13 @@ impl Filesystem for PveFilesystem {
     fn releasedir(
         &self,
         _request: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
         let _timed = self.time(FuseOperation::Releasedir);
-        self.shared.closed(ino, fh);
+        self.fs.close(fh.0);
         reply.ok();
     }
 
@@ -496,7 +347,7 @@ impl Filesystem for PveFilesystem {
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let _timed = self.time(FuseOperation::Statfs);
-        let usage = self.shared.db.read().statfs();
+        let usage = self.fs.usage();
         reply.statfs(
             usage.blocks,
             usage.blocks_free,
@@ -507,6 +358,37 @@ impl Filesystem for PveFilesystem {
             usage.name_max,
             usage.block_size,
         );
+    }
+
+    fn create(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let mut timed = self.time(FuseOperation::Create);
+        let if_exists = match (flags & libc::O_EXCL, flags & libc::O_TRUNC) {
+            (0, 0) => IfExists::Open,
+            (0, _) => IfExists::Truncate,
+            _ => IfExists::Refuse,
+        };
+        let reply = move |result| match timed.note(result) {
+            Ok(crate::fs::Created {
+                attributes, handle, ..
+            }) => reply.created(
+                &TTL,
+                &file_attr(&attributes),
+                Generation(0),
+                FileHandle(handle),
+                FopenFlags::FOPEN_DIRECT_IO,
+            ),
+            Err(error) => reply.error(errno(error)),
+        };
+        self.fs.create(parent.0, name.as_bytes(), if_exists, reply);
     }
 
     // The remaining requests exist only to be refused without the warning that the library's defaults log.
@@ -541,33 +423,6 @@ impl Filesystem for PveFilesystem {
 
     fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
         reply.error(self.unsupported());
-    }
-
-    fn create(
-        &self,
-        _request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        _mode: u32,
-        _umask: u32,
-        flags: i32,
-        reply: ReplyCreate,
-    ) {
-        let mut timed = self.time(FuseOperation::Create);
-        match timed.note(self.shared.free_of_plugins(parent, name, FsError::Exists)) {
-            Ok((parent, name)) => {
-                let open = (flags & libc::O_EXCL == 0).then_some(OpenExisting {
-                    truncate: flags & libc::O_TRUNC != 0,
-                });
-                FuseMutation::submit(
-                    &self.shared,
-                    Action::Create { parent, name, open },
-                    Reply::Create(reply),
-                    timed,
-                );
-            }
-            Err(error) => reply.error(errno(error)),
-        }
     }
 
     fn fallocate(
@@ -637,4 +492,84 @@ impl Filesystem for PveFilesystem {
     ) {
         reply.error(self.unsupported());
     }
+}
+
+fn entry(mut timed: Timed, reply: ReplyEntry) -> impl FnOnce(Result<Attributes, FsError>) + Send {
+    move |result| match timed.note(result) {
+        Ok(found) => {
+            let attr = file_attr(&found);
+            reply.entry_with_ttls(attributes_ttl(&found), &TTL, &attr, Generation(0));
+        }
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn attributes(
+    mut timed: Timed,
+    reply: ReplyAttr,
+) -> impl FnOnce(Result<Attributes, FsError>) + Send {
+    move |result| match timed.note(result) {
+        Ok(found) => reply.attr(attributes_ttl(&found), &file_attr(&found)),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn opened(
+    mut timed: Timed,
+    flags: FopenFlags,
+    reply: ReplyOpen,
+) -> impl FnOnce(Result<u64, FsError>) + Send {
+    move |result| match timed.note(result) {
+        Ok(handle) => reply.opened(FileHandle(handle), flags),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn empty(mut timed: Timed, reply: ReplyEmpty) -> impl FnOnce(Result<(), FsError>) + Send {
+    move |result| match timed.note(result) {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn attributes_ttl(attributes: &Attributes) -> &'static Duration {
+    if attributes.is_generated {
+        &NO_TTL
+    } else {
+        &TTL
+    }
+}
+
+fn file_attr(attributes: &Attributes) -> FileAttr {
+    let time = UNIX_EPOCH + Duration::from_secs(u64::from(attributes.mtime));
+    FileAttr {
+        ino: INodeNo(attributes.id),
+        size: attributes.size,
+        blocks: attributes.size.div_ceil(UNIT_OF_BLOCKS),
+        atime: time,
+        mtime: time,
+        ctime: time,
+        crtime: time,
+        kind: file_type(attributes.kind),
+        perm: attributes.mode,
+        nlink: attributes.link_count,
+        uid: 0,
+        gid: attributes.gid,
+        rdev: 0,
+        blksize: BLOCK_SIZE,
+        flags: 0,
+    }
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Link => FileType::Symlink,
+    }
+}
+
+/// The number that the kernel gets for an error.
+fn errno(error: FsError) -> Errno {
+    Errno::from_i32(error.errno())
 }

@@ -4,9 +4,10 @@ use std::io;
 use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::thread;
 
-use fuser::{Config, Session, SessionACL};
+use fuser::{Config, INodeNo, Session, SessionACL};
 
 use super::PveFilesystem;
 
@@ -15,6 +16,9 @@ use super::PveFilesystem;
 /// processors, four readers got 83 to 94 % of a one-thread filesystem's rate with four threads, 100 % with two), while with just
 /// one a caller's answer waits for the other processor to wake up.
 const THREADS: RangeInclusive<usize> = 2..=4;
+
+/// An offset that stands for the attributes alone. Forgetting them takes no lock in the kernel that a request could hold.
+const ATTRIBUTES: i64 = -1;
 
 /// A mount that can be served.
 pub struct FuseSession(Session<PveFilesystem>);
@@ -29,9 +33,13 @@ impl FuseSession {
         config.n_threads = Some(thread_count());
         config.clone_fd = true;
         config.acl = SessionACL::All;
-        let references = filesystem.kernel_references();
+        let fs = Arc::clone(&filesystem.fs);
         let session = Session::from_fd(filesystem, connection, SessionACL::All, config)?;
-        references.attach(session.notifier());
+        let notifier = session.notifier();
+        fs.on_changed_attributes(move |id| {
+            // If the kernel has forgotten the node id by now, or is unmounting, there is nobody to tell.
+            let _told = notifier.inval_inode(INodeNo(id), ATTRIBUTES, 0);
+        });
         Ok(Self(session))
     }
 

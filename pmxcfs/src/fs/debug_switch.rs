@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
-use super::GeneratedFile;
+use super::plugins::GeneratedFile;
 use crate::logging::LogLevel;
 
 /// The writable plugin `.debug`: `1\n` when debug messages are on, else `0\n`.

@@ -1,8 +1,9 @@
-//! Which plugins there are.
+//! Plugins: names in the root of the mount that the tree does not hold, generated files and links.
 
 use bytes::Bytes;
-use fuser::FileType;
 use pmxcfs_api_types::FsError;
+
+use super::attributes::{Attributes, Kind};
 
 /// A file whose text is made when it is asked for.
 pub trait GeneratedFile: Send + Sync {
@@ -67,32 +68,60 @@ impl Plugin {
         &self.content
     }
 
-    /// Its kind in a listing.
+    /// Its kind.
     #[must_use]
-    pub fn file_type(&self) -> FileType {
+    pub fn kind(&self) -> Kind {
         match self.content {
-            Content::Link(_) => FileType::Symlink,
-            Content::File(_) => FileType::RegularFile,
+            Content::Link(_) => Kind::Link,
+            Content::File(_) => Kind::File,
+        }
+    }
+
+    /// What `stat` shows: without times, and for a generated file the size of the text as it is now, unless the size of
+    /// an open one is given.
+    pub(super) fn attributes(
+        &self,
+        id: u64,
+        gid: u32,
+        is_quorate: bool,
+        open_size: Option<usize>,
+    ) -> Attributes {
+        let (mode, size) = match &self.content {
+            Content::Link(target) => (if is_quorate { 0o755 } else { 0o555 }, target.len()),
+            Content::File(file) => {
+                let size = open_size.unwrap_or_else(|| file.render().len());
+                (file.mode(), size)
+            }
+        };
+        Attributes {
+            id,
+            kind: self.kind(),
+            mode,
+            link_count: 1,
+            size: size as u64,
+            mtime: 0,
+            gid,
+            is_generated: true,
         }
     }
 }
 
 /// The plugins of this daemon, in the order in which listings show them.
 #[derive(Default)]
-pub struct Registry {
+pub struct Plugins {
     plugins: Vec<Plugin>,
 }
 
-impl Registry {
-    /// A registry with the links that every node has: `local` and the guest directories of this node.
+impl Plugins {
+    /// Those that every node has: `local` and the guest directories of this node.
     #[must_use]
     pub fn with_links(node_name: &str) -> Self {
-        let mut registry = Self::default();
-        registry.link("local", format!("nodes/{node_name}"));
+        let mut plugins = Self::default();
+        plugins.link("local", format!("nodes/{node_name}"));
         for directory in ["qemu-server", "openvz", "lxc"] {
-            registry.link(directory, format!("nodes/{node_name}/{directory}"));
+            plugins.link(directory, format!("nodes/{node_name}/{directory}"));
         }
-        registry
+        plugins
     }
 
     fn link(&mut self, name: &'static str, target: String) {

@@ -1,0 +1,548 @@
+//! Requests that change the tree.
+//!
+//! Each is planned against the tree at the moment when it is applied or sent, so that a name leads to what has it then, and a
+//! handle follows its entry: to a new path after a rename, into memory after an unlink. Its answer is made of the tree right after
+//! the change, and given when the crash journal has it.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use pmxcfs_api_types::FsError;
+use pmxcfs_memdb::{Caller, Change, EntryKind, Operation, OrphanChange, Plan, Reply, Tree};
+
+use super::attributes::{Attributes, check_mode, check_owner};
+use super::filesystem::Filesystem;
+use super::handles::{Bound, Handle};
+use super::names::{ChangedBy, Node, Want};
+use super::plugins::Content;
+
+/// What to do about a file that is there already when one is to be created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfExists {
+    /// `O_EXCL`: it is an error.
+    Refuse,
+    /// Somebody else has just made it; open it.
+    Open,
+    /// The same with `O_TRUNC`.
+    Truncate,
+}
+
+/// Where a write begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteAt {
+    /// At this offset in bytes.
+    Offset(u64),
+    /// At the end that the file has when the write is planned, for `O_APPEND`: the kernel's offset comes from a size that
+    /// it remembers, and another node may have appended since.
+    End,
+}
+
+/// Attributes to set, as far as they are given.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewAttributes {
+    /// Only the one that is there anyway is accepted.
+    pub mode: Option<u32>,
+    /// The same.
+    pub uid: Option<u32>,
+    /// The same.
+    pub gid: Option<u32>,
+    /// Bytes.
+    pub size: Option<u64>,
+    /// Seconds. Ignored if a size is given by name, which sets the time anyway.
+    pub mtime: Option<u32>,
+    /// Whether both time stamps are given; plugins refuse that.
+    pub is_utime: bool,
+}
+
+/// A new file, or one that was there, opened.
+#[derive(Debug)]
+pub struct Created {
+    /// What `stat` shows.
+    pub attributes: Attributes,
+    /// The open file.
+    pub handle: u64,
+    bound: Bound,
+    is_new: bool,
+}
+
+/// A name that the kernel learns by an answer.
+struct Named(Attributes);
+
+/// What an answer may hand to the kernel beyond its words. It is taken back if the answer becomes an error.
+trait Answer: Send + 'static {
+    fn take_back(self, fs: &Filesystem);
+}
+
+impl Answer for () {
+    fn take_back(self, _fs: &Filesystem) {}
+}
+
+impl Answer for u32 {
+    fn take_back(self, _fs: &Filesystem) {}
+}
+
+impl Answer for Attributes {
+    fn take_back(self, _fs: &Filesystem) {}
+}
+
+impl Answer for Named {
+    fn take_back(self, fs: &Filesystem) {
+        fs.forget(self.0.id, 1);
+    }
+}
+
+impl Answer for Created {
+    fn take_back(self, fs: &Filesystem) {
+        fs.close(self.handle);
+        fs.forget(self.attributes.id, 1);
+    }
+}
+
+impl Filesystem {
+    /// Makes a directory. The kernel knows the node id of the answer, as after a [lookup](Self::lookup).
+    pub fn mkdir(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &[u8],
+        reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
+    ) {
+        self.make(parent, name, |path| Operation::Mkdir { path }, reply);
+    }
+
+    /// Makes a file without opening it.
+    pub fn mknod(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &[u8],
+        reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
+    ) {
+        self.make(parent, name, |path| Operation::Create { path }, reply);
+    }
+
+    fn make(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &[u8],
+        operation: impl Fn(Bytes) -> Operation + Send + 'static,
+        reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
+    ) {
+        let (parent, name) = match self.free_of_plugins(parent, name, FsError::Exists) {
+            Ok(place) => place,
+            Err(error) => return reply(Err(error)),
+        };
+        let plan = {
+            let name = name.clone();
+            move |fs: &Self, tree: &Tree| Ok(Plan::Apply(operation(fs.path(tree, parent, &name)?)))
+        };
+        let answer = move |fs: &Self, tree: &mut Tree, result: Result<u32, FsError>| {
+            result?;
+            let (id, inode) = fs
+                .names
+                .made(tree, parent, &name)
+                .ok_or(FsError::NotFound)?;
+            fs.entry_attributes(tree, id, inode).map(Named)
+        };
+        self.change(plan, answer, |_fs, result| {
+            reply(result.map(|Named(attributes)| attributes));
+        });
+    }
+
+    /// Makes a file and opens it.
+    pub fn create(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &[u8],
+        if_exists: IfExists,
+        reply: impl FnOnce(Result<Created, FsError>) + Send + 'static,
+    ) {
+        let (parent, name) = match self.free_of_plugins(parent, name, FsError::Exists) {
+            Ok(place) => place,
+            Err(error) => return reply(Err(error)),
+        };
+        let plan = {
+            let name = name.clone();
+            move |fs: &Self, tree: &Tree| {
+                let path = fs.path(tree, parent, &name)?;
+                Ok(Plan::Apply(Operation::Create { path }))
+            }
+        };
+        let answer = move |fs: &Self, tree: &mut Tree, result: Result<u32, FsError>| {
+            let is_new = match result {
+                Err(FsError::Exists) if if_exists != IfExists::Refuse => false,
+                other => other.map(|_| true)?,
+            };
+            let directory = fs.names.resolve(tree, parent);
+            let found = directory.and_then(|directory| tree.child(directory, &name));
+            if found.is_none_or(|entry| entry.kind != EntryKind::File) {
+                return Err(FsError::Exists);
+            }
+            let (id, inode) = fs
+                .names
+                .made(tree, parent, &name)
+                .ok_or(FsError::NotFound)?;
+            let attributes = fs.entry_attributes(tree, id, inode)?;
+            let (handle, bound) = fs.open_found(tree, id, inode);
+            Ok(Created {
+                attributes,
+                handle,
+                bound,
+                is_new,
+            })
+        };
+        self.change(plan, answer, move |fs, result| match result {
+            Ok(created) if !created.is_new && if_exists == IfExists::Truncate => {
+                let (id, bound) = (created.attributes.id, created.bound);
+                fs.truncate(id, bound, 0, move |fs, cut| match cut {
+                    Ok(attributes) => reply(Ok(Created {
+                        attributes,
+                        ..created
+                    })),
+                    Err(error) => {
+                        created.take_back(fs);
+                        reply(Err(error));
+                    }
+                });
+            }
+            other => reply(other),
+        });
+    }
+
+    /// Opens a file; `is_to_be_cut` stands for `O_TRUNC`.
+    pub fn open(
+        self: &Arc<Self>,
+        id: u64,
+        is_to_be_cut: bool,
+        reply: impl FnOnce(Result<u64, FsError>) + Send + 'static,
+    ) {
+        let id = match Node::of(id) {
+            Node::Plugin(index) => return reply(self.open_plugin(index, is_to_be_cut)),
+            Node::Name(id) => id,
+        };
+        match self.open_name(id) {
+            Ok((handle, bound)) if is_to_be_cut => {
+                self.truncate(id, bound, 0, move |fs, cut| {
+                    if cut.is_err() {
+                        fs.close(handle);
+                    }
+                    reply(cut.map(|_attributes| handle));
+                });
+            }
+            opened => reply(opened.map(|(handle, _bound)| handle)),
+        }
+    }
+
+    /// Removes a file or an empty directory.
+    pub fn remove(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &[u8],
+        reply: impl FnOnce(Result<(), FsError>) + Send + 'static,
+    ) {
+        let (parent, name) = match self.free_of_plugins(parent, name, FsError::Access) {
+            Ok(place) => place,
+            Err(error) => return reply(Err(error)),
+        };
+        let plan = {
+            let name = name.clone();
+            move |fs: &Self, tree: &Tree| {
+                let path = fs.path(tree, parent, &name)?;
+                Ok(Plan::Apply(Operation::Delete { path }))
+            }
+        };
+        let answer = move |fs: &Self, _tree: &mut Tree, result: Result<u32, FsError>| {
+            result?;
+            fs.names.removed(parent, &name);
+            Ok(())
+        };
+        self.change(plan, answer, |_fs, result| reply(result));
+    }
+
+    /// Moves a file or an empty directory, each place given by directory and name.
+    pub fn rename(
+        self: &Arc<Self>,
+        from: (u64, &[u8]),
+        to: (u64, &[u8]),
+        reply: impl FnOnce(Result<(), FsError>) + Send + 'static,
+    ) {
+        let place = |(parent, name)| self.free_of_plugins(parent, name, FsError::Access);
+        let (from, to) = match place(from).and_then(|from| Ok((from, place(to)?))) {
+            Ok(places) => places,
+            Err(error) => return reply(Err(error)),
+        };
+        let plan = {
+            let (from, to) = (from.clone(), to.clone());
+            move |fs: &Self, tree: &Tree| {
+                Ok(Plan::Apply(Operation::Rename {
+                    from: fs.path(tree, from.0, &from.1)?,
+                    to: fs.path(tree, to.0, &to.1)?,
+                }))
+            }
+        };
+        let answer = move |fs: &Self, _tree: &mut Tree, result: Result<u32, FsError>| {
+            result?;
+            fs.names.renamed((from.0, &from.1), (to.0, &to.1));
+            Ok(())
+        };
+        self.change(plan, answer, |_fs, result| reply(result));
+    }
+
+    /// Writes to an open file. Gives the number of bytes written.
+    pub fn write(
+        self: &Arc<Self>,
+        handle: u64,
+        at: WriteAt,
+        data: &[u8],
+        reply: impl FnOnce(Result<u32, FsError>) + Send + 'static,
+    ) {
+        let bound = match self.handles.get(handle) {
+            Ok(Handle::File { bound, .. }) => bound,
+            Ok(Handle::Plugin { index, .. }) => return reply(self.write_plugin(index, at, data)),
+            Ok(Handle::Directory { .. }) => return reply(Err(FsError::IsDirectory)),
+            Err(error) => return reply(Err(error)),
+        };
+        let data = Bytes::copy_from_slice(data);
+        let plan = move |_fs: &Self, tree: &Tree| {
+            let offset = match at {
+                WriteAt::Offset(offset) => offset,
+                WriteAt::End => u64::from(bound.entry(tree)?.size),
+            };
+            write_plan(tree, bound, offset, data.clone(), false)
+        };
+        let answer = |_fs: &Self, _tree: &mut Tree, result| result;
+        self.change(plan, answer, |_fs, result| reply(result));
+    }
+
+    fn write_plugin(&self, index: usize, at: WriteAt, data: &[u8]) -> Result<u32, FsError> {
+        let WriteAt::Offset(offset) = at else {
+            return Err(FsError::Io);
+        };
+        match self.plugin(index)?.content() {
+            Content::File(file) => file.write(offset, data),
+            Content::Link(_) => Err(FsError::Access),
+        }
+    }
+
+    /// Sets attributes of an open file, or of what a name leads to.
+    pub fn set_attributes(
+        self: &Arc<Self>,
+        id: u64,
+        handle: Option<u64>,
+        new: NewAttributes,
+        reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
+    ) {
+        let changed = match Node::of(id) {
+            Node::Plugin(index) => self.check_plugin(index, new).map(|()| None),
+            Node::Name(id) => self.changed_entry(id, handle, new),
+        };
+        let bound = match changed {
+            Ok(Some(bound)) => bound,
+            Ok(None) => return reply(self.attributes(id, handle)),
+            Err(error) => return reply(Err(error)),
+        };
+        match (new.size, new.mtime) {
+            (Some(size), Some(mtime)) => self.truncate(id, bound, size, move |fs, cut| match cut {
+                Ok(_attributes) => fs.set_mtime(id, bound, mtime, reply),
+                Err(error) => reply(Err(error)),
+            }),
+            (Some(size), None) => self.truncate(id, bound, size, |_fs, result| reply(result)),
+            (None, mtime) => self.set_mtime(id, bound, mtime.unwrap_or_default(), reply),
+        }
+    }
+
+    /// Checks what has no effect, and gives the entry that has to be changed, if any.
+    fn changed_entry(
+        &self,
+        id: u64,
+        handle: Option<u64>,
+        new: NewAttributes,
+    ) -> Result<Option<Bound>, FsError> {
+        check_owner(new.uid, new.gid, self.gid)?;
+        let want = match new.size {
+            Some(_) => Want::Open,
+            None => Want::Attributes,
+        };
+        if new.mode.is_none() && new.size.is_none() && new.mtime.is_none() {
+            return Ok(None);
+        }
+        let tree = self.db.read();
+        let bound = match handle.and_then(|handle| self.handles.get(handle).ok()) {
+            Some(Handle::File { bound, .. } | Handle::Directory { bound, .. }) => bound,
+            Some(Handle::Plugin { .. }) | None => {
+                Bound::new(&tree, self.names.target(&tree, id, want)?)
+            }
+        };
+        if let Some(mode) = new.mode {
+            check_mode(mode, tree.is_private(bound.inode))?;
+        }
+        let is_change = new.size.is_some() || new.mtime.is_some();
+        Ok(is_change.then_some(bound))
+    }
+
+    fn check_plugin(&self, index: usize, new: NewAttributes) -> Result<(), FsError> {
+        if let Some(mode) = new.mode {
+            check_mode(mode, false)?;
+        }
+        check_owner(new.uid, new.gid, self.gid)?;
+        if let Content::File(file) = self.plugin(index)?.content()
+            && new.size.is_some()
+        {
+            file.truncate()?;
+        }
+        match new.is_utime {
+            true => Err(FsError::Access),
+            false => Ok(()),
+        }
+    }
+
+    fn truncate(
+        self: &Arc<Self>,
+        id: u64,
+        bound: Bound,
+        size: u64,
+        reply: impl FnOnce(&Arc<Self>, Result<Attributes, FsError>) + Send + 'static,
+    ) {
+        let plan = move |_fs: &Self, tree: &Tree| write_plan(tree, bound, size, Bytes::new(), true);
+        let answer = move |fs: &Self, tree: &mut Tree, result: Result<u32, FsError>| {
+            result?;
+            fs.entry_attributes(tree, id, bound.inode)
+        };
+        self.change(plan, answer, reply);
+    }
+
+    fn set_mtime(
+        self: &Arc<Self>,
+        id: u64,
+        bound: Bound,
+        mtime: u32,
+        reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
+    ) {
+        let plan = move |_fs: &Self, tree: &Tree| {
+            let inode = bound.inode;
+            Ok(match path_of(tree, bound)? {
+                Some(path) => Plan::Apply(Operation::SetMtime { path, mtime }),
+                None => Plan::Orphan(OrphanChange::Touch { inode, mtime }),
+            })
+        };
+        let answer = move |fs: &Self, tree: &mut Tree, result: Result<u32, FsError>| {
+            result?;
+            // Gone, if that has unlocked a lock.
+            fs.entry_attributes(tree, id, bound.inode)
+        };
+        self.change(plan, answer, |_fs, result| reply(result));
+    }
+
+    /// Sends a change on its way.
+    fn change<T: Answer>(
+        self: &Arc<Self>,
+        plan: impl FnMut(&Self, &Tree) -> Result<Plan, FsError> + Send + 'static,
+        answer: impl FnOnce(&Self, &mut Tree, Result<u32, FsError>) -> Result<T, FsError>
+        + Send
+        + 'static,
+        reply: impl FnOnce(&Arc<Self>, Result<T, FsError>) + Send + 'static,
+    ) {
+        (self.submit)(Box::new(Request {
+            fs: Arc::clone(self),
+            plan,
+            answer,
+            reply,
+        }));
+    }
+
+    /// Path of a name in a directory that may be gone by now.
+    fn path(&self, tree: &Tree, parent: u64, name: &[u8]) -> Result<Bytes, FsError> {
+        let directory = self.names.resolve(tree, parent);
+        let directory = directory.and_then(|inode| tree.path_of(inode));
+        let directory = directory.ok_or(FsError::NotFound)?;
+        if directory.is_empty() {
+            return Ok(Bytes::copy_from_slice(name));
+        }
+        let mut path = BytesMut::with_capacity(directory.len() + 1 + name.len());
+        path.put_slice(&directory);
+        path.put_u8(b'/');
+        path.put_slice(name);
+        Ok(path.freeze())
+    }
+}
+
+/// A change on its way.
+struct Request<P, A, R> {
+    fs: Arc<Filesystem>,
+    plan: P,
+    answer: A,
+    reply: R,
+}
+
+impl<T, P, A, R> Caller for Request<P, A, R>
+where
+    T: Answer,
+    P: FnMut(&Filesystem, &Tree) -> Result<Plan, FsError> + Send,
+    A: FnOnce(&Filesystem, &mut Tree, Result<u32, FsError>) -> Result<T, FsError> + Send,
+    R: FnOnce(&Arc<Filesystem>, Result<T, FsError>) + Send + 'static,
+{
+    fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError> {
+        (self.plan)(&self.fs, tree)
+    }
+
+    fn answer(
+        self: Box<Self>,
+        tree: &mut Tree,
+        changes: &[Change],
+        result: Result<u32, FsError>,
+    ) -> Reply {
+        let this = *self;
+        let (fs, reply) = (this.fs, this.reply);
+        let shown = fs.names.changed(changes, ChangedBy::Kernel);
+        let answer = (this.answer)(&fs, tree, result);
+        Box::new(move |durable| {
+            fs.tell_changed(&shown);
+            match (durable, answer) {
+                (Ok(()), answer) => reply(&fs, answer),
+                (Err(error), answer) => {
+                    if let Ok(answer) = answer {
+                        answer.take_back(&fs);
+                    }
+                    reply(&fs, Err(error));
+                }
+            }
+        })
+    }
+
+    fn refuse(self: Box<Self>, error: FsError) {
+        (self.reply)(&self.fs, Err(error));
+    }
+}
+
+/// A write or truncation of an entry, wherever it is by now.
+fn write_plan(
+    tree: &Tree,
+    bound: Bound,
+    offset: u64,
+    data: Bytes,
+    truncate: bool,
+) -> Result<Plan, FsError> {
+    let inode = bound.inode;
+    Ok(match path_of(tree, bound)? {
+        Some(path) => Plan::Apply(Operation::Write {
+            path,
+            offset,
+            data,
+            truncate,
+        }),
+        None => Plan::Orphan(OrphanChange::Write {
+            inode,
+            offset,
+            data,
+            truncate,
+        }),
+    })
+}
+
+/// Path of an entry, `None` if only open handles can still see it.
+fn path_of(tree: &Tree, bound: Bound) -> Result<Option<Bytes>, FsError> {
+    bound.entry(tree)?;
+    match tree.path_of(bound.inode) {
+        Some(path) => Ok(Some(path)),
+        None if tree.is_orphan(bound.inode) => Ok(None),
+        None => Err(FsError::NotFound),
+    }
+}

@@ -1,0 +1,232 @@
+//! What all requests share, and the requests that only look.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use pmxcfs_api_types::FsError;
+use pmxcfs_memdb::{AfterUnlock, Change, MemDb, Observer, Statfs, Submit, Tree};
+
+use super::attributes::Attributes;
+use super::handles::{Handle, Handles};
+use super::names::{ChangedBy, NameTable, Node, ROOT_ID, Want, plugin_id};
+use super::plugins::{Content, Plugin, Plugins};
+
+/// Longest name in bytes. Newer kernels let longer ones pass, the C daemon's never did.
+const MAX_NAME_LENGTH: usize = 1024;
+
+/// Makes the kernel ask anew for the attributes of a node id.
+type ForgetAttributes = Box<dyn Fn(u64) + Send + Sync>;
+
+/// The filesystem that is mounted at `/etc/pve`.
+pub struct Filesystem {
+    pub(super) db: Arc<MemDb>,
+    pub(super) submit: Submit,
+    pub(super) plugins: Plugins,
+    quorate: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(super) gid: u32,
+    pub(super) names: NameTable,
+    pub(super) handles: Handles,
+    /// Set when somebody is there to be told.
+    forget_attributes: OnceLock<ForgetAttributes>,
+}
+
+impl std::fmt::Debug for Filesystem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Filesystem").finish_non_exhaustive()
+    }
+}
+
+impl Filesystem {
+    /// `submit` takes changes to where they are made. `quorate` is asked for every mode, so it must be cheap. `gid` owns
+    /// everything.
+    #[must_use]
+    pub fn new(
+        db: Arc<MemDb>,
+        submit: Submit,
+        plugins: Plugins,
+        quorate: Box<dyn Fn() -> bool + Send + Sync>,
+        gid: u32,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            db,
+            submit,
+            plugins,
+            quorate,
+            gid,
+            names: NameTable::new(),
+            handles: Handles::new(),
+            forget_attributes: OnceLock::new(),
+        })
+    }
+
+    /// Looks a name up. The kernel knows the node id of the answer until it [forgets](Self::forget) it.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotDirectory` below a plugin, `NameTooLong`; `Stale` if the directory's name has to be looked up first.
+    pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Attributes, FsError> {
+        let parent = directory(parent)?;
+        if let Some((index, plugin)) = self.plugin_in(parent, name) {
+            return Ok(self.plugin_attributes(index, plugin, None));
+        }
+        check_length(name)?;
+        let tree = self.db.read();
+        let (id, inode) = self.names.look_up(&tree, parent, name)?;
+        self.entry_attributes(&tree, id, inode)
+    }
+
+    /// The kernel takes back `count` answers that named a node id.
+    pub fn forget(&self, id: u64, count: u64) {
+        if let Node::Name(id) = Node::of(id) {
+            self.names.forget(id, count);
+        }
+    }
+
+    /// What `stat` shows of a node id, or of what is open by it if a handle is given.
+    ///
+    /// # Errors
+    /// `NotFound`; `Stale` if the name has to be looked up first.
+    pub fn attributes(&self, id: u64, handle: Option<u64>) -> Result<Attributes, FsError> {
+        let handle = handle.and_then(|handle| self.handles.get(handle).ok());
+        match (Node::of(id), handle) {
+            (Node::Plugin(index), handle) => {
+                let size = match handle {
+                    Some(Handle::Plugin { text, .. }) => Some(text.len()),
+                    _ => None,
+                };
+                Ok(self.plugin_attributes(index, self.plugin(index)?, size))
+            }
+            (
+                Node::Name(id),
+                Some(Handle::File { bound, .. } | Handle::Directory { bound, .. }),
+            ) => self.entry_attributes(&self.db.read(), id, bound.inode),
+            (Node::Name(id), _) => {
+                let tree = self.db.read();
+                let inode = self.names.target(&tree, id, Want::Attributes)?;
+                self.entry_attributes(&tree, id, inode)
+            }
+        }
+    }
+
+    /// Target of a link.
+    ///
+    /// # Errors
+    /// `Invalid` for anything else.
+    pub fn link_target(&self, id: u64) -> Result<&str, FsError> {
+        let plugin = match Node::of(id) {
+            Node::Plugin(index) => self.plugins.at(index),
+            Node::Name(_) => None,
+        };
+        match plugin.map(Plugin::content) {
+            Some(Content::Link(target)) => Ok(target),
+            Some(Content::File(_)) | None => Err(FsError::Invalid),
+        }
+    }
+
+    /// Size and use.
+    #[must_use]
+    pub fn usage(&self) -> Statfs {
+        self.db.read().statfs()
+    }
+
+    /// Calls `done` when everything done so far is on the disk.
+    pub fn sync(&self, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+        self.db.sync(done);
+    }
+
+    /// Whoever calls this is told from now on which node ids show attributes that have changed.
+    pub fn on_changed_attributes(&self, forget: impl Fn(u64) + Send + Sync + 'static) {
+        // There is one mount.
+        let _first = self.forget_attributes.set(Box::new(forget));
+    }
+
+    /// Makes the kernel ask anew for the attributes of node ids, so that the next `stat` shows them. One system call each.
+    /// Call when the change can be seen, with nothing locked.
+    pub(super) fn tell_changed(&self, ids: &[u64]) {
+        if let Some(forget) = self.forget_attributes.get() {
+            for id in ids {
+                forget(*id);
+            }
+        }
+    }
+
+    /// Attributes of an entry that exists or that an open handle keeps.
+    pub(super) fn entry_attributes(
+        &self,
+        tree: &Tree,
+        id: u64,
+        inode: u64,
+    ) -> Result<Attributes, FsError> {
+        let entry = tree.node(inode).ok_or(FsError::NotFound)?;
+        let is_private = tree.is_private(inode);
+        let mut attributes =
+            Attributes::of_entry(id, entry, self.gid, is_private, (self.quorate)());
+        if tree.is_orphan(inode) {
+            attributes.link_count = 0;
+        }
+        Ok(attributes)
+    }
+
+    fn plugin_attributes(&self, index: usize, plugin: &Plugin, size: Option<usize>) -> Attributes {
+        plugin.attributes(plugin_id(index), self.gid, (self.quorate)(), size)
+    }
+
+    pub(super) fn plugin(&self, index: usize) -> Result<&Plugin, FsError> {
+        self.plugins.at(index).ok_or(FsError::NotFound)
+    }
+
+    fn plugin_in(&self, parent: u64, name: &[u8]) -> Option<(usize, &Plugin)> {
+        match parent {
+            ROOT_ID => self.plugins.find(name),
+            _ => None,
+        }
+    }
+
+    /// A name in a directory of the tree that a change is about.
+    ///
+    /// # Errors
+    /// `taken` if a plugin has it; `NotDirectory` below a plugin, `NameTooLong`.
+    pub(super) fn free_of_plugins(
+        &self,
+        parent: u64,
+        name: &[u8],
+        taken: FsError,
+    ) -> Result<(u64, Bytes), FsError> {
+        let parent = directory(parent)?;
+        check_length(name)?;
+        if self.plugin_in(parent, name).is_some() {
+            return Err(taken);
+        }
+        Ok((parent, Bytes::copy_from_slice(name)))
+    }
+}
+
+impl Observer for Filesystem {
+    fn applied(self: Arc<Self>, changes: &[Change]) -> Option<AfterUnlock> {
+        let shown = self.names.changed(changes, ChangedBy::Others);
+        after_unlock(self, shown)
+    }
+
+    fn replaced(self: Arc<Self>, touched: &[u64]) -> Option<AfterUnlock> {
+        let shown = self.names.ids_of(touched);
+        after_unlock(self, shown)
+    }
+}
+
+fn after_unlock(fs: Arc<Filesystem>, shown: Vec<u64>) -> Option<AfterUnlock> {
+    (!shown.is_empty()).then(|| Box::new(move || fs.tell_changed(&shown)) as AfterUnlock)
+}
+
+/// Node id of a directory of the tree. Nothing lies below a plugin.
+pub(super) fn directory(id: u64) -> Result<u64, FsError> {
+    match Node::of(id) {
+        Node::Name(id) => Ok(id),
+        Node::Plugin(_) => Err(FsError::NotDirectory),
+    }
+}
+
+fn check_length(name: &[u8]) -> Result<(), FsError> {
+    if name.len() > MAX_NAME_LENGTH {
+        return Err(FsError::NameTooLong);
+    }
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! `/etc/pve` as a filesystem, without a mount.
+//!
+//! [`Filesystem`] answers what a kernel asks for, in terms of its own: node ids stand for names (`names`), handles for what is
+//! open (`handles`). Reads are answered from memory; a change goes on its way with its reply and is answered by whoever completes
+//! it, so nothing here waits. What turns requests of FUSE into calls of this is in [`crate::fuse`].
+
+mod attributes;
+mod changes;
+mod debug_switch;
+mod filesystem;
+mod handles;
+mod names;
+mod open;
+mod plugins;
+#[cfg(test)]
+mod tests;
+
+pub use attributes::{Attributes, Kind};
+pub use changes::{Created, IfExists, NewAttributes, WriteAt};
+pub use debug_switch::DebugSwitch;
+pub use filesystem::Filesystem;
+pub use names::ROOT_ID;
+pub use open::Listed;
+pub use plugins::{Content, GeneratedFile, Plugin, Plugins, ReadOnly};

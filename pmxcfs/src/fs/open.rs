@@ -1,0 +1,171 @@
+//! Requests with a handle, and those that give one: open, read, list, close.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pmxcfs_api_types::FsError;
+use pmxcfs_memdb::{ROOT_INODE, Tree};
+
+use super::attributes::Kind;
+use super::filesystem::{Filesystem, directory};
+use super::handles::{Bound, Handle};
+use super::names::{Want, natural_id, plugin_id};
+use super::plugins::Content;
+
+/// One row of a listing.
+#[derive(Debug)]
+pub struct Listed<'a> {
+    /// Node id that the name has as a rule.
+    pub id: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: &'a [u8],
+    /// Where the listing goes on behind it.
+    pub next: u64,
+}
+
+impl Filesystem {
+    /// Opens what a node id of the tree leads to.
+    pub(super) fn open_name(&self, id: u64) -> Result<(u64, Bound), FsError> {
+        let bound = self.bind(id)?;
+        Ok((self.handles.insert(Handle::File { id, bound }), bound))
+    }
+
+    /// Opens what was just found by a name. Call with the tree locked.
+    pub(super) fn open_found(&self, tree: &mut Tree, id: u64, inode: u64) -> (u64, Bound) {
+        let bound = Bound::new(tree, inode);
+        tree.pin(inode);
+        self.names.opened(id, bound);
+        (self.handles.insert(Handle::File { id, bound }), bound)
+    }
+
+    /// Opens a generated file; `is_to_be_cut` stands for `O_TRUNC`.
+    pub(super) fn open_plugin(&self, index: usize, is_to_be_cut: bool) -> Result<u64, FsError> {
+        match self.plugin(index)?.content() {
+            Content::File(file) => {
+                if is_to_be_cut {
+                    file.truncate()?;
+                }
+                let text = file.render();
+                Ok(self.handles.insert(Handle::Plugin { index, text }))
+            }
+            Content::Link(_) => Err(FsError::Access),
+        }
+    }
+
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotDirectory`; `Stale` if the name has to be looked up first.
+    pub fn open_directory(&self, id: u64) -> Result<u64, FsError> {
+        let id = directory(id)?;
+        let bound = self.bind(id)?;
+        let listing = Arc::from([]);
+        let handle = Handle::Directory { id, bound, listing };
+        Ok(self.handles.insert(handle))
+    }
+
+    fn bind(&self, id: u64) -> Result<Bound, FsError> {
+        self.db.with_pins(|tree| {
+            let inode = self.names.target(tree, id, Want::Open)?;
+            let bound = Bound::new(tree, inode);
+            if !tree.pin(inode) {
+                return Err(FsError::NotFound);
+            }
+            self.names.opened(id, bound);
+            Ok(bound)
+        })
+    }
+
+    /// Ends what an open has begun.
+    pub fn close(&self, handle: u64) {
+        match self.handles.remove(handle) {
+            Some(Handle::File { id, bound } | Handle::Directory { id, bound, .. }) => {
+                self.names.closed(id);
+                self.db.unpin(bound.inode);
+            }
+            Some(Handle::Plugin { .. }) | None => {}
+        }
+    }
+
+    /// Up to `size` bytes of a file from `offset` on.
+    ///
+    /// # Errors
+    /// `IsDirectory`; `Stale` if a synchronisation has given the file's inode to another one; `Io` for a number that is no
+    /// handle.
+    pub fn read(&self, handle: u64, offset: u64, size: u32) -> Result<Bytes, FsError> {
+        let content = match self.handles.get(handle)? {
+            Handle::Plugin { text, .. } => text,
+            Handle::File { bound, .. } => bound.entry(&self.db.read())?.content(),
+            Handle::Directory { .. } => return Err(FsError::IsDirectory),
+        };
+        let start =
+            usize::try_from(offset).map_or(content.len(), |offset| offset.min(content.len()));
+        let end = start.saturating_add(size as usize).min(content.len());
+        Ok(content.slice(start..end))
+    }
+
+    /// Hands over the rows of a listing from `offset` on, until `is_full` says that there is no room for one. The listing is
+    /// made at offset 0 and stays as it is for later calls.
+    ///
+    /// # Errors
+    /// `NotDirectory` for a handle of something else.
+    pub fn list(
+        &self,
+        handle: u64,
+        offset: u64,
+        mut is_full: impl FnMut(&Listed<'_>) -> bool,
+    ) -> Result<(), FsError> {
+        let Ok(Handle::Directory { id, bound, listing }) = self.handles.get(handle) else {
+            return Err(FsError::NotDirectory);
+        };
+        let listing = if offset == 0 {
+            let fresh = self.db.read().listing(bound.inode).unwrap_or_default();
+            self.handles.set_listing(handle, Arc::clone(&fresh));
+            fresh
+        } else {
+            listing
+        };
+        let is_root = bound.inode == ROOT_INODE;
+        // Rows count from 1: `.`, `..`, the plugins of the root, then what the tree has, shown or not.
+        let dots = [".", ".."].map(|name| (id, Kind::Directory, name.as_bytes()));
+        let plugins = self.plugins.iter().enumerate().filter(|_| is_root);
+        let plugins =
+            plugins.map(|(index, it)| (plugin_id(index), it.kind(), it.name().as_bytes()));
+        let mut next = 0;
+        for (id, kind, name) in dots.into_iter().chain(plugins) {
+            next += 1;
+            let row = Listed {
+                id,
+                kind,
+                name,
+                next,
+            };
+            if next > offset && is_full(&row) {
+                return Ok(());
+            }
+        }
+        let skipped = usize::try_from(offset.saturating_sub(next)).unwrap_or(usize::MAX);
+        for (next, entry) in (next + 1..).zip(&listing[..]).skip(skipped) {
+            if is_hidden(&entry.name) || (is_root && self.plugins.find(&entry.name).is_some()) {
+                continue;
+            }
+            let row = Listed {
+                id: natural_id(entry.inode),
+                kind: entry.kind.into(),
+                name: &entry.name,
+                next,
+            };
+            if is_full(&row) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names that a listing cannot show; a database made by hand may hold them.
+fn is_hidden(name: &[u8]) -> bool {
+    matches!(name, b"." | b"..") || name.contains(&b'/')
+}
