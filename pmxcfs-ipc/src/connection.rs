@@ -165,3 +165,114 @@ impl<C: Channel> Connection<C> {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::mpsc;
+
+    use tokio::runtime::Builder;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config::ServerConfig;
+    use crate::directory::NewDirectory;
+    use crate::handler::{Access, Handler, PeerCredentials, Request, Response};
+    use crate::readiness::watch;
+    use crate::wire::setup::Transport;
+
+    struct Nobody;
+
+    impl Handler for Nobody {
+        fn authorize(&self, _peer: &PeerCredentials) -> Option<Access> {
+            None
+        }
+
+        fn handle(&self, _request: &Request<'_>) -> Response {
+            Response::default()
+        }
+    }
+
+    /// A ring with a request that arrives just after a certain look has found nothing. A byte follows each such look.
+    struct Late {
+        client: UnixStream,
+        arrival: u32,
+        look_count: u32,
+        is_there: bool,
+    }
+
+    impl Channel for Late {
+        const TRANSPORT: Transport = Transport::Shm;
+        const REQUESTS_PER_TURN: usize = 5;
+
+        fn create(
+            _directory: &mut NewDirectory,
+            _service: &str,
+            _max_message_size: u32,
+        ) -> std::io::Result<(Self, [String; 3])> {
+            Err(Errno::ENOSYS.into())
+        }
+
+        fn look(&mut self) -> bool {
+            self.look_count += 1;
+            self.is_there = self.look_count > self.arrival;
+            if !self.is_there {
+                self.client.write_all(&[16]).expect("there is room");
+            }
+            self.is_there
+        }
+
+        /// A request to disconnect.
+        fn take(&mut self) -> Result<Option<Vec<u8>>, Closing> {
+            let mut message = vec![0; 16];
+            message[..4].copy_from_slice(&(-3i32).to_le_bytes());
+            message[8] = 16;
+            Ok(self.is_there.then_some(message))
+        }
+
+        fn respond(&mut self, _reply: &Reply) -> Result<(), Closing> {
+            Ok(())
+        }
+
+        async fn readable(&mut self) -> std::io::Result<()> {
+            std::future::pending().await
+        }
+
+        fn hang_up(&self) {}
+    }
+
+    /// Bytes are read after some looks and not after others; whichever look a request has just missed, another one comes,
+    /// and finds it.
+    #[test]
+    fn a_request_whose_byte_is_read_with_others_is_found() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let _context = runtime.enter();
+        let service = Arc::new(Service::new(ServerConfig::default(), Arc::new(Nobody)));
+        let peer = PeerCredentials {
+            pid: 1,
+            uid: 0,
+            gid: 0,
+        };
+        for arrival in 1..=5 {
+            let (client, server) = UnixStream::pair().unwrap();
+            let mut connection = Connection {
+                stream: watch(server).unwrap(),
+                channel: Late {
+                    client,
+                    arrival,
+                    look_count: 0,
+                    is_there: false,
+                },
+                caller: Caller {
+                    peer,
+                    access: Access::ReadOnly,
+                    max_message_size: 12328,
+                },
+                alive: mpsc::channel().0,
+            };
+            let served = timeout(Duration::from_secs(10), connection.run(&service));
+            let closing = runtime.block_on(async { served.await.expect("the request is found") });
+            assert!(matches!(closing, Closing::Requested), "{closing}");
+        }
+    }
+}

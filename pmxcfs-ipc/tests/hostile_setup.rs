@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -42,6 +43,9 @@ const TESTS: &[Test] = &[
         strangers_get_nothing_and_take_nothing,
     ),
     ("a_burst_of_connects", a_burst_of_connects),
+    ("a_flood_of_strangers", a_flood_of_strangers),
+    ("refusals_are_logged", refusals_are_logged),
+    ("full_shared_memory_is_logged", full_shared_memory_is_logged),
 ];
 
 fn main() -> ExitCode {
@@ -240,6 +244,23 @@ fn run_stranger(arguments: &[String]) {
             println!("{}", streams.iter().flatten().count());
             io::stdin().read_to_end(&mut Vec::new()).unwrap();
         }
+        "flood" => {
+            let is_over = AtomicBool::new(false);
+            println!("flooding");
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    io::stdin().read_to_end(&mut Vec::new()).unwrap();
+                    is_over.store(true, Ordering::Relaxed);
+                });
+                while !is_over.load(Ordering::Relaxed) {
+                    let mut stream = raw::connect_service(service).unwrap();
+                    assert_eq!(
+                        raw::handshake(&mut stream, 12328).unwrap().error,
+                        -libc::EACCES
+                    );
+                }
+            });
+        }
         "refused" => {
             for _ in 0..200 {
                 let mut stream = raw::connect_service(service).unwrap();
@@ -266,7 +287,7 @@ fn strangers_get_nothing_and_take_nothing() {
     let now = Footprint::of(target.server.pid());
     assert_eq!(now.directories, 1, "nothing is made for strangers");
     assert!(
-        now.descriptors <= target.before.descriptors + 64 + 1,
+        now.descriptors <= target.before.descriptors + 16 + 1,
         "{now:?}"
     );
     drop(client);
@@ -295,4 +316,105 @@ fn a_burst_of_connects() {
     }
     drop(streams);
     target.check();
+}
+
+/// A permitted client gets in at every try, at once, and so does its request.
+fn a_flood_of_strangers() {
+    let mut target = Target::start("shm");
+    let mut strangers: Vec<_> = (0..4)
+        .map(|_| Process::start("stranger", &[&target.name, "1000", "1000", "flood"]))
+        .collect();
+    for stranger in &mut strangers {
+        assert_eq!(stranger.line(), "flooding");
+    }
+    for _ in 0..50 {
+        let mut client = Client::connect(&target.name).unwrap();
+        assert_eq!(client.call(ECHO, b"x").unwrap().body, b"x");
+        let now = Footprint::of(target.server.pid());
+        assert!(now.directories <= 2, "{now:?}");
+    }
+    for stranger in strangers {
+        stranger.finish();
+    }
+    target.check();
+}
+
+/// A server that logs to a file.
+struct Logging {
+    target: Target,
+    log: tempfile::NamedTempFile,
+}
+
+impl Logging {
+    fn start(options: &[&str]) -> Self {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let option = format!("log={}", log.path().display());
+        let target = Target::start_with("shm", &[&[option.as_str()], options].concat());
+        Self { target, log }
+    }
+
+    /// Lines about refusals.
+    fn refusals(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.log.path()).unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| line.contains("refused an IPC client"));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+fn refusals_are_logged() {
+    let server = Logging::start(&[]);
+    let arguments = [&server.target.name, "65534", "65533", "refused"];
+    let mut refused = Process::start("stranger", &arguments);
+    assert_eq!(refused.line(), "done");
+    let lines = server.refusals();
+    assert_eq!(lines.len(), 1, "200 clients were refused: {lines:?}");
+    for part in [
+        "EACCES",
+        "uid=65534",
+        "gid=65533",
+        &format!("pid={}", refused.pid()),
+    ] {
+        assert!(lines[0].contains(part), "{part} in {lines:?}");
+    }
+    refused.finish();
+}
+
+/// A small filesystem, unmounted when dropped.
+struct SmallMemory(tempfile::TempDir);
+
+impl SmallMemory {
+    fn mount() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (flags, size) = (MsFlags::empty(), Some("size=4m"));
+        mount(Some("tmpfs"), directory.path(), Some("tmpfs"), flags, size).unwrap();
+        Self(directory)
+    }
+}
+
+impl Drop for SmallMemory {
+    fn drop(&mut self) {
+        umount2(self.0.path(), MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+fn full_shared_memory_is_logged() {
+    let memory = SmallMemory::mount();
+    let mut server = Logging::start(&[&format!("shm={}", memory.0.path().display())]);
+    let _first = Client::connect(&server.target.name).unwrap();
+    for _ in 0..20 {
+        let error = Client::connect(&server.target.name).map(drop).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+    }
+    let lines = server.refusals();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in [
+        "No space left",
+        "uid=0",
+        &format!("pid={}", std::process::id()),
+    ] {
+        assert!(lines[0].contains(part), "{part} in {lines:?}");
+    }
+    assert!(server.target.server.is_alive());
 }

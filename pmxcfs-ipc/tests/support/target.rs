@@ -65,8 +65,13 @@ pub fn directories_of(pid: u32) -> Vec<PathBuf> {
 impl Target {
     /// Starts a server.
     pub fn start(transport: &str) -> Self {
+        Self::start_with(transport, &[])
+    }
+
+    /// Starts a server with options.
+    pub fn start_with(transport: &str, options: &[&str]) -> Self {
         let name = unique_name();
-        let server = start_server(&name, transport, &[]);
+        let server = start_server(&name, transport, options);
         let before = Footprint::of(server.pid());
         Client::connect(&name).unwrap().call(ECHO, b"warm").unwrap();
         Self {
