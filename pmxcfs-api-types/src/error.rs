@@ -52,6 +52,9 @@ pub enum FsError {
     /// `ENAMETOOLONG`: a path component is longer than a name may be.
     #[error("file name too long")]
     NameTooLong,
+    /// `EMSGSIZE`: an answer is larger than what was agreed with the client.
+    #[error("message too long")]
+    MessageTooLarge,
     /// `ESTALE`: what a name led to has been replaced. For the kernel alone, which then looks the path up once more.
     #[error("stale file handle")]
     Stale,
@@ -77,6 +80,7 @@ impl FsError {
             Self::NoMemory => libc::ENOMEM,
             Self::UnknownOperation => libc::ECHRNG,
             Self::NameTooLong => libc::ENAMETOOLONG,
+            Self::MessageTooLarge => libc::EMSGSIZE,
             Self::Stale => libc::ESTALE,
         }
     }
@@ -103,6 +107,7 @@ mod tests {
             (FsError::NameTooLong, 36),
             (FsError::NotEmpty, 39),
             (FsError::UnknownOperation, 44),
+            (FsError::MessageTooLarge, 90),
             (FsError::Stale, 116),
             (FsError::NotPermitted, 1),
         ];

@@ -1,9 +1,10 @@
 //! Finds properties in guest configs and prints them as JSON.
 //!
 //! The search follows the C daemon line by line, quirks included: of several lines with one name the last counts, but
-//! reading ends early once as many values were replaced as names are looked for. So with one name the second line wins.
+//! reading ends early once as many values were replaced as names are looked for. So with one name the second line wins. A
+//! name that repeats is looked for once, counts as often as it was asked for, and its value is printed as often.
 
-use pmxcfs_api_types::Vmid;
+use pmxcfs_api_types::{FsError, Vmid};
 
 use crate::json::{write_number, write_raw_string, write_string};
 
@@ -11,87 +12,112 @@ use crate::json::{write_number, write_raw_string, write_string};
 /// of the first section. The values are parts of the config.
 #[must_use]
 pub fn find_properties<'a>(config: &'a [u8], names: &[&[u8]]) -> Vec<Option<&'a [u8]>> {
-    find(config, names, &FirstBytes::of(names))
+    let search = Search::new(names);
+    let mut values = Vec::new();
+    search.find(config, &mut values);
+    search.places.iter().map(|place| values[*place]).collect()
 }
 
 /// Prints the named properties of guests, given in ascending order with their configs. Guests without any of them are left
 /// out.
-#[must_use]
+///
+/// # Errors
+/// [`FsError::MessageTooLarge`] if that is more than `max_size` bytes. No more than those and one value is ever held.
 pub fn render_properties<C: AsRef<[u8]>>(
     guests: impl IntoIterator<Item = (Vmid, C)>,
     names: &[&[u8]],
-) -> Vec<u8> {
-    let first_bytes = FirstBytes::of(names);
+    max_size: usize,
+) -> Result<Vec<u8>, FsError> {
+    let search = Search::new(names);
     let mut out = b"{\n".to_vec();
     let empty = out.len();
     for (vmid, config) in guests {
-        let values = find(config.as_ref(), names, &first_bytes);
-        if values.iter().any(Option::is_some) {
-            if out.len() > empty {
-                out.extend_from_slice(b",\n");
-            }
-            write_guest(&mut out, vmid, names, &values);
+        let mut values = Vec::with_capacity(search.names.len());
+        search.find(config.as_ref(), &mut values);
+        if values.iter().all(Option::is_none) {
+            continue;
         }
+        if out.len() > empty {
+            out.extend_from_slice(b",\n");
+        }
+        write_number(&mut out, format_args!("\"{vmid}\":{{"));
+        let first = out.len();
+        for (name, place) in names.iter().zip(&search.places) {
+            let Some(value) = values[*place] else {
+                continue;
+            };
+            if out.len() > first {
+                out.push(b',');
+            }
+            write_string(&mut out, name);
+            out.extend_from_slice(b": ");
+            write_raw_string(&mut out, value);
+            if out.len() > max_size {
+                return Err(FsError::MessageTooLarge);
+            }
+        }
+        out.push(b'}');
     }
     out.extend_from_slice(b"\n}\n");
-    out
-}
-
-fn write_guest(out: &mut Vec<u8>, vmid: Vmid, names: &[&[u8]], values: &[Option<&[u8]>]) {
-    write_number(out, format_args!("\"{vmid}\":{{"));
-    let empty = out.len();
-    for (name, value) in names.iter().zip(values) {
-        let Some(value) = value else { continue };
-        if out.len() > empty {
-            out.push(b',');
-        }
-        write_string(out, name);
-        out.extend_from_slice(b": ");
-        write_raw_string(out, value);
+    if out.len() > max_size {
+        return Err(FsError::MessageTooLarge);
     }
-    out.push(b'}');
+    Ok(out)
 }
 
-/// Which first bytes a line can have to be of interest.
-struct FirstBytes([bool; 256]);
+/// What is looked for, each name once.
+struct Search<'n> {
+    /// The different names, and how often each was asked for.
+    names: Vec<(&'n [u8], usize)>,
+    /// For each name that was asked for its place in `names`.
+    places: Vec<usize>,
+    /// Which first bytes a line can have to be of interest.
+    first_bytes: [bool; 256],
+}
 
-impl FirstBytes {
-    fn of(names: &[&[u8]]) -> Self {
-        let mut wanted = [false; 256];
+impl<'n> Search<'n> {
+    fn new(names: &[&'n [u8]]) -> Self {
+        let mut search = Self {
+            names: Vec::with_capacity(names.len()),
+            places: Vec::with_capacity(names.len()),
+            first_bytes: [false; 256],
+        };
         for name in names {
-            wanted[usize::from(name.first().copied().unwrap_or(b':'))] = true;
+            let known = search.names.iter().position(|(known, _)| known == name);
+            let place = known.unwrap_or(search.names.len());
+            match known {
+                Some(place) => search.names[place].1 += 1,
+                None => search.names.push((name, 1)),
+            }
+            search.places.push(place);
+            search.first_bytes[usize::from(name.first().copied().unwrap_or(b':'))] = true;
         }
-        Self(wanted)
+        search
     }
 
-    fn contains(&self, byte: u8) -> bool {
-        self.0[usize::from(byte)]
-    }
-}
-
-fn find<'a>(config: &'a [u8], names: &[&[u8]], first_bytes: &FirstBytes) -> Vec<Option<&'a [u8]>> {
-    let mut values = vec![None; names.len()];
-    let mut replaced_count = 0;
-    let mut rest = config;
-    while !rest.is_empty() {
-        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        let line = &rest[..end];
-        rest = rest.get(end + 1..).unwrap_or_default();
-        match line.first() {
-            Some(b'[') => break,
-            Some(first) if first_bytes.contains(*first) => {}
-            _ => continue,
-        }
-        for (name, value) in names.iter().zip(&mut values) {
-            if let Some(found) = value_of(line, name) {
-                replaced_count += usize::from(value.replace(found).is_some());
+    /// Puts the value of each different name into `values`.
+    fn find<'a>(&self, config: &'a [u8], values: &mut Vec<Option<&'a [u8]>>) {
+        values.resize(self.names.len(), None);
+        let mut replaced_count = 0;
+        let mut rest = config;
+        while !rest.is_empty() && replaced_count < self.places.len() {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = &rest[..end];
+            rest = rest.get(end + 1..).unwrap_or_default();
+            match line.first() {
+                Some(b'[') => break,
+                Some(first) if self.first_bytes[usize::from(*first)] => {}
+                _ => continue,
+            }
+            for ((name, count), value) in self.names.iter().zip(values.iter_mut()) {
+                if let Some(found) = value_of(line, name)
+                    && value.replace(found).is_some()
+                {
+                    replaced_count += count;
+                }
             }
         }
-        if replaced_count >= names.len() {
-            break;
-        }
     }
-    values
 }
 
 /// The value in a line, if the line has this name. A NUL ends the line; white space in front of it is no value, while of a
@@ -180,14 +206,45 @@ mod tests {
             (Vmid(10), b"name: none\n"),
             (Vmid(100), b"lock: \xff\n"),
         ];
-        let out = render_properties(configs, &[b"lock"]);
+        let out = render_properties(configs, &[b"lock"], 1000).unwrap();
         assert_eq!(
             out,
             b"{\n\"9\":{\"lock\": \"a\\\"b\\\\c\\u0001d\"},\n\"100\":{\"lock\": \"\xff\"}\n}\n"
         );
-        assert_eq!(render_properties(configs, &[b"zzz"]), b"{\n\n}\n");
-        let quoted = render_properties([(Vmid(1), "a\"b: c")], &[b"a\"b"]);
+        let none = render_properties(configs, &[b"zzz"], 1000).unwrap();
+        assert_eq!(none, b"{\n\n}\n");
+        let quoted = render_properties([(Vmid(1), "a\"b: c")], &[b"a\"b"], 1000).unwrap();
         assert_eq!(quoted, b"{\n\"1\":{\"a\\\"b\": \"c\"}\n}\n");
+    }
+
+    #[test]
+    fn a_name_that_repeats_is_printed_as_often() {
+        let out = render_properties(
+            [(Vmid(1), b"a: 1\na: 2\na: 3\na: 4\nb: x\n")],
+            &[b"a", b"b", b"a"],
+            1000,
+        );
+        // Two names count as replaced with each line, so the search ends with the third.
+        assert_eq!(out.unwrap(), b"{\n\"1\":{\"a\": \"3\",\"a\": \"3\"}\n}\n");
+    }
+
+    #[test]
+    fn what_is_too_large_ends_where_it_gets_too_large() {
+        let config = [&b"lock: "[..], &[b'x'; 1000], b"\n"].concat();
+        let guests = |count| (0..count).map(|vmid| (Vmid(vmid), &config[..]));
+        let names = [&b"lock"[..]; 254];
+        for (names, limit, seen) in [(&names[..], 10_000, 1), (&names[..1], 10_000, 10)] {
+            let mut seen_count = 0;
+            let counted = guests(1000).inspect(|_| seen_count += 1);
+            let result = render_properties(counted, names, limit);
+            assert_eq!(result, Err(FsError::MessageTooLarge));
+            assert_eq!(seen_count, seen);
+        }
+        let exact = render_properties(guests(3), &names[..1], usize::MAX).unwrap();
+        for (limit, fits) in [(exact.len(), true), (exact.len() - 1, false)] {
+            let result = render_properties(guests(3), &names[..1], limit);
+            assert_eq!(result.is_ok(), fits);
+        }
     }
 
     #[test]

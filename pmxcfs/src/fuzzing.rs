@@ -47,10 +47,9 @@ pub(crate) fn ipc_operation(bytes: &[u8]) {
             assert!(!token.is_empty() && !token.contains(&b'\n'));
             vec![token]
         }
-        Ok(Call::GuestProperty(query)) => query.single_name().into_iter().collect(),
         Ok(Call::GuestProperties(query)) => {
-            let names = query.names().unwrap_or_default();
-            assert!(names.iter().all(|name| name[0].is_ascii_lowercase()));
+            let names = query.names.unwrap_or_default();
+            assert!(id == 11 || names.iter().all(|name| name[0].is_ascii_lowercase()));
             names
         }
     };

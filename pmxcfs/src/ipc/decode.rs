@@ -37,12 +37,11 @@ pub enum Call<'a> {
     ClusterLog { limit: u32, user: &'a [u8] },
     /// 10: `.rrd`.
     RrdDump,
-    /// 11: one property of one guest or all. u32 guest id, the property, NUL.
-    GuestProperty(PropertyQuery<'a>),
+    /// 11: one property of one guest or all. u32 guest id, the property, NUL. 13: several. u32 guest id, u8 count, that
+    /// many names, each with NUL.
+    GuestProperties(PropertyQuery<'a>),
     /// 12: whether a token is listed. The token, NUL.
     VerifyToken { token: &'a [u8] },
-    /// 13: several properties of one guest or all. u32 guest id, u8 count, that many names, each with NUL.
-    GuestProperties(PropertyQuery<'a>),
 }
 
 /// Which operations there are.
@@ -119,10 +118,16 @@ impl<'a> Call<'a> {
                 let (limit, _ignored) = u32_field(body)?;
                 Ok(Self::ClusterLog { limit, user })
             }
-            Operation::GuestProperty => u32_field(body)
-                .map(|(vmid, names)| Self::GuestProperty(PropertyQuery { vmid, names })),
-            Operation::GuestProperties => u32_field(body)
-                .map(|(vmid, names)| Self::GuestProperties(PropertyQuery { vmid, names })),
+            Operation::GuestProperty => {
+                let (vmid, name) = u32_field(body)?;
+                let names = last_string(name).map(|name| vec![name]);
+                Ok(Self::GuestProperties(PropertyQuery { vmid, names }))
+            }
+            Operation::GuestProperties => {
+                let (vmid, names) = u32_field(body)?;
+                let names = property_names(names);
+                Ok(Self::GuestProperties(PropertyQuery { vmid, names }))
+            }
             Operation::VerifyToken => token(body).map(|token| Self::VerifyToken { token }),
         }
     }
@@ -169,51 +174,38 @@ impl<'a> LogMessage<'a> {
     }
 }
 
-/// Which properties of which guests are wanted. What names there are is checked after the guest.
+/// Which properties of which guests are wanted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PropertyQuery<'a> {
     /// Guest id; 0 stands for all guests.
     pub vmid: u32,
-    names: &'a [u8],
+    /// The properties. What is wrong with them is told after what is wrong with the guest.
+    pub names: Result<Vec<&'a [u8]>, FsError>,
 }
 
-impl<'a> PropertyQuery<'a> {
-    /// The name in a request for one property.
-    ///
-    /// # Errors
-    /// [`FsError::Invalid`] if there is none.
-    pub fn single_name(&self) -> Result<&'a [u8], FsError> {
-        last_string(self.names)
+/// The names in a request for several properties. None may be missing, left over, or begin with anything but a small letter.
+fn property_names(bytes: &[u8]) -> Result<Vec<&[u8]>, FsError> {
+    let (count, mut rest) = bytes.split_first().ok_or(FsError::Invalid)?;
+    if *count == 0 || rest.len() <= 1 {
+        return Err(FsError::Invalid);
     }
-
-    /// The names in a request for several properties.
-    ///
-    /// # Errors
-    /// [`FsError::Invalid`] if there is none, if one is empty, not terminated or does not start with a small letter, or if
-    /// the count does not match.
-    pub fn names(&self) -> Result<Vec<&'a [u8]>, FsError> {
-        let (count, mut rest) = self.names.split_first().ok_or(FsError::Invalid)?;
-        if *count == 0 || rest.len() <= 1 {
+    let mut names = Vec::with_capacity(usize::from(*count));
+    for _ in 0..*count {
+        let end = rest
+            .iter()
+            .position(|byte| *byte == 0)
+            .ok_or(FsError::Invalid)?;
+        let name = &rest[..end];
+        if !name.first().is_some_and(u8::is_ascii_lowercase) {
             return Err(FsError::Invalid);
         }
-        let mut names = Vec::with_capacity(usize::from(*count));
-        for _ in 0..*count {
-            let end = rest
-                .iter()
-                .position(|byte| *byte == 0)
-                .ok_or(FsError::Invalid)?;
-            let name = &rest[..end];
-            if !name.first().is_some_and(u8::is_ascii_lowercase) {
-                return Err(FsError::Invalid);
-            }
-            names.push(name);
-            rest = &rest[end + 1..];
-        }
-        if rest.is_empty() {
-            Ok(names)
-        } else {
-            Err(FsError::Invalid)
-        }
+        names.push(name);
+        rest = &rest[end + 1..];
+    }
+    if rest.is_empty() {
+        Ok(names)
+    } else {
+        Err(FsError::Invalid)
     }
 }
 

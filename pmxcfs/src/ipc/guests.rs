@@ -15,35 +15,25 @@ use super::decode::PropertyQuery;
 /// Guests have ids from here on, as far as these operations are concerned.
 const MIN_VMID: u32 = 100;
 
-/// One property, which may be empty.
-pub(super) fn property(
-    db: &MemDb,
-    answers: &Answers,
-    query: &PropertyQuery<'_>,
-) -> Result<Bytes, FsError> {
-    answer(db, answers, query.vmid, || Ok(vec![query.single_name()?]))
+/// Whether the configs of all guests have to be searched for the answer.
+pub(super) fn is_search(db: &MemDb, answers: &Answers, query: &PropertyQuery<'_>) -> bool {
+    let Ok(names) = &query.names else {
+        return false;
+    };
+    query.vmid == 0 && answers.find(db.read().root().version, names).is_none()
 }
 
-/// Several properties.
+/// Answers in at most `max_size` bytes. The guest is checked before the names are. No content is copied.
 pub(super) fn properties(
     db: &MemDb,
     answers: &Answers,
-    query: &PropertyQuery<'_>,
+    query: PropertyQuery<'_>,
+    max_size: usize,
 ) -> Result<Bytes, FsError> {
-    answer(db, answers, query.vmid, || query.names())
-}
-
-/// The guest is checked before the names are. No content is copied.
-fn answer<'n>(
-    db: &MemDb,
-    answers: &Answers,
-    vmid: u32,
-    names: impl FnOnce() -> Result<Vec<&'n [u8]>, FsError>,
-) -> Result<Bytes, FsError> {
-    match vmid {
-        0 => Ok(of_all(db, answers, &names()?)),
+    match query.vmid {
+        0 => of_all(db, answers, &query.names?, max_size),
         1..MIN_VMID => Err(FsError::Invalid),
-        _ => of_one(db, answers, vmid, names()),
+        vmid => of_one(db, answers, vmid, query.names, max_size),
     }
 }
 
@@ -52,6 +42,7 @@ fn of_one(
     answers: &Answers,
     vmid: u32,
     names: Result<Vec<&[u8]>, FsError>,
+    max_size: usize,
 ) -> Result<Bytes, FsError> {
     let (tree_version, config) = {
         let tree = db.read();
@@ -66,7 +57,7 @@ fn of_one(
     let names = names?;
     let config = config.filter(|config| !config.is_empty());
     let config = config.ok_or(FsError::Io)?;
-    let text = render_properties([(Vmid(vmid), config)], &names).into();
+    let text = render_properties([(Vmid(vmid), config)], &names, max_size)?.into();
     answers.keep_of(vmid, tree_version, &names, &text);
     Ok(text)
 }
@@ -83,18 +74,23 @@ fn config(tree: &Tree, vmid: Vmid) -> Result<Option<Bytes>, FsError> {
     Ok(config.map(Entry::content))
 }
 
-fn of_all(db: &MemDb, answers: &Answers, names: &[&[u8]]) -> Bytes {
+fn of_all(
+    db: &MemDb,
+    answers: &Answers,
+    names: &[&[u8]],
+    max_size: usize,
+) -> Result<Bytes, FsError> {
     let (tree_version, configs) = {
         let tree = db.read();
         let tree_version = tree.root().version;
         if let Some(text) = answers.find(tree_version, names) {
-            return text;
+            return Ok(text);
         }
         (tree_version, all_configs(&tree))
     };
-    let text = render_properties(configs, names).into();
+    let text = render_properties(configs, names, max_size)?.into();
     answers.keep(tree_version, names, &text);
-    text
+    Ok(text)
 }
 
 /// The configs of all guests in the guest list. Goes by directories: their listings are kept by the tree, while a search

@@ -80,8 +80,10 @@ impl Operations {
             }
             Call::ClusterLog { limit, user } => Ok(self.status.log_response(limit, user)),
             Call::RrdDump => Ok(self.status.rrd_response()),
-            Call::GuestProperty(query) => guests::property(&self.db, &self.answers, &query),
-            Call::GuestProperties(query) => guests::properties(&self.db, &self.answers, &query),
+            Call::GuestProperties(query) => {
+                let max_size = request.max_response_size;
+                guests::properties(&self.db, &self.answers, query, max_size)
+            }
             Call::VerifyToken { token } => {
                 let tokens = self.file(TOKEN_FILE).ok_or(FsError::NotFound)?;
                 match token::is_listed(token, &tokens) {
@@ -116,6 +118,15 @@ impl Handler for Operations {
             Some(Access::ReadWrite)
         } else {
             None
+        }
+    }
+
+    /// A search through all guests and the dump of RRD values take milliseconds when there are many.
+    fn is_long(&self, request: &Request<'_>) -> bool {
+        match Call::decode(request.id, request.body, true) {
+            Ok(Call::GuestProperties(query)) => guests::is_search(&self.db, &self.answers, &query),
+            Ok(Call::RrdDump) => true,
+            _ => false,
         }
     }
 

@@ -90,23 +90,32 @@ impl Daemon {
 
     /// Answers a request of a client with process id 4711.
     pub(crate) fn call(&self, access: Access, id: i32, body: &[u8]) -> Response {
-        let peer = PeerCredentials {
-            pid: 4711,
-            uid: 0,
-            gid: 0,
-        };
-        self.operations.handle(&Request {
-            id,
-            access,
-            peer,
-            max_response_size: MAX_IPC_MESSAGE_SIZE as usize - 24,
-            body,
-        })
+        self.operations.handle(&request(access, id, body))
+    }
+
+    /// Whether a request is handled on a thread of its own.
+    pub(crate) fn is_long(&self, id: i32, body: &[u8]) -> bool {
+        self.operations
+            .is_long(&request(Access::ReadOnly, id, body))
     }
 
     /// Keys and values that went to RRD files.
     pub(crate) fn samples(&self) -> Vec<(String, Vec<u8>)> {
         self.samples.lock().clone()
+    }
+}
+
+fn request(access: Access, id: i32, body: &[u8]) -> Request<'_> {
+    Request {
+        id,
+        access,
+        peer: PeerCredentials {
+            pid: 4711,
+            uid: 0,
+            gid: 0,
+        },
+        max_response_size: MAX_IPC_MESSAGE_SIZE as usize - 24,
+        body,
     }
 }
 

@@ -11,6 +11,7 @@ const ENOMEM: i32 = 12;
 const EINVAL: i32 = 22;
 const EFBIG: i32 = 27;
 const ECHRNG: i32 = 44;
+const EMSGSIZE: i32 = 90;
 
 fn daemon() -> Daemon {
     let files: [(&str, &[u8]); 8] = [
@@ -326,6 +327,45 @@ fn properties_of_all_guests_come_in_numeric_order() {
         Response::failure(EINVAL),
         "ids start at 100"
     );
+}
+
+/// The answer would be 2.5 GB.
+#[test]
+fn an_answer_that_no_message_carries_is_refused_while_it_is_made() {
+    let config = [&b"name: "[..], &[b'x'; 1000], b"\nlock: y\n"].concat();
+    let path = |vmid| format!("nodes/node1/qemu-server/{vmid}.conf");
+    let daemon = Daemon::new((100..10_100).map(|vmid| (path(vmid), &config[..])));
+    let repeated = [&[0, 0, 0, 0, 254][..], &b"name\0".repeat(254)].concat();
+    let once = b"\0\0\0\0\x01name\0";
+    for query in [&repeated[..], once] {
+        assert_eq!(reader(&daemon, 13, query), Response::failure(EMSGSIZE));
+    }
+    let small = reader(&daemon, 13, b"\0\0\0\0\x01lock\0");
+    assert_eq!(json(&small).as_object().unwrap().len(), 10_000);
+}
+
+/// A search through all guests is one until its answer is kept.
+#[test]
+fn what_takes_long_is_known_before() {
+    let daemon = daemon();
+    let table: [(i32, &[u8], bool); 7] = [
+        (11, b"\0\0\0\0lock\0", true),
+        (13, b"\0\0\0\0\x01lock\0", true),
+        (13, b"\0\0\0\0\x01lock", false),
+        (11, b"\x64\0\0\0lock\0", false),
+        (10, b"", true),
+        (1, b"", false),
+        (6, b"user.cfg\0", false),
+    ];
+    for (id, body, expected) in table {
+        assert_eq!(daemon.is_long(id, body), expected, "{id}");
+    }
+    reader(&daemon, 11, b"\0\0\0\0lock\0");
+    assert!(
+        !daemon.is_long(13, b"\0\0\0\0\x01lock\0"),
+        "the same question"
+    );
+    assert!(daemon.is_long(13, b"\0\0\0\0\x01name\0"));
 }
 
 #[test]
