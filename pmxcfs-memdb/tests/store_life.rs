@@ -5,7 +5,7 @@ mod store_support;
 use std::os::unix::fs::PermissionsExt;
 
 use pmxcfs_memdb::EntryKind;
-use pmxcfs_memdb::store::{ShutdownOutcome, Store};
+use pmxcfs_memdb::store::{ShutdownOutcome, Store, StoreConfig};
 use store_support::{Fixture, PATIENCE, Place, State};
 
 #[test]
@@ -52,7 +52,10 @@ fn files_are_for_root_only() {
     let place = Place::new();
     std::fs::write(place.database(), b"").unwrap();
     std::fs::set_permissions(place.database(), PermissionsExt::from_mode(0o644)).unwrap();
-    let fixture = Fixture::open(place.config());
+    let fixture = Fixture::open(StoreConfig {
+        accept_empty: true,
+        ..place.config()
+    });
     fixture.create("secret");
     fixture.sync().unwrap();
     let mut modes = Vec::new();

@@ -574,7 +574,7 @@ fn what_is_no_database_is_refused_and_left_alone() {
         Some(place.run()),
     ))
     .unwrap_err();
-    assert!(matches!(error, StoreError::Open(_)), "{error}");
+    assert!(matches!(error, StoreError::FirstStart(_)), "{error}");
 }
 
 #[test]

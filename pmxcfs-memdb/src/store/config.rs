@@ -19,6 +19,9 @@ pub struct StoreConfig {
     /// Most bytes of records in the crash journal. What does not fit is acknowledged when it is in the database. The files
     /// keep room for what comes next, so they may be larger than what is in them.
     pub journal_limit_bytes: u64,
+    /// A database file of zero bytes counts as a missing one, unless a log or a crash journal is there. Otherwise opening
+    /// it fails.
+    pub accept_empty: bool,
     /// How files are reached.
     pub medium: Arc<dyn Medium>,
 }
@@ -31,6 +34,7 @@ impl StoreConfig {
             database: database.into(),
             journal_dir,
             journal_limit_bytes: 64 * 1024 * 1024,
+            accept_empty: false,
             medium: Arc::new(SystemMedium),
         }
     }

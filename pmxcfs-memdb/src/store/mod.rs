@@ -8,7 +8,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | `open`, `warning` | a start |
+//! | `open`, `first_start`, `warning` | a start |
 //! | `config`, `medium`, `identity` | where things are, and seams to SQLite and the files |
 //! | `journal` | the crash journal |
 //! | `database` | the database file: table, rows, a whole database at once |
@@ -22,6 +22,7 @@ mod config;
 mod database;
 mod discarded;
 mod finding;
+mod first_start;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod identity;
@@ -38,6 +39,7 @@ pub use config::{StoreConfig, SystemMedium};
 pub use database::{CreateError, OpenError, SqliteBackend, create};
 pub use discarded::{Discarded, SaveError, Saved, save_discarded};
 pub use finding::{Finding, Problem};
+pub use first_start::{EmptyDatabase, FirstStartError};
 pub use inspect::{InspectError, JournalFile, read_journal_file};
 pub use journal::{JournalRecord, JournalRefusal, JournalStep, SegmentError, journal_files};
 pub use medium::{Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile};

@@ -10,6 +10,7 @@ use std::{fmt, io};
 use super::config::StoreConfig;
 use super::database::{self, OpenError, schema};
 use super::finding::Finding;
+use super::first_start::{self, FirstStartError};
 use super::identity::FileIdentity;
 use super::journal::{self, JournalPlace};
 use super::warning::Warning;
@@ -20,6 +21,9 @@ use crate::{Entry, RootState};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// There is no database and none was made.
+    #[error(transparent)]
+    FirstStart(#[from] FirstStartError),
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -92,6 +96,7 @@ impl Store {
     /// [`StoreError`]. The rows are untouched then, and so is the journal.
     pub fn open(config: StoreConfig) -> Result<(Self, Loaded), StoreError> {
         let path = config.database.clone();
+        let (created, first_warnings) = first_start::prepare(&config)?;
         let opened = schema::open(&path)?;
         let mut rows = database::read(&opened.connection).map_err(|source| StoreError::Read {
             path: path.clone(),
@@ -121,13 +126,14 @@ impl Store {
         }
 
         let mut root = database::effective_root(version_row, &rows.entries);
-        if opened.initialised == Some(root) {
+        if opened.initialised == Some(root) || created {
             root.mtime = 0;
         }
         let limit = config.journal_limit_bytes;
         let aside = path.parent().unwrap_or(Path::new("."));
         let resumed = found.resume(place, identity, stored, limit, aside);
-        let mut warnings = resumed.warnings;
+        let mut warnings = first_warnings;
+        warnings.extend(resumed.warnings);
         warnings.extend(rows.findings.into_iter().map(Warning::Row));
         let version_is_stored = rows
             .version_row
@@ -151,7 +157,7 @@ impl Store {
         let loaded = Loaded {
             root,
             entries: rows.entries,
-            created: opened.created,
+            created,
             warnings,
         };
         Ok((store, loaded))

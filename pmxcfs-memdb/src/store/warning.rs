@@ -29,6 +29,13 @@ pub enum Warning {
         /// Where it was put.
         kept: Vec<PathBuf>,
     },
+    /// The database had zero bytes and counts as a new one.
+    WasEmpty,
+    /// There was no database, and a log of one, which is not applied to the new database.
+    LogKept {
+        /// Where it was put.
+        kept: PathBuf,
+    },
     /// There is no crash journal.
     NoJournal {
         /// Why.
@@ -61,6 +68,12 @@ impl fmt::Display for Warning {
                 }
                 Ok(())
             }
+            Self::WasEmpty => f.write_str("the file had 0 bytes; this counts as a first start"),
+            Self::LogKept { kept } => write!(
+                f,
+                "the file was missing and its log was there; this is a first start, and the log is kept as {}",
+                kept.display()
+            ),
             Self::NoJournal { reason } => {
                 write!(
                     f,

@@ -43,7 +43,10 @@ impl Database {
             let file = file.display();
             format!("memdb_open failed - unable to open database '{file}'")
         };
-        let store_config = StoreConfig::new(file.clone(), Some(paths.run_dir.clone()));
+        let store_config = StoreConfig {
+            accept_empty: import.is_some(),
+            ..StoreConfig::new(file.clone(), Some(paths.run_dir.clone()))
+        };
         let (store, loaded) = Store::open(store_config).with_context(failed)?;
         for warning in &loaded.warnings {
             tracing::warn!("{}: {warning}", file.display());
@@ -75,7 +78,8 @@ impl Drop for Database {
 /// What a first start imports, read and checked before the database is made: a refusal must not change the next start.
 fn first_start_import(config: &Config) -> anyhow::Result<Option<Bytes>> {
     let Paths { corosync_conf, .. } = &config.paths;
-    if config.force_local || config.paths.database().exists() {
+    let database = std::fs::metadata(config.paths.database());
+    if config.force_local || database.is_ok_and(|metadata| metadata.len() > 0) {
         return Ok(None);
     }
     let Ok(text) = std::fs::read(corosync_conf) else {

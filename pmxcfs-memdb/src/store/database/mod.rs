@@ -8,4 +8,5 @@ mod sqlite;
 pub use create::{CreateError, create};
 pub(crate) use load::{RawRow, Rows, effective_root, read, read_raw, validate};
 pub use schema::OpenError;
+pub(crate) use schema::wal_path;
 pub use sqlite::SqliteBackend;

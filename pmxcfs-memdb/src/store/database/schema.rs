@@ -83,15 +83,13 @@ pub enum OpenError {
 /// An open database.
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
-    /// The file was not there before.
-    pub(crate) created: bool,
     /// The root state as stored in a database that was given its first version row just now.
     pub(crate) initialised: Option<RootState>,
 }
 
 /// Opens the database, makes it where it is missing, and sees to mode, table and version row of a new one.
 pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
-    let (created, empty) = prepare_file(path).map_err(|source| OpenError::File {
+    let is_empty = prepare_file(path).map_err(|source| OpenError::File {
         path: path.to_owned(),
         source,
     })?;
@@ -101,7 +99,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
     };
     let connection = connect(path).map_err(failed)?;
     busy_timeout(&connection, OPEN_BUSY_TIMEOUT).map_err(failed)?;
-    if empty {
+    if is_empty {
         // Nothing can be lost yet, and each of the three syncs of making an empty file durable costs milliseconds.
         connection
             .pragma_update(None, "synchronous", "OFF")
@@ -122,7 +120,6 @@ pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
     let initialised = initialise(&connection).map_err(failed)?;
     Ok(Opened {
         connection,
-        created,
         initialised,
     })
 }
@@ -169,20 +166,19 @@ fn busy_timeout(connection: &Connection, timeout: Duration) -> rusqlite::Result<
 }
 
 /// Makes the file where it is missing and sets its mode, before SQLite opens it: never readable for others, and no
-/// descriptor of ours is closed while SQLite holds locks. Returns whether it was made, and whether it is empty.
-fn prepare_file(path: &Path) -> io::Result<(bool, bool)> {
+/// descriptor of ours is closed while SQLite holds locks. Returns whether it is empty.
+fn prepare_file(path: &Path) -> io::Result<bool> {
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(FILE_MODE)
         .open(path);
-    let created = match made {
-        Ok(_) => true,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-        Err(error) => return Err(error),
-    };
+    made.map(drop).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Ok(()),
+        _ => Err(error),
+    })?;
     fs::set_permissions(path, Permissions::from_mode(FILE_MODE))?;
-    Ok((created, fs::metadata(path)?.len() == 0))
+    Ok(fs::metadata(path)?.len() == 0)
 }
 
 /// Makes the table and, if there is no row at all, the version row.

@@ -19,7 +19,7 @@ mod segment;
 mod writing;
 
 pub use files::journal_files;
-pub(crate) use files::{JournalPlace, SEGMENT_COUNT, open_segment};
+pub(crate) use files::{JournalPlace, SEGMENT_COUNT, free_name, open_segment};
 pub(crate) use record::encode;
 pub use record::{JournalRecord, JournalStep};
 #[cfg(any(test, feature = "fuzzing"))]
