@@ -4,6 +4,7 @@
 mod background;
 mod command_line;
 mod mode;
+mod running;
 mod shutdown;
 mod startup;
 

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use integration_tests::identity::Identity;
 use integration_tests::ipc_client::IpcError;
 use integration_tests::{Check, Host, IpcClient, proc, wait};
 use nix::errno::Errno;
-use nix::mount::umount;
+use nix::mount::{MntFlags, umount, umount2};
 use nix::sys::signal::Signal;
 
 use crate::STOP_BAR;
@@ -192,6 +193,63 @@ fn a_stop_under_load_is_quick_and_blocks_nobody() {
     daemon.stop();
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
+}
+
+/// Runs what follows in mounts of its own, with the kernel's control filesystem for FUSE or without.
+const WITH_CONTROL: &str =
+    "mount -t fusectl fusectl /sys/fs/fuse/connections || exit 1; exec \"$@\"";
+const WITHOUT_CONTROL: &str = "while umount /sys/fs/fuse/connections; do :; done; exec \"$@\"";
+
+#[test]
+fn a_file_that_is_kept_open_does_not_hold_up_a_stop() {
+    for script in [WITH_CONTROL, WITHOUT_CONTROL] {
+        let host = Host::new();
+        let command = host.command(["-f", "-l"]);
+        let mut apart = Command::new("unshare");
+        apart
+            .args(["--mount", "bash", "-c", script, "bash"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdout(File::create(host.root().join("daemon.log")).unwrap());
+        let mut child = apart.spawn().unwrap();
+        let mount_dir = host.mount_dir();
+        let inside = format!("/proc/{}/root{}", child.id(), mount_dir.display());
+        let path = |name: &str| Path::new(&inside).join(name);
+        wait::until("the mount", Duration::from_secs(20), || {
+            fs::read_link(path("local")).ok()
+        });
+        let file = File::create_new(path("open")).unwrap();
+        file.write_at(b"x", 0).unwrap();
+        let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+        let status = wait::until("the stop", STOP_BAR, || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0), "{}", host.log());
+        assert!(!host.log().contains("leaving"), "{}", host.log());
+        let error = file.write_at(b"y", 0).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::ENOTCONN as i32));
+        drop(file);
+        let daemon = host.start();
+        assert_eq!(fs::read(host.path("open")).unwrap(), b"x");
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_stop_ends_a_daemon_whose_mount_is_out_of_reach() {
+    let host = Host::new();
+    let daemon = host.start();
+    let file = File::create_new(host.path("open")).unwrap();
+    file.write_at(b"x", 0).unwrap();
+    umount2(&host.mount_dir(), MntFlags::MNT_DETACH).unwrap();
+    // As long as the file is open the daemon serves it.
+    file.write_at(b"y", 1).unwrap();
+    let elapsed = daemon.stop();
+    assert!(elapsed < STOP_BAR, "{elapsed:?}");
+    assert_eq!(host.recorded_pid(), None);
+    file.write_at(b"z", 2).unwrap_err();
+    let daemon = host.start();
+    assert_eq!(fs::read(host.path("open")).unwrap(), b"xy");
+    daemon.stop();
 }
 
 #[test]
