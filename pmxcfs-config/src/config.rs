@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use crate::Paths;
 
-/// Everything the daemon was told or found out before it opened its database.
+/// The options and the host's identity, as the daemon knows them before it opens its database.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where things are.
+    /// The daemon's paths.
     pub paths: Paths,
     /// Host name up to the first dot.
     pub node_name: String,
@@ -17,8 +17,6 @@ pub struct Config {
     pub admin_gid: u32,
     /// Local mode was asked for: `corosync.conf` in the database is ignored and the node counts as quorate.
     pub force_local: bool,
-    /// Log debug messages from the start.
-    pub debug: bool,
     /// Name of the IPC service.
     pub ipc_name: String,
 }

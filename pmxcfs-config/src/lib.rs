@@ -1,4 +1,4 @@
-//! What the daemon was told, and what it finds out about its host.
+//! The daemon's options and the identity of its host.
 //!
 //! [`Config`] is what the rest of the daemon sees: it does not know whether a path came from the command line or is the
 //! C daemon's default. Nothing here reads a file of the tree.

@@ -1,4 +1,4 @@
-//! Who this host is.
+//! The identity of this host.
 
 use std::net::{IpAddr, ToSocketAddrs};
 

@@ -2,28 +2,45 @@
 
 use std::path::{Path, PathBuf};
 
-/// Paths given on the command line. What is not given is the C daemon's path, below `root_dir` if that is given.
-#[derive(Debug, Clone, Default)]
+use clap::Args;
+
+/// Options for paths. An option that is not given stands for the C daemon's path, below `root_dir` if that is given.
+#[derive(Debug, Clone, Default, Args)]
 pub struct PathOptions {
-    /// Directory that all default paths are put under.
+    /// Put all paths below this directory
+    #[arg(long, value_name = "DIR")]
     pub root_dir: Option<PathBuf>,
-    /// See [`Paths::mount_dir`].
+
+    /// Mount point [/etc/pve]
+    #[arg(long, value_name = "DIR")]
     pub mount_dir: Option<PathBuf>,
-    /// See [`Paths::state_dir`].
+
+    /// Directory of the database [/var/lib/pve-cluster]
+    #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// See [`Paths::run_dir`].
+
+    /// RAM-backed directory of the crash journal and the restart flag [/run/pve-cluster]
+    #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// See [`Paths::pid_file`].
+
+    /// PID file [/run/pve-cluster.pid]
+    #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
-    /// See [`Paths::corosync_conf`].
+
+    /// Configuration of corosync on this host [/etc/corosync/corosync.conf]
+    #[arg(long, value_name = "FILE")]
     pub corosync_conf: Option<PathBuf>,
-    /// See [`Paths::rrd_dir`].
+
+    /// Directory of RRD files [/var/lib/rrdcached/db]
+    #[arg(long, value_name = "DIR")]
     pub rrd_dir: Option<PathBuf>,
-    /// See [`Paths::rrdcached_socket`].
+
+    /// Socket of rrdcached [/var/run/rrdcached.sock]
+    #[arg(long, value_name = "FILE")]
     pub rrdcached_socket: Option<PathBuf>,
 }
 
-/// Where things are. All absolute: the daemon changes its working directory to `/`.
+/// The daemon's paths. All are absolute, since it changes its working directory to `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     /// Mount point, `/etc/pve`.

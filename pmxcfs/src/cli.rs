@@ -3,7 +3,7 @@
 //! The C daemon's options and statuses, plus options for paths so that daemons can run beside each other.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueEnum};
@@ -52,37 +52,8 @@ pub struct Options {
     #[arg(long, action = ArgAction::Version)]
     version: Option<bool>,
 
-    /// Put all paths below this directory
-    #[arg(long, value_name = "DIR")]
-    root_dir: Option<PathBuf>,
-
-    /// Mount point [/etc/pve]
-    #[arg(long, value_name = "DIR")]
-    mount_dir: Option<PathBuf>,
-
-    /// Directory of the database [/var/lib/pve-cluster]
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-
-    /// RAM-backed directory of the crash journal and the restart flag [/run/pve-cluster]
-    #[arg(long, value_name = "DIR")]
-    run_dir: Option<PathBuf>,
-
-    /// PID file [/run/pve-cluster.pid]
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-
-    /// Configuration of corosync on this host [/etc/corosync/corosync.conf]
-    #[arg(long, value_name = "FILE")]
-    corosync_conf: Option<PathBuf>,
-
-    /// Directory of RRD files [/var/lib/rrdcached/db]
-    #[arg(long, value_name = "DIR")]
-    rrd_dir: Option<PathBuf>,
-
-    /// Socket of rrdcached [/var/run/rrdcached.sock]
-    #[arg(long, value_name = "FILE")]
-    rrdcached_socket: Option<PathBuf>,
+    #[command(flatten)]
+    paths: PathOptions,
 
     /// Name of the IPC service
     #[arg(long, value_name = "NAME", default_value = IPC_SERVICE)]
@@ -98,25 +69,15 @@ pub struct Options {
 }
 
 impl Options {
-    /// The paths that result from what was given.
+    /// The paths that result from the options.
     #[must_use]
     pub fn paths(&self) -> Paths {
         let working_dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
-        let given = PathOptions {
-            root_dir: self.root_dir.clone(),
-            mount_dir: self.mount_dir.clone(),
-            state_dir: self.state_dir.clone(),
-            run_dir: self.run_dir.clone(),
-            pid_file: self.pid_file.clone(),
-            corosync_conf: self.corosync_conf.clone(),
-            rrd_dir: self.rrd_dir.clone(),
-            rrdcached_socket: self.rrdcached_socket.clone(),
-        };
-        Paths::resolve(&given, &working_dir)
+        Paths::resolve(&self.paths, &working_dir)
     }
 }
 
-/// What the command line asks for.
+/// The request of a command line.
 #[derive(Debug)]
 pub enum Invocation {
     /// Run the daemon.
@@ -180,8 +141,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     }
 }
 
-/// Whether an argument that looks like an option stands where options are looked for: before any `--`. A single letter may
-/// be part of a cluster.
+/// Whether an argument that looks like an option stands where options do: before any `--`. A single letter may be part of a
+/// cluster.
 fn is_option(arguments: &[OsString], argument: &str) -> bool {
     arguments
         .iter()

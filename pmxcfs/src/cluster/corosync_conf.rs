@@ -1,8 +1,8 @@
 //! Keeps the host's corosync.conf equal to the one in the database.
 //!
-//! Every member writes its own host's file, and the member that sent the change tells corosync afterwards. All members must
-//! decide alike which text is written, C daemons included, or they would run different configurations: so `config_version`
-//! decides and nothing else. Corosync itself says what it thinks of a text when it reads it.
+//! Every member writes its own host's file, and the member that sent the change tells corosync afterwards. All members, C daemons
+//! included, must decide alike which text they write, or they would run different configurations: so `config_version` alone
+//! decides. Corosync itself reports what it finds wrong with a text.
 
 mod distributor;
 #[cfg(test)]
@@ -19,7 +19,7 @@ pub(crate) use self::distributor::{Distributor, ReloadCommand};
 
 const MODE: u32 = 0o644;
 
-/// The two files that are kept equal.
+/// The two files, which this module keeps equal.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     /// Path of the database's copy in the mount. Messages name it; nothing opens it.
@@ -29,7 +29,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Writes the database's copy to the host unless the host's version is higher, and logs what comes of it. Returns whether
+    /// Writes the database's copy to the host unless the host's version is higher, and logs the outcome. Returns whether
     /// corosync has a new configuration to read: it had one before, and this one is written.
     pub(crate) fn distribute(&self, database_copy: &[u8]) -> bool {
         let (cluster, host) = (self.cluster.display(), self.host.display());
@@ -62,7 +62,7 @@ impl Files {
     }
 }
 
-/// A file that cannot be read counts as none, as with the C daemon: what can be written is what matters.
+/// The host's text; an unreadable file counts as none, as with the C daemon.
 fn read_host_file(path: &Path) -> Vec<u8> {
     match std::fs::read(path) {
         Ok(text) => text,
@@ -75,8 +75,8 @@ fn read_host_file(path: &Path) -> Vec<u8> {
     }
 }
 
-/// Replaces the file in one step: corosync, when it starts meanwhile, reads the old text or the new one. So does a host that
-/// loses its power: the new text is on the disk before it has the name, and the name is when this returns.
+/// Replaces the file in one step: a corosync that starts meanwhile reads the old text or the new one, and so does a host that loses
+/// its power. The new text is on the disk before it gets the name; when this returns, so is the name.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut template = path.as_os_str().to_owned();
     template.push(".XXXXXX");

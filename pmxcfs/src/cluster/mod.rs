@@ -157,7 +157,7 @@ impl Cluster {
         match wait_for(&self.runtime, STOP_PATIENCE + STOP_MARGIN, stop) {
             Some(left) if left.is_empty() => {}
             Some(left) => tracing::warn!(services = ?left, "services did not stop in time"),
-            None => tracing::warn!("the services' thread waits for corosync, leaving it behind"),
+            None => tracing::warn!("a service waits for corosync: stopping without it"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Going to the background.
 //!
-//! The fork happens before anything else: before threads, locks or open files exist, so nothing can be lost in it (SQLite's
-//! locks are not inherited, threads do not exist in a child). The whole start runs in the child, which keeps the caller's
+//! The fork comes first, before threads, locks and open files exist, so it loses nothing (a child inherits neither SQLite's
+//! locks nor threads). The whole start runs in the child, which keeps the caller's
 //! stderr until it serves; the parent waits and ends with the outcome of the real start.
 
 use std::fs::File;
@@ -17,10 +17,10 @@ use nix::unistd::{ForkResult, Pid};
 
 use crate::cli::EXIT_FAILURE;
 
-/// What the child sends when it serves.
+/// The child sends this byte when it serves.
 const READY: u8 = b'1';
 
-/// Which process this is.
+/// The two processes after a fork.
 #[derive(Debug)]
 pub enum Role {
     /// The one that the caller waits for.
@@ -29,10 +29,10 @@ pub enum Role {
     Daemon(Readiness),
 }
 
-/// Who is told that the daemon serves.
+/// The receiver of the news that the daemon serves.
 #[derive(Debug)]
 pub enum Readiness {
-    /// Nobody: the daemon stays in the foreground.
+    /// None: the daemon stays in the foreground.
     Foreground,
     /// The process that waits for the start.
     Daemon(WaitingParent),
@@ -108,9 +108,9 @@ impl WaitingParent {
     /// Lets go of the terminal and tells the parent that the daemon serves.
     ///
     /// # Errors
-    /// If the parent is gone: whoever asked for the start has been told that it failed.
+    /// If the parent is gone: its caller believes that the start failed.
     pub fn ready(mut self) -> io::Result<()> {
-        // Looked at while the terminal is still there to be told.
+        // Before the terminal goes, which shows the error.
         self.check_alive()?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
         redirect_standard_streams(&null.into())?;

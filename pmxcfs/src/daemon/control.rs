@@ -1,4 +1,4 @@
-//! What runs on the control runtime: it answers and obeys while corosync, a disk or a client hangs.
+//! The tasks of the control runtime. They answer and obey while corosync, a disk or a client hangs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::health::report::{GroupMode, Report};
 use crate::health::socket::ControlSocket;
 use crate::health::{self, Sources};
 
-/// Time between two looks at what may have changed.
+/// Time between two looks at the daemon's files and its health.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Looks after which old RRD values are dropped.
+/// Every so many looks, old RRD values expire.
 const LOOKS_PER_EXPIRY: u32 = 15;
 
-/// Obeys stop signals, and answers questions at the control socket from now on.
+/// Obeys stop signals and answers questions at the control socket from now on.
 pub(super) fn start(
     runtime: &Handle,
     signals: StopSignals,
@@ -44,20 +44,20 @@ pub(super) fn start(
             let sources = Arc::clone(sources);
             runtime.spawn(socket.serve(move |request| health::answer(request, &sources)));
         }
-        // A daemon that cannot be asked serves all the same.
+        // The daemon serves without it.
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "cannot make the control socket; pmxcfs-ctl will not work");
         }
     }
 }
 
-/// Looks after a daemon whose start is over.
+/// Starts the periodic tasks, once the start is over.
 pub(super) fn attend(runtime: &Handle, serving: &Arc<Serving>, sources: Arc<Sources>) {
     runtime.spawn(look_after(Arc::clone(serving), sources));
     runtime.spawn(watch(Arc::clone(serving)));
 }
 
-/// Makes files anew that have vanished, tells the service manager how the daemon is, and drops old values.
+/// Restores files that have vanished, reports the daemon's health to the service manager, and drops old RRD values.
 async fn look_after(serving: Arc<Serving>, sources: Arc<Sources>) {
     let config = &serving.config;
     let mut looks = ticks(LOOK_INTERVAL);
@@ -92,7 +92,7 @@ async fn watch(serving: Arc<Serving>) {
     let probe = match Probe::start(move || mount_answers(&mount_dir)) {
         Ok(probe) => Some(probe),
         Err(error) => {
-            tracing::warn!(%error, "cannot ask the mount, so the watchdog is told that the process lives and no more");
+            tracing::warn!(%error, "cannot probe the mount: the watchdog only learns that the process lives");
             None
         }
     };

@@ -12,15 +12,15 @@ use pmxcfs_config::{Config, Paths};
 use pmxcfs_memdb::store::{ShutdownOutcome, Store, StoreConfig};
 use pmxcfs_memdb::{Entry, EntryKind, MemDb, Operation, ROOT_INODE, Rules, Tree};
 
-/// How long the database may take to accept what is queued, if another process holds it. What is left stays in the crash
-/// journal for the next start.
+/// How long the last commit may take, if another process holds the database. The crash journal keeps the rest for the next
+/// start.
 const PATIENCE: Duration = Duration::from_millis(600);
 
-/// The open database. Dropping it commits what is queued and closes it, within bounds.
+/// The open database. Dropping it commits the queue and closes it, within bounds.
 #[derive(Debug)]
 pub(super) struct Database {
     db: Arc<MemDb>,
-    /// Whether this node belongs to a cluster, by what the database holds.
+    /// The rules of local or of cluster mode.
     pub(super) rules: Rules,
 }
 
@@ -33,8 +33,8 @@ impl Deref for Database {
 }
 
 impl Database {
-    /// Opens or makes the database, replays what a crash left, and imports corosync's configuration on the first start. What
-    /// it holds then decides by which rules the tree is kept.
+    /// Opens or creates the database, replays the crash journal, and imports corosync's configuration on the first start. Its
+    /// content then decides between local and cluster mode.
     pub(super) fn open(config: &Config, started: Instant) -> anyhow::Result<Self> {
         let paths = &config.paths;
         let file = paths.database();
@@ -75,7 +75,7 @@ impl Drop for Database {
     }
 }
 
-/// What a first start imports, read and checked before the database is made: a refusal must not change the next start.
+/// The text that a first start imports, read and checked before the database exists: a refusal must not change the next start.
 fn first_start_import(config: &Config) -> anyhow::Result<Option<Bytes>> {
     let Paths { corosync_conf, .. } = &config.paths;
     let database = std::fs::metadata(config.paths.database());
@@ -107,7 +107,7 @@ fn import_corosync_conf(db: &MemDb, data: Bytes) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Decides between local and cluster mode by what the database holds, or is about to hold.
+/// Local or cluster mode: a corosync.conf in the database, or about to be imported, makes a member.
 fn rules(config: &Config, entries: &[Entry], is_imported: bool) -> Rules {
     let is_configured = is_imported
         || entries.iter().any(|entry| {
@@ -125,7 +125,7 @@ fn rules(config: &Config, entries: &[Entry], is_imported: bool) -> Rules {
     Rules::Local
 }
 
-/// Commits what is queued and closes the database, within bounds.
+/// Commits the queue and closes the database, within bounds.
 pub(super) fn close(db: &MemDb) {
     match db.shutdown(PATIENCE) {
         None | Some(ShutdownOutcome::Clean) => tracing::debug!("database closed"),

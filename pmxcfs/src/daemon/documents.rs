@@ -8,7 +8,7 @@ use pmxcfs_status::Status;
 use crate::fs::{DebugSwitch, Plugins, ReadOnly};
 use crate::logging::LogLevel;
 
-/// All of them, for the node of this name.
+/// All generated files, for the node of this name.
 pub(super) fn documents(
     node_name: &str,
     db: &Arc<MemDb>,

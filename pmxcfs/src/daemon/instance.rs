@@ -1,4 +1,4 @@
-//! Files that say that an instance runs: the lock, the PID file, the restart flag.
+//! Files that show that an instance runs: the lock, the PID file, the restart flag.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ const LOCK_POLL_MS: u8 = 50;
 
 const DIRECTORY_MODE: u32 = 0o750;
 
-/// The one instance of a state directory. The lock goes with the process; its file stays.
+/// The lock on a state directory, which has one instance at a time. The kernel releases it with the process; the file stays.
 #[derive(Debug)]
 pub struct InstanceLock {
     _file: Flock<File>,
@@ -59,7 +59,7 @@ impl InstanceLock {
     }
 }
 
-/// Which lock file is held, and by whom if the kernel tells.
+/// Names the lock file and, if the kernel knows it, the process that holds the lock.
 fn holder(file: &File, path: &Path) -> String {
     let held = format!("{} is held", path.display());
     let find = || {
@@ -81,7 +81,7 @@ fn holder(file: &File, path: &Path) -> String {
     format!("{held} by process {pid} ({})", program.trim_end())
 }
 
-/// Makes the state directory if it is missing. One that exists is left as it is.
+/// Makes the state directory if it is missing, and does not touch an existing one.
 ///
 /// # Errors
 /// If it cannot be made.
@@ -139,30 +139,34 @@ pub(super) fn remove_pid_file(path: &Path) {
     remove(path, "PID file");
 }
 
-/// Makes anew what somebody has taken away from under the running daemon: the run directory and the PID file. The crash journal
-/// and the control socket look after themselves.
+/// Restores the run directory and the PID file if somebody has removed them from under the running daemon. The crash journal
+/// and the control socket restore themselves.
 pub(super) fn restore(paths: &Paths, gid: u32) {
     let (run_dir, pid_file) = (&paths.run_dir, &paths.pid_file);
     let is_good = std::fs::metadata(run_dir).is_ok_and(|found| found.gid() == gid);
     if !is_good {
         match prepare_run_dir(run_dir, gid) {
-            Ok(()) => tracing::warn!(path = %run_dir.display(), "made the run directory anew"),
+            Ok(()) => {
+                tracing::warn!(path = %run_dir.display(), "the run directory was gone or had another group: restored it")
+            }
             Err(error) => {
-                tracing::debug!(path = %run_dir.display(), %error, "cannot make the run directory anew");
+                tracing::debug!(path = %run_dir.display(), %error, "cannot restore the run directory");
             }
         }
     }
     if !pid_file.exists() {
         match write_pid_file(pid_file) {
-            Ok(()) => tracing::warn!(path = %pid_file.display(), "wrote the PID file anew"),
+            Ok(()) => {
+                tracing::warn!(path = %pid_file.display(), "the PID file was gone: wrote it again")
+            }
             Err(error) => {
-                tracing::debug!(path = %pid_file.display(), %error, "cannot write the PID file anew");
+                tracing::debug!(path = %pid_file.display(), %error, "cannot write the PID file again");
             }
         }
     }
 }
 
-/// Makes the flag that lets IPC clients wait for a restart instead of failing, and its directory if that is gone.
+/// Makes the flag that lets IPC clients wait for a restart instead of failing, and its directory if it is missing.
 pub(super) fn set_restart_flag(paths: &Paths, gid: u32) {
     let path = paths.restart_flag();
     let made = prepare_run_dir(&paths.run_dir, gid).and_then(|()| {
@@ -179,7 +183,7 @@ pub(super) fn set_restart_flag(paths: &Paths, gid: u32) {
     }
 }
 
-/// Removes the restart flag; clients are served again.
+/// Removes the restart flag: clients need not wait any more.
 pub(super) fn clear_restart_flag(path: &Path) {
     remove(path, "restart flag");
 }

@@ -1,15 +1,15 @@
-//! Whether the daemon still answers, for the watchdog of the service manager.
+//! A probe of the daemon's own mount, for the watchdog of the service manager.
 //!
-//! The question goes the way of every program's requests: a thread asks the mount, the kernel hands that to a thread of the
-//! FUSE session, which takes the tree's lock. So one answer stands for all of them. The control runtime only looks whether
+//! The question takes the path of every program's requests: a thread asks the mount, the kernel hands the request to a thread
+//! of the FUSE session, which takes the tree's lock. So one answer stands for all. The control runtime only looks whether
 //! the last question was answered; it never waits for an answer.
 //!
 //! A process that waits for its own mount normally cannot even be killed: the kernel ends a request when the last descriptor
 //! of the FUSE device is closed, and the waiting thread itself keeps it open. The asking thread therefore has a table of
-//! descriptors of its own, and it is empty. When the daemon is killed the session's descriptors go, and the question with
-//! them. The same table is why nothing may be logged or opened in that thread.
+//! descriptors of its own, and it is empty. When the daemon is killed, the kernel closes the session's descriptors and ends the
+//! question. For the same reason that thread must not log or open anything.
 //!
-//! No question may touch a disk: a host whose disks hang has a daemon that still serves, and killing it would end that.
+//! The question must not touch a disk: on a host whose disks hang the daemon still serves, and must not be killed.
 
 use std::io;
 use std::path::Path;
@@ -18,13 +18,13 @@ use std::sync::Arc;
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
 use parking_lot::{Condvar, Mutex};
 
-/// A thread that asks whenever it is told to.
+/// A thread that asks on demand.
 #[derive(Debug)]
 pub struct Probe {
     exchange: Arc<Exchange>,
 }
 
-/// What the control runtime and the asking thread know of each other.
+/// State that the control runtime and the asking thread share.
 #[derive(Debug, Default)]
 struct Exchange {
     /// Taken alone, never held while a question is under way.
@@ -51,7 +51,7 @@ impl Probe {
         let exchange = Arc::new(Exchange::default());
         exchange.state.lock().was_good = true;
         let asking = Arc::clone(&exchange);
-        // Not joined: a question that is not answered ends with the process, and nobody has to wait for that.
+        // Not joined: an unanswered question ends with the process.
         let _detached = std::thread::Builder::new()
             .name("liveness".to_owned())
             .spawn(move || asking.run(question))?;
@@ -107,8 +107,8 @@ impl Exchange {
     }
 }
 
-/// Asks a mount for its usage, which no cache answers and no disk is needed for: the directories above a mount point stay
-/// in memory. Tells whether a FUSE filesystem answered: after a lazy unmount from outside it is the directory below.
+/// Asks a mount for its usage, which needs no disk (the directories above a mount point stay in memory) and which no cache
+/// answers. Returns whether a FUSE filesystem answered: after a lazy unmount from outside, the directory below would.
 #[must_use]
 pub fn mount_answers(mount_dir: &Path) -> bool {
     statfs(mount_dir).is_ok_and(|answer| answer.filesystem_type() == FUSE_SUPER_MAGIC)

@@ -1,4 +1,4 @@
-//! The daemon's life: start and stop in order, signals, the files that say that it runs, and what it tells the service manager.
+//! The daemon's life: start and stop in order, signals, the files that show that it runs, its messages to the service manager.
 
 pub mod background;
 mod control;

@@ -1,11 +1,11 @@
-//! What the service manager is told: that the daemon serves, that it stops, and that it is alive.
+//! Messages to the service manager: the daemon serves, it stops, it is alive, its health in one line.
 //!
 //! The manager names a datagram socket in the environment; one datagram holds lines of `NAME=value` (sd_notify(3)). The
-//! protocol is a few lines, so libsystemd is not linked for it. Nothing here can fail the daemon: without a manager there is
-//! nobody to tell, and a message that does not arrive is logged once.
+//! protocol is a few lines, so the daemon does not link libsystemd for it. Nothing here can fail the daemon: without a manager it
+//! sends nothing, and it logs once that a message did not arrive.
 //!
-//! Readiness is told by the process that the manager has started, and by no other. A start in the background is over when
-//! that process ends, and before it has the manager complains about messages of another one.
+//! Only the process that the manager has started says that the daemon is ready. A start in the background is over when that
+//! process ends; until then the manager complains about messages of any other.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,16 +18,16 @@ use std::time::Duration;
 /// Path of the manager's socket, or `@` and a name without a file.
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
 
-/// Microseconds after which a silent daemon is taken for dead.
+/// Microseconds after which the manager takes a silent daemon for dead.
 const WATCHDOG_VARIABLE: &str = "WATCHDOG_USEC";
 
-/// Process that the watchdog is meant for.
+/// Process that the manager watches.
 const WATCHDOG_PID_VARIABLE: &str = "WATCHDOG_PID";
 
 /// How long a message may wait for a manager that does not read.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Signs of life within the time after which the manager would act: two may be late or lost.
+/// Signs of life within the manager's limit: two may be late or lost.
 const SIGNS_PER_WATCHDOG: u32 = 3;
 
 /// The service manager, if there is one.
@@ -41,7 +41,7 @@ pub struct Notifier {
 
 #[derive(Debug)]
 struct Manager {
-    /// An error is told with the first message: the variables are read before there is a log.
+    /// The first message logs an error: there is no log yet when the variables are read.
     channel: io::Result<Channel>,
     is_failure_told: AtomicBool,
 }
@@ -52,7 +52,7 @@ struct Channel {
     address: SocketAddr,
 }
 
-/// What the environment says.
+/// The manager's variables in the environment.
 #[derive(Debug, Default)]
 struct Variables {
     socket: Option<OsString>,
@@ -93,19 +93,19 @@ impl Notifier {
         }
     }
 
-    /// Whether anybody reads what is told.
+    /// Whether there is a manager.
     #[must_use]
     pub const fn has_manager(&self) -> bool {
         self.manager.is_some()
     }
 
-    /// How often [`Notifier::alive`] has to be called. `None`: the manager does not watch.
+    /// Longest time between two calls of [`Notifier::alive`]. `None`: the manager does not watch.
     #[must_use]
     pub fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog.map(|limit| limit / SIGNS_PER_WATCHDOG)
     }
 
-    /// The start is over, everything answers. After a fork the end of the first process says that.
+    /// The start is over, everything answers. After a fork, the end of the first process says so instead.
     pub fn ready(&self) {
         if self.started_pid == std::process::id() {
             self.send("READY=1");
@@ -117,7 +117,7 @@ impl Notifier {
         self.send("STOPPING=1");
     }
 
-    /// A sign of life. Send it only after looking.
+    /// A sign of life. Check first that there is any.
     pub fn alive(&self) {
         if self.watchdog.is_some() {
             self.send("WATCHDOG=1");
@@ -153,7 +153,7 @@ impl Channel {
             [b'/', ..] => SocketAddr::from_pathname(name)?,
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
-        // Not connected: a manager that makes its socket anew is found again.
+        // Not connected, so that messages reach a manager that has bound its socket again.
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(SEND_PATIENCE))?;
         Ok(Self { socket, address })

@@ -1,12 +1,11 @@
-//! The daemon's three tokio runtimes: who runs where, and how they end.
+//! The daemon's three tokio runtimes: which task runs where, and how they end.
 //!
 //! A call into corosync can block: large messages wait for round trips, and corosync can stand still. An IPC request waits for
-//! nothing, and must not wait for a group's work either. So each has a runtime of its own, and signals, the control socket
-//! and the watchdog are on a third one that calls neither corosync nor a disk: whatever hangs, the daemon says so and obeys
-//! a signal.
+//! nothing, and must not wait for a group's work either. So each has a runtime of its own. Signals, the control socket and the
+//! watchdog have a third one that calls neither corosync nor a disk: whatever hangs, the daemon reports it and obeys a signal.
 //!
-//! A runtime that is dropped waits for its blocking calls for as long as they take. These end within [`PATIENCE`] each, and leave
-//! behind what does not.
+//! Dropping a runtime of tokio's waits for its blocking calls for as long as they take. Dropping [`Runtimes`] gives each the time
+//! of [`PATIENCE`] and leaves behind calls that take longer.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver};
@@ -16,14 +15,14 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-/// Threads that run the services' tasks. What they do is short, and a second thread would be woken with each message to look
-/// for work that is not there.
+/// Threads that run the services' tasks. The tasks are short; with each message, a second thread would wake up and find nothing
+/// to do.
 const SERVICE_WORKER_COUNT: usize = 1;
 
 /// How long each runtime may take to end.
 const PATIENCE: Duration = Duration::from_millis(60);
 
-/// The runtimes. Make them after any fork; dropping them ends them, within bounds.
+/// The runtimes. Start them after any fork; dropping them ends them, within bounds.
 #[derive(Debug)]
 pub(crate) struct Runtimes {
     services: Option<Runtime>,
@@ -60,7 +59,7 @@ impl Runtimes {
         &self.ipc.handle
     }
 
-    /// Hosts signals, the control socket, the watchdog and what is looked at now and then.
+    /// Hosts signals, the control socket, the watchdog and periodic looks.
     pub(crate) fn control(&self) -> &Handle {
         &self.control.handle
     }
@@ -78,9 +77,9 @@ impl Drop for Runtimes {
 #[derive(Debug)]
 struct OwnThread {
     handle: Handle,
-    /// The thread ends when this is closed.
+    /// Closing it ends the thread.
     end: Option<oneshot::Sender<()>>,
-    /// Closed when the thread has ended.
+    /// The thread closes it at its end.
     ended: Receiver<()>,
 }
 
@@ -93,11 +92,11 @@ impl OwnThread {
         let handle = runtime.handle().clone();
         let (end, must_end) = oneshot::channel::<()>();
         let (ending, ended) = mpsc::channel::<()>();
-        // Not joined: a task that never returns must not hold up the end.
+        // Not joined: a task may never return.
         let _detached = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                // Nothing is ever sent.
+                // An error, since nothing is ever sent.
                 let _closed = runtime.block_on(must_end);
                 runtime.shutdown_timeout(PATIENCE);
                 drop(ending);
@@ -113,15 +112,15 @@ impl OwnThread {
 impl Drop for OwnThread {
     fn drop(&mut self) {
         self.end = None;
-        // Twice the time: the thread may wait for its blocking calls that long.
+        // Twice the time, since the thread itself waits for its blocking calls.
         if self.ended.recv_timeout(2 * PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
             tracing::debug!("a runtime's thread does not end, leaving it behind");
         }
     }
 }
 
-/// Runs a future on a runtime and waits for its result, from a thread outside of it. `None` if it takes too long: the runtime's
-/// own clock stands still while its thread is held up, so this one counts.
+/// Runs a future on a runtime and waits for its result, from a thread outside of it; `None` if it takes too long. The caller's
+/// clock decides, since the runtime's stands still while a call holds up its thread.
 pub(crate) fn wait_for<T: Send + 'static>(
     runtime: &Handle,
     patience: Duration,
@@ -129,7 +128,7 @@ pub(crate) fn wait_for<T: Send + 'static>(
 ) -> Option<T> {
     let (done, is_done) = mpsc::sync_channel(1);
     runtime.spawn(async move {
-        // Nobody listens any more if it took too long.
+        // Fails if it took too long.
         let _told = done.send(future.await);
     });
     is_done.recv_timeout(patience).ok()

@@ -14,12 +14,12 @@ use tokio::io::unix::AsyncFd;
 /// Signals that mean an orderly stop. HUP is not a reload.
 const STOP_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// The stop signals, from now on.
+/// Stop signals that wait to be read.
 #[derive(Debug)]
 pub(super) struct StopSignals(SignalFd);
 
 impl StopSignals {
-    /// Takes over the stop signals. Call before any thread is started: threads inherit what is blocked.
+    /// Takes over the stop signals. Call before any thread is started: threads inherit the mask.
     ///
     /// # Errors
     /// If the kernel refuses a descriptor.
@@ -32,7 +32,7 @@ impl StopSignals {
         Ok(Self(SignalFd::with_flags(&set, flags)?))
     }
 
-    /// Waits for one, on a runtime. One that came before counts.
+    /// Waits for a stop signal, on a runtime. One that came before counts.
     ///
     /// # Errors
     /// If the descriptor cannot be waited on.

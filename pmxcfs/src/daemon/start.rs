@@ -1,8 +1,8 @@
 //! The start, in order.
 //!
 //! Each step either succeeds or ends the start with one critical line and status 255, leaving nothing behind that the next
-//! start would stumble over: no mount, no PID file, no half-made database. What has been made by then goes away in reverse
-//! order as its owner is dropped.
+//! start would stumble over: no mount, no PID file, no half-made database. A failed step drops the owners of everything before
+//! it, in reverse order.
 
 use std::io;
 use std::process::ExitCode;
@@ -35,13 +35,13 @@ use crate::health::Sources;
 use crate::ipc::Operations;
 use crate::logging::{self, LogLevel, Stream};
 
-/// What newly made files and directories must not allow.
+/// Permission bits that new files and directories never have.
 const UMASK: u32 = 0o027;
 
-/// Starts the daemon and tells everybody who waits for it. To serve the mount, run the session's loop.
+/// Starts the daemon and announces it. Run the session's loop to serve the mount.
 ///
 /// # Errors
-/// The status to end with, when the log has the reason.
+/// The status to end with; the log has the reason.
 pub fn start(
     options: &Options,
     readiness: Readiness,
@@ -87,7 +87,6 @@ fn identify(options: &Options) -> anyhow::Result<Config> {
         node_address,
         admin_gid: admin_gid()?,
         force_local: options.local,
-        debug: options.debug,
         ipc_name: options.ipc_name.clone(),
     })
 }
@@ -163,7 +162,7 @@ fn start_as(
     Ok((daemon, session))
 }
 
-/// Prepares the process and its directories, and makes sure that it is the only one.
+/// Prepares the process and its directories, and takes the instance lock.
 fn prepare_host(config: &Config) -> anyhow::Result<InstanceLock> {
     std::env::set_current_dir("/").context("cannot change to /")?;
     umask(Mode::from_bits_truncate(UMASK));
@@ -175,7 +174,7 @@ fn prepare_host(config: &Config) -> anyhow::Result<InstanceLock> {
     InstanceLock::acquire(&paths.lock_file()).context("unable to acquire pmxcfs lock")
 }
 
-/// Values on their way to RRD files.
+/// Passes RRD values of the status on to the RRD thread.
 struct RrdFeed(Arc<RrdWriter>);
 
 impl RrdSink for RrdFeed {
@@ -221,7 +220,7 @@ fn start_ipc(
     Server::start(server_config, Arc::new(operations), runtime)
 }
 
-/// Everything answers: tells clients, scripts, the starting process and the service manager.
+/// Announces a daemon that answers: to IPC clients, scripts, the starting process and the service manager.
 fn announce(serving: &Serving, readiness: Readiness) -> anyhow::Result<()> {
     let paths = &serving.config.paths;
     instance::clear_restart_flag(&paths.restart_flag());

@@ -1,8 +1,8 @@
 //! The stop, in order, each step bounded.
 //!
-//! It has two halves. The first one ends the service for clients and programs and with that the FUSE loop; a signal starts it,
-//! while main is in that loop. When the loop has returned, for this reason or because somebody has unmounted the filesystem,
-//! main ends what is left.
+//! It has two halves. The first half disconnects clients, takes the mount down and so ends the FUSE loop, in which main is; a signal
+//! starts it. When the loop has returned, for this reason or because somebody has unmounted the filesystem, main does the
+//! second half: services, store, runtimes.
 
 use std::io;
 use std::process::ExitCode;
@@ -28,13 +28,13 @@ use crate::fuse::Mount;
 use crate::health::FuseOperation;
 use crate::health::counters::Meter;
 
-/// How long IPC clients may take to be disconnected.
+/// How long disconnecting the IPC clients may take.
 const IPC_PATIENCE: Duration = Duration::from_millis(200);
 
-/// How long requests that the kernel has already handed over may take. Handlers do not wait, so this is ample.
+/// How long requests under way may take. Handlers do not wait, so this is ample.
 const REQUEST_PATIENCE: Duration = Duration::from_millis(200);
 
-/// How long queued RRD values may take to be written.
+/// How long writing the queued RRD values may take.
 const RRD_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long the FUSE loop may take to return once its connection is aborted.
@@ -43,14 +43,14 @@ const LOOP_PATIENCE: Duration = Duration::from_millis(300);
 /// How long main may take after that. Its steps need less, each bounded by itself.
 const MAIN_PATIENCE: Duration = Duration::from_millis(1300);
 
-/// What serves clients and programs.
+/// The parts that serve clients and programs.
 #[derive(Debug)]
 pub(super) struct Serving {
     pub(super) config: Config,
     pub(super) notifier: Notifier,
     mount: Mount,
     requests: &'static Meter<FuseOperation>,
-    /// Absent once clients have been disconnected.
+    /// `None` once clients are disconnected.
     ipc: Mutex<Option<Server>>,
     is_stopping: AtomicBool,
     stopped: Once,
@@ -83,8 +83,7 @@ impl Serving {
         self.is_stopping.load(Ordering::Acquire)
     }
 
-    /// The first half. Whoever comes second waits until it is done. What clients have asked for until now still reaches the
-    /// other members.
+    /// The first half. A second caller waits until it is done. Requests of clients until now still reach the other members.
     fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
         self.stopped.call_once(|| {
@@ -95,7 +94,9 @@ impl Serving {
             if let Some(ipc) = ipc {
                 tracing::info!("withdrawing server sockets");
                 if !ipc.stop(Instant::now() + IPC_PATIENCE) {
-                    tracing::warn!("an IPC request did not end in time, its client gets no answer");
+                    tracing::warn!(
+                        "an IPC request took too long for the stop: its client gets no answer"
+                    );
                 }
             }
             let is_busy = || {
@@ -107,7 +108,8 @@ impl Serving {
         });
     }
 
-    /// Stops the daemon, from the control runtime. Main does the second half and ends the process; where it cannot, this does.
+    /// Obeys a stop signal, on the control runtime. Main does the second half and ends the process; if main does not come back
+    /// in time, this ends it.
     pub(super) async fn stop_from_outside(self: Arc<Self>, db: Arc<MemDb>) {
         let serving = Arc::clone(&self);
         if let Err(error) = spawn_blocking(move || serving.stop()).await {
@@ -117,15 +119,17 @@ impl Serving {
         if !self.has_returned.load(Ordering::Acquire) {
             tracing::warn!(
                 path = %self.config.paths.mount_dir.display(),
-                "files of the mount are held where it cannot be reached, leaving it behind"
+                "the mount is out of reach and programs hold files open in it: ending without it"
             );
-            // Fails only if the runtime ends, and then the process does.
+            // Fails only if main ends the runtime after all.
             let _closed = spawn_blocking(move || database::close(&db)).await;
             instance::remove_pid_file(&self.config.paths.pid_file);
             exit(0);
         }
         sleep(MAIN_PATIENCE).await;
-        tracing::error!("the stop takes too long, leaving what is left to the next start");
+        tracing::error!(
+            "the stop takes too long: ending without the rest, the next start applies the crash journal"
+        );
         exit(EXIT_FAILURE.into());
     }
 }
@@ -138,7 +142,7 @@ fn exit(status: i32) -> ! {
     std::process::exit(status)
 }
 
-/// A daemon that serves, and everything that its stop has to take down.
+/// A daemon that serves: the owners of all its parts.
 pub struct Daemon {
     pub(super) serving: Arc<Serving>,
     /// The other members, in cluster mode.
@@ -150,8 +154,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Takes the daemon down after the FUSE loop has returned. The status is 0, or that of a failure if the mount could not be
-    /// served any more, so that systemd starts the daemon again.
+    /// The second half, after the FUSE loop has returned. The status is 0, or that of a failure if the loop could not go on, so that
+    /// systemd starts the daemon again.
     #[must_use]
     pub fn stop(self, served: io::Result<()>) -> ExitCode {
         let Self {
@@ -183,7 +187,7 @@ impl Daemon {
         }
         drop(database);
         instance::remove_pid_file(&serving.config.paths.pid_file);
-        // Last, since the control socket answers and the signal's task watches until here.
+        // Last: until here the control socket answers, and the signal's task bounds the stop.
         drop(runtimes);
         drop(lock);
         if has_failed {

@@ -1,7 +1,7 @@
 //! The mount itself.
 //!
-//! mount(2) is called directly, with the C daemon's options, instead of through the library: its unmount gives up on a
-//! busy mount, and a stop must not.
+//! This module calls mount(2) and umount2(2) itself, with the C daemon's options: the FUSE library's unmount gives up on a busy
+//! mount, and a stop must not.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -48,19 +48,19 @@ pub fn clear_mount_point(mount_dir: &Path) {
     if nix::mount::umount2(mount_dir, MntFlags::MNT_FORCE) == Err(Errno::EBUSY) {
         detach(mount_dir);
     }
-    // What is wrong with the directory shows when it is mounted on.
+    // The mount shows what is wrong with the directory.
     let _exists = std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o750)
         .create(mount_dir);
 }
 
-/// Takes the mount out of the tree of mounts, also while it is in use. Tells whether there was one.
+/// Takes the mount out of the tree of mounts, also while it is in use. Returns whether there was one.
 pub fn detach(mount_dir: &Path) -> bool {
     nix::mount::umount2(mount_dir, MntFlags::MNT_DETACH).is_ok()
 }
 
-/// A mount that is there.
+/// A mount of this daemon. Dropping it detaches it.
 #[derive(Debug)]
 pub struct Mount {
     mount_dir: PathBuf,
@@ -107,10 +107,11 @@ pub fn mount(mount_dir: &Path) -> Result<(Mount, OwnedFd), MountError> {
 }
 
 impl Mount {
-    /// Takes the mount away and ends the connection, also while files are open: requests under way get until `patience` is over
-    /// or `is_busy` says no, all others fail.
+    /// Unmounts and aborts the connection, also while programs hold files open. Requests under way have until `patience` is over or
+    /// `is_busy` says no; all others fail.
     ///
-    /// Where the kernel's control filesystem is mounted, the mount goes first, so that nobody comes anew meanwhile.
+    /// Where the kernel's control filesystem for FUSE is mounted, the unmount comes before the wait, so that no new program comes
+    /// in meanwhile.
     pub fn take_down(&self, patience: Duration, is_busy: impl Fn() -> bool) {
         let wait = || {
             let deadline = Instant::now() + patience;
@@ -147,8 +148,8 @@ impl Drop for Mount {
     }
 }
 
-/// Number of the FUSE connection that is mounted on top of a directory, from a table as in proc_pid_mountinfo(5). Not asked of
-/// the mount itself: nobody answers yet.
+/// Number of the FUSE connection that is mounted on top of a directory, from a table as in proc_pid_mountinfo(5). A `stat` of the
+/// mount itself would wait, since nobody answers yet.
 fn connection_number(table: &[u8], mount_dir: &Path) -> Option<u64> {
     let mut lines = table.rsplit(|byte| *byte == b'\n');
     lines.find_map(|line| {
@@ -164,7 +165,7 @@ fn connection_number(table: &[u8], mount_dir: &Path) -> Option<u64> {
     })
 }
 
-/// Blanks, line ends and backslashes are written as three octal digits.
+/// The field without escapes: the table has three octal digits for blanks, line ends and backslashes.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,4 +1,4 @@
-//! The session loop: reads requests from the kernel until the mount is gone.
+//! The FUSE loop: reads requests from the kernel until the connection ends.
 
 use std::io;
 use std::num::NonZero;

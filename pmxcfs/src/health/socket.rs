@@ -1,8 +1,8 @@
 //! The control socket: one line asks, one document answers, and the connection is closed.
 //!
-//! It is for root on this host, by the socket's mode and once more by the peer's user id. There is room for a few clients, and
-//! each has a few seconds in all; when room is needed, the client that has been there longest has to go after a moment. So
-//! clients that do not ask or read cannot keep others out.
+//! Only root on this host may ask, by the socket's mode and once more by the peer's user id. There is room for a few clients, and
+//! each has a few seconds in all; a new client gets the place of the oldest one after a moment. So clients that do not ask or
+//! read cannot keep others out.
 
 use std::collections::VecDeque;
 use std::fs::{self, Permissions};
@@ -32,21 +32,21 @@ const REQUEST_SIZE: usize = 64;
 /// Pause after a client that could not be accepted, for want of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Time between two looks whether the socket is still under its name.
+/// Time between two checks that the socket is still under its name.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A control socket. Dropping it takes it away.
+/// A control socket. Dropping it removes it.
 #[derive(Debug)]
 pub struct ControlSocket {
     path: PathBuf,
-    /// Device and inode of the socket: what somebody else has put there since then is not removed.
+    /// Device and inode of the socket, so that dropping it removes no other file of that name.
     identity: (u64, u64),
     listener: UnixListener,
     patience: Duration,
 }
 
 impl ControlSocket {
-    /// Makes the socket, in place of one that a killed daemon has left. To be called on a runtime.
+    /// Makes the socket, in place of one that a killed daemon has left. Call it on a runtime.
     ///
     /// # Errors
     /// If there cannot be a socket.
@@ -79,7 +79,7 @@ impl ControlSocket {
                     let (answer, patience) = (Arc::clone(&answer), self.patience);
                     clients.make_room().await;
                     clients.admit(async move {
-                        // Whoever asks for nothing, does not read or is too slow gets no more.
+                        // A client that is too slow or gone gets no answer.
                         let _served = timeout(patience, serve_client(stream, &*answer)).await;
                     });
                 }
@@ -100,9 +100,9 @@ impl ControlSocket {
         match bind(&self.path) {
             Ok((listener, identity)) => {
                 (self.listener, self.identity) = (listener, identity);
-                tracing::warn!(%path, "made the control socket anew");
+                tracing::warn!(%path, "the control socket was gone: made it again");
             }
-            Err(error) => tracing::debug!(%path, %error, "cannot make the control socket anew"),
+            Err(error) => tracing::debug!(%path, %error, "cannot make the control socket again"),
         }
     }
 }
@@ -117,7 +117,7 @@ impl Drop for ControlSocket {
     }
 }
 
-/// The socket never is under its name without its mode.
+/// Makes the socket under another name first, so that it has its mode when it gets its own.
 fn bind(path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
@@ -148,7 +148,7 @@ fn may_ask(stream: &UnixStream) -> bool {
 #[derive(Default)]
 struct Clients {
     tasks: JoinSet<()>,
-    /// The one that has been there longest is first.
+    /// The oldest one first.
     by_age: VecDeque<(Instant, AbortHandle)>,
 }
 
@@ -182,7 +182,7 @@ async fn serve_client(
     let mut request = [0; REQUEST_SIZE];
     let mut size = 0;
     let length = loop {
-        // Nothing comes if the client is gone, or asks for more than there is.
+        // 0 if the client is gone, or its request does not fit.
         let count = stream.read(&mut request[size..]).await?;
         if count == 0 {
             return Ok(());

@@ -1,5 +1,5 @@
 //! Tasks that write the host's corosync.conf and tell corosync. They touch files and start programs on threads for blocking
-//! work, so whoever delivers messages is not held up.
+//! work, so that they hold up no delivery.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -23,10 +23,10 @@ const RELOAD_DELAY: Duration = Duration::from_secs(1);
 /// How long a reload may take. Corosync may hang, and then the next change must be able to try again.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How much of what the reload says is logged, in bytes.
+/// Bytes of the reload's own messages that the log gets.
 const MAX_MESSAGE_SIZE: u64 = 1000;
 
-/// How corosync is told to read its configuration again, on all nodes.
+/// The command that has corosync read its configuration again, on all nodes.
 #[derive(Debug, Clone)]
 pub(crate) struct ReloadCommand {
     /// Program, searched for as a shell does.
@@ -50,7 +50,7 @@ impl Default for ReloadCommand {
     }
 }
 
-/// What the distributor is told.
+/// An order to the distributor.
 #[derive(Debug)]
 enum Order {
     /// The database's copy may have changed.
@@ -58,11 +58,11 @@ enum Order {
         /// This node tells corosync.
         reload: bool,
     },
-    /// Do what was ordered and end.
+    /// Carry out earlier orders and end.
     Stop,
 }
 
-/// Brings the host's file up to date whenever it is told to. Nobody waits for it.
+/// Brings the host's file up to date on demand. Nobody waits for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Distributor {
     orders: mpsc::UnboundedSender<Order>,
@@ -89,14 +89,14 @@ impl Distributor {
         let _told = self.orders.send(Order::Distribute { reload });
     }
 
-    /// Has the task do what was ordered and end. A reload that is due starts at once.
+    /// Has the task carry out earlier orders and end. A reload that is due starts at once.
     pub(crate) fn stop(&self) {
         // Fails if it has ended already.
         let _told = self.orders.send(Order::Stop);
     }
 }
 
-/// Follows orders until the last one; a burst is one order.
+/// Carries out orders until the last one; a burst counts as one.
 async fn run(
     mut orders: mpsc::UnboundedReceiver<Order>,
     distribute: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -134,8 +134,8 @@ async fn run(
     }
 }
 
-/// Tells corosync of each text that was written, at least the delay later; several texts may share one reload. The end of the
-/// channel cuts the delay short.
+/// Reloads after each new text, at least the delay later; several texts may share one reload. The end of the channel cuts the delay
+/// short.
 async fn reload_what_is_written(
     mut written: mpsc::Receiver<()>,
     delay: Duration,
@@ -166,17 +166,17 @@ impl ReloadCommand {
         let (mut child, output) = match spawned {
             Ok(Ok(spawned)) => spawned,
             Ok(Err(error)) => {
-                tracing::error!(%error, "corosync was not told of its new config: cannot run {program}");
+                tracing::error!(%error, "corosync does not know of its new config: cannot run {program}; run it by hand");
                 return;
             }
             Err(error) => {
-                tracing::error!(%error, "corosync was not told of its new config");
+                tracing::error!(%error, "corosync does not know of its new config: run {program} by hand");
                 return;
             }
         };
         match timeout(self.patience, child.wait()).await {
             Ok(Ok(status)) if status.success() => {
-                tracing::info!("corosync was told of its new config");
+                tracing::info!("corosync has its new config");
             }
             Ok(Ok(status)) => log_failure(status, output),
             Ok(Err(error)) => {
@@ -192,7 +192,7 @@ impl ReloadCommand {
         }
     }
 
-    /// The program, and its stderr. Not a pipe: reading it never waits for a process that still holds it.
+    /// The program, and a file with its stderr. A pipe would make the reader wait for any process that still holds it.
     fn spawn(&self) -> io::Result<(Child, File)> {
         let output = File::from(memfd_create(c"reload", MFdFlags::MFD_CLOEXEC)?);
         let child = Command::new(&self.program)
