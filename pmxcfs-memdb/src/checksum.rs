@@ -5,7 +5,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{entry::Entry, tree::Tree};
+use crate::entry::Entry;
 
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];
@@ -44,15 +44,6 @@ impl Entry {
         hash.update(fields);
         hash.update(&self.name);
         hash.update(&self.data);
-    }
-}
-
-impl Tree {
-    /// Digest over all entries in ascending order of inodes, the root included: what a verification compares. Always
-    /// computed from the contents, which takes a while: [`Tree::snapshot`] does it without the tree.
-    #[must_use]
-    pub fn checksum(&self) -> Digest {
-        whole(self.entries())
     }
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::{checksum::Digest, entry::RootState, tree::Tree};
+use crate::{checksum::Digest, entry::RootState};
 
 /// Length of the fields before the first entry, in bytes.
 const HEADER_LENGTH: usize = 32;
@@ -198,22 +198,6 @@ impl Fields<'_> {
 
     fn u32(&mut self) -> u32 {
         u32::from_le_bytes(self.take())
-    }
-}
-
-impl Tree {
-    /// The index of all entries, reachable or not. A replicated tree hashes only what has changed since the last time.
-    #[must_use]
-    pub fn index(&self) -> Index {
-        let entries: Vec<IndexEntry> = self
-            .index_digests()
-            .map(|(inode, digest)| IndexEntry { inode, digest })
-            .collect();
-        Index {
-            root: self.root(),
-            last_inode: entries.last().map_or(0, |entry| entry.inode),
-            entries,
-        }
     }
 }
 

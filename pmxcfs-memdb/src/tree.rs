@@ -5,25 +5,25 @@
 //! same order and must end up with the same tree, so nothing in there may depend on local knowledge. What may, is in
 //! [`Tree::check_before_send`].
 //!
-//! Each directory keeps what requests ask for again and again: the inodes of its children by name, its path (only empty
-//! directories can be renamed, so a path never goes stale below), whether it is private, and its listing.
+//! Each directory keeps what requests ask for again and again: the inodes of its children by name, which of them are
+//! private (only empty directories can be renamed, so that never goes stale below), and its listing. Nothing keeps a path:
+//! in a deep tree the paths of all directories together would be large, and one is put together where it is needed.
 
 mod before_send;
 mod digests;
+mod error;
 mod handles;
 mod load;
 mod locking;
 mod mutate;
 mod node;
+mod pins;
 mod rename;
 mod scan;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use pmxcfs_api_types::{
     FsError,
     path::{self, is_reserved_name},
@@ -38,9 +38,10 @@ use crate::{
 };
 pub use before_send::Precheck;
 pub use digests::Snapshot;
-use handles::Handles;
-pub use load::{TreeError, TreeWarning};
-use node::Node;
+pub use error::{TreeError, TreeWarning};
+pub use node::ListedEntry;
+use node::{Directory, Node, Privacy};
+use pins::Handles;
 
 /// Which rules operations follow where the C daemon's are known to do harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,17 +50,6 @@ pub enum Rules {
     Local,
     /// One of several nodes that may run the C daemon: operations have the effects that they have there.
     Replicated,
-}
-
-/// One row of a directory listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedEntry {
-    /// The entry.
-    pub inode: u64,
-    /// File or directory.
-    pub kind: EntryKind,
-    /// Its name in the directory.
-    pub name: Bytes,
 }
 
 /// All entries, with everything that is derived from them.
@@ -74,32 +64,6 @@ pub struct Tree {
     locks: LockTable,
     handles: Handles,
     warnings: Vec<TreeWarning>,
-}
-
-#[derive(Debug, Default)]
-struct Directory {
-    children: BTreeMap<Bytes, u64>,
-    /// Where the directory is. Absent if no chain of directories leads to it from the root.
-    place: Option<Place>,
-    listing: OnceLock<Arc<[ListedEntry]>>,
-}
-
-/// Where a directory is, and what follows from that.
-#[derive(Debug, Clone)]
-struct Place {
-    path: Bytes,
-    privacy: Privacy,
-}
-
-/// Which paths are private, told at one directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Privacy {
-    /// The directory and everything below.
-    All,
-    /// Of its children only the one that is called `priv`.
-    ChildCalledPriv,
-    /// None of its children.
-    NoChild,
 }
 
 /// A name in a directory that exists.
@@ -124,12 +88,8 @@ impl Tree {
             name: Bytes::new(),
             data: Bytes::new(),
         };
-        let directory = Directory {
-            place: Some(Place::root()),
-            ..Directory::default()
-        };
         let mut node = Node::new(entry);
-        node.directory = Some(Box::new(directory));
+        node.directory = Some(Box::new(Directory::root()));
         Self {
             rules,
             nodes: BTreeMap::from([(ROOT_INODE, node)]),
@@ -195,13 +155,23 @@ impl Tree {
     #[must_use]
     pub fn path_of(&self, inode: u64) -> Option<Bytes> {
         let node = self.nodes.get(&inode)?;
-        match &node.directory {
-            Some(directory) => Some(directory.place.as_ref()?.path.clone()),
-            None => Some(
-                self.place(node.entry().parent)?
-                    .path_of_child(&node.entry().name),
-            ),
+        let mut directory = match &node.directory {
+            Some(_) => inode,
+            None => node.entry().parent,
+        };
+        // Ends, since it says that a chain of directories leads there.
+        self.privacy(directory)?;
+        let mut names = match &node.directory {
+            Some(_) => Vec::new(),
+            None => vec![&node.entry().name[..]],
+        };
+        while directory != ROOT_INODE {
+            let entry = self.entry(directory)?;
+            names.push(&entry.name);
+            directory = entry.parent;
         }
+        names.reverse();
+        Some(names.join(&b'/').into())
     }
 
     /// Whether only root may read an entry: `priv`, the same below each node's directory, and everything inside. An
@@ -286,8 +256,9 @@ impl Tree {
         self.nodes.get(&inode)?.directory.as_deref()
     }
 
-    fn place(&self, inode: u64) -> Option<&Place> {
-        self.directory(inode)?.place.as_ref()
+    /// Which children of a directory are private. Absent if no chain of directories leads to it from the root.
+    fn privacy(&self, inode: u64) -> Option<Privacy> {
+        self.directory(inode)?.privacy
     }
 
     fn kind(&self, inode: u64) -> EntryKind {
@@ -319,58 +290,11 @@ impl Tree {
     fn is_private_node(&self, node: &Node) -> bool {
         match &node.directory {
             Some(directory) => directory
-                .place
-                .as_ref()
-                .is_none_or(|place| place.privacy == Privacy::All),
+                .privacy
+                .is_none_or(|privacy| privacy == Privacy::All),
             None => self
-                .place(node.entry().parent)
-                .is_none_or(|place| place.privacy.covers_child(&node.entry().name)),
-        }
-    }
-}
-
-impl Place {
-    fn root() -> Self {
-        Self {
-            path: Bytes::new(),
-            privacy: Privacy::ChildCalledPriv,
-        }
-    }
-
-    /// Place of the directory with this name in the directory at this place.
-    fn child(&self, name: &Bytes) -> Self {
-        let is_in = |directory: &[u8]| self.path == directory;
-        let privacy = if self.privacy.covers_child(name) {
-            Privacy::All
-        } else if is_in(b"nodes") {
-            Privacy::ChildCalledPriv
-        } else {
-            Privacy::NoChild
-        };
-        Self {
-            path: self.path_of_child(name),
-            privacy,
-        }
-    }
-
-    fn path_of_child(&self, name: &Bytes) -> Bytes {
-        if self.path.is_empty() {
-            return name.clone();
-        }
-        let mut path = BytesMut::with_capacity(self.path.len() + 1 + name.len());
-        path.put_slice(&self.path);
-        path.put_u8(b'/');
-        path.put_slice(name);
-        path.freeze()
-    }
-}
-
-impl Privacy {
-    fn covers_child(self, name: &[u8]) -> bool {
-        match self {
-            Self::All => true,
-            Self::ChildCalledPriv => name == b"priv",
-            Self::NoChild => false,
+                .privacy(node.entry().parent)
+                .is_none_or(|privacy| privacy.covers_child(&node.entry().name)),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{Node, Rules, Tree};
 use crate::{
     checksum::{self, Digest},
     entry::Entry,
+    index::{Index, IndexEntry},
 };
 
 /// All entries as they were at one moment. Contents are shared with the tree, so it costs little to make, and as long as
@@ -50,16 +51,30 @@ impl Tree {
         }
     }
 
-    /// Inode and index digest of every entry in ascending order of inodes. A tree that is replicated remembers them, 40
-    /// bytes for each entry; others are not asked twice.
-    pub(crate) fn index_digests(&self) -> impl Iterator<Item = (u64, Digest)> {
+    /// Digest over all entries in ascending order of inodes, the root included: what a verification compares. Always
+    /// computed from the contents, which takes a while: [`Tree::snapshot`] does it without the tree.
+    #[must_use]
+    pub fn checksum(&self) -> Digest {
+        checksum::whole(self.entries())
+    }
+
+    /// The index of all entries, reachable or not. A tree that is replicated remembers digests, 40 bytes for each entry, and
+    /// hashes only what has changed since the last time; others are not asked twice.
+    #[must_use]
+    pub fn index(&self) -> Index {
         let digest = match self.rules {
             Rules::Local => |node: &Node| node.entry().index_digest(),
             Rules::Replicated => Node::index_digest,
         };
-        self.nodes
-            .iter()
-            .map(move |(inode, node)| (*inode, digest(node)))
+        let entries = self.nodes.iter().map(|(inode, node)| IndexEntry {
+            inode: *inode,
+            digest: digest(node),
+        });
+        Index {
+            root: self.root(),
+            last_inode: self.nodes.last_key_value().map_or(0, |(inode, _)| *inode),
+            entries: entries.collect(),
+        }
     }
 }
 

@@ -1,53 +1,12 @@
 //! Entries that somebody has open.
 //!
-//! An open entry that is deleted or replaced lives on as an orphan until it is closed by the last who has it open, as
-//! on any filesystem. Orphans are in memory only: not stored, not replicated, not counted.
-
-use std::collections::HashMap;
+//! An open entry that is deleted or replaced lives on as an orphan until the last handle is closed, as on any
+//! filesystem. Orphans are in memory only: not stored, not replicated, not counted.
 
 use pmxcfs_api_types::FsError;
 
-use super::{Node, Tree};
+use super::Tree;
 use crate::{OrphanChange, content::Extent, entry::Entry};
-
-#[derive(Debug, Default)]
-pub(super) struct Handles {
-    /// How often each inode is open.
-    pins: HashMap<u64, u64>,
-    /// Entries that are open and no longer in the tree.
-    orphans: HashMap<u64, Orphan>,
-    /// How many trees this one has followed, see [`Tree::epoch`].
-    epoch: u64,
-    /// Inodes that are open and were given to another entry, and in which epoch.
-    reused: HashMap<u64, u64>,
-}
-
-#[derive(Debug)]
-struct Orphan {
-    entry: Entry,
-    is_private: bool,
-}
-
-impl Handles {
-    pub(super) fn orphan(&self, inode: u64) -> Option<&Entry> {
-        Some(&self.orphans.get(&inode)?.entry)
-    }
-
-    pub(super) fn is_private(&self, inode: u64) -> bool {
-        self.orphans
-            .get(&inode)
-            .is_none_or(|orphan| orphan.is_private)
-    }
-
-    /// Keeps an entry that leaves the tree, if somebody has it open.
-    pub(super) fn bury(&mut self, node: Node, is_private: bool) {
-        if self.pins.contains_key(&node.entry().inode) {
-            let entry = node.into_entry();
-            let orphan = Orphan { entry, is_private };
-            self.orphans.insert(orphan.entry.inode, orphan);
-        }
-    }
-}
 
 impl Tree {
     /// Keeps an entry alive until a matching [`Tree::unpin`], even if it is deleted or replaced. False if there is no

@@ -1,82 +1,10 @@
 //! Building a tree from entries, at start and after a sync.
 
 use bytes::Bytes;
-use pmxcfs_api_types::{Vmid, path::LOCK_DIRECTORY};
+use pmxcfs_api_types::path::LOCK_DIRECTORY;
 
-use super::{Node, Rules, Tree};
+use super::{Node, Rules, Tree, TreeError, TreeWarning};
 use crate::entry::{Entry, EntryKind, ROOT_INODE, RootState};
-
-/// Why entries do not make a tree.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TreeError {
-    /// Two entries have the same inode, or one has that of the root.
-    #[error("inode {0} occurs twice")]
-    DuplicateInode(u64),
-    /// The directory of an entry does not exist.
-    #[error("entry '{}' (inode {inode}) is in a directory that does not exist (inode {parent})", name.escape_ascii())]
-    MissingParent {
-        /// The entry.
-        inode: u64,
-        /// Inode of its directory.
-        parent: u64,
-        /// Its name.
-        name: Bytes,
-    },
-    /// Two entries of one directory have the same name.
-    #[error("directory with inode {parent} has two entries called '{}' (inodes {first} and {second})", name.escape_ascii())]
-    DuplicateName {
-        /// The directory.
-        parent: u64,
-        /// The name.
-        name: Bytes,
-        /// One entry.
-        first: u64,
-        /// The other one.
-        second: u64,
-    },
-    /// Two guest configs have the same id, on whatever nodes.
-    #[error(
-        "guest {vmid} has two configs, '{}' (inode {first_inode}) and '{}' (inode {second_inode}): an id can be used only \
-         once in the whole cluster. Find out which one is in use, keep a copy of the other, and delete its row from the \
-         table 'tree' of the database while the daemon is stopped",
-        first.escape_ascii(), second.escape_ascii()
-    )]
-    DuplicateGuest {
-        /// The id.
-        vmid: Vmid,
-        /// Path of one config.
-        first: Bytes,
-        /// Its inode.
-        first_inode: u64,
-        /// Path of the other config.
-        second: Bytes,
-        /// Its inode.
-        second_inode: u64,
-    },
-}
-
-/// What is wrong with entries that make a tree nevertheless.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TreeWarning {
-    /// A guest directory of a node is a file. It holds no guests; C daemons refuse to start with it.
-    #[error("'{}' should be a directory: ignored in the search for guests, rename or remove it", path.escape_ascii())]
-    GuestDirectoryIsFile {
-        /// Where it is.
-        path: Bytes,
-    },
-    /// No chain of directories leads from the root to an entry. It is kept, counted and replicated.
-    #[error("entry '{}' (inode {inode}) cannot be reached: its directory (inode {parent}) is no directory or not below the root", name.escape_ascii())]
-    Unreachable {
-        /// The entry.
-        inode: u64,
-        /// What it names as its directory.
-        parent: u64,
-        /// Its name.
-        name: Bytes,
-    },
-}
 
 impl Tree {
     /// Builds a tree from entries in any order, the root not among them. What the database's rows must be like has been
@@ -97,7 +25,7 @@ impl Tree {
             tree.keep(entry)?;
         }
         tree.attach_all()?;
-        tree.place_all();
+        tree.mark_privacy();
         tree.warn_of_unreachable();
         tree.scan_guests()?;
         tree.start_lock_ages(now_secs);
@@ -161,23 +89,20 @@ impl Tree {
         Ok(())
     }
 
-    /// Gives every directory below the root its place.
-    fn place_all(&mut self) {
+    /// Tells every directory below the root what is private in it.
+    fn mark_privacy(&mut self) {
         let mut waiting = vec![ROOT_INODE];
         while let Some(inode) = waiting.pop() {
-            let Some(directory) = self.directory(inode) else {
-                continue;
-            };
-            let Some(place) = directory.place.clone() else {
+            let Some((directory, privacy)) = self.directory(inode).zip(self.privacy(inode)) else {
                 continue;
             };
             for child in directory.children.values().copied().collect::<Vec<_>>() {
                 let Some(node) = self.nodes.get_mut(&child) else {
                     continue;
                 };
-                let place = place.child(&node.entry().name);
+                let privacy = privacy.child(&node.entry().name);
                 if let Some(directory) = &mut node.directory {
-                    directory.place = Some(place);
+                    directory.privacy = Some(privacy);
                     waiting.push(child);
                 }
             }
@@ -188,7 +113,7 @@ impl Tree {
         let unreachable = self
             .entries()
             .skip(1)
-            .filter(|entry| self.place(entry.parent).is_none())
+            .filter(|entry| self.privacy(entry.parent).is_none())
             .map(|entry| TreeWarning::Unreachable {
                 inode: entry.inode,
                 parent: entry.parent,

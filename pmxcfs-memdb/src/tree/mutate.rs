@@ -283,16 +283,13 @@ impl Tree {
         self.handles.bury(node, is_private);
     }
 
-    /// Enters an entry in its directory and gives it its place.
+    /// Enters an entry in its directory.
     pub(super) fn attach(&mut self, inode: u64) {
         let entry = self.nodes[&inode].entry();
         let (parent, name) = (entry.parent, entry.name.clone());
-        let place = entry
-            .is_directory()
-            .then(|| self.place(parent).map(|place| place.child(&name)))
-            .flatten();
+        let privacy = self.privacy(parent).map(|privacy| privacy.child(&name));
         if let Some(directory) = &mut self.node_mut(inode).directory {
-            directory.place = place;
+            directory.privacy = privacy;
         }
         self.change_children(parent, |directory| {
             directory.children.insert(name, inode);

@@ -176,3 +176,28 @@ fn counters_go_on_in_a_new_tree() {
     empty.adopt(&mut bench.tree);
     assert_eq!(empty.guests(), &list, "without 'nodes' nothing is scanned");
 }
+
+/// Resident memory of this process in bytes.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("it is there");
+    let pages: usize = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .expect("a number");
+    pages * 4096
+}
+
+#[test]
+fn a_deep_tree_takes_no_more_memory_than_its_names() {
+    let name = "n".repeat(255);
+    let chain = (1..=3000).map(|inode| directory(inode, inode - 1, &name));
+    let before = resident();
+    let tree = build(chain.collect()).expect("a tree");
+    // The paths of all directories together have 1.15 GB.
+    let taken = resident().saturating_sub(before);
+    assert!(taken < 200 * 1024 * 1024, "{taken} bytes");
+    let path = tree.path_of(3000).expect("a path leads there");
+    assert_eq!(path.len(), 3000 * 256 - 1);
+    assert_eq!(tree.lookup(&path).map(|entry| entry.inode), Some(3000));
+}
