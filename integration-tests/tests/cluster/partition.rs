@@ -4,7 +4,8 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 
 use integration_tests::Cluster;
-use integration_tests::cluster::{Load, Writer, assert_nothing_lost};
+use integration_tests::cluster::{ClusterHost, Load, Writer, assert_nothing_lost};
+use integration_tests::daemon::control_program;
 use nix::errno::Errno;
 
 use crate::alone;
@@ -129,7 +130,45 @@ fn divergent_sides_become_one_and_the_loser_keeps_a_copy() {
         &["-r", "lost later", "/var/lib/pve-cluster/discarded"],
     );
     assert!(kept.status.success(), "no copy of what was lost");
+    what_was_replaced_is_a_problem_until_it_is_acknowledged(three, &cluster);
     cluster.stop_and_compare();
+}
+
+fn what_was_replaced_is_a_problem_until_it_is_acknowledged(host: &ClusterHost, cluster: &Cluster) {
+    let program = control_program();
+    let ask = |command: &str| {
+        let output = host.run(program.to_str().unwrap(), &[command]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    cluster.expect("the replaced content to be a problem", || {
+        let text = ask("status");
+        let lines: Vec<&str> = text.lines().collect();
+        let line = lines
+            .iter()
+            .find(|line| line.contains("! content-replaced: "))?;
+        assert!(
+            line.contains(" replaced by the leader's version: "),
+            "{line}"
+        );
+        for part in ["minority", "/var/lib/pve-cluster/discarded/2"] {
+            assert!(line.contains(part), "no {part} in: {line}");
+        }
+        Some(())
+    });
+    // A restart does not forget it.
+    host.stop_daemon();
+    host.start_daemon();
+    cluster.await_synced();
+    let is_healthy = || ask("status").contains(": healthy\n").then_some(());
+    assert!(ask("status").contains("! content-replaced: "));
+    let acknowledged = ask("ack");
+    assert!(acknowledged.contains("\n    minority\n"), "{acknowledged}");
+    cluster.expect("nothing to be wrong", is_healthy);
+    assert_eq!(ask("ack"), "there is nothing to acknowledge\n");
+    host.stop_daemon();
+    host.start_daemon();
+    cluster.await_synced();
+    cluster.expect("nothing to be wrong after a restart", is_healthy);
 }
 
 #[test]

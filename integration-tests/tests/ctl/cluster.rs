@@ -132,7 +132,7 @@ fn text_tells_of_nodes_groups_and_whom_they_wait_for() {
         "           pve1 (node 1): online",
         "           pve\"2\\? (node 2): online",
         "           pve3 (node 3): OFFLINE",
-        "service    quorum: works",
+        "service    quorum: running",
         "service    cluster-config: FAILED: corosync ?[2Jis not there",
         "group      pve_dcdb_v1: exchanging states, 3 members: pve1 (node 1, pid 100), pve\"2\\? (node 2, pid 200), node 3 (pid 300)",
         "           WAITING for pve\"2\\? (node 2, pid 200), node 3 (pid 300), since 12 s",

@@ -35,7 +35,7 @@ fn text_tells_everything_at_a_glance() {
         format!("pid {}, up ", daemon.pid()),
         "\nmode       local, quorate\n".to_owned(),
         "\ntree       version ".to_owned(),
-        "\nstore      works\n".to_owned(),
+        "\nstore      running\n".to_owned(),
         "of crash journal".to_owned(),
         "\nrrd        0 values queued".to_owned(),
         "\nresources  ".to_owned(),
@@ -419,4 +419,28 @@ fn a_database_that_somebody_else_holds_is_told_until_it_is_free() {
         is_stored(report) && report["problems"] == Value::Array(Vec::new())
     });
     daemon.stop();
+}
+
+#[test]
+fn after_a_flush_the_database_holds_everything() {
+    let host = Host::new();
+    let daemon = host.start();
+    for round in 0..20 {
+        let name = format!("f{round}");
+        fs::write(host.path(&name), "content").unwrap();
+        ask(&host, ["flush"]).expect(HEALTHY);
+        let rows = Command::new("sqlite3")
+            .arg(host.database())
+            .arg(format!("SELECT data FROM tree WHERE name='{name}'"))
+            .output()
+            .unwrap();
+        assert_eq!(rows.stdout, b"content\n", "{rows:?}");
+    }
+    assert_eq!(
+        ask(&host, ["ack"]).expect(HEALTHY),
+        "there is nothing to acknowledge\n"
+    );
+    daemon.stop();
+    let complaint = ask(&host, ["flush"]).complaint();
+    assert!(complaint.contains("is pmxcfs running?"), "{complaint}");
 }

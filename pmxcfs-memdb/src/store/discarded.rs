@@ -35,6 +35,12 @@ const SAVE_SIZE: u64 = 32 * 1024 * 1024;
 /// Most files in one save.
 const SAVE_FILE_COUNT: usize = 4096;
 
+/// List of the entries of a save.
+const INDEX: &str = "INDEX";
+
+/// A file of this name in a save says that somebody knows of it.
+pub const ACKNOWLEDGED: &str = "ACKNOWLEDGED";
+
 /// Prefix of a save that is not complete.
 const PARTIAL: &str = ".partial-";
 
@@ -105,6 +111,26 @@ pub fn save_discarded(
     }))
 }
 
+/// The saves that nobody has acknowledged, the oldest first, with the paths of their entries, escaped.
+#[must_use]
+pub fn unacknowledged_saves(directory: &Path) -> Vec<(PathBuf, Vec<String>)> {
+    let mut saves = names(directory);
+    saves.retain(|name| is_stamp(name));
+    saves.sort_unstable();
+    let saves = saves.into_iter().map(|name| directory.join(name));
+    saves
+        .filter(|save| !save.join(ACKNOWLEDGED).exists())
+        .map(|save| {
+            let index = fs::read_to_string(save.join(INDEX)).unwrap_or_default();
+            let lines = index.lines().filter(|line| !line.starts_with('#'));
+            let paths =
+                lines.filter_map(|line| Some(line.splitn(7, ' ').nth(6)?.rsplit_once(" -> ")?.0));
+            let paths = paths.map(ToOwned::to_owned).collect();
+            (save, paths)
+        })
+        .collect()
+}
+
 /// Writes a save. Returns how many entries have their content in it, and how many do not.
 fn write(save: &Path, entries: &[Discarded]) -> Result<(usize, usize), SaveError> {
     make_directory(save)?;
@@ -136,7 +162,7 @@ fn write(save: &Path, entries: &[Discarded]) -> Result<(usize, usize), SaveError
         }
         add_line(&mut index, discarded, is_kept.then_some(place));
     }
-    let index_path = save.join("INDEX");
+    let index_path = save.join(INDEX);
     let mut file = create(&index_path)?;
     file.write_all(index.as_bytes())
         .and_then(|()| file.sync_all())

@@ -37,7 +37,9 @@ mod writer;
 
 pub use config::{StoreConfig, SystemMedium};
 pub use database::{CreateError, OpenError, SqliteBackend, create};
-pub use discarded::{Discarded, SaveError, Saved, save_discarded};
+pub use discarded::{
+    ACKNOWLEDGED, Discarded, SaveError, Saved, save_discarded, unacknowledged_saves,
+};
 pub use finding::{Finding, Problem};
 pub use first_start::{EmptyDatabase, FirstStartError};
 pub use inspect::{InspectError, JournalFile, read_journal_file};

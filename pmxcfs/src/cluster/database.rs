@@ -9,6 +9,8 @@ use pmxcfs_memdb::store::{Discarded, Ticket, save_discarded};
 use pmxcfs_memdb::{Caller, Change, Delivered, MemDb, Operation, Reply, Stamp, Tree};
 
 use super::corosync_conf::Distributor;
+use crate::health::Replacements;
+use crate::health::report::Replacement;
 
 /// The tree as the group changes it. The store's thread has the disk later: a slow one delays nobody's deliveries.
 #[derive(Debug)]
@@ -47,30 +49,49 @@ impl TreeStore for ReplicatedTree {
     }
 }
 
-/// Brings the host's `corosync.conf` up to date, and keeps in `discarded_dir` what a sync takes from this node.
-pub(super) fn notice_sink(distributor: Distributor, discarded_dir: PathBuf) -> NoticeSink {
+/// Brings the host's `corosync.conf` up to date, keeps in `discarded_dir` what a sync takes from this node, and tells
+/// `replaced` of it.
+pub(super) fn notice_sink(
+    distributor: Distributor,
+    discarded_dir: PathBuf,
+    replaced: Arc<Replacements>,
+) -> NoticeSink {
     Box::new(move |notice| match notice {
         DatabaseNotice::CorosyncConf { reload } => distributor.changed(reload),
         DatabaseNotice::Replaced { discarded } => {
             distributor.changed(false);
             if !discarded.is_empty() {
-                let directory = discarded_dir.clone();
-                tokio::task::spawn_blocking(move || keep(&directory, &discarded));
+                let (directory, replaced) = (discarded_dir.clone(), Arc::clone(&replaced));
+                tokio::task::spawn_blocking(move || {
+                    replaced.add(keep(&directory, &discarded));
+                });
             }
         }
     })
 }
 
 /// What a sync took from this node may be all there is of somebody's work.
-fn keep(directory: &Path, discarded: &[Discarded]) {
-    match save_discarded(directory, discarded, wall_clock_secs()) {
-        Ok(Some(saved)) => tracing::warn!(
+fn keep(directory: &Path, discarded: &[Discarded]) -> Replacement {
+    let now_secs = wall_clock_secs();
+    let saved = save_discarded(directory, discarded, now_secs);
+    let saved = saved.unwrap_or_else(|error| {
+        tracing::error!(cause = %error.source, "{error}");
+        None
+    });
+    if let Some(saved) = &saved {
+        tracing::warn!(
             kept = saved.kept_count,
             only_named = saved.left_out_count,
             "the replaced entries are kept in {}",
             saved.directory.display()
-        ),
-        Ok(None) => {}
-        Err(error) => tracing::error!(cause = %error.source, "{error}"),
+        );
+    }
+    let paths = discarded.iter();
+    Replacement {
+        at_secs: now_secs,
+        paths: paths
+            .map(|entry| entry.path.escape_ascii().to_string())
+            .collect(),
+        directory: saved.map(|saved| saved.directory.display().to_string()),
     }
 }

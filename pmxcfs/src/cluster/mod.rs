@@ -14,7 +14,7 @@ use bytes::Bytes;
 use pmxcfs_api_types::names::COROSYNC_CONF;
 use pmxcfs_api_types::{FsError, NodeId};
 use pmxcfs_config::Config;
-use pmxcfs_dfsm::database::Database;
+use pmxcfs_dfsm::database::{Database, NoticeSink};
 use pmxcfs_dfsm::status::StatusGroup;
 use pmxcfs_memdb::{EntryKind, MemDb, Submit};
 use pmxcfs_services::cluster_config::{ClusterConfig, ClusterConfigService};
@@ -31,6 +31,7 @@ use self::corosync_conf::{Distributor, Files, ReloadCommand};
 use self::database::{ReplicatedTree, notice_sink};
 use self::status::{GroupPeers, ReplicatedStatus};
 use crate::daemon::runtimes::wait_for;
+use crate::health::Replacements;
 
 /// Replicates the database.
 type DatabaseGroup = Database<ReplicatedTree>;
@@ -64,9 +65,15 @@ pub(crate) struct ClusterView {
     database: GroupHandle<DatabaseGroup>,
     status: GroupHandle<StatusSyncGroup>,
     services: Vec<(&'static str, watch::Receiver<ServiceState>)>,
+    replaced: Arc<Replacements>,
 }
 
 impl ClusterView {
+    /// What synchronisations have replaced on this node.
+    pub(crate) fn replaced(&self) -> &Replacements {
+        &self.replaced
+    }
+
     /// Both groups by name. `None` before they run.
     pub(crate) fn groups(&self) -> [(&'static str, Option<GroupStatus>); 2] {
         [
@@ -101,7 +108,10 @@ impl Cluster {
         runtime.spawn(show_quorum(quorum.clone(), Arc::clone(status)));
         let configured = manager.start(ClusterConfigService::new(node_list_sink(status)));
 
-        let (service, database) = database_service(config, db, &distributor.0, &quorum, started);
+        let discarded_dir = config.paths.state_dir.join("discarded");
+        let replaced = Arc::new(Replacements::load(&discarded_dir));
+        let notices = notice_sink(distributor.0.clone(), discarded_dir, Arc::clone(&replaced));
+        let (service, database) = database_service(db, notices, &quorum, started);
         manager.start(service);
         watch_store(db, &database);
 
@@ -113,6 +123,7 @@ impl Cluster {
             database: database.clone(),
             status: peers,
             services: manager.watch(),
+            replaced,
         };
 
         Self {
@@ -181,9 +192,8 @@ fn start_distributor(
 }
 
 fn database_service(
-    config: &Config,
     db: &Arc<MemDb>,
-    distributor: &Distributor,
+    notices: NoticeSink,
     quorum: &QuorumMonitor,
     started: Instant,
 ) -> (Group<DatabaseGroup>, GroupHandle<DatabaseGroup>) {
@@ -195,10 +205,6 @@ fn database_service(
         quorum: quorum.clone(),
         join_after: None,
     };
-    let notices = notice_sink(
-        distributor.clone(),
-        config.paths.state_dir.join("discarded"),
-    );
     let tree = ReplicatedTree(Arc::clone(db));
     group(group_config, Database::new(tree, notices))
 }

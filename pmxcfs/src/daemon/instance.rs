@@ -60,7 +60,7 @@ impl InstanceLock {
 }
 
 /// Names the lock file and, if the kernel knows it, the process that holds the lock.
-fn holder(file: &File, path: &Path) -> String {
+pub(crate) fn holder(file: &File, path: &Path) -> String {
     let held = format!("{} is held", path.display());
     let find = || {
         let inode = file.metadata().ok()?.ino().to_string();

@@ -20,8 +20,8 @@ use pmxcfs_status::{ClusterInfo, Status};
 
 use super::counters::{Meter, Operation, Totals};
 use super::report::{
-    Below, Cluster, Group, GroupMode, Latency, Member, Mode, Node, Paths, Process, Report,
-    Requests, Rrd, Service, Store, Tree, Waiting,
+    Below, Cluster, Group, GroupMode, Latency, Member, Mode, Node, Paths, Process, Replacement,
+    Report, Requests, Rrd, Service, Store, Tree, Waiting,
 };
 use super::{FuseOperation, IpcOperation, problems};
 use crate::cluster::ClusterView;
@@ -72,6 +72,13 @@ impl Sources {
         report
     }
 
+    /// Somebody knows what synchronisations have replaced. Returns what that was.
+    pub(super) fn acknowledge(&self) -> Vec<Replacement> {
+        let view = self.cluster.as_ref();
+        view.map(|view| view.replaced().acknowledge())
+            .unwrap_or_default()
+    }
+
     fn cluster(&self, view: &ClusterView) -> Cluster {
         let info = self.status.cluster().unwrap_or_default();
         let nodes = info.nodes.iter().map(|(id, node)| Node {
@@ -88,6 +95,7 @@ impl Sources {
                 .map(|(name, status)| self.group(name, status, &info))
                 .collect(),
             services: view.services().map(service).collect(),
+            replaced: view.replaced().current(),
         }
     }
 

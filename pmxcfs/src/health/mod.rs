@@ -8,24 +8,31 @@ pub mod counters;
 mod gather;
 mod operations;
 mod problems;
+mod replaced;
 pub mod report;
 pub mod socket;
 
 pub(crate) use gather::Sources;
 pub use operations::{FuseOperation, IpcOperation};
 pub use problems::{names, problems};
+pub(crate) use replaced::Replacements;
 
 /// Request of a report, without its newline.
 pub const REPORT_REQUEST: &[u8] = b"report";
 
-/// One JSON object and a newline. What is no known request is answered with an `error`.
+/// Request that acknowledges what synchronisations replaced. The answer is an array of what that was.
+pub const ACKNOWLEDGE_REQUEST: &[u8] = b"ack";
+
+/// One line of JSON. What is no known request is answered with an `error`.
 pub(crate) fn answer(request: &[u8], sources: &Sources) -> Vec<u8> {
-    let rendered = if request == REPORT_REQUEST {
-        serde_json::to_vec(&sources.report())
-    } else {
-        let request = request.escape_ascii();
-        let refusal = serde_json::json!({ "error": format!("unknown request '{request}'") });
-        serde_json::to_vec(&refusal)
+    let rendered = match request {
+        REPORT_REQUEST => serde_json::to_vec(&sources.report()),
+        ACKNOWLEDGE_REQUEST => serde_json::to_vec(&sources.acknowledge()),
+        unknown => {
+            let unknown = unknown.escape_ascii();
+            let refusal = serde_json::json!({ "error": format!("unknown request '{unknown}'") });
+            serde_json::to_vec(&refusal)
+        }
     };
     let mut answer =
         rendered.expect("a report has only texts for keys and only numbers that JSON has");

@@ -10,8 +10,9 @@
 //! | `group-stopped` | a group was left for good: a newer protocol or data that cannot be trusted |
 //! | `group-stalled` | a group's task has not been heard of for a while |
 //! | `corosync-lost` | a service cannot reach corosync |
+//! | `content-replaced` | a synchronisation replaced content of this node, and nobody has acknowledged it |
 
-use super::report::{Group, GroupMode, Member, Problem, Report, Service};
+use super::report::{Group, GroupMode, Member, Problem, Replacement, Report, Service};
 
 /// Times in a row after which a held database is worth a word: what backups and queries do takes moments.
 const BUSY_LIMIT: u32 = 5;
@@ -55,53 +56,72 @@ pub fn problems(report: &Report) -> Vec<Problem> {
                 add("corosync-lost", text);
             }
         }
+        for replacement in &cluster.replaced {
+            add("content-replaced", replacement_text(replacement));
+        }
     }
     problems
 }
 
 fn problem_of(group: &Group) -> Option<(&'static str, String)> {
-    let name = &group.name;
-    if group.age_ms > STALLED_MS {
-        let secs = group.age_ms / 1000;
-        return Some((
-            "group-stalled",
-            format!("group {name}: nothing was heard of its task for {secs} s"),
-        ));
-    }
-    match group.mode {
-        GroupMode::Synced => None,
-        GroupMode::Start | GroupMode::Leave | GroupMode::Unknown => {
-            let what = if group.is_connected {
-                "is being joined"
-            } else {
-                "is not joined: no connection to corosync"
-            };
-            Some(("group-not-joined", format!("group {name} {what}")))
+    let waiting = || match &group.waiting {
+        Some(waiting) => format!(
+            ", waits for {} since {} s",
+            names(&waiting.members),
+            waiting.silent_ms / 1000
+        ),
+        None => String::new(),
+    };
+    let (code, text) = match group.mode {
+        _ if group.age_ms > STALLED_MS => {
+            let secs = group.age_ms / 1000;
+            let text = format!(": its task has not been heard of for {secs} s");
+            ("group-stalled", text)
         }
-        GroupMode::StartSync | GroupMode::Update => {
-            let what = match group.mode {
-                GroupMode::Update => "is being updated",
-                _ => "exchanges states",
-            };
-            let text = match &group.waiting {
-                Some(waiting) => format!(
-                    "group {name} {what}, waits for {} since {} s",
-                    names(&waiting.members),
-                    waiting.silent_ms / 1000,
-                ),
-                None => format!("group {name} {what}"),
-            };
-            Some(("synchronising", text))
-        }
-        GroupMode::VersionError => Some((
+        GroupMode::Synced => return None,
+        GroupMode::Start | GroupMode::Leave | GroupMode::Unknown => (
+            "group-not-joined",
+            match group.is_connected {
+                true => " is being joined",
+                false => " is not joined: no connection to corosync",
+            }
+            .to_owned(),
+        ),
+        GroupMode::StartSync => ("synchronising", format!(" exchanges states{}", waiting())),
+        GroupMode::Update => ("synchronising", format!(" is being updated{}", waiting())),
+        GroupMode::VersionError => (
             "group-stopped",
-            format!("group {name} was left: another node speaks a newer protocol, update this one"),
-        )),
-        GroupMode::Error => Some((
+            " was left: another node speaks a newer protocol, update this one".to_owned(),
+        ),
+        GroupMode::Error => (
             "group-stopped",
-            format!("group {name} was left: the data of this node cannot be trusted or stored"),
-        )),
-    }
+            " was left: the data of this node cannot be trusted or stored".to_owned(),
+        ),
+    };
+    Some((code, format!("group {}{text}", group.name)))
+}
+
+/// Most paths that the text has; the list beside the former content has all.
+const NAMED_COUNT: usize = 20;
+
+fn replacement_text(replacement: &Replacement) -> String {
+    let paths = &replacement.paths;
+    let entries = match paths.len() {
+        1 => "1 entry".to_owned(),
+        count => format!("{count} entries"),
+    };
+    let more = match paths.len().saturating_sub(NAMED_COUNT) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let place = match &replacement.directory {
+        Some(directory) => format!("the former content is in {directory}"),
+        None => "the former content could not be kept".to_owned(),
+    };
+    format!(
+        "{entries} replaced by the leader's version: {}{more}; {place}; acknowledge with pmxcfs-ctl ack",
+        paths[..paths.len().min(NAMED_COUNT)].join(", ")
+    )
 }
 
 fn failure_of(service: &Service) -> Option<String> {
@@ -206,6 +226,11 @@ mod tests {
             cluster.services[0].error = Some("corosync does not run".to_owned());
         });
         assert_eq!(lost, ["corosync-lost"]);
+        let replaced = codes(|report| {
+            let cluster = report.cluster.as_mut().expect("a member");
+            cluster.replaced = vec![Replacement::default()];
+        });
+        assert_eq!(replaced, ["content-replaced"]);
     }
 
     #[test]
@@ -218,6 +243,27 @@ mod tests {
             };
         });
         assert_eq!(codes, ["store-failed", "not-quorate"]);
+    }
+
+    #[test]
+    fn what_was_replaced_is_named_by_path() {
+        let mut replacement = Replacement {
+            at_secs: 0,
+            paths: vec!["load/f1".to_owned(), "load/f2".to_owned()],
+            directory: Some("/discarded/1".to_owned()),
+        };
+        assert_eq!(
+            replacement_text(&replacement),
+            "2 entries replaced by the leader's version: load/f1, load/f2; the former content is in /discarded/1; \
+             acknowledge with pmxcfs-ctl ack"
+        );
+        replacement.paths = vec!["x".to_owned(); 25];
+        replacement.directory = None;
+        let text = replacement_text(&replacement);
+        assert!(
+            text.contains(" and 5 more; the former content could not be kept"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -81,6 +81,20 @@ pub struct Cluster {
     pub groups: Vec<Group>,
     /// What keeps the connections to corosync.
     pub services: Vec<Service>,
+    /// What synchronisations of the last day replaced on this node and nobody has acknowledged.
+    pub replaced: Vec<Replacement>,
+}
+
+/// Content of this node that a synchronisation replaced or removed by the leader's version.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Replacement {
+    /// Wall clock, seconds since 1970.
+    pub at_secs: u32,
+    /// The entries, by their full paths. What is not printable is escaped.
+    pub paths: Vec<String>,
+    /// Where the former content is kept, unless that failed.
+    pub directory: Option<String>,
 }
 
 /// A node of the cluster.

@@ -68,11 +68,6 @@ pub(crate) fn short_digest(content: &[u8]) -> String {
     hex(&content_digest(content)[..8])
 }
 
-/// As [`time`], without what is awkward in file names.
-pub(crate) fn time_in_name(seconds: u32) -> String {
-    time(seconds).replace(['-', ':'], "")
-}
-
 /// State of a database in words.
 pub(crate) fn root_state(root: RootState) -> String {
     format!(

@@ -8,16 +8,16 @@ use pmxcfs_config::{PathOptions, Paths};
 /// Exit statuses, as `--help` lists them.
 const STATUSES: &str = "\
 Exit status:
-  0  the daemon is healthy; metrics: it answered
+  0  the daemon is healthy; metrics, flush, ack: done
   1  the daemon answered and is degraded: no quorum, database cannot be written, synchronisation under way, ...
   2  the daemon did not answer, or the command could not be carried out";
 
-/// Asks a running pmxcfs how it is.
+/// Shows the health of a running pmxcfs.
 #[derive(Debug, Parser)]
 #[command(
     name = "pmxcfs-ctl",
     version,
-    about = "Show the health of a running pmxcfs",
+    about = "Show the health of a running pmxcfs, and flush its database",
     after_help = STATUSES,
     subcommand_required = true,
     arg_required_else_help = true
@@ -47,19 +47,23 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show everything again and again, with rates
+    /// Show everything repeatedly, with rates
     Watch(WatchArgs),
     /// Print everything in the text format of Prometheus
     Metrics,
+    /// Wait until the database holds everything that was written to the mount
+    Flush,
+    /// Acknowledge what synchronisations have replaced on this node
+    Ack,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct WatchArgs {
-    /// Seconds from one look to the next
+    /// Seconds between two pages
     #[arg(long, short = 'n', value_name = "SECS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(super) interval: u64,
 
-    /// End after so many looks
+    /// End after this many pages
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
 }

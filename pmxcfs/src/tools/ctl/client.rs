@@ -3,16 +3,18 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context as _, anyhow, bail};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
 use nix::sys::time::TimeVal;
+use serde_json::Value;
 
-use crate::health::REPORT_REQUEST;
-use crate::health::report::Report;
+use crate::health::report::{Replacement, Report};
+use crate::health::{ACKNOWLEDGE_REQUEST, REPORT_REQUEST};
 use crate::tools::program::Outcome;
 
 /// How long each step may take: a daemon that is stopped keeps its socket and does not answer.
@@ -20,39 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest answer, many times what a daemon has to tell.
 const ANSWER_SIZE: u64 = 16 << 20;
-
-/// Why there is no report. Everything but [`Garbled`](Self::Garbled) means that the daemon could not be reached.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum AskError {
-    /// There is no socket.
-    #[error("is pmxcfs running? There is no control socket {}", .0.display())]
-    NoSocket(PathBuf),
-    /// The socket of a daemon that is gone.
-    #[error("is pmxcfs running? Nobody listens at {}", .0.display())]
-    NobodyListens(PathBuf),
-    /// The socket belongs to somebody else.
-    #[error("only root may ask the daemon: permission denied at {}", .0.display())]
-    Denied(PathBuf),
-    /// The daemon hangs, or was stopped by a signal.
-    #[error("pmxcfs does not answer within {} s at {}", PATIENCE.as_secs(), .0.display())]
-    Silent(PathBuf),
-    /// The connection broke off.
-    #[error("cannot ask pmxcfs at {}", path.display())]
-    Failed {
-        /// The socket.
-        path: PathBuf,
-        /// What happened.
-        source: io::Error,
-    },
-    /// What answered is no daemon that this program understands.
-    #[error("the answer from {} is not understood: {reason}", path.display())]
-    Garbled {
-        /// The socket.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
 
 /// What a daemon has sent.
 #[derive(Debug)]
@@ -74,24 +43,55 @@ impl Answer {
     }
 }
 
-/// Asks the daemon that listens there.
-pub(super) fn ask(path: &Path) -> Result<Answer, AskError> {
-    let json = exchange(path).map_err(|error| explain(path, error))?;
-    let report = understand(&json).map_err(|reason| AskError::Garbled {
-        path: path.to_owned(),
-        reason,
-    })?;
+/// Asks the daemon that listens there for its report.
+pub(super) fn ask(path: &Path) -> anyhow::Result<Answer> {
+    let json = exchange(path, REPORT_REQUEST)?;
+    let report = understand(&json)
+        .and_then(|value| match value.get("version") {
+            Some(_) => Ok(serde_json::from_value(value)?),
+            None => bail!("it is no report"),
+        })
+        .with_context(|| misunderstood(path))?;
     Ok(Answer { json, report })
 }
 
-fn exchange(path: &Path) -> io::Result<Vec<u8>> {
-    let mut stream = open(path)?;
-    let mut request = REPORT_REQUEST.to_vec();
-    request.push(b'\n');
-    stream.write_all(&request)?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_SIZE).read_to_end(&mut answer)?;
-    Ok(answer)
+/// Tells the daemon that somebody knows what synchronisations have replaced. Returns what that was.
+pub(super) fn acknowledge(path: &Path) -> anyhow::Result<Vec<Replacement>> {
+    let json = exchange(path, ACKNOWLEDGE_REQUEST)?;
+    understand(&json)
+        .and_then(|value| Ok(serde_json::from_value(value)?))
+        .with_context(|| misunderstood(path))
+}
+
+fn misunderstood(path: &Path) -> String {
+    format!("the answer from {} is not understood", path.display())
+}
+
+fn exchange(path: &Path, request: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let ask = || -> io::Result<Vec<u8>> {
+        let mut stream = open(path)?;
+        stream.write_all(&[request, b"\n"].concat())?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_SIZE).read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    ask().map_err(|error| {
+        let shown = path.display();
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ENOTDIR) => {
+                anyhow!("is pmxcfs running? There is no control socket {shown}")
+            }
+            Some(Errno::ECONNREFUSED) => anyhow!("is pmxcfs running? Nobody listens at {shown}"),
+            Some(Errno::EACCES | Errno::EPERM) => {
+                anyhow!("only root may ask the daemon: permission denied at {shown}")
+            }
+            Some(Errno::EAGAIN | Errno::ETIMEDOUT) => anyhow!(
+                "pmxcfs does not answer within {} s at {shown}",
+                PATIENCE.as_secs()
+            ),
+            _ => anyhow!(error).context(format!("cannot ask pmxcfs at {shown}")),
+        }
+    })
 }
 
 /// With a bound for the connection, too: it waits when the daemon does not accept any more.
@@ -109,43 +109,42 @@ fn open(path: &Path) -> io::Result<UnixStream> {
     Ok(UnixStream::from(stream))
 }
 
-fn explain(path: &Path, error: io::Error) -> AskError {
-    let path = path.to_owned();
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT | Errno::ENOTDIR) => AskError::NoSocket(path),
-        Some(Errno::ECONNREFUSED) => AskError::NobodyListens(path),
-        Some(Errno::EACCES | Errno::EPERM) => AskError::Denied(path),
-        Some(Errno::EAGAIN | Errno::ETIMEDOUT) => AskError::Silent(path),
-        _ => AskError::Failed {
-            path,
-            source: error,
-        },
+fn understand(json: &[u8]) -> anyhow::Result<Value> {
+    let value: Value = serde_json::from_slice(json)?;
+    match value.get("error") {
+        Some(error) => bail!("the daemon says: {error}"),
+        None => Ok(value),
     }
-}
-
-fn understand(json: &[u8]) -> Result<Report, String> {
-    if json.is_empty() {
-        return Err("it is empty".to_owned());
-    }
-    let value: serde_json::Value =
-        serde_json::from_slice(json).map_err(|error| format!("it is not JSON: {error}"))?;
-    if let Some(error) = value.get("error") {
-        return Err(format!("the daemon says: {error}"));
-    }
-    if value.get("version").is_none() {
-        return Err("it is no report".to_owned());
-    }
-    serde_json::from_value(value).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
     use super::*;
+
+    /// What is made of this answer of a daemon.
+    fn told(answer: &[u8]) -> anyhow::Result<Answer> {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("ctl.sock");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().expect("a client");
+                let mut request = [0; 7];
+                stream.read_exact(&mut request).expect("a request");
+                stream.write_all(answer).expect("a reader");
+            });
+            ask(&path)
+        })
+    }
 
     #[test]
     fn a_report_with_more_or_less_in_it_is_understood() {
-        let report = understand(br#"{"version":"9","new":[1],"store":{"is_failed":true,"x":1}}"#)
-            .expect("a report");
+        let answer = told(br#"{"version":"9","new":[1],"store":{"is_failed":true,"x":1}}"#);
+        let report = answer.expect("a report").report;
         assert_eq!(report.version, "9");
         assert!(report.store.is_failed);
         assert_eq!(report.rrd, crate::health::report::Rrd::default());
@@ -162,7 +161,9 @@ mod tests {
             b"{\"version\":\"1\",\"pid\":\"x\"}",
             b"{\"version\":\"1\"",
         ] {
-            assert!(understand(answer).is_err(), "{}", answer.escape_ascii());
+            let error = told(answer).expect_err("no report");
+            let text = error.to_string();
+            assert!(text.contains("is not understood"), "{text}");
         }
     }
 
@@ -170,13 +171,14 @@ mod tests {
     fn where_nobody_is_the_reason_is_told() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("ctl.sock");
-        assert!(matches!(ask(&path), Err(AskError::NoSocket(_))));
-        drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
-        assert!(matches!(ask(&path), Err(AskError::NobodyListens(_))));
-        std::fs::remove_file(&path).expect("removable");
-        std::fs::write(&path, "").expect("writable");
+        let reason = |path: &Path| ask(path).expect_err("nobody").to_string();
+        assert!(reason(&path).contains("There is no control socket"));
+        drop(UnixListener::bind(&path).expect("a socket"));
+        assert!(reason(&path).contains("Nobody listens"));
+        fs::remove_file(&path).expect("removable");
+        fs::write(&path, "").expect("writable");
         assert!(ask(&path).is_err());
         let long = directory.path().join("x".repeat(200));
-        assert!(matches!(ask(&long), Err(AskError::Failed { .. })));
+        assert!(reason(&long).contains("cannot ask pmxcfs"));
     }
 }

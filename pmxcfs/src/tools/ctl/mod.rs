@@ -1,7 +1,7 @@
 //! `pmxcfs-ctl`: asks a running daemon for its health.
 //!
 //! Everything that is shown is made of the report that the daemon sends ([`crate::health::report`]); nothing is asked of the
-//! filesystem or of the IPC service, so this works when those do not.
+//! filesystem or of the IPC service, so this works when those do not. Only `flush` uses the mount, since it waits for it.
 
 mod cli;
 mod client;
@@ -9,13 +9,20 @@ mod prometheus;
 mod render;
 mod watch;
 
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
+use pmxcfs_memdb::store::ACKNOWLEDGED;
 
 pub use cli::Cli;
 use cli::Command;
 
 use super::program::{CommandResult, Outcome, Output, run};
+use super::text::{count, printable};
 
 /// Runs the program with the arguments of this process.
 #[must_use]
@@ -26,18 +33,61 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(command: &Command, socket: &Path, output: &mut Output<'_>) -> CommandResult {
-    if let Command::Watch(args) = command {
-        return watch::run(socket, args, output);
-    }
-    let answer = client::ask(socket)?;
-    let outcome = answer.outcome();
     match command {
-        Command::Status { json: true } => output.out.write_all(&answer.json)?,
-        Command::Metrics => {
-            write!(output.out, "{}", prometheus::render(&answer.report))?;
-            return Ok(Outcome::Good);
+        Command::Status { json } => {
+            let answer = client::ask(socket)?;
+            match json {
+                true => output.out.write_all(&answer.json)?,
+                false => write!(output.out, "{}", render::render(&answer.report, None))?,
+            }
+            Ok(answer.outcome())
         }
-        _ => write!(output.out, "{}", render::render(&answer.report, None))?,
+        Command::Watch(args) => watch::run(socket, args, output),
+        Command::Metrics => {
+            let report = client::ask(socket)?.report;
+            write!(output.out, "{}", prometheus::render(&report))?;
+            Ok(Outcome::Good)
+        }
+        Command::Flush => flush(socket),
+        Command::Ack => acknowledge(socket, output.out),
     }
-    Ok(outcome)
+}
+
+/// Waits until the database holds everything that programs have written before.
+fn flush(socket: &Path) -> CommandResult {
+    let mount = client::ask(socket)?.report.paths.mount_dir;
+    // What is below a mount point has nothing to do with the daemon.
+    let kind = statfs(Path::new(&mount)).with_context(|| format!("cannot look at {mount}"))?;
+    if kind.filesystem_type() != FUSE_SUPER_MAGIC {
+        bail!("{mount} is not mounted here: nothing is known of what the database holds");
+    }
+    File::open(&mount)
+        .and_then(|directory| directory.sync_all())
+        .with_context(|| format!("cannot flush {mount} to the database"))?;
+    Ok(Outcome::Good)
+}
+
+/// Tells the daemon, and marks the saves so that the next one knows as well.
+fn acknowledge(socket: &Path, out: &mut dyn Write) -> CommandResult {
+    let replacements = client::acknowledge(socket)?;
+    if replacements.is_empty() {
+        writeln!(out, "there is nothing to acknowledge")?;
+    }
+    for replacement in replacements {
+        let directory = replacement.directory.as_deref().unwrap_or_default();
+        writeln!(
+            out,
+            "acknowledged: {} replaced by the leader's version; the former content is in {}",
+            count(replacement.paths.len(), "entry"),
+            printable(directory)
+        )?;
+        for path in &replacement.paths {
+            writeln!(out, "    {}", printable(path))?;
+        }
+        if !directory.is_empty() {
+            let mark = Path::new(directory).join(ACKNOWLEDGED);
+            fs::write(&mark, "").with_context(|| format!("cannot make {}", mark.display()))?;
+        }
+    }
+    Ok(Outcome::Good)
 }

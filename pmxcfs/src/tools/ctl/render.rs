@@ -1,12 +1,24 @@
 //! A report as text for people.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::Write as _;
 
 use crate::health::names;
-use crate::health::report::{
-    Cluster, Group, GroupMode, Latency, Mode, Paths, Process, Report, Requests, Rrd, Store, Tree,
-};
+use crate::health::report::{Cluster, Group, GroupMode, Mode, Paths, Report, Requests, Store};
 use crate::tools::text::{bytes, count, nanos, printable, seconds};
+
+/// Text in two columns.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+/// Adds a line: what it is about, and the text. Continues the one before if that is empty.
+macro_rules! line {
+    ($page:expr, $name:expr, $($text:tt)*) => {
+        writeln!($page.text, "{:<11}{}", $name, format_args!($($text)*))
+            .expect("a string takes everything")
+    };
+}
 
 /// What rates are made of: an earlier report of the same daemon, and the time since then.
 #[derive(Debug, Clone, Copy)]
@@ -24,10 +36,13 @@ pub(super) fn render(report: &Report, rates: Option<Rates<'_>>) -> String {
     if let Some(cluster) = &report.cluster {
         show_cluster(cluster, &mut page);
     }
-    show_tree(&report.tree, &mut page);
-    show_store(&report.store, now_secs(report), &mut page);
-    show_rrd(&report.rrd, &mut page);
-    show_process(&report.process, &mut page);
+    let tree = &report.tree;
+    let (entries, size) = (count(tree.entry_count, "entry"), bytes(tree.used_bytes));
+    line!(page, "tree", "version {}, {entries}, {size}", tree.version);
+    // The wall clock of the daemon when it made the report.
+    let now_secs = u64::from(report.started_secs) + report.uptime_ms / 1000;
+    show_store(&report.store, now_secs, &mut page);
+    show_rest(report, &mut page);
     if rates.is_none() {
         show_paths(&report.paths, &mut page);
     }
@@ -40,79 +55,72 @@ pub(super) fn render(report: &Report, rates: Option<Rates<'_>>) -> String {
     page.text
 }
 
-/// Text in two columns.
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn line(&mut self, name: &str, text: impl Display) {
-        writeln!(self.text, "{name:<11}{text}").expect("a string takes everything");
-    }
-}
-
 fn head(report: &Report, page: &mut Page) {
     let node = printable(&report.node_name);
     let verdict = match report.problems.len() {
         0 => "healthy".to_owned(),
         problems => format!("DEGRADED, {}", count(problems, "problem")),
     };
-    page.line("pmxcfs", format_args!("{node}: {verdict}"));
+    line!(page, "pmxcfs", "{node}: {verdict}");
     for problem in &report.problems {
-        let code = printable(&problem.code);
-        page.line("", format_args!("! {code}: {}", printable(&problem.text)));
+        let (code, text) = (printable(&problem.code), printable(&problem.text));
+        line!(page, "", "! {code}: {text}");
     }
     let uptime = seconds(report.uptime_ms / 1000);
     let version = printable(&report.version);
-    page.line(
+    line!(
+        page,
         "process",
-        format_args!("version {version}, pid {}, up {uptime}", report.pid),
+        "version {version}, pid {}, up {uptime}",
+        report.pid
     );
-    let quorum = if report.is_quorate {
-        "quorate"
-    } else {
-        "NOT QUORATE"
+    let quorum = match report.is_quorate {
+        true => "quorate",
+        false => "NOT QUORATE",
     };
     let mode = match report.mode {
         Mode::Local => "local",
         Mode::Cluster => "cluster",
     };
-    page.line("mode", format_args!("{mode}, {quorum}"));
+    line!(page, "mode", "{mode}, {quorum}");
 }
 
 fn show_cluster(cluster: &Cluster, page: &mut Page) {
-    if cluster.nodes.is_empty() {
-        page.line("cluster", "corosync has not told of any nodes");
-    } else {
-        let name = printable(&cluster.name);
-        let nodes = count(cluster.nodes.len(), "node");
-        let version = cluster.config_version;
-        page.line(
+    let nodes = count(cluster.nodes.len(), "node");
+    let (name, version) = (printable(&cluster.name), cluster.config_version);
+    match cluster.nodes.is_empty() {
+        true => line!(page, "cluster", "corosync has not sent the list of nodes"),
+        false => line!(
+            page,
             "cluster",
-            format_args!("{name}, {nodes}, configuration version {version}"),
-        );
+            "{name}, {nodes}, configuration version {version}"
+        ),
     }
     for node in &cluster.nodes {
         let state = if node.is_online { "online" } else { "OFFLINE" };
-        let name = printable(&node.name);
-        page.line("", format_args!("{name} (node {}): {state}", node.id));
+        line!(
+            page,
+            "",
+            "{} (node {}): {state}",
+            printable(&node.name),
+            node.id
+        );
     }
     for service in &cluster.services {
         let state = match (&service.error, service.is_running) {
-            (_, true) => "works".to_owned(),
+            (_, true) => "running".to_owned(),
             (Some(error), false) => format!("FAILED: {}", printable(error)),
             (None, false) => "starting".to_owned(),
         };
-        page.line("service", format_args!("{}: {state}", service.name));
+        line!(page, "service", "{}: {state}", service.name);
     }
     for group in &cluster.groups {
         show_group(group, page);
     }
 }
 
-const fn mode_name(mode: GroupMode) -> &'static str {
-    match mode {
+fn show_group(group: &Group, page: &mut Page) {
+    let mode = match group.mode {
         GroupMode::Start => "not joined",
         GroupMode::StartSync => "exchanging states",
         GroupMode::Synced => "synced",
@@ -121,132 +129,109 @@ const fn mode_name(mode: GroupMode) -> &'static str {
         GroupMode::VersionError => "left: newer protocol",
         GroupMode::Error => "left: error",
         GroupMode::Unknown => "unknown",
-    }
-}
-
-fn show_group(group: &Group, page: &mut Page) {
-    let members = count(group.members.len(), "member");
-    let who = printable(&names(&group.members));
-    let mode = mode_name(group.mode);
-    page.line(
+    };
+    line!(
+        page,
         "group",
-        format_args!("{}: {mode}, {members}: {who}", printable(&group.name)),
+        "{}: {mode}, {}: {}",
+        printable(&group.name),
+        count(group.members.len(), "member"),
+        printable(&names(&group.members))
     );
     if let Some(waiting) = &group.waiting {
-        let who = printable(&names(&waiting.members));
+        let members = printable(&names(&waiting.members));
         let since = seconds(waiting.silent_ms / 1000);
-        page.line("", format_args!("WAITING for {who}, since {since}"));
+        line!(page, "", "WAITING for {members}, since {since}");
     }
-    let blocked = if group.is_blocked {
-        ", corosync asks to wait"
-    } else {
-        ""
+    let blocked = match group.is_blocked {
+        true => ", corosync asks to wait",
+        false => "",
     };
-    page.line(
+    line!(
+        page,
         "",
-        format_args!(
-            "{}, {} of them held, {} queued, {} unsent{blocked}",
-            count(group.pending_count, "pending request"),
-            group.held_count,
-            count(group.queued_count, "message"),
-            group.unsent_count,
-        ),
+        "{}, {} of them held, {} queued, {} unsent{blocked}",
+        count(group.pending_count, "pending request"),
+        group.held_count,
+        count(group.queued_count, "message"),
+        group.unsent_count
     );
-}
-
-fn show_tree(tree: &Tree, page: &mut Page) {
-    let entries = count(tree.entry_count, "entry");
-    let size = bytes(tree.used_bytes);
-    page.line(
-        "tree",
-        format_args!("version {}, {entries}, {size}", tree.version),
-    );
-}
-
-/// Wall clock of the daemon when it made the report.
-fn now_secs(report: &Report) -> u64 {
-    u64::from(report.started_secs) + report.uptime_ms / 1000
 }
 
 fn show_store(store: &Store, now_secs: u64, page: &mut Page) {
     let state = match (&store.failure, store.is_failed, store.busy_count) {
         (Some(failure), true, _) => format!("FAILED: {}", printable(failure)),
         (None, true, _) => "FAILED".to_owned(),
-        (_, false, 0) => "works".to_owned(),
-        (_, false, tries) => format!("held by another process, {}", count(tries, "attempt")),
+        (_, false, 0) => "running".to_owned(),
+        (_, false, tries) => {
+            format!("held by another process, {}", count(tries, "attempt"))
+        }
     };
-    page.line("store", state);
+    line!(page, "store", "{state}");
     let last = match store.last_commit_secs {
         0 => "none yet".to_owned(),
         secs => format!(
-            "the last one {} ago, in {}",
+            "last {} ago, in {}",
             seconds(now_secs.saturating_sub(secs.into())),
             nanos(store.last_commit_us.saturating_mul(1000)),
         ),
     };
-    page.line(
+    line!(
+        page,
         "",
-        format_args!(
-            "{} ({} in vain), {last}",
-            count(store.commit_count, "commit"),
-            store.failed_commit_count,
-        ),
+        "{}, {} failed, {last}",
+        count(store.commit_count, "commit"),
+        store.failed_commit_count
     );
-    page.line(
+    line!(
+        page,
         "",
-        format_args!(
-            "{} queued, {} changed since the last commit began, {} wait for one",
-            count(store.queued_operation_count, "operation"),
-            count(store.queued_entry_count, "entry"),
-            count(store.waiter_count, "caller"),
-        ),
+        "{} queued, {} changed since the last commit began, {} waiting for a commit",
+        count(store.queued_operation_count, "operation"),
+        count(store.queued_entry_count, "entry"),
+        count(store.waiter_count, "caller")
     );
-    page.line(
+    line!(
+        page,
         "",
-        format_args!(
-            "written: {} in {}, {} of crash journal",
-            bytes(store.content_bytes),
-            count(store.row_count, "row"),
-            bytes(store.journaled_bytes),
-        ),
+        "written: {} in {}, {} of crash journal",
+        bytes(store.content_bytes),
+        count(store.row_count, "row"),
+        bytes(store.journaled_bytes)
     );
-    page.line(
+    line!(
+        page,
         "",
-        format_args!(
-            "crash journal {} (files {}), SQLite's log {}, {}",
-            bytes(store.journal_size_bytes),
-            bytes(store.journal_allocated_bytes),
-            bytes(store.log_size_bytes),
-            count(store.checkpoint_count, "checkpoint"),
-        ),
+        "crash journal {} (files {}), SQLite's log {}, {}",
+        bytes(store.journal_size_bytes),
+        bytes(store.journal_allocated_bytes),
+        bytes(store.log_size_bytes),
+        count(store.checkpoint_count, "checkpoint")
     );
 }
 
-fn show_rrd(rrd: &Rrd, page: &mut Page) {
-    page.line(
+/// What is one line each.
+fn show_rest(report: &Report, page: &mut Page) {
+    let (rrd, process) = (&report.rrd, &report.process);
+    line!(
+        page,
         "rrd",
-        format_args!(
-            "{} queued; {} to rrdcached, {} to files, {} dropped, {} lost",
-            count(rrd.queued_count, "value"),
-            rrd.rrdcached_count,
-            rrd.direct_count,
-            rrd.dropped_count,
-            rrd.lost_count,
-        ),
+        "{} queued; {} to rrdcached, {} to files, {} dropped, {} lost",
+        count(rrd.queued_count, "value"),
+        rrd.rrdcached_count,
+        rrd.direct_count,
+        rrd.dropped_count,
+        rrd.lost_count
     );
-}
-
-fn show_process(process: &Process, page: &mut Page) {
-    page.line(
+    line!(
+        page,
         "resources",
-        format_args!(
-            "{} in RAM, {} written to disks, {} of processor time, {}, {}",
-            bytes(process.resident_bytes),
-            bytes(process.disk_written_bytes),
-            nanos(process.cpu_ms.saturating_mul(1_000_000)),
-            count(process.thread_count, "thread"),
-            count(process.descriptor_count, "descriptor"),
-        ),
+        "{} in RAM, {} written to disks, {} of processor time, {}, {}",
+        bytes(process.resident_bytes),
+        bytes(process.disk_written_bytes),
+        nanos(process.cpu_ms.saturating_mul(1_000_000)),
+        count(process.thread_count, "thread"),
+        count(process.descriptor_count, "descriptor")
     );
 }
 
@@ -264,7 +249,7 @@ fn show_paths(paths: &Paths, page: &mut Page) {
     ];
     let mut name = "paths";
     for (what, path) in rows {
-        page.line(name, format_args!("{what:<15} {}", printable(path)));
+        line!(page, name, "{what:<15} {}", printable(path));
         name = "";
     }
 }
@@ -288,49 +273,28 @@ fn show_requests(
     .expect("a string takes everything");
     for row in requests {
         let rate = earlier.map(|(earlier, elapsed_ms)| per_second(row, earlier, elapsed_ms));
-        let line = Row {
-            requests: row,
-            rate: rate.unwrap_or_default(),
-        };
-        writeln!(page.text, "{line}").expect("a string takes everything");
-    }
-}
-
-struct Row<'a> {
-    requests: &'a Requests,
-    rate: String,
-}
-
-impl Display for Row<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Requests {
-            operation,
-            count,
-            in_flight,
-            errors,
-            latency:
-                Latency {
-                    p50_ns,
-                    p90_ns,
-                    p99_ns,
-                    max_ns,
-                    ..
-                },
-        } = self.requests;
-        let name = printable(operation);
-        let rate = &self.rate;
-        write!(f, "  {name:<15}{count:>11}{rate:>11}{in_flight:>10}")?;
-        for latency in [p50_ns, p90_ns, p99_ns, max_ns] {
-            write!(f, "{:>9}", nanos(*latency))?;
-        }
-        let errors: Vec<String> = errors
+        let latency = &row.latency;
+        let latencies = [
+            latency.p50_ns,
+            latency.p90_ns,
+            latency.p99_ns,
+            latency.max_ns,
+        ];
+        let errors: Vec<String> = row
+            .errors
             .iter()
             .map(|(errno, count)| format!("{count} {}", printable(errno)))
             .collect();
-        if !errors.is_empty() {
-            write!(f, "  {}", errors.join(", "))?;
-        }
-        Ok(())
+        let line = format!(
+            "  {:<15}{:>11}{:>11}{:>10}{}  {}",
+            printable(&row.operation),
+            row.count,
+            rate.unwrap_or_default(),
+            row.in_flight,
+            latencies.map(|ns| format!("{:>9}", nanos(ns))).concat(),
+            errors.join(", ")
+        );
+        writeln!(page.text, "{}", line.trim_end()).expect("a string takes everything");
     }
 }
 

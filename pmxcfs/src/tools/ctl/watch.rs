@@ -45,7 +45,6 @@ pub(super) fn run(socket: &Path, args: &WatchArgs, output: &mut Output<'_>) -> C
             }
             Err(error) => {
                 earlier = None;
-                let error = anyhow::Error::from(error);
                 (format!("{error:#}\n"), Outcome::Failed)
             }
         };

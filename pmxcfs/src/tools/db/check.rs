@@ -9,7 +9,7 @@ use pmxcfs_memdb::EntryKind;
 use pmxcfs_memdb::store::{Access, ExamineError, Problem, foreign_log, integrity};
 
 use super::cli::CheckArgs;
-use super::lock::ReadLock;
+use super::lock::Lock;
 use super::source::{self, Source};
 use crate::tools::program::{CommandResult, Outcome};
 use crate::tools::text::{self, count};
@@ -20,7 +20,7 @@ const MAX_INTEGRITY_LINES: usize = 20;
 pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> CommandResult {
     let path = args.location.database();
     // Looking at it through SQLite, too, may lay the log over the file.
-    let log = ReadLock::take(&path, args.read.live).map(|lock| match lock.access {
+    let log = Lock::take(&path, args.read.purpose()).map(|lock| match lock.access {
         Access::Idle => foreign_log(&lock.database),
         Access::Live => None,
     })?;
@@ -38,7 +38,7 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> CommandResult {
         }
     };
     let damage = {
-        let lock = ReadLock::take(&path, args.read.live)?;
+        let lock = Lock::take(&path, args.read.purpose())?;
         integrity(&lock.database, lock.access)?
     };
     let mut warnings: Vec<String> = log.iter().map(ToString::to_string).collect();

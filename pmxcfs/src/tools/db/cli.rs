@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use pmxcfs_config::{PathOptions, Paths};
 
+use super::lock::Use;
+
 /// Exit statuses, as `--help` lists them.
 const STATUSES: &str = "\
 Exit status:
@@ -81,6 +83,13 @@ pub(super) struct ReadOptions {
     /// Leave out what the crash journal of a killed daemon has and the database lacks
     #[arg(long)]
     pub(super) ignore_journal: bool,
+}
+
+impl ReadOptions {
+    /// How the database is used.
+    pub(super) const fn purpose(&self) -> Use {
+        if self.live { Use::ReadLive } else { Use::Read }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,20 +1,15 @@
 //! Keeping a copy of a database before it is changed, and clearing away what a killed tool left.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use pmxcfs_api_types::time::wall_clock_secs;
+use pmxcfs_api_types::time::{utc, wall_clock_secs};
 use pmxcfs_memdb::store::journal_files;
 
-use super::lock::WriteLock;
-use crate::tools::text;
-
-/// Companions that belong to the content of a database.
-const COMPANIONS: [&str; 2] = ["-wal", "-journal"];
+use super::lock::Lock;
 
 /// Names that are tried for a copy.
 const MAX_ATTEMPTS: u32 = 1000;
@@ -22,46 +17,41 @@ const MAX_ATTEMPTS: u32 = 1000;
 /// Copies a database with everything that belongs to its state: SQLite's log and, if there is one, the crash journal.
 /// The copies are on disk when this returns. Returns the path of the database's copy.
 pub(super) fn keep(database: &Path, why: &str, run_dir: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let target = reserve(database, why)?;
-    let copy = || -> anyhow::Result<()> {
-        copy_content(database, &target)?;
-        for companion in COMPANIONS {
-            let from = with_suffix(database, companion);
-            if size_of(&from) > 0 {
-                copy_new(&from, &with_suffix(&target, companion))?;
-            }
+    let (target, reserved) = reserve(database, why)?;
+    let companions = ["-wal", "-journal"]
+        .map(|suffix| (with_suffix(database, suffix), with_suffix(&target, suffix)));
+    let journal = run_dir.map(journal_files).into_iter().flatten();
+    let journal = journal.enumerate().map(|(index, from)| {
+        let suffix = format!(".memdb-journal.{index}");
+        (from, with_suffix(&target, &suffix))
+    });
+    let others: Vec<(PathBuf, PathBuf)> = companions
+        .into_iter()
+        .chain(journal)
+        .filter(|(from, _)| fs::metadata(from).is_ok_and(|metadata| metadata.len() > 0))
+        .collect();
+    let copied = copy(database, reserved)
+        .and_then(|()| {
+            others
+                .iter()
+                .try_for_each(|(from, to)| copy(from, create_new(to)?))
+        })
+        .with_context(|| format!("cannot copy {} to {}", database.display(), target.display()))
+        .and_then(|()| sync_directory(&target));
+    if let Err(error) = copied {
+        for path in others.iter().map(|(_, to)| to).chain([&target]) {
+            // A copy that is not whole is of no use; some of them were not made.
+            let _removed = fs::remove_file(path);
         }
-        let journal = run_dir.map(journal_files).into_iter().flatten();
-        for (index, from) in journal.enumerate() {
-            if size_of(&from) > 0 {
-                copy_new(
-                    &from,
-                    &with_suffix(&target, &format!(".memdb-journal.{index}")),
-                )?;
-            }
-        }
-        sync_directory(&target)
-    };
-    copy().inspect_err(|_error| {
-        let suffixes = [
-            "",
-            "-wal",
-            "-journal",
-            ".memdb-journal.0",
-            ".memdb-journal.1",
-        ];
-        for suffix in suffixes {
-            // A copy that is not whole is of no use; most of them were not made.
-            let _removed = fs::remove_file(with_suffix(&target, suffix));
-        }
-    })?;
+        return Err(error);
+    }
     Ok(target)
 }
 
 /// Removes drafts of databases that killed tools left beside this one. Only while daemons and other tools are kept away.
-pub(super) fn clear_drafts(lock: &WriteLock) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn clear_drafts(lock: &Lock) -> anyhow::Result<()> {
     let (Some(directory), Some(name)) = (lock.database.parent(), lock.database.file_name()) else {
-        return Ok(Vec::new());
+        return Ok(());
     };
     let mut prefix = name.to_owned();
     prefix.push(".new-");
@@ -69,33 +59,29 @@ pub(super) fn clear_drafts(lock: &WriteLock) -> anyhow::Result<Vec<PathBuf>> {
     if !lock.is_exclusive() {
         prefix.push(std::process::id().to_string());
     }
-    let mut removed = Vec::new();
     let failed = || format!("cannot clear drafts out of {}", directory.display());
     for entry in fs::read_dir(directory).with_context(failed)? {
         let entry = entry.with_context(failed)?;
-        if is_draft(&entry.file_name(), &prefix)
-            && entry.file_type().is_ok_and(|kind| kind.is_file())
-        {
+        let name = entry.file_name();
+        let rest = name
+            .as_encoded_bytes()
+            .strip_prefix(prefix.as_encoded_bytes());
+        if rest.is_some_and(is_end_of_draft) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             fs::remove_file(entry.path()).with_context(failed)?;
-            removed.push(entry.path());
         }
     }
-    Ok(removed)
+    Ok(())
 }
 
-fn is_draft(name: &OsString, prefix: &OsString) -> bool {
-    let (name, prefix) = (name.as_encoded_bytes(), prefix.as_encoded_bytes());
-    name.strip_prefix(prefix).is_some_and(|rest| {
-        let rest = rest.strip_suffix(b"-wal").unwrap_or(rest);
-        let rest = rest.strip_suffix(b"-shm").unwrap_or(rest);
-        let rest = rest.strip_suffix(b"-journal").unwrap_or(rest);
-        rest.iter().all(u8::is_ascii_digit)
-    })
+/// The rest of a process id, and what SQLite adds.
+fn is_end_of_draft(rest: &[u8]) -> bool {
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    matches!(&rest[digits..], b"" | b"-wal" | b"-shm" | b"-journal")
 }
 
 /// Makes an empty file under a name that was free.
-fn reserve(database: &Path, why: &str) -> anyhow::Result<PathBuf> {
-    let stamp = text::time_in_name(wall_clock_secs());
+fn reserve(database: &Path, why: &str) -> anyhow::Result<(PathBuf, File)> {
+    let stamp = utc(wall_clock_secs()).replace(['-', ':'], "");
     for attempt in 0..MAX_ATTEMPTS {
         let number = match attempt {
             0 => String::new(),
@@ -103,11 +89,11 @@ fn reserve(database: &Path, why: &str) -> anyhow::Result<PathBuf> {
         };
         let candidate = with_suffix(database, &format!(".before-{why}-{stamp}{number}"));
         match create_new(&candidate) {
-            Ok(_file) => return Ok(candidate),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot keep a copy as {}", candidate.display()));
+            made => {
+                let failed = || format!("cannot keep a copy as {}", candidate.display());
+                let file = made.with_context(failed)?;
+                return Ok((candidate, file));
             }
         }
     }
@@ -125,19 +111,9 @@ fn create_new(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn copy_new(from: &Path, to: &Path) -> anyhow::Result<()> {
-    create_new(to).with_context(|| format!("cannot keep a copy as {}", to.display()))?;
-    copy_content(from, to)
-}
-
-fn copy_content(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let copy = || -> io::Result<()> {
-        let mut source = File::open(from)?;
-        let mut target = OpenOptions::new().write(true).open(to)?;
-        io::copy(&mut source, &mut target)?;
-        target.sync_all()
-    };
-    copy().with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+fn copy(from: &Path, mut to: File) -> io::Result<()> {
+    io::copy(&mut File::open(from)?, &mut to)?;
+    to.sync_all()
 }
 
 /// Makes the names in a file's directory durable.
@@ -149,10 +125,6 @@ pub(super) fn sync_directory(file: &Path) -> anyhow::Result<()> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .with_context(|| format!("cannot sync {}", directory.display()))
-}
-
-fn size_of(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 /// A path with something behind its name.

@@ -19,14 +19,14 @@ use pmxcfs_memdb::{Entry, EntryKind, ROOT_INODE, RootState};
 
 use super::cli::{CreateArgs, Location};
 use super::copies;
-use super::lock::WriteLock;
+use super::lock::{Lock, Use};
 use super::scan::read_file;
 use crate::tools::program::{CommandResult, Outcome};
 use crate::tools::text;
 
 pub(super) fn run(args: &CreateArgs, notes: &mut dyn Write) -> CommandResult {
     let names = regular_files(&args.directory)?;
-    let lock = WriteLock::take(&args.database)?;
+    let lock = Lock::take(&args.database, Use::Write)?;
     let exists = lock.database.exists();
     let (mut root, mut entries) = if exists {
         existing(&lock.database)?
@@ -50,11 +50,7 @@ pub(super) fn run(args: &CreateArgs, notes: &mut dyn Write) -> CommandResult {
 }
 
 /// Builds a database beside the old one and renames it.
-pub(super) fn put_in_place(
-    lock: &WriteLock,
-    root: RootState,
-    entries: &[Entry],
-) -> anyhow::Result<()> {
+pub(super) fn put_in_place(lock: &Lock, root: RootState, entries: &[Entry]) -> anyhow::Result<()> {
     copies::clear_drafts(lock)?;
     if lock.database.exists() {
         // What a killed user left in SQLite's log belongs to the old file, and must not be met by the new one.

@@ -10,14 +10,14 @@ use pmxcfs_memdb::{Entry, RootState, Rules, Tree, TreeWarning};
 use super::cli::ImportArgs;
 use super::copies;
 use super::create::put_in_place;
-use super::lock::WriteLock;
+use super::lock::{Lock, Use};
 use super::scan::{self, scan};
 use crate::tools::program::{CommandResult, Outcome};
 use crate::tools::text::{self, count};
 
 pub(super) fn run(args: &ImportArgs, notes: &mut dyn Write) -> CommandResult {
     let database = args.location.database();
-    let lock = WriteLock::take(&database)?;
+    let lock = Lock::take(&database, Use::Write)?;
     let exists = lock.database.exists();
     if exists && !args.replace {
         bail!(
@@ -79,7 +79,7 @@ fn check_tree(root: RootState, entries: &[Entry]) -> anyhow::Result<()> {
 }
 
 /// Other nodes keep what they have if the old database was ahead of the new one.
-fn tell_versions(lock: &WriteLock, root: RootState, notes: &mut dyn Write) -> anyhow::Result<()> {
+fn tell_versions(lock: &Lock, root: RootState, notes: &mut dyn Write) -> anyhow::Result<()> {
     if let Ok(old) = examine(&lock.database, Access::Idle, None)
         && old.root.version >= root.version
     {

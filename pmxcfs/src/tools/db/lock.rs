@@ -8,43 +8,80 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use pmxcfs_config::{PathOptions, Paths};
 use pmxcfs_memdb::store::Access;
 
-/// A database that nobody else writes to while this lives.
+use crate::daemon::instance::holder;
+
+/// What a command does with a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Reads it while nobody writes to it. The lock is shared with other readers.
+    Read,
+    /// As `Read`, or beside a daemon that holds the lock.
+    ReadLive,
+    /// Writes it, or makes it.
+    Write,
+}
+
+/// A database that nobody else writes to while this lives, unless its access is [`Access::Live`].
 #[derive(Debug)]
-pub(super) struct WriteLock {
+pub(super) struct Lock {
     /// Where the database really is, links resolved.
     pub(super) database: PathBuf,
+    pub(super) access: Access,
     file: Option<Flock<File>>,
 }
 
-impl WriteLock {
+impl Lock {
     /// Takes the daemon's lock.
-    pub(super) fn take(database: &Path) -> anyhow::Result<Self> {
-        let database = resolve(database)?;
-        let file = match lock_file(&database) {
-            None => None,
-            Some(path) => {
-                let file = OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .mode(0o600)
-                    .open(&path)
-                    .with_context(|| format!("cannot open the lock file {}", path.display()))?;
-                Some(lock(file, FlockArg::LockExclusiveNonblock, &path)?.ok_or_else(|| {
-                    anyhow!(
-                        "{} is in use: a daemon or another pmxcfs-db holds {}; stop it first (systemctl stop pve-cluster)",
-                        database.display(),
-                        path.display()
-                    )
-                })?)
+    pub(super) fn take(database: &Path, purpose: Use) -> anyhow::Result<Self> {
+        let mut lock = Self {
+            database: resolve(database, purpose)?,
+            access: Access::Idle,
+            file: None,
+        };
+        let Some(path) = lock_file(&lock.database) else {
+            return Ok(lock);
+        };
+        let writes = purpose == Use::Write;
+        let opened = OpenOptions::new()
+            .read(!writes)
+            .append(writes)
+            .create(writes)
+            .mode(0o600)
+            .open(&path);
+        let file = match opened {
+            // Every daemon makes it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !writes => return Ok(lock),
+            opened => {
+                opened.with_context(|| format!("cannot open the lock file {}", path.display()))?
             }
         };
-        Ok(Self { database, file })
+        let kind = match writes {
+            true => FlockArg::LockExclusiveNonblock,
+            false => FlockArg::LockSharedNonblock,
+        };
+        match Flock::lock(file, kind) {
+            Ok(file) => lock.file = Some(file),
+            Err((_, Errno::EWOULDBLOCK)) if purpose == Use::ReadLive => lock.access = Access::Live,
+            Err((file, Errno::EWOULDBLOCK)) => bail!(
+                "{} is in use: {}; stop that first (systemctl stop pve-cluster){}",
+                lock.database.display(),
+                holder(&file, &path),
+                match writes {
+                    true => "",
+                    false => ", or read the state of the last commit with --live",
+                }
+            ),
+            Err((_, errno)) => {
+                return Err(errno).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
+        Ok(lock)
     }
 
     /// Whether daemons are kept away, so that what lies around the database belongs to nobody alive.
@@ -53,77 +90,23 @@ impl WriteLock {
     }
 }
 
-/// A database that no daemon writes to while this lives, or one that is read beside a daemon.
-#[derive(Debug)]
-pub(super) struct ReadLock {
-    /// Where the database really is, links resolved.
-    pub(super) database: PathBuf,
-    pub(super) access: Access,
-    _file: Option<Flock<File>>,
-}
-
-impl ReadLock {
-    /// Shares the daemon's lock with other readers. With `live` a daemon may hold it.
-    pub(super) fn take(database: &Path, live: bool) -> anyhow::Result<Self> {
-        let database = fs::canonicalize(database)
-            .with_context(|| format!("cannot find the database {}", database.display()))?;
-        let idle = |file| Self {
-            database: database.clone(),
-            access: Access::Idle,
-            _file: file,
-        };
-        let Some(path) = lock_file(&database) else {
-            return Ok(idle(None));
-        };
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            // Every daemon makes it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(idle(None)),
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot open the lock file {}", path.display()));
-            }
-        };
-        match lock(file, FlockArg::LockSharedNonblock, &path)? {
-            Some(file) => Ok(idle(Some(file))),
-            None if live => Ok(Self {
-                access: Access::Live,
-                ..idle(None)
-            }),
-            None => Err(anyhow!(
-                "{} is in use: a daemon or another pmxcfs-db holds {}; stop it first (systemctl stop pve-cluster), or \
-                 read the state of the last commit with --live",
-                database.display(),
-                path.display()
-            )),
+/// Path with all links resolved. A database that is to be made need not exist.
+fn resolve(database: &Path, purpose: Use) -> anyhow::Result<PathBuf> {
+    let failed = |what: &str, path: &Path| format!("cannot find the {what} {}", path.display());
+    match fs::canonicalize(database) {
+        Err(_missing) if purpose == Use::Write => {
+            let missing = || failed("database", database);
+            let name = database.file_name().with_context(missing)?;
+            let directory = database
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
+            let found = fs::canonicalize(directory);
+            let found = found.with_context(|| failed("directory", directory))?;
+            Ok(found.join(name))
         }
+        found => found.with_context(|| failed("database", database)),
     }
-}
-
-/// The lock, unless somebody else has it.
-fn lock(file: File, kind: FlockArg, path: &Path) -> anyhow::Result<Option<Flock<File>>> {
-    match Flock::lock(file, kind) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_, errno)) => Err(errno).with_context(|| format!("cannot lock {}", path.display())),
-    }
-}
-
-/// Path with all links resolved; the file itself need not exist.
-fn resolve(database: &Path) -> anyhow::Result<PathBuf> {
-    if let Ok(found) = fs::canonicalize(database) {
-        return Ok(found);
-    }
-    let name = database
-        .file_name()
-        .with_context(|| format!("{} is no name of a database", database.display()))?;
-    let directory = database
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let directory = fs::canonicalize(directory)
-        .with_context(|| format!("cannot find the directory {}", directory.display()))?;
-    Ok(directory.join(name))
 }
 
 /// The daemon's lock file for a database with a resolved path, if it is one that a daemon could use.

@@ -8,17 +8,17 @@ use pmxcfs_memdb::store::{Access, Repaired, empty_journal, integrity, repair};
 use super::cli::RepairArgs;
 use super::copies;
 use super::create::put_in_place;
-use super::lock::{ReadLock, WriteLock};
+use super::lock::{Lock, Use};
 use crate::tools::program::{CommandResult, Outcome};
 use crate::tools::text::{self, count};
 
 pub(super) fn run(args: &RepairArgs, out: &mut dyn Write) -> CommandResult {
     let path = args.location.database();
-    let read_lock = ReadLock::take(&path, false)?;
+    let read_lock = Lock::take(&path, Use::Read)?;
     let database = read_lock.database.clone();
     let (_read_lock, lock) = if args.apply {
         drop(read_lock);
-        (None, Some(WriteLock::take(&path)?))
+        (None, Some(Lock::take(&path, Use::Write)?))
     } else {
         (Some(read_lock), None)
     };

@@ -7,13 +7,13 @@ use pmxcfs_memdb::store::salvage;
 
 use super::cli::{Location, SalvageArgs};
 use super::create::put_in_place;
-use super::lock::{ReadLock, WriteLock};
+use super::lock::{Lock, Use};
 use super::repair;
 use crate::tools::program::{CommandResult, Outcome};
 use crate::tools::text::{self, count};
 
 pub(super) fn run(args: &SalvageArgs, out: &mut dyn Write) -> CommandResult {
-    let damaged = ReadLock::take(&args.damaged, false)?;
+    let damaged = Lock::take(&args.damaged, Use::Read)?;
     if args.new.exists() {
         bail!(
             "{} exists; name a file that does not exist yet",
@@ -22,7 +22,7 @@ pub(super) fn run(args: &SalvageArgs, out: &mut dyn Write) -> CommandResult {
     }
     let run_dir = Location::of(&args.damaged).paths().run_dir;
     let (salvaged, losses) = salvage(&damaged.database, Some(&run_dir))?;
-    let lock = WriteLock::take(&args.new)?;
+    let lock = Lock::take(&args.new, Use::Write)?;
     put_in_place(&lock, salvaged.root, &salvaged.entries)?;
     for line in &losses {
         writeln!(out, "lost     {line}")?;

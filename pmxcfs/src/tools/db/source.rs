@@ -7,7 +7,7 @@ use anyhow::bail;
 use pmxcfs_memdb::store::{Access, Examined, JournalRefusal, JournalUse, examine};
 
 use super::cli::{Location, ReadOptions};
-use super::lock::ReadLock;
+use super::lock::Lock;
 use crate::tools::text::{self, count};
 
 /// A database as it was read. No lock is held any more.
@@ -23,7 +23,7 @@ impl Source {
     /// Reads a database at a location, with what a crash journal adds.
     pub(super) fn read(location: &Location, options: &ReadOptions) -> anyhow::Result<Self> {
         let path = location.database();
-        let lock = ReadLock::take(&path, options.live)?;
+        let lock = Lock::take(&path, options.purpose())?;
         let run_dir = location.paths().run_dir;
         // A daemon that lives may be writing to the journal, and brings it into the database within moments.
         let use_journal = lock.access == Access::Idle && !options.ignore_journal;

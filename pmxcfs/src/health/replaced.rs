@@ -1,0 +1,63 @@
+//! What synchronisations replaced on this node, until somebody acknowledges it or a day has passed.
+//!
+//! The record is on disk already: each save in the directory of discarded entries has its list. So a restart forgets nothing,
+//! and whoever acknowledges marks the saves; the daemon itself waits for no disk here.
+
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use parking_lot::Mutex;
+use pmxcfs_api_types::time::{wall_clock_secs, wrapped_seconds};
+use pmxcfs_memdb::store::unacknowledged_saves;
+
+use super::report::Replacement;
+
+/// How long a replacement counts as a problem.
+const DAY_SECS: u32 = 86_400;
+
+/// Most replacements that are remembered; there are no more saves.
+const LIMIT: usize = 8;
+
+/// The latest replacements. The lock is a leaf.
+#[derive(Debug, Default)]
+pub(crate) struct Replacements(Mutex<Vec<Replacement>>);
+
+impl Replacements {
+    /// Those of earlier processes.
+    pub(crate) fn load(discarded_dir: &Path) -> Self {
+        let replacements = Self::default();
+        for (directory, paths) in unacknowledged_saves(discarded_dir) {
+            let saved = directory
+                .metadata()
+                .and_then(|metadata| metadata.modified());
+            replacements.add(Replacement {
+                at_secs: wrapped_seconds(saved.unwrap_or(UNIX_EPOCH)),
+                paths,
+                directory: Some(directory.display().to_string()),
+            });
+        }
+        replacements
+    }
+
+    /// A synchronisation has replaced something.
+    pub(crate) fn add(&self, replacement: Replacement) {
+        let mut known = self.0.lock();
+        if known.len() >= LIMIT {
+            known.remove(0);
+        }
+        known.push(replacement);
+    }
+
+    /// Those that count.
+    pub(super) fn current(&self) -> Vec<Replacement> {
+        let now = wall_clock_secs();
+        let mut known = self.0.lock();
+        known.retain(|replacement| now.saturating_sub(replacement.at_secs) < DAY_SECS);
+        known.clone()
+    }
+
+    /// Somebody knows of all of them now. Returns them.
+    pub(super) fn acknowledge(&self) -> Vec<Replacement> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
