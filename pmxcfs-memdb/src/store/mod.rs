@@ -13,8 +13,9 @@
 //! | `journal` | the crash journal |
 //! | `database` | the database file: table, rows, a whole database at once |
 //! | `writer` | the thread, and what mutators hand to it |
+//! | `finding`, `foreign_log` | what can be wrong with rows, and with SQLite's log |
 //! | `discarded` | what a sync took away, as files for the operator |
-//! | `offline` | a database and its journal as a start would see them, without changing anything, for tools |
+//! | `offline`, `read_only` | a database and its journal as a start would see them, without changing anything, for tools |
 //! | `inspect` | the journal's files as they are, for tools |
 //! | `repair` | rows of a database that does not load, mended, for tools |
 
@@ -23,6 +24,7 @@ mod database;
 mod discarded;
 mod finding;
 mod first_start;
+mod foreign_log;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod identity;
@@ -31,6 +33,7 @@ mod journal;
 mod medium;
 mod offline;
 mod open;
+mod read_only;
 mod repair;
 mod warning;
 mod writer;
@@ -42,12 +45,11 @@ pub use discarded::{
 };
 pub use finding::{Finding, Problem};
 pub use first_start::{EmptyDatabase, FirstStartError};
+pub use foreign_log::{ForeignLog, foreign_log};
 pub use inspect::{InspectError, JournalFile, read_journal_file};
 pub use journal::{JournalRecord, JournalRefusal, JournalStep, SegmentError, journal_files};
 pub use medium::{Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile};
-pub use offline::{
-    Access, ExamineError, Examined, ForeignLog, JournalUse, examine, foreign_log, integrity,
-};
+pub use offline::{Access, ExamineError, Examined, JournalUse, examine, integrity};
 pub use open::{Loaded, Store, StoreError};
 pub use repair::{Repair, RepairError, Repaired, empty_journal, repair, salvage};
 pub use warning::Warning;

@@ -6,18 +6,17 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode};
 
-use super::database::{self, RawRow, Rows, schema};
+use super::database::{self, RawRow, Rows};
 use super::finding::{Finding, Problem};
 use super::identity::FileIdentity;
 use super::inspect::{self, InspectError};
 use super::journal::{self, JournalRefusal, Recovery};
+use super::read_only;
 use crate::{Entry, RootState, Rules, Tree, TreeError, TreeWarning};
 
 /// Why a database cannot be read at all.
@@ -73,9 +72,6 @@ impl ExamineError {
         }
     }
 }
-
-/// How long reading waits for a process that holds the database.
-const BUSY_TIMEOUT_MS: i64 = 10_000;
 
 /// Who else may be using a database while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,58 +145,6 @@ pub fn examine(
         None => (JournalUse::Ignored, None),
     };
     Ok(judge(rows, journal, root))
-}
-
-/// A database that was put beside the log of another one, or of another state of it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{path} has version {stored}, and its log {path}-wal makes that {logged}, but the log was last written before the file \
-     was put here: it belongs to another state, and is laid over the file when somebody opens it. If the file was \
-     restored, move {path}-wal and {path}-shm away before the daemon starts; if not, keep a copy of all of them first",
-    path = database.display()
-)]
-pub struct ForeignLog {
-    /// The database.
-    pub database: PathBuf,
-    /// Highest version in the file alone.
-    pub stored: u64,
-    /// Highest version in the file with its log.
-    pub logged: u64,
-}
-
-/// How much later a file may have been written than its log.
-const LOG_SLACK: Duration = Duration::from_secs(10);
-
-/// Whether SQLite's log beside a database that nobody uses cannot be its own: the log makes the version lower, or makes it
-/// another one although the file was written or made after it. Nothing is applied and nothing is changed.
-#[must_use]
-pub fn foreign_log(database: &Path) -> Option<ForeignLog> {
-    let log = fs::metadata(schema::wal_path(database)).ok()?;
-    if log.len() == 0 {
-        return None;
-    }
-    let highest = |connection: Connection| -> rusqlite::Result<i64> {
-        connection.query_row(
-            "SELECT max(max(inode), max(version)) FROM tree",
-            [],
-            |row| row.get(0),
-        )
-    };
-    let stored = highest(connect_immutable(database).ok()?).map_or(0, i64::cast_unsigned);
-    let logged = highest(open_shared(database).ok()?).ok()?.cast_unsigned();
-    let file = fs::metadata(database).ok()?;
-    let is_later = |file: io::Result<SystemTime>, log: io::Result<SystemTime>| {
-        file.is_ok_and(|file| log.is_ok_and(|log| file > log + LOG_SLACK))
-    };
-    let changed = UNIX_EPOCH + Duration::from_secs(u64::try_from(log.ctime()).unwrap_or(0));
-    let is_foreign = logged < stored
-        || logged != stored
-            && (is_later(file.modified(), log.modified()) || is_later(file.created(), Ok(changed)));
-    is_foreign.then(|| ForeignLog {
-        database: database.to_owned(),
-        stored,
-        logged,
-    })
 }
 
 /// What `PRAGMA integrity_check` says about the file, apart from contents that [`examine`] reports row by row. Empty
@@ -373,27 +317,9 @@ fn check_tree(root: RootState, entries: &[Entry], findings: &mut Vec<Finding>) {
 /// Opens a database such that nothing is made beside it where that is possible.
 pub(super) fn connect(database: &Path, access: Access) -> Result<Connection, ExamineError> {
     if access == Access::Live || is_pending(database) {
-        return open_shared(database).map_err(read_error(database));
+        return read_only::open_shared(database).map_err(read_error(database));
     }
-    connect_immutable(database)
-}
-
-/// Opens the file alone, without its log, for looking at it.
-fn connect_immutable(database: &Path) -> Result<Connection, ExamineError> {
-    let absolute = fs::canonicalize(database).map_err(access_error(database))?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(immutable_uri(&absolute), flags).map_err(read_error(database))
-}
-
-fn open_shared(database: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(database, flags)?;
-    connection.pragma_update_and_check(None, "busy_timeout", BUSY_TIMEOUT_MS, |_row| Ok(()))?;
-    // All that is read belongs to one state.
-    connection.execute_batch("BEGIN")?;
-    Ok(connection)
+    read_only::open_alone(database).map_err(read_error(database))
 }
 
 /// Whether SQLite has to look at a log beside the file.
@@ -406,19 +332,6 @@ fn has_content(database: &Path, suffix: &str) -> bool {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     fs::metadata(PathBuf::from(path)).is_ok_and(|metadata| metadata.len() > 0)
-}
-
-fn immutable_uri(path: &Path) -> String {
-    let mut uri = String::from("file:");
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
-            byte => uri.push_str(&format!("%{byte:02x}")),
-        }
-    }
-    uri.push_str("?immutable=1");
-    uri
 }
 
 /// What changes when somebody writes to the database.

@@ -11,6 +11,7 @@ use super::config::StoreConfig;
 use super::database::{self, OpenError, schema};
 use super::finding::Finding;
 use super::first_start::{self, FirstStartError};
+use super::foreign_log::foreign_log;
 use super::identity::FileIdentity;
 use super::journal::{self, JournalPlace};
 use super::warning::Warning;
@@ -97,6 +98,7 @@ impl Store {
     pub fn open(config: StoreConfig) -> Result<(Self, Loaded), StoreError> {
         let path = config.database.clone();
         let (created, first_warnings) = first_start::prepare(&config)?;
+        let log = foreign_log(&path);
         let opened = schema::open(&path)?;
         let mut rows = database::read(&opened.connection).map_err(|source| StoreError::Read {
             path: path.clone(),
@@ -134,6 +136,7 @@ impl Store {
         let resumed = found.resume(place, identity, stored, limit, aside);
         let mut warnings = first_warnings;
         warnings.extend(resumed.warnings);
+        warnings.extend(log.map(Warning::ForeignLog));
         warnings.extend(rows.findings.into_iter().map(Warning::Row));
         let version_is_stored = rows
             .version_row

@@ -4,12 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::finding::Finding;
+use super::foreign_log::ForeignLog;
 use super::journal::JournalRefusal;
 
 /// What an operator should know about a start that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
+    /// The log beside the database is of another state.
+    ForeignLog(ForeignLog),
     /// A row is odd.
     Row(Finding),
     /// Operations were recovered from the crash journal: the daemon did not end in good order.
@@ -46,6 +49,7 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ForeignLog(log) => log.fmt(f),
             Self::Row(finding) => write!(f, "{finding} - {}", finding.advice()),
             Self::Recovered { operation_count } => {
                 write!(

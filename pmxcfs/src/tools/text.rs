@@ -165,6 +165,18 @@ fn decimal(number: u64, unit: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
+/// Lines that are shown of a longer list.
+const SHOWN_LINES: usize = 20;
+
+/// The first lines of a list, and how many there are behind them.
+pub(crate) fn abridged(lines: &[String]) -> Vec<String> {
+    let mut shown: Vec<String> = lines.iter().take(SHOWN_LINES).cloned().collect();
+    if lines.len() > SHOWN_LINES {
+        shown.push(format!("and {} more", lines.len() - SHOWN_LINES));
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

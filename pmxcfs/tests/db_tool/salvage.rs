@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use pmxcfs_memdb::store::{Store, StoreConfig, Warning};
 use pmxcfs_memdb::{EntryKind, RootState};
 use rusqlite::Connection;
 
@@ -291,5 +292,10 @@ fn a_restored_file_beside_an_old_log_is_told_before_anything_is_applied() {
             "{check:#?}"
         );
         assert_eq!(fs::read(place.database()).unwrap(), before);
+        let config = StoreConfig::new(place.database(), Some(place.run_dir()));
+        let (_store, loaded) = Store::open(config).unwrap();
+        let mut warnings = loaded.warnings.iter();
+        let is_told = warnings.any(|warning| matches!(warning, Warning::ForeignLog(_)));
+        assert_eq!(is_told, std::ptr::eq(place, &raw const restored));
     }
 }

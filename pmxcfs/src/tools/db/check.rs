@@ -14,9 +14,6 @@ use super::source::{self, Source};
 use crate::tools::program::{CommandResult, Outcome};
 use crate::tools::text::{self, count};
 
-/// Lines of SQLite that are shown.
-const MAX_INTEGRITY_LINES: usize = 20;
-
 pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> CommandResult {
     let path = args.location.database();
     // Looking at it through SQLite, too, may lay the log over the file.
@@ -49,10 +46,10 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> CommandResult {
         notes.extend(source.remarks());
     }
     tell_state(&source, &mut notes, &mut warnings, out)?;
-    let damaged = damage.iter().take(MAX_INTEGRITY_LINES);
+    let damaged = text::abridged(&damage);
     let lines = notes.iter().map(|line| ("note", line));
     let lines = lines.chain(warnings.iter().map(|line| ("warning", line)));
-    for (word, line) in lines.chain(damaged.map(|line| ("damaged", line))) {
+    for (word, line) in lines.chain(damaged.iter().map(|line| ("damaged", line))) {
         writeln!(out, "{word:<8} {line}")?;
     }
     tell_findings(&source, out)?;

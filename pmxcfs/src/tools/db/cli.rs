@@ -22,7 +22,7 @@ Exit status:
 #[command(
     name = "pmxcfs-db",
     version,
-    about = "Check, repair, show, copy and make databases of pmxcfs, while the daemon is stopped",
+    about = "Check, repair, salvage, show, copy and make databases of pmxcfs, while the daemon is stopped",
     after_help = STATUSES,
     subcommand_required = true,
     arg_required_else_help = true
@@ -36,11 +36,11 @@ pub struct Cli {
 pub(super) enum Command {
     /// Make a database of the regular files of a directory, as the installer does
     Create(CreateArgs),
-    /// Tell everything that is wrong with a database, and what to do about it
+    /// Report everything that is wrong with a database, and what to do about it
     Check(CheckArgs),
-    /// Repair a database that does not load; tells what it would do unless --apply is given
+    /// Repair a database that does not load; without --apply only show what would be done
     Repair(RepairArgs),
-    /// Make a new database of what can be read of a damaged one, and tell what is lost
+    /// Make a new database of what can be read of a damaged one, and report what is lost
     Salvage(SalvageArgs),
     /// Show the tree
     Dump(DumpArgs),
@@ -48,7 +48,7 @@ pub(super) enum Command {
     Export(ExportArgs),
     /// Make a database of a directory tree
     Import(ImportArgs),
-    /// Tell how two databases differ, and which one would lead a sync
+    /// Show how two databases differ, and which one would lead a synchronisation
     Diff(DiffArgs),
     /// Show what a crash journal holds
     Journal(JournalArgs),
@@ -76,11 +76,11 @@ pub(super) struct Location {
 /// How a database is read.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ReadOptions {
-    /// Also read a database that a daemon is using, as of its last commit; the daemon is not disturbed
+    /// Also read a database that a daemon is using, as of its last commit, without disturbing the daemon
     #[arg(long)]
     pub(super) live: bool,
 
-    /// Leave out what the crash journal of a killed daemon has and the database lacks
+    /// Leave out the changes that only the crash journal of a killed daemon holds
     #[arg(long)]
     pub(super) ignore_journal: bool,
 }
@@ -121,7 +121,7 @@ pub(super) struct RepairArgs {
     #[arg(long)]
     pub(super) apply: bool,
 
-    /// Do not bring what the crash journal holds into the database
+    /// Leave out the changes that only the crash journal of a killed daemon holds
     #[arg(long)]
     pub(super) ignore_journal: bool,
 }
@@ -153,7 +153,7 @@ pub(super) struct DumpArgs {
     #[arg(long)]
     pub(super) json: bool,
 
-    /// Show only what is at and below this path of the tree
+    /// Show only the entries at and below this path of the tree
     #[arg(value_name = "PATH")]
     pub(super) path: Option<PathBuf>,
 }
@@ -180,11 +180,11 @@ pub(super) struct ImportArgs {
     #[arg(long)]
     pub(super) replace: bool,
 
-    /// Leave out symbolic links, devices and other things that cannot be stored
+    /// Skip symbolic links, devices and other entries that cannot be stored
     #[arg(long)]
     pub(super) skip_special: bool,
 
-    /// Count versions from this number on: the highest version leads when a cluster syncs
+    /// Start versions at this number: the node with the highest version leads a synchronisation
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_BASE_VERSION))]
     pub(super) base_version: u64,
 
@@ -219,7 +219,7 @@ pub(super) struct JournalArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct CompletionsArgs {
-    /// Program that is completed
+    /// Program to complete
     #[arg(long, value_enum, default_value_t)]
     pub(super) program: Program,
 

@@ -15,17 +15,15 @@ use pmxcfs_memdb::Entry;
 
 use super::cli::ExportArgs;
 use super::copies;
+use super::lock::resolve;
 use super::progress::Progress;
 use super::source::Source;
 use super::view::{Item, View};
 use crate::tools::program::{CommandResult, Outcome};
-use crate::tools::text::count;
+use crate::tools::text::{abridged, count};
 
 /// Longest path that system calls take, in bytes.
 const MAX_PATH_LENGTH: usize = 4095;
-
-/// Faults that are told one by one.
-const MAX_TOLD: usize = 20;
 
 pub(super) fn run(args: &ExportArgs, notes: &mut dyn Write) -> CommandResult {
     let source = Source::read_with_notes(&args.location, &args.read, notes)?;
@@ -64,33 +62,20 @@ struct Target {
 
 impl Target {
     fn new(given: &Path) -> anyhow::Result<Self> {
-        let path = match fs::canonicalize(given) {
-            Ok(found) => {
-                let is_empty = fs::read_dir(&found)
-                    .with_context(|| format!("cannot export to {}", given.display()))?
-                    .next()
-                    .is_none();
-                if !is_empty {
-                    bail!(
-                        "{} is not empty; name a directory that does not exist yet",
-                        given.display()
-                    );
-                }
-                found
-            }
-            Err(_missing) => {
-                let name = given
-                    .file_name()
-                    .with_context(|| format!("{} is no name of a directory", given.display()))?;
-                let parent = given
-                    .parent()
-                    .filter(|parent| !parent.as_os_str().is_empty())
-                    .unwrap_or(Path::new("."));
-                fs::canonicalize(parent)
-                    .with_context(|| format!("cannot find the directory {}", parent.display()))?
-                    .join(name)
+        let path = resolve(given)?;
+        let is_empty = match fs::read_dir(&path) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot export to {}", given.display()));
             }
         };
+        if !is_empty {
+            bail!(
+                "{} is not empty; name a directory that does not exist yet",
+                given.display()
+            );
+        }
         let parent = path
             .parent()
             .map(Path::to_owned)
@@ -111,27 +96,19 @@ impl Target {
         let name_limit = usize::try_from(filesystem.name_max()).unwrap_or(usize::MAX);
         let mut faults = Vec::new();
         for item in &view.items {
-            let Some(path) = &item.path else {
-                faults.push(format!(
-                    "{}: no path leads to it (pmxcfs-db repair)",
-                    item.shown_path()
-                ));
-                continue;
-            };
-            if item.entry.name.len() > name_limit {
-                faults.push(format!(
-                    "{}: the name has {} bytes, the filesystem of {} takes {name_limit}",
-                    item.shown_path(),
+            let fault = match &item.path {
+                None => "no path leads to it (pmxcfs-db repair)".to_owned(),
+                Some(_) if item.entry.name.len() > name_limit => format!(
+                    "the name has {} bytes, the filesystem of {} takes {name_limit}",
                     item.entry.name.len(),
                     self.parent.display()
-                ));
-            }
-            if self.draft.as_os_str().len() + 1 + path.len() > MAX_PATH_LENGTH {
-                faults.push(format!(
-                    "{}: the path would have more than {MAX_PATH_LENGTH} bytes",
-                    item.shown_path()
-                ));
-            }
+                ),
+                Some(path) if self.draft.as_os_str().len() + 1 + path.len() > MAX_PATH_LENGTH => {
+                    format!("the path would have more than {MAX_PATH_LENGTH} bytes")
+                }
+                Some(_) => continue,
+            };
+            faults.push(format!("{}: {fault}", item.shown_path()));
         }
         let block = filesystem.fragment_size().max(1);
         let needed: u64 = view
@@ -158,15 +135,10 @@ impl Target {
         if faults.is_empty() {
             return Ok(());
         }
-        let total = faults.len();
-        faults.truncate(MAX_TOLD);
-        if total > MAX_TOLD {
-            faults.push(format!("and {} more", total - MAX_TOLD));
-        }
         bail!(
             "cannot export to {}; nothing was written:\n  {}",
             self.path.display(),
-            faults.join("\n  ")
+            abridged(&faults).join("\n  ")
         );
     }
 

@@ -11,9 +11,9 @@ use super::cli::ImportArgs;
 use super::copies;
 use super::create::put_in_place;
 use super::lock::{Lock, Use};
-use super::scan::{self, scan};
+use super::scan::scan;
 use crate::tools::program::{CommandResult, Outcome};
-use crate::tools::text::{self, count};
+use crate::tools::text::{self, abridged, count};
 
 pub(super) fn run(args: &ImportArgs, notes: &mut dyn Write) -> CommandResult {
     let database = args.location.database();
@@ -26,8 +26,8 @@ pub(super) fn run(args: &ImportArgs, notes: &mut dyn Write) -> CommandResult {
         );
     }
     let scanned = scan(&args.directory, args.base_version, args.skip_special)?;
-    for line in scan::told(&scanned.skipped) {
-        writeln!(notes, "{line}")?;
+    for line in abridged(&scanned.skipped) {
+        writeln!(notes, "{}", text::escape_path(line.as_bytes()))?;
     }
     let entries = scanned.entries;
     let root = RootState {

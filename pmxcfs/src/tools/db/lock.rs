@@ -40,7 +40,11 @@ impl Lock {
     /// Takes the daemon's lock.
     pub(super) fn take(database: &Path, purpose: Use) -> anyhow::Result<Self> {
         let mut lock = Self {
-            database: resolve(database, purpose)?,
+            database: match purpose {
+                Use::Write => resolve(database)?,
+                Use::Read | Use::ReadLive => fs::canonicalize(database)
+                    .with_context(|| format!("cannot find the database {}", database.display()))?,
+            },
             access: Access::Idle,
             file: None,
         };
@@ -90,23 +94,21 @@ impl Lock {
     }
 }
 
-/// Path with all links resolved. A database that is to be made need not exist.
-fn resolve(database: &Path, purpose: Use) -> anyhow::Result<PathBuf> {
-    let failed = |what: &str, path: &Path| format!("cannot find the {what} {}", path.display());
-    match fs::canonicalize(database) {
-        Err(_missing) if purpose == Use::Write => {
-            let missing = || failed("database", database);
-            let name = database.file_name().with_context(missing)?;
-            let directory = database
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-                .unwrap_or(Path::new("."));
-            let found = fs::canonicalize(directory);
-            let found = found.with_context(|| failed("directory", directory))?;
-            Ok(found.join(name))
-        }
-        found => found.with_context(|| failed("database", database)),
+/// Path with all links resolved; the last name need not exist.
+pub(super) fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
+    if let Ok(found) = fs::canonicalize(path) {
+        return Ok(found);
     }
+    let name = path
+        .file_name()
+        .with_context(|| format!("{} is no name of a file", path.display()))?;
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let directory = fs::canonicalize(directory)
+        .with_context(|| format!("cannot find the directory {}", directory.display()))?;
+    Ok(directory.join(name))
 }
 
 /// The daemon's lock file for a database with a resolved path, if it is one that a daemon could use.

@@ -15,7 +15,7 @@ use pmxcfs_api_types::time::wrapped_seconds;
 use pmxcfs_memdb::{Entry, EntryKind, ROOT_INODE};
 
 use super::progress::Progress;
-use crate::tools::text::{self, count};
+use crate::tools::text::abridged;
 
 /// Names in the root directory that the mount makes itself; a copy of a mount has them.
 const GENERATED: [&str; 10] = [
@@ -30,9 +30,6 @@ const GENERATED: [&str; 10] = [
     "lxc",
     "openvz",
 ];
-
-/// Faults that are told one by one.
-const MAX_TOLD: usize = 20;
 
 /// A directory tree in memory.
 #[derive(Debug)]
@@ -61,15 +58,10 @@ pub(super) fn scan(
     scan.read_tree(directory)?;
     scan.check_totals();
     if !scan.faults.is_empty() {
-        let total = scan.faults.len();
-        let mut told: Vec<String> = scan.faults.into_iter().take(MAX_TOLD).collect();
-        if total > told.len() {
-            told.push(format!("and {} more", total - told.len()));
-        }
         bail!(
             "{} cannot be stored; nothing was written:\n  {}",
             directory.display(),
-            told.join("\n  ")
+            abridged(&scan.faults).join("\n  ")
         );
     }
     Ok(Scanned {
@@ -217,16 +209,4 @@ pub(super) fn read_file(path: &Path) -> io::Result<Option<Bytes>> {
         .take(MAX_FILE_SIZE + 1)
         .read_to_end(&mut content)?;
     Ok((content.len() as u64 <= MAX_FILE_SIZE).then(|| content.into()))
-}
-
-/// What was left out, in not too many lines for a terminal.
-pub(super) fn told(skipped: &[String]) -> Vec<String> {
-    let mut lines: Vec<String> = skipped.iter().take(MAX_TOLD).cloned().collect();
-    if skipped.len() > MAX_TOLD {
-        lines.push(format!("{} more", count(skipped.len() - MAX_TOLD, "thing")));
-    }
-    lines
-        .iter()
-        .map(|line| text::escape_path(line.as_bytes()))
-        .collect()
 }
