@@ -1,4 +1,4 @@
-//! What a sync took away from this node, kept as plain files for the operator.
+//! Entries that a synchronisation removed from this node, kept as plain files for the operator.
 //!
 //! When the sides of a partition come together again, one side's data count and the other's are replaced. What was only on
 //! the losing side may be all there is of somebody's work, so it is put into a directory before it is forgotten. It is
@@ -44,7 +44,7 @@ pub const ACKNOWLEDGED: &str = "ACKNOWLEDGED";
 /// Prefix of a save that is not complete.
 const PARTIAL: &str = ".partial-";
 
-/// What was kept.
+/// A save.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
     /// The new directory.

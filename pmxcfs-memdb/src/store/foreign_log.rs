@@ -1,4 +1,4 @@
-//! Noticing a log that does not belong to the database beside it: a restored file, and the log that was left.
+//! Notices a log that does not belong to the database beside it: a restored file, and the log that was left.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

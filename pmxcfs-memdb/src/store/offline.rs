@@ -93,11 +93,11 @@ pub struct Examined {
     pub entries: Vec<Entry>,
     /// Everything that is wrong, after the crash journal.
     pub findings: Vec<Finding>,
-    /// What became of the crash journal.
+    /// The use of the crash journal.
     pub journal: JournalUse,
 }
 
-/// What became of a crash journal.
+/// The use of a crash journal.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JournalUse {
@@ -201,7 +201,7 @@ fn read_error(database: &Path) -> impl FnOnce(rusqlite::Error) -> ExamineError {
     }
 }
 
-/// What the journal of `journal_dir` has that the rows lack.
+/// The operations that the journal in `journal_dir` holds and the rows lack.
 pub(super) fn plan(
     database: &Path,
     journal_dir: &Path,
@@ -243,7 +243,7 @@ fn replay(database: &Path, journal_dir: &Path, rows: &mut Rows) -> (JournalUse, 
     }
 }
 
-/// What a start would make of rows. `replayed` is the state after the records of the crash journal among them.
+/// How a start would see these rows. `replayed` is the state after the records of the crash journal among them.
 pub(super) fn judge(mut rows: Rows, journal: JournalUse, replayed: Option<RootState>) -> Examined {
     let stored = rows.version_row;
     let effective = replayed.or(stored);
@@ -334,7 +334,7 @@ fn has_content(database: &Path, suffix: &str) -> bool {
     fs::metadata(PathBuf::from(path)).is_ok_and(|metadata| metadata.len() > 0)
 }
 
-/// What changes when somebody writes to the database.
+/// Changes whenever somebody writes to the database.
 fn stamp(database: &Path) -> Result<(u64, u64, i64, i64, bool), ExamineError> {
     let metadata = fs::metadata(database).map_err(access_error(database))?;
     Ok((

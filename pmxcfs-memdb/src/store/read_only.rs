@@ -1,4 +1,4 @@
-//! Opening a database for looking at it.
+//! Opens databases read-only.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What requests cost: how many, how long, with which errors.
+//! The cost of requests: how many, how long, with which errors.
 //!
 //! Counting must cost next to nothing, since nearly always nobody asks. So there is no lock: every thread adds to one of a few
 //! shards with relaxed atomics, and whoever asks adds the shards up. A shard is made when it is first needed; all of them
@@ -76,7 +76,7 @@ struct Shard {
     sum_ns: AtomicU64,
     max_ns: AtomicU64,
     buckets: [AtomicU64; BUCKET_COUNT],
-    /// By errno; what is none is under 0.
+    /// By errno; a number that is no errno counts under 0.
     errors: [AtomicU64; ERRNO_COUNT],
 }
 
@@ -124,7 +124,7 @@ impl Series {
         }
     }
 
-    /// What was counted until now. Requests that end meanwhile may be in one number and not yet in another.
+    /// The sums until now. Requests that end meanwhile may be in one number and not yet in another.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
@@ -223,7 +223,7 @@ pub trait Operation: Copy + 'static {
     /// Its place among all.
     fn index(self) -> usize;
 
-    /// What people call it.
+    /// Its name for people.
     fn name(self) -> &'static str;
 }
 
@@ -245,7 +245,7 @@ impl<O: Operation> Meter<O> {
         }))
     }
 
-    /// A request came in; it ends when what is returned is dropped.
+    /// A request came in; it ends when the returned value is dropped.
     pub fn start(&'static self, operation: O) -> Timed {
         let series = &self.series[operation.index()];
         series.begin();
@@ -256,7 +256,7 @@ impl<O: Operation> Meter<O> {
         }
     }
 
-    /// What was counted until now, of each kind.
+    /// The sums of each kind until now.
     pub fn totals(&self) -> impl Iterator<Item = (O, Totals)> {
         let series = self.series.iter().map(Series::totals);
         O::ALL.iter().copied().zip(series)

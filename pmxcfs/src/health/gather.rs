@@ -29,7 +29,7 @@ use crate::cluster::ClusterView;
 /// Limits of the cumulative histogram: powers of two from 1 us to 17 s, every other one.
 const LIMIT_BITS: std::ops::RangeInclusive<u32> = 10..=34;
 
-/// What a report is made of.
+/// The sources of a report.
 pub(crate) struct Sources {
     pub(crate) config: Config,
     /// Moment of the start.
@@ -72,7 +72,7 @@ impl Sources {
         report
     }
 
-    /// Somebody knows what synchronisations have replaced. Returns what that was.
+    /// Acknowledges all replacements. Returns them.
     pub(super) fn acknowledge(&self) -> Vec<Replacement> {
         let view = self.cluster.as_ref();
         view.map(|view| view.replaced().acknowledge())

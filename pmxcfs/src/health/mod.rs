@@ -1,4 +1,4 @@
-//! Health at a glance: what the daemon knows of itself, for whoever asks.
+//! Health at a glance: the daemon's report on itself.
 //!
 //! Everything here is beside the work: requests are counted without locks ([`counters`]), and only when somebody asks over
 //! the control socket ([`socket`]) is a [`Report`](report::Report) put together. No client of the filesystem or of the IPC
@@ -20,10 +20,10 @@ pub(crate) use replaced::Replacements;
 /// Request of a report, without its newline.
 pub const REPORT_REQUEST: &[u8] = b"report";
 
-/// Request that acknowledges what synchronisations replaced. The answer is an array of what that was.
+/// Request that acknowledges all replacements. The answer is the array of them.
 pub const ACKNOWLEDGE_REQUEST: &[u8] = b"ack";
 
-/// One line of JSON. What is no known request is answered with an `error`.
+/// One line of JSON. The answer to an unknown request is an `error`.
 pub(crate) fn answer(request: &[u8], sources: &Sources) -> Vec<u8> {
     let rendered = match request {
         REPORT_REQUEST => serde_json::to_vec(&sources.report()),

@@ -1,4 +1,4 @@
-//! What is counted: the requests of the kernel and those of IPC clients, by kind.
+//! The kinds of requests that are counted: those of the kernel and those of IPC clients.
 
 use super::counters::Operation;
 
@@ -70,7 +70,7 @@ operations! {
         Releasedir = "releasedir",
         /// Usage of the filesystem.
         Statfs = "statfs",
-        /// What this filesystem does not have: always refused.
+        /// Operations that this filesystem does not have; always refused.
         Unsupported = "unsupported",
     }
 }

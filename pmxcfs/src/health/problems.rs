@@ -1,4 +1,4 @@
-//! What of a report means that something is wrong.
+//! Problems: the parts of a report that mean that something is wrong.
 //!
 //! | code | meaning |
 //! |---|---|
@@ -14,7 +14,7 @@
 
 use super::report::{Group, GroupMode, Member, Problem, Replacement, Report, Service};
 
-/// Times in a row after which a held database is worth a word: what backups and queries do takes moments.
+/// Failed attempts in a row before a held database is a problem: backups and queries take moments.
 const BUSY_LIMIT: u32 = 5;
 
 /// A group is looked at once a second.

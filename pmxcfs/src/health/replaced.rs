@@ -1,7 +1,7 @@
-//! What synchronisations replaced on this node, until somebody acknowledges it or a day has passed.
+//! The entries of this node that synchronisations replaced, until an operator acknowledges them or a day has passed.
 //!
 //! The record is on disk already: each save in the directory of discarded entries has its list. So a restart forgets nothing,
-//! and whoever acknowledges marks the saves; the daemon itself waits for no disk here.
+//! and `pmxcfs-ctl ack` marks the saves; the daemon itself waits for no disk here.
 
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -56,7 +56,7 @@ impl Replacements {
         known.clone()
     }
 
-    /// Somebody knows of all of them now. Returns them.
+    /// Forgets all of them. Returns them.
     pub(super) fn acknowledge(&self) -> Vec<Replacement> {
         std::mem::take(&mut *self.0.lock())
     }

@@ -1,4 +1,4 @@
-//! What the daemon tells of itself, as plain data: every rendering is made of this.
+//! The daemon's report on itself, as plain data: every rendering is made of this.
 //!
 //! A report goes over the control socket as JSON. A reader takes what it knows and fills in the rest with nothing, so that
 //! programs and daemons of different versions understand each other: fields are added and never change their meaning.
@@ -26,15 +26,15 @@ pub struct Report {
     pub uptime_ms: u64,
     /// Whether changes are allowed as far as the quorum is concerned. Always in local mode.
     pub is_quorate: bool,
-    /// What is wrong; empty is healthy.
+    /// Everything that is wrong; empty is healthy.
     pub problems: Vec<Problem>,
     /// In cluster mode.
     pub cluster: Option<Cluster>,
     /// The tree.
     pub tree: Tree,
-    /// What keeps the tree on disk.
+    /// The store, which keeps the tree on disk.
     pub store: Store,
-    /// What feeds RRD files.
+    /// The writer of RRD files.
     pub rrd: Rrd,
     /// The process as the kernel sees it.
     pub process: Process,
@@ -71,7 +71,7 @@ pub struct Problem {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cluster {
-    /// Name of the cluster; empty until corosync has told.
+    /// Name of the cluster; empty until corosync has sent it.
     pub name: String,
     /// Version of corosync's configuration.
     pub config_version: i32,
@@ -79,9 +79,9 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// The process groups that this daemon is in.
     pub groups: Vec<Group>,
-    /// What keeps the connections to corosync.
+    /// The services that keep connections to corosync.
     pub services: Vec<Service>,
-    /// What synchronisations of the last day replaced on this node and nobody has acknowledged.
+    /// Replacements by synchronisations of the last day that nobody has acknowledged.
     pub replaced: Vec<Replacement>,
 }
 
@@ -91,7 +91,7 @@ pub struct Cluster {
 pub struct Replacement {
     /// Wall clock, seconds since 1970.
     pub at_secs: u32,
-    /// The entries, by their full paths. What is not printable is escaped.
+    /// The entries, by their full paths. Unprintable characters are escaped.
     pub paths: Vec<String>,
     /// Where the former content is kept, unless that failed.
     pub directory: Option<String>,
@@ -117,7 +117,7 @@ pub struct Member {
     pub node_id: u32,
     /// Process id on that node.
     pub pid: u32,
-    /// Name of the node, if corosync has told.
+    /// Name of the node, if corosync has sent it.
     pub node_name: Option<String>,
 }
 
@@ -127,13 +127,13 @@ pub struct Member {
 pub struct Group {
     /// Name of the process group.
     pub name: String,
-    /// What this member is doing.
+    /// State of this member.
     pub mode: GroupMode,
     /// Whether there is a connection to corosync.
     pub is_connected: bool,
     /// The last membership.
     pub members: Vec<Member>,
-    /// Whom a synchronisation waits for.
+    /// The members that a synchronisation waits for.
     pub waiting: Option<Waiting>,
     /// Messages that wait for the end of a synchronisation.
     pub queued_count: u64,
@@ -149,7 +149,7 @@ pub struct Group {
     pub age_ms: u64,
 }
 
-/// What a member of a group is doing.
+/// State of a member of a group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GroupMode {
@@ -173,7 +173,7 @@ pub enum GroupMode {
     Unknown,
 }
 
-/// Whom a synchronisation waits for.
+/// The members that a synchronisation waits for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Waiting {
@@ -263,7 +263,7 @@ pub struct Rrd {
     pub lost_count: u64,
 }
 
-/// The process. What the kernel does not tell is 0.
+/// The process. Numbers that the kernel does not report are 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
@@ -325,7 +325,7 @@ pub struct Below {
     pub count: u64,
 }
 
-/// Where things are on this host. What is no UTF-8 in a path is replaced.
+/// Paths on this host. Bytes that are not UTF-8 are replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Paths {

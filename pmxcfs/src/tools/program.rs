@@ -1,4 +1,4 @@
-//! What both programs do around their commands: command line, help, errors, exit status.
+//! The frame of both programs: command line, help, errors, exit status.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// What a command found out or left behind, as the program's exit status.
+/// The result of a command, as the program's exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// All is well.

@@ -1,7 +1,7 @@
 //! How numbers, names, times, contents and digests are shown.
 //!
-//! Names and contents come from whoever could write to the filesystem, and go to terminals: what is not printable is
-//! escaped, such that the bytes can be told from the text.
+//! Names and contents come from any writer of the filesystem and go to terminals. Unprintable characters are escaped so that
+//! the text stands for exactly one sequence of bytes.
 
 use std::error::Error;
 use std::fmt::{Display, Write as _};
@@ -63,7 +63,7 @@ pub(crate) fn content_digest(content: &[u8]) -> [u8; 32] {
     Sha256::digest(content).into()
 }
 
-/// The first digits of a digest, enough to tell contents apart by eye.
+/// The first digits of a digest, enough to distinguish contents by eye.
 pub(crate) fn short_digest(content: &[u8]) -> String {
     hex(&content_digest(content)[..8])
 }
@@ -144,7 +144,7 @@ pub(crate) fn seconds(seconds: u64) -> String {
     }
 }
 
-/// Text that comes from elsewhere, without what would confuse a terminal.
+/// Text from elsewhere, without control characters.
 pub(crate) fn printable(text: &str) -> String {
     let shown = |character: char| {
         if character.is_control() {

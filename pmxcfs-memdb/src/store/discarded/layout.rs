@@ -22,9 +22,9 @@ const PATH_LENGTH: usize = 2000;
 /// An entry that a sync removed or replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discarded {
-    /// Where it was, relative to the root.
+    /// Its path, relative to the root.
     pub path: Bytes,
-    /// What it was.
+    /// The entry.
     pub entry: Entry,
 }
 

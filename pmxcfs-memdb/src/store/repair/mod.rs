@@ -64,7 +64,7 @@ pub enum RepairError {
     },
 }
 
-/// Rows that the daemon loads, and what had to be done for it.
+/// Rows that the daemon loads, and the repairs behind them.
 #[derive(Debug)]
 pub struct Repaired {
     /// State of the database.
@@ -73,9 +73,9 @@ pub struct Repaired {
     pub entries: Vec<Entry>,
     /// Operations of the crash journal among them that the database lacks.
     pub journal_operation_count: usize,
-    /// What is mended, in order.
+    /// All repairs, in order.
     pub repairs: Vec<Repair>,
-    /// What is left as it is, because mending it would destroy something. The daemon starts with it.
+    /// Findings that are left, because a repair would destroy something. The daemon starts with them.
     pub left: Vec<Finding>,
 }
 
@@ -96,7 +96,7 @@ pub fn repair(
     mend(table, database, journal_operation_count)
 }
 
-/// Reads what can be read of a damaged file and repairs that, in memory. Returns what is lost, too, a line for each.
+/// Reads the readable rows of a damaged file and repairs them, in memory. Returns a line for each loss, too.
 ///
 /// # Errors
 /// [`RepairError`], and [`RepairError::Nothing`] if there is no row that can be read.
@@ -143,7 +143,7 @@ fn mend(
     })
 }
 
-/// Makes rows of what the journal has and the rows lack. A journal that a start would put aside is left for it.
+/// Applies the operations that only the journal holds to the rows. A journal that a start would put aside is ignored.
 fn lay_journal(
     table: &mut Table,
     database: &Path,
@@ -183,7 +183,7 @@ fn lay_journal(
     Ok(recovery.records.len())
 }
 
-/// Takes away what the crash journal holds, once a database has it.
+/// Empties the crash journal, once a database holds its operations.
 ///
 /// # Errors
 /// If a file cannot be cut. The next start then puts the journal aside, since it belongs to another file.

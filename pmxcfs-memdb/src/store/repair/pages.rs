@@ -1,4 +1,4 @@
-//! Rows out of the pages of a database file, without SQLite: what is left when that refuses.
+//! Reads rows out of the pages of a database file, without SQLite.
 //!
 //! Every page that looks like a leaf of a table is read, whether or not anything leads to it, but for those on the list of
 //! free pages. Nothing that a page says is trusted: a length or a number that cannot be gives up a row, not the file.
@@ -39,7 +39,7 @@ const COLUMN_COUNT: usize = 8;
 /// Longest payload that is believed.
 const MAX_PAYLOAD: usize = 1 << 30;
 
-/// What the pages hold.
+/// The rows and the losses of all pages.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) rows: Vec<ScannedRow>,
@@ -330,8 +330,8 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
 /// Pages of a log, and the number of pages of the database after its last transaction.
 type Overlay<'a> = (HashMap<usize, &'a [u8]>, Option<usize>);
 
-/// What the complete transactions of a log make of pages. Every frame has the salts of the log's header and a checksum of
-/// everything before; the first one that has not, is of an earlier use or was never written whole.
+/// The pages of the complete transactions of a log. Every frame has the salts of the log's header and a checksum of
+/// everything before; the first frame without them is of an earlier use or was never written whole.
 fn overlay(log: &[u8], page_size: usize) -> Option<Overlay<'_>> {
     let magic = u32_at(log, 0)?;
     if magic & !1 != 0x377f_0682 || u32_at(log, 8)? != page_size {

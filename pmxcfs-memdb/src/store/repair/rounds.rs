@@ -1,4 +1,4 @@
-//! Which fault is mended how.
+//! The repair of each kind of finding.
 
 use std::collections::HashSet;
 
@@ -12,19 +12,19 @@ use super::super::offline::{self, Examined, JournalUse};
 use super::table::Table;
 use crate::{EntryKind, ROOT_INODE, RootState};
 
-/// Each round mends one fault of each row that has any, and no mended fault comes back: a row has few.
+/// Each round repairs one finding of each row that has any, and no repaired finding comes back: a row has few.
 const MAX_ROUNDS: usize = 32;
 
-/// One fault and what is done about it.
+/// One finding and its repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
-    /// What was wrong.
+    /// The finding.
     pub finding: Finding,
-    /// What was done, in words: "moved to priv/recovered-7-a".
+    /// The repair in words: "moved to priv/recovered-7-a".
     pub action: String,
 }
 
-/// Mends what can be mended. Returns what was done, and what a start would make of the rows now.
+/// Repairs the rows as far as possible. Returns the repairs, and how a start would see the rows now.
 pub(super) fn run(table: &mut Table) -> (Vec<Repair>, Examined) {
     let mut repairs = Vec::new();
     for _ in 0..MAX_ROUNDS {
@@ -54,9 +54,9 @@ struct Round<'a> {
     table: &'a mut Table,
     /// The rows at the beginning of the round.
     state: &'a Examined,
-    /// What any row names as its directory.
+    /// The directories that rows name.
     parents: HashSet<i64>,
-    /// Rows that were changed in this round: what else was found of them may not hold any more.
+    /// Rows that were changed in this round: other findings about them may not hold any more.
     mended: HashSet<u64>,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Mends a fault and says how, unless that has to wait for another round or cannot be done.
+    /// Repairs a finding and says how, unless that has to wait for another round or is impossible.
     fn mend(&mut self, finding: &Finding) -> Option<String> {
         let (inode, name) = (finding.inode, &finding.name);
         Some(match &finding.problem {
@@ -200,7 +200,7 @@ impl<'a> Round<'a> {
         self.parents.contains(&inode.cast_signed())
     }
 
-    /// What holds others is a directory; what has content, or neither, is a file.
+    /// An entry that holds others becomes a directory; one with content, or with neither, becomes a file.
     fn choose_kind(&mut self, inode: u64) -> String {
         let (kind, text) = if self.has_children(inode) && !self.table.has_data(inode) {
             (EntryKind::Directory, "made a directory")

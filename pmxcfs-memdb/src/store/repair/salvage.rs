@@ -1,5 +1,5 @@
-//! Reading what can be read of a damaged file: row by row through SQLite, from both ends, and out of the pages for what that
-//! does not reach.
+//! Reads the rows of a damaged file: row by row through SQLite, from both ends, and out of the pages where SQLite does not
+//! get.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,8 +11,8 @@ use super::super::offline::{self, Access, ExamineError};
 use super::pages::{self, ScannedRow};
 use super::table::Table;
 
-/// The rows that can be read, and what is lost, a line for each. Contents that are not whole are moved away, so that no
-/// program takes them for whole.
+/// The readable rows, and a line for each loss. Contents that are not whole are moved away, so that no program takes them
+/// for whole.
 pub(super) fn read(database: &Path) -> Result<(Table, Vec<String>), ExamineError> {
     let scan = pages::scan(database).map_err(offline::access_error(database))?;
     let mut table = Table::default();

@@ -1,4 +1,4 @@
-//! Asking over the control socket.
+//! Requests over the control socket.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -20,15 +20,15 @@ use crate::tools::program::Outcome;
 /// How long each step may take: a daemon that is stopped keeps its socket and does not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Longest answer, many times what a daemon has to tell.
+/// Longest answer; a report is many times shorter.
 const ANSWER_SIZE: u64 = 16 << 20;
 
-/// What a daemon has sent.
+/// The answer of a daemon.
 #[derive(Debug)]
 pub(super) struct Answer {
     /// The bytes, a newline at their end.
     pub(super) json: Vec<u8>,
-    /// What this program knows of them.
+    /// The fields that this program knows.
     pub(super) report: Report,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn ask(path: &Path) -> anyhow::Result<Answer> {
     Ok(Answer { json, report })
 }
 
-/// Tells the daemon that somebody knows what synchronisations have replaced. Returns what that was.
+/// Acknowledges the replacements that the daemon reports. Returns them.
 pub(super) fn acknowledge(path: &Path) -> anyhow::Result<Vec<Replacement>> {
     let json = exchange(path, ACKNOWLEDGE_REQUEST)?;
     understand(&json)
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// What is made of this answer of a daemon.
+    /// The result of `ask` when a daemon sends this answer.
     fn told(answer: &[u8]) -> anyhow::Result<Answer> {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("ctl.sock");

@@ -12,7 +12,7 @@ struct Page {
     text: String,
 }
 
-/// Adds a line: what it is about, and the text. Continues the one before if that is empty.
+/// Adds a line: its subject and its text. An empty subject continues the line before.
 macro_rules! line {
     ($page:expr, $name:expr, $($text:tt)*) => {
         writeln!($page.text, "{:<11}{}", $name, format_args!($($text)*))
@@ -20,7 +20,7 @@ macro_rules! line {
     };
 }
 
-/// What rates are made of: an earlier report of the same daemon, and the time since then.
+/// The base of rates: an earlier report of the same daemon, and the time since then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rates<'a> {
     /// The earlier report.
@@ -29,7 +29,7 @@ pub(super) struct Rates<'a> {
     pub(super) elapsed_ms: u64,
 }
 
-/// Renders a report. With rates it is meant for a screen: rates are added, what never changes is left out.
+/// Renders a report. With rates it is meant for a screen: it shows rates and leaves out constant lines.
 pub(super) fn render(report: &Report, rates: Option<Rates<'_>>) -> String {
     let mut page = Page::default();
     head(report, &mut page);
@@ -210,7 +210,7 @@ fn show_store(store: &Store, now_secs: u64, page: &mut Page) {
     );
 }
 
-/// What is one line each.
+/// The parts with one line each.
 fn show_rest(report: &Report, page: &mut Page) {
     let (rrd, process) = (&report.rrd, &report.process);
     line!(

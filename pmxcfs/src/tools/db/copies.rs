@@ -1,4 +1,4 @@
-//! Keeping a copy of a database before it is changed, and clearing away what a killed tool left.
+//! Keeps a copy of a database before it is changed, and removes drafts of killed tools.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -73,7 +73,7 @@ pub(super) fn clear_drafts(lock: &Lock) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The rest of a process id, and what SQLite adds.
+/// The rest of a process id, and a suffix of SQLite's.
 fn is_end_of_draft(rest: &[u8]) -> bool {
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     matches!(&rest[digits..], b"" | b"-wal" | b"-shm" | b"-journal")

@@ -1,4 +1,4 @@
-//! `create`: what the installer calls as `create_pmxcfs_db`.
+//! `create`: the installer's `create_pmxcfs_db`.
 //!
 //! Arguments, result and statuses are those of the C tool. Other than that tool, it does not touch a database that a
 //! daemon uses, and leaves nothing half-done.
@@ -81,7 +81,7 @@ fn regular_files(directory: &Path) -> anyhow::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// What a database has already.
+/// The present content of a database.
 fn existing(database: &Path) -> anyhow::Result<(RootState, Vec<Entry>)> {
     let run_dir = Location::of(database).paths().run_dir;
     let examined = examine(database, Access::Idle, Some(&run_dir))?;

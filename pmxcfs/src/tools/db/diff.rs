@@ -1,18 +1,17 @@
-//! `diff`: how two databases differ, and what a sync of two nodes that have them would do.
+//! `diff`: shows how two databases differ, and what a synchronisation of two nodes with them would do.
 //!
-//! People think in paths, so that is how differences are told. A sync goes by inodes and digests, so what it would do is
+//! People think in paths, so differences are shown by path. A synchronisation goes by inodes and digests, so its effect is
 //! computed from the indexes that the nodes would exchange.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use bytes::Bytes;
 use pmxcfs_memdb::{Entry, Index, ROOT_INODE, RootState, Rules, Tree, TreeError};
 
 use super::cli::{DiffArgs, Location, ReadOptions};
 use super::source::Source;
-use super::view::{Item, View, kind_word};
+use super::view::{Item, Key, View, kind_word};
 use crate::tools::program::{CommandResult, Outcome, Output};
 use crate::tools::text::{self, count};
 
@@ -47,25 +46,6 @@ fn read(path: &Path, options: &ReadOptions, notes: &mut dyn Write) -> anyhow::Re
     Source::read_with_notes(&Location::of(path), options, notes)
 }
 
-/// What an entry is matched by: its path, or its inode where it has none.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
-    Path(Vec<Bytes>),
-    Inode(u64),
-}
-
-impl Key {
-    fn of(item: &Item<'_>) -> Self {
-        match &item.path {
-            Some(path) => {
-                let parts = path.split(|byte| *byte == b'/');
-                Self::Path(parts.map(|part| path.slice_ref(part)).collect())
-            }
-            None => Self::Inode(item.entry.inode),
-        }
-    }
-}
-
 struct Side<'a> {
     label: &'static str,
     root: RootState,
@@ -91,10 +71,7 @@ impl<'a> Side<'a> {
                 .iter()
                 .map(|item| (item.entry.inode, item.clone()))
                 .collect(),
-            by_key: items
-                .into_iter()
-                .map(|item| (Key::of(&item), item))
-                .collect(),
+            by_key: items.into_iter().map(|item| (item.key(), item)).collect(),
             index: tree.map(|tree| tree.index()),
         }
     }
@@ -112,8 +89,7 @@ fn differences(sides: &[Side<'_>; 2]) -> Vec<String> {
         }
     }
     for (key, item) in &b.by_key {
-        let was_told =
-            moved_to(item, a).is_some_and(|other| !b.by_key.contains_key(&Key::of(other)));
+        let was_told = moved_to(item, a).is_some_and(|other| !b.by_key.contains_key(&other.key()));
         if !a.by_key.contains_key(key) && !was_told {
             lines.push((key, only(b, item)));
         }
@@ -159,7 +135,7 @@ fn compare(a: &Item<'_>, b: &Item<'_>) -> Option<String> {
     (!fields.is_empty()).then(|| format!("differs  {}: {}", a.shown_path(), fields.join(", ")))
 }
 
-/// What two entries differ in, the first one's value before the second one's.
+/// The fields in which two entries differ, the first one's value before the second one's.
 fn fields(a: &Entry, b: &Entry) -> Vec<String> {
     let mut fields = Vec::new();
     let mut differ = |name: &str, a: String, b: String| {
@@ -206,7 +182,7 @@ fn describe(entry: &Entry) -> String {
     text
 }
 
-/// What happens when nodes with these databases meet.
+/// Prints what a synchronisation of nodes with these databases does.
 fn tell_sync(sides: &[Side<'_>; 2], out: &mut dyn Write) -> anyhow::Result<()> {
     let [a, b] = sides;
     for side in sides {
@@ -276,7 +252,7 @@ fn tell_follower(
     tell_discarded(leader, follower, out)
 }
 
-/// What only the follower has, in the order of paths.
+/// Prints the entries that the follower loses, in the order of paths.
 fn tell_discarded(
     leader: &Side<'_>,
     follower: &Side<'_>,

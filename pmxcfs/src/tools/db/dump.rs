@@ -65,7 +65,7 @@ fn print_text(
     Ok(())
 }
 
-/// Each line behind a bar; a last line without an end is told apart by a backslash.
+/// Prints each line behind a bar; a backslash marks a last line without a newline.
 fn print_content(content: &[u8], out: &mut dyn Write) -> io::Result<()> {
     for line in content.split_inclusive(|byte| *byte == b'\n') {
         match line.strip_suffix(b"\n") {

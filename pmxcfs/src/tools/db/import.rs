@@ -63,7 +63,7 @@ pub(super) fn run(args: &ImportArgs, notes: &mut dyn Write) -> CommandResult {
     Ok(Outcome::Good)
 }
 
-/// What the daemon would refuse, or a C daemon.
+/// Fails for a tree that this daemon or a C daemon would refuse.
 fn check_tree(root: RootState, entries: &[Entry]) -> anyhow::Result<()> {
     let tree = Tree::from_entries(root, entries.iter().cloned(), Rules::Local, 0)
         .context("the directory cannot be stored; nothing was written")?;
@@ -78,7 +78,7 @@ fn check_tree(root: RootState, entries: &[Entry]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Other nodes keep what they have if the old database was ahead of the new one.
+/// Warns if the old database is ahead of the new one: other nodes would bring the old data back.
 fn tell_versions(lock: &Lock, root: RootState, notes: &mut dyn Write) -> anyhow::Result<()> {
     if let Ok(old) = examine(&lock.database, Access::Idle, None)
         && old.root.version >= root.version

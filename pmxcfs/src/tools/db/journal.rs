@@ -1,4 +1,4 @@
-//! `journal`: what a crash journal holds.
+//! `journal`: shows the content of a crash journal.
 
 use std::fs;
 use std::io::{self, Write};

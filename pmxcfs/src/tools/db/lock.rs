@@ -16,7 +16,7 @@ use pmxcfs_memdb::store::Access;
 
 use crate::daemon::instance::holder;
 
-/// What a command does with a database.
+/// How a command uses a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     /// Reads it while nobody writes to it. The lock is shared with other readers.
@@ -88,7 +88,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Whether daemons are kept away, so that what lies around the database belongs to nobody alive.
+    /// Whether daemons are kept away, so that no living process owns the files around the database.
     pub(super) const fn is_exclusive(&self) -> bool {
         self.file.is_some()
     }

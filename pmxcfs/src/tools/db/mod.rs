@@ -33,7 +33,7 @@ use cli::{Command, CompletionsArgs, CreateArgs, Program};
 
 use super::program::{CommandResult, Outcome, Output, report, run};
 
-/// Name under which the program is what the installer calls.
+/// Name under which the installer calls this program.
 const INSTALLER_NAME: &str = "create_pmxcfs_db";
 
 /// Runs the program with the arguments of this process.

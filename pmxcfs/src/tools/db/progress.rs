@@ -1,6 +1,6 @@
-//! Long work: how far it has come, for people who wait at a terminal, and whether it is to end early.
+//! Long work: shows its progress on a terminal, and ends it early on a signal.
 //!
-//! While the work goes on, the signals that end a process wait until it looks, so that what was begun is cleared away.
+//! Signals that end a process are held back meanwhile; the work polls for them, so that it can remove unfinished files.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};

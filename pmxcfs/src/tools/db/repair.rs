@@ -33,6 +33,14 @@ pub(super) fn run(args: &RepairArgs, out: &mut dyn Write) -> CommandResult {
     let journal_dir = (!args.ignore_journal).then_some(run_dir.as_path());
     let repaired = repair(&database, Access::Idle, journal_dir)?;
     if repaired.repairs.is_empty() {
+        if repaired.entries.is_empty() {
+            writeln!(
+                out,
+                "{}: it is empty, there is nothing to repair; pmxcfs-db check says more",
+                path.display()
+            )?;
+            return Ok(Outcome::Findings);
+        }
         writeln!(out, "{}: nothing to repair", path.display())?;
         return tell_left(&repaired, out);
     }
@@ -67,7 +75,7 @@ pub(super) fn run(args: &RepairArgs, out: &mut dyn Write) -> CommandResult {
     tell_left(&repaired, out)
 }
 
-/// What is mended, and how.
+/// Prints each repair.
 pub(super) fn tell(repaired: &Repaired, out: &mut dyn Write) -> anyhow::Result<()> {
     if repaired.journal_operation_count > 0 {
         writeln!(
@@ -89,7 +97,7 @@ pub(super) fn tell(repaired: &Repaired, out: &mut dyn Write) -> anyhow::Result<(
     Ok(())
 }
 
-/// What cannot be mended, and the outcome of a repair that is done.
+/// Prints the findings that are left. Returns the outcome of a repair that is done.
 pub(super) fn tell_left(repaired: &Repaired, out: &mut dyn Write) -> CommandResult {
     for finding in &repaired.left {
         writeln!(out, "left as it is: {finding} - {}", finding.advice())?;

@@ -1,4 +1,4 @@
-//! `salvage`: a new database of what can be read of a damaged one.
+//! `salvage`: makes a new database of the readable rows of a damaged one.
 
 use std::io::Write;
 

@@ -1,6 +1,6 @@
 //! Reading a directory tree that is to become a database.
 //!
-//! Everything that cannot be stored is found before anything is written, and all of it is told at once.
+//! The scan finds everything that cannot be stored before anything is written, and reports it at once.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
@@ -36,7 +36,7 @@ const GENERATED: [&str; 10] = [
 pub(super) struct Scanned {
     /// Entries, directories before what is in them, numbered from the base version on: each takes one version.
     pub(super) entries: Vec<Entry>,
-    /// What was left out, to be told.
+    /// Messages about skipped entries.
     pub(super) skipped: Vec<String>,
 }
 
@@ -101,7 +101,7 @@ impl Scan {
         Ok(())
     }
 
-    /// What a directory entry becomes; `None` if it is left out or cannot be stored.
+    /// The kind and content of a directory entry; `None` if it is skipped or cannot be stored.
     fn read_entry(
         &mut self,
         path: &Path,
@@ -189,7 +189,7 @@ impl Scan {
     }
 }
 
-/// What is in a directory, in order of names.
+/// The content of a directory, in order of names.
 fn list(directory: &Path) -> anyhow::Result<BTreeMap<PathBuf, Metadata>> {
     let failed = || format!("cannot list {}", directory.display());
     let mut found = BTreeMap::new();

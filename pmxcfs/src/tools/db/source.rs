@@ -20,7 +20,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Reads a database at a location, with what a crash journal adds.
+    /// Reads a database at a location, and applies the crash journal in memory.
     pub(super) fn read(location: &Location, options: &ReadOptions) -> anyhow::Result<Self> {
         let path = location.database();
         let lock = Lock::take(&path, options.purpose())?;
@@ -42,7 +42,7 @@ impl Source {
         })
     }
 
-    /// As [`Source::read`], and tells on `notes` what a reader must know to take the result for what it is.
+    /// As [`Source::read`], and prints remarks on the result to `notes`.
     pub(super) fn read_with_notes(
         location: &Location,
         options: &ReadOptions,
@@ -64,7 +64,7 @@ impl Source {
         Ok(source)
     }
 
-    /// What is special about what was read.
+    /// Remarks on what was read.
     pub(super) fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if self.access == Access::Live {
@@ -80,7 +80,7 @@ impl Source {
         faults.filter(|fault| fault.is_refused()).count()
     }
 
-    /// Fails if the daemon would not start with it: what was read is not what the cluster had.
+    /// Fails if the daemon would not start with it: the entries are not those that the cluster had.
     pub(super) fn require_loadable(&self) -> anyhow::Result<()> {
         if let Some(fault) = self
             .examined
@@ -97,7 +97,7 @@ impl Source {
     }
 }
 
-/// Whether the journal belongs to another file, or to nothing that can be told.
+/// Whether the journal belongs to another file, or cannot be read.
 fn is_foreign(journal: &JournalUse) -> bool {
     matches!(
         journal,
@@ -105,7 +105,7 @@ fn is_foreign(journal: &JournalUse) -> bool {
     )
 }
 
-/// What became of the crash journal, if an operator should know.
+/// The remark on the crash journal, if there is one.
 fn journal_remark(journal: &JournalUse) -> Option<String> {
     Some(match journal {
         JournalUse::Applied {

@@ -32,36 +32,45 @@ impl<'a> View<'a> {
                 path: paths.of(entry),
             })
             .collect();
-        items.sort_by(|a, b| order(a).cmp(&order(b)));
+        items.sort_by_cached_key(Item::key);
         Self { items }
     }
 
-    /// Only what is at or below a path. The root, however it is spelled, is everything.
+    /// Keeps the entries at or below a path. Every spelling of the root keeps all.
     pub(super) fn below(&mut self, path: &[u8]) {
-        let wanted = pmxcfs_api_types::path::components(path).collect::<Vec<_>>();
-        if wanted.is_empty() || wanted == [b"."] {
+        let wanted = pmxcfs_api_types::path::components(path).map(Bytes::copy_from_slice);
+        let wanted = wanted.collect::<Vec<_>>();
+        if wanted.is_empty() || wanted == ["."] {
             return;
         }
-        self.items.retain(|item| {
-            item.path.as_ref().is_some_and(|path| {
-                let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-                parts.starts_with(&wanted)
-            })
+        self.items.retain(|item| match item.key() {
+            Key::Path(parts) => parts.starts_with(&wanted),
+            Key::Inode(_) => false,
         });
     }
 }
 
-/// By components, such that a directory stands before what is in it and siblings are together; without a path last, by
-/// inode.
-fn order<'i>(item: &'i Item<'_>) -> (bool, Vec<&'i [u8]>, u64) {
-    match &item.path {
-        Some(path) => (false, path.split(|byte| *byte == b'/').collect(), 0),
-        None => (true, Vec::new(), item.entry.inode),
-    }
+/// The place of an entry in the order of paths, by components: a directory comes before its content, siblings are together,
+/// and entries without a path come last.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Path(Vec<Bytes>),
+    /// No path leads to it.
+    Inode(u64),
 }
 
 impl Item<'_> {
-    /// The path as it is shown, with a slash behind directories.
+    pub(super) fn key(&self) -> Key {
+        match &self.path {
+            Some(path) => {
+                let parts = path.split(|byte| *byte == b'/');
+                Key::Path(parts.map(|part| path.slice_ref(part)).collect())
+            }
+            None => Key::Inode(self.entry.inode),
+        }
+    }
+
+    /// The path for people, with a slash behind directories.
     pub(super) fn shown_path(&self) -> String {
         let slash = if self.entry.is_directory() { "/" } else { "" };
         match &self.path {
@@ -75,7 +84,7 @@ impl Item<'_> {
     }
 }
 
-/// What an entry is, in one word.
+/// The kind of an entry in one word.
 pub(super) const fn kind_word(kind: EntryKind) -> &'static str {
     match kind {
         EntryKind::Directory => "directory",
