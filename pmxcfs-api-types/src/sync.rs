@@ -37,9 +37,12 @@ macro_rules! ranks {
 }
 
 ranks! {
+    StoreWatchers "store.watchers",
     GroupDriver "group.driver",
+    StoreJournal "store.journal",
     MemDbReplacement "memdb.replacement",
     MemDbTree "memdb.tree",
+    StoreQueue "store.queue",
     FsNames "fs.names",
     FsHandles "fs.handles",
     StatusOrder "status.order",

@@ -180,10 +180,9 @@ impl Store {
     pub fn start(self, source: Arc<dyn EntrySource>) -> io::Result<Arc<StoreHandle>> {
         let shared = Arc::clone(&self.handle.shared);
         let committer = Committer::new(shared, source, self.config, self.identity);
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("memdb-store".to_owned())
             .spawn(move || writer::run(committer))?;
-        self.handle.own(thread);
         Ok(self.handle)
     }
 }

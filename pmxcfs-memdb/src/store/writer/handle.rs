@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use pmxcfs_api_types::FsError;
 
 use super::pacing::EARLY_COUNT;
@@ -25,7 +23,6 @@ const GRACE: Duration = Duration::from_millis(500);
 /// The running store.
 pub struct StoreHandle {
     pub(crate) shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for StoreHandle {
@@ -38,14 +35,7 @@ impl std::fmt::Debug for StoreHandle {
 
 impl StoreHandle {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            thread: Mutex::new(None),
-        }
-    }
-
-    pub(crate) fn own(&self, thread: JoinHandle<()>) {
-        *self.thread.lock() = Some(thread);
+        Self { shared }
     }
 
     /// Records what an operation did. Call with the tree locked for writing, in the order in which operations are
@@ -198,21 +188,16 @@ impl StoreHandle {
             self.shared.wake.notify_one();
             while queue.outcome.is_none() {
                 let ended = &self.shared.ended;
-                if ended.wait_until(&mut queue, stop + GRACE).timed_out() {
+                if ended.wait_until(&mut queue, stop + GRACE) {
                     break;
                 }
             }
             queue.closed |= queue.outcome.is_none();
             queue.outcome.clone()
         };
-        let Some(outcome) = outcome else {
+        outcome.unwrap_or_else(|| {
             self.shared.answer_waiters(Some(FsError::Io));
-            return ShutdownOutcome::Unfinished { deadline };
-        };
-        if let Some(thread) = self.thread.lock().take() {
-            // A panic in it was logged and has been turned into an outcome.
-            let _result = thread.join();
-        }
-        outcome
+            ShutdownOutcome::Unfinished { deadline }
+        })
     }
 }

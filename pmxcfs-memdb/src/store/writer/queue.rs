@@ -12,8 +12,8 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use parking_lot::{Condvar, Mutex};
 use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::sync::{Condvar, Mutex, Rank};
 
 use super::pacing::LogPacer;
 use super::stats::StoreStats;
@@ -162,18 +162,18 @@ pub(crate) struct Shared {
     pub(crate) ended: Condvar,
     /// Before the tree and the queue in the lock order.
     pub(crate) journal: Mutex<Journal>,
-    /// Called when the store fails and when it works again. Taken alone.
+    /// Called when the store fails and when it works again.
     pub(crate) watchers: Mutex<Vec<Watcher>>,
 }
 
 impl Shared {
     pub(crate) fn new(queue: Queue, journal: Journal) -> Self {
         Self {
-            queue: Mutex::new(queue),
+            queue: Mutex::new(Rank::StoreQueue, queue),
             wake: Condvar::new(),
             ended: Condvar::new(),
-            journal: Mutex::new(journal),
-            watchers: Mutex::default(),
+            journal: Mutex::new(Rank::StoreJournal, journal),
+            watchers: Mutex::new(Rank::StoreWatchers, Vec::new()),
         }
     }
 

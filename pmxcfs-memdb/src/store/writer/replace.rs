@@ -103,6 +103,6 @@ fn write_durably(
 fn rest(committer: &Committer, until: Instant) -> bool {
     let shared = &committer.shared;
     let mut queue = shared.queue.lock();
-    while queue.stop.is_none() && !shared.wake.wait_until(&mut queue, until).timed_out() {}
+    while queue.stop.is_none() && !shared.wake.wait_until(&mut queue, until) {}
     queue.stop.is_none()
 }

@@ -47,7 +47,7 @@ pub(crate) fn drain(committer: &mut Committer, mut deadline: Instant) -> Result<
         let shared = &committer.shared;
         let mut queue = shared.queue.lock();
         let stop = queue.stop;
-        while queue.stop == stop && !shared.wake.wait_until(&mut queue, until).timed_out() {}
+        while queue.stop == stop && !shared.wake.wait_until(&mut queue, until) {}
         deadline = deadline.min(queue.stop.unwrap_or(deadline));
     }
 }
@@ -62,7 +62,7 @@ fn close_database(committer: &mut Committer, deadline: Instant) -> ShutdownOutco
         }
         let shared = &committer.shared;
         let mut queue = shared.queue.lock();
-        while !shared.wake.wait_until(&mut queue, again).timed_out() {}
+        while !shared.wake.wait_until(&mut queue, again) {}
     }
     if let Some(backend) = committer.backend.take()
         && let Err(error) = backend.close()
