@@ -246,6 +246,8 @@ fn a_stop_ends_a_daemon_whose_mount_is_out_of_reach() {
     let elapsed = daemon.stop();
     assert!(elapsed < STOP_BAR, "{elapsed:?}");
     assert_eq!(host.recorded_pid(), None);
+    let log = host.log();
+    assert!(log.contains("exit proxmox configuration filesystem (0)"));
     file.write_at(b"z", 2).unwrap_err();
     let daemon = host.start();
     assert_eq!(fs::read(host.path("open")).unwrap(), b"xy");

@@ -124,13 +124,13 @@ impl Serving {
             // Fails only if main ends the runtime after all.
             let _closed = spawn_blocking(move || database::close(&db)).await;
             instance::remove_pid_file(&self.config.paths.pid_file);
-            exit(0);
+            exit(end_status(false));
         }
         sleep(MAIN_PATIENCE).await;
         tracing::error!(
             "the stop takes too long: ending without the rest, the next start applies the crash journal"
         );
-        exit(EXIT_FAILURE.into());
+        exit(end_status(true));
     }
 }
 
@@ -138,8 +138,18 @@ impl Serving {
     clippy::disallowed_methods,
     reason = "main, which would return the status, hangs"
 )]
-fn exit(status: i32) -> ! {
-    std::process::exit(status)
+fn exit(status: u8) -> ! {
+    std::process::exit(status.into())
+}
+
+/// Logs the end of the daemon and returns its status.
+fn end_status(has_failed: bool) -> u8 {
+    if has_failed {
+        tracing::info!("exit proxmox configuration filesystem (-1)");
+        return EXIT_FAILURE;
+    }
+    tracing::info!("exit proxmox configuration filesystem (0)");
+    0
 }
 
 /// A daemon that serves: the owners of all its parts.
@@ -190,11 +200,6 @@ impl Daemon {
         // Last: until here the control socket answers, and the signal's task bounds the stop.
         drop(runtimes);
         drop(lock);
-        if has_failed {
-            tracing::info!("exit proxmox configuration filesystem (-1)");
-            return ExitCode::from(EXIT_FAILURE);
-        }
-        tracing::info!("exit proxmox configuration filesystem (0)");
-        ExitCode::SUCCESS
+        ExitCode::from(end_status(has_failed))
     }
 }
