@@ -55,6 +55,9 @@ pub enum FsError {
     /// `EMSGSIZE`: an answer is larger than what was agreed with the client.
     #[error("message too long")]
     MessageTooLarge,
+    /// `ENFILE`: the user has too much open that only open handles keep.
+    #[error("too much open")]
+    TooMuchOpen,
     /// `ESTALE`: what a name led to has been replaced. For the kernel alone, which then looks the path up once more.
     #[error("stale file handle")]
     Stale,
@@ -81,6 +84,7 @@ impl FsError {
             Self::UnknownOperation => libc::ECHRNG,
             Self::NameTooLong => libc::ENAMETOOLONG,
             Self::MessageTooLarge => libc::EMSGSIZE,
+            Self::TooMuchOpen => libc::ENFILE,
             Self::Stale => libc::ESTALE,
         }
     }
@@ -108,6 +112,7 @@ mod tests {
             (FsError::NotEmpty, 39),
             (FsError::UnknownOperation, 44),
             (FsError::MessageTooLarge, 90),
+            (FsError::TooMuchOpen, 23),
             (FsError::Stale, 116),
             (FsError::NotPermitted, 1),
         ];

@@ -90,26 +90,9 @@ impl MemDb {
         self.store.get()
     }
 
-    /// Keeps an entry readable until [`MemDb::unpin`], even if it is deleted or replaced meanwhile.
-    ///
-    /// # Errors
-    /// [`FsError::NotFound`] if it is gone already.
-    pub fn pin(&self, inode: u64) -> Result<(), FsError> {
-        if self.with_pins(|tree| tree.pin(inode)) {
-            Ok(())
-        } else {
-            Err(FsError::NotFound)
-        }
-    }
-
-    /// Lets somebody look at the tree and pin what that leads to, in one step.
+    /// Lets somebody look at the tree and [pin](Tree::pin) what that leads to, in one step, or take a pin back.
     pub fn with_pins<R>(&self, call: impl FnOnce(&mut Tree) -> R) -> R {
         call(&mut self.tree.write())
-    }
-
-    /// Ends one [`MemDb::pin`].
-    pub fn unpin(&self, inode: u64) {
-        self.tree.write().unpin(inode);
     }
 
     /// Carries out what a caller wants in local mode: writer 0, time now, applied at once.

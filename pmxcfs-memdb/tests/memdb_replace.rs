@@ -102,8 +102,8 @@ fn a_sync_brings_the_new_tree_and_keeps_what_is_open() {
     let db = start(place.config());
     fill(&db);
     let (file, gone) = (inode(&db, "file"), inode(&db, "gone"));
-    db.pin(file).unwrap();
-    db.pin(gone).unwrap();
+    assert!(db.with_pins(|tree| tree.pin(file, 0)));
+    assert!(db.with_pins(|tree| tree.pin(gone, 0)));
     let counters = *db.read().file_versions();
     let (new, touched) = elsewhere(
         &db,
@@ -130,7 +130,7 @@ fn a_sync_brings_the_new_tree_and_keeps_what_is_open() {
             .all(|(new, old)| *new == old + 1)
     );
     drop(tree);
-    db.unpin(gone);
+    db.with_pins(|tree| tree.unpin(gone, 0));
     assert!(db.read().node(gone).is_none());
     assert_eq!(stored(&place).index(), index);
 
@@ -147,13 +147,13 @@ fn an_inode_that_a_sync_gives_to_another_file_is_not_what_somebody_has_open() {
     let db = start(place.config());
     fill(&db);
     let file = inode(&db, "file");
-    db.pin(file).unwrap();
+    assert!(db.with_pins(|tree| tree.pin(file, 0)));
     // Two sides that went on apart.
     let (new, touched) = elsewhere(&db, &[create("theirs"), write("theirs", b"kept")]);
     delivered(&db, &create("ours")).unwrap();
     let ours = inode(&db, "ours");
     assert_eq!(new.lookup(b"theirs").unwrap().inode, ours);
-    db.pin(ours).unwrap();
+    assert!(db.with_pins(|tree| tree.pin(ours, 0)));
     let epoch = db.read().epoch();
     db.replace_tree(new, &touched).unwrap();
     {
@@ -172,7 +172,7 @@ fn an_inode_that_a_sync_gives_to_another_file_is_not_what_somebody_has_open() {
     let tree = db.read();
     assert!(!tree.is_orphan(file) && !tree.is_reused_since(file, 0));
     drop(tree);
-    db.unpin(ours);
+    db.with_pins(|tree| tree.unpin(ours, 0));
     assert!(
         !db.read().is_reused_since(ours, epoch),
         "nobody has it open"
@@ -205,7 +205,7 @@ fn a_sync_that_fails_leaves_everything_as_it_was() {
     });
     fill(&db);
     let gone = inode(&db, "gone");
-    db.pin(gone).unwrap();
+    assert!(db.with_pins(|tree| tree.pin(gone, 0)));
     let index = db.read().index();
     let counters = *db.read().file_versions();
     medium.break_database(true);
@@ -262,7 +262,7 @@ fn readers_go_on_and_changes_wait_while_the_database_is_written() {
         let changed = scope.spawn(|| delivered(&db, &create("late")));
         // Neither waits for the disk.
         assert_eq!(db.read().entry(file).unwrap().data, "own");
-        db.pin(file).unwrap();
+        assert!(db.with_pins(|tree| tree.pin(file, 0)));
         std::thread::yield_now();
         assert!(!changed.is_finished() && !replaced.is_finished());
         holder.execute_batch("ROLLBACK").unwrap();

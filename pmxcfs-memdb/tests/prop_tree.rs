@@ -370,7 +370,7 @@ proptest! {
         operations in prop::collection::vec((operation(), stamp()), 1..40),
     ) {
         let (mut tree, _) = start(rules);
-        let open: Vec<u64> = pinned.into_iter().filter(|inode| tree.pin(*inode)).collect();
+        let open: Vec<u64> = pinned.into_iter().filter(|inode| tree.pin(*inode, 0)).collect();
         let mut kept: BTreeMap<u64, Entry> = BTreeMap::new();
         for (operation, stamp) in operations {
             let before = entries(&tree);
@@ -385,7 +385,7 @@ proptest! {
             }
         }
         for inode in open {
-            tree.unpin(inode);
+            tree.unpin(inode, 0);
             prop_assert!(!tree.is_orphan(inode));
         }
     }

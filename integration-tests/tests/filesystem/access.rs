@@ -134,3 +134,31 @@ fn others_look_at_names_but_not_into_files() {
     });
     daemon.stop();
 }
+
+#[test]
+fn what_a_user_keeps_by_open_files_has_a_bound() {
+    const FILE_COUNT: usize = 66;
+    let host = Host::new();
+    let _daemon = host.start();
+    let content = vec![b'x'; 1024 * 1024];
+    let as_user = |path: &str| {
+        let path = host.path(path);
+        Identity::www_data().run(move || File::open(path))
+    };
+    fs::write(host.path("small"), "x").unwrap();
+    let mut open = Vec::new();
+    for _ in 0..FILE_COUNT {
+        fs::write(host.path("f"), &content).unwrap();
+        open.push(as_user("f"));
+        fs::remove_file(host.path("f")).unwrap();
+    }
+    // One more than the bound has room for: it is looked at before.
+    let refused = open.pop().unwrap().unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(Errno::ENFILE as i32));
+    assert!(open.iter().all(Result::is_ok));
+    assert!(as_user("small").is_err());
+    File::open(host.path("small")).unwrap();
+    fs::write(host.path("small"), "changed").unwrap();
+    open.truncate(FILE_COUNT / 2);
+    as_user("small").unwrap();
+}

@@ -9,27 +9,25 @@ use super::Tree;
 use crate::{OrphanChange, content::Extent, entry::Entry};
 
 impl Tree {
-    /// Keeps an entry alive until a matching [`Tree::unpin`], even if it is deleted or replaced. False if there is no
-    /// such entry; then nothing is pinned.
-    pub fn pin(&mut self, inode: u64) -> bool {
+    /// Keeps an entry alive for a user until a matching [`Tree::unpin`], even if it is deleted or replaced. False if there is
+    /// no such entry; then nothing is pinned.
+    pub fn pin(&mut self, inode: u64, uid: u32) -> bool {
         let exists = self.node(inode).is_some();
         if exists {
-            *self.handles.pins.entry(inode).or_default() += 1;
+            self.handles.pin(inode, uid);
         }
         exists
     }
 
-    /// Takes back one [`Tree::pin`]. The last one drops an orphan.
-    pub fn unpin(&mut self, inode: u64) {
-        let Some(count) = self.handles.pins.get_mut(&inode) else {
-            return;
-        };
-        *count -= 1;
-        if *count == 0 {
-            self.handles.pins.remove(&inode);
-            self.handles.orphans.remove(&inode);
-            self.handles.reused.remove(&inode);
-        }
+    /// Takes back one [`Tree::pin`] of a user. The last one of all drops an orphan.
+    pub fn unpin(&mut self, inode: u64, uid: u32) {
+        self.handles.unpin(inode, uid);
+    }
+
+    /// Bytes of all orphans that a user has open. What several users have open counts for each of them.
+    #[must_use]
+    pub fn orphan_bytes_of(&self, uid: u32) -> u64 {
+        self.handles.kept.get(&uid).copied().unwrap_or(0)
     }
 
     /// The entry with this inode, in the tree or an orphan.
@@ -99,7 +97,10 @@ impl Tree {
         if orphan.entry.is_directory() {
             return Err(FsError::NotDirectory);
         }
+        let former_size = orphan.entry.size;
         orphan.entry.write(extent, data, truncate);
+        let size = orphan.entry.size;
+        self.handles.charge(inode, former_size, size);
         Ok(extent.length)
     }
 
@@ -119,10 +120,13 @@ impl Tree {
     pub(super) fn adopt_handles(&mut self, former: &mut Self) {
         self.handles = std::mem::take(&mut former.handles);
         self.note_reuse(former);
-        let nodes = &self.nodes;
-        self.handles
-            .orphans
-            .retain(|inode, _| !nodes.contains_key(inode));
+        let back = self.handles.orphans.keys().copied();
+        let back: Vec<u64> = back.filter(|it| self.nodes.contains_key(it)).collect();
+        for inode in back {
+            if let Some(orphan) = self.handles.orphans.remove(&inode) {
+                self.handles.charge(inode, orphan.entry.size, 0);
+            }
+        }
         let pinned = self.handles.pins.keys().copied();
         let lost = pinned.filter(|inode| !self.nodes.contains_key(inode));
         // What is private follows from directories, which are taken out, too.

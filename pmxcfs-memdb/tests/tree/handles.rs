@@ -10,8 +10,8 @@ fn an_open_file_outlives_its_deletion() {
     let mut bench = Bench::of(Rules::Local, &["f!"]);
     bench.write("f", 0, b"content").expect("written");
     let inode = bench.inode("f");
-    assert!(bench.tree.pin(inode));
-    assert!(bench.tree.pin(inode));
+    assert!(bench.tree.pin(inode, 0));
+    assert!(bench.tree.pin(inode, 0));
     let entry = bench.at("f").clone();
     bench.delete("f").expect("deleted");
 
@@ -21,12 +21,12 @@ fn an_open_file_outlives_its_deletion() {
     assert_eq!(bench.tree.path_of(inode), None);
     assert_eq!(bench.tree.statfs().blocks_free, 32768);
     assert_eq!(bench.tree.entry_count(), 1);
-    bench.tree.unpin(inode);
+    bench.tree.unpin(inode, 0);
     assert!(bench.tree.is_orphan(inode), "still open once");
-    bench.tree.unpin(inode);
+    bench.tree.unpin(inode, 0);
     assert_eq!(bench.tree.node(inode), None);
-    bench.tree.unpin(inode);
-    assert!(!bench.tree.pin(inode));
+    bench.tree.unpin(inode, 0);
+    assert!(!bench.tree.pin(inode, 0));
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn an_orphan_can_be_written_and_touched_apart_from_its_successor() {
     let mut bench = Bench::of(Rules::Local, &["f!", "new!"]);
     bench.write("f", 0, b"old content").expect("written");
     let (old, new) = (bench.inode("f"), bench.inode("new"));
-    bench.tree.pin(old);
+    bench.tree.pin(old, 0);
     bench.rename("new", "f").expect("replaced");
     assert!(bench.tree.is_orphan(old));
     assert!(!bench.tree.is_orphan(new));
@@ -64,7 +64,7 @@ fn an_open_directory_that_was_deleted_is_empty() {
     let mut bench = Bench::of(Rules::Local, &["priv", "priv/d", "e"]);
     let (private, public) = (bench.inode("priv/d"), bench.inode("e"));
     for inode in [private, public] {
-        bench.tree.pin(inode);
+        bench.tree.pin(inode, 0);
     }
     bench.delete("priv/d").expect("deleted");
     bench.delete("e").expect("deleted");
@@ -81,11 +81,11 @@ fn an_open_directory_that_was_deleted_is_empty() {
 fn what_is_not_open_leaves_no_orphan() {
     let mut bench = Bench::of(Rules::Local, &["f!", "g!"]);
     let inode = bench.inode("f");
-    bench.tree.pin(inode);
-    bench.tree.unpin(inode);
+    bench.tree.pin(inode, 0);
+    bench.tree.unpin(inode, 0);
     bench.delete("f").expect("deleted");
     assert!(!bench.tree.is_orphan(inode));
-    bench.tree.pin(bench.inode("g"));
+    bench.tree.pin(bench.inode("g"), 0);
     bench.rename("g", "h").expect("renamed");
     assert!(!bench.tree.is_orphan(bench.inode("h")), "it is still there");
 }
@@ -94,7 +94,7 @@ fn what_is_not_open_leaves_no_orphan() {
 fn a_target_that_goes_with_a_refused_rename_becomes_an_orphan() {
     let mut bench = Bench::of(Rules::Replicated, &["full", "full/x!", "f!"]);
     let inode = bench.inode("f");
-    bench.tree.pin(inode);
+    bench.tree.pin(inode, 0);
     assert!(bench.rename("full", "f").is_err());
     assert!(bench.tree.is_orphan(inode));
 }
@@ -107,7 +107,7 @@ fn handles_survive_a_new_tree() {
     let inodes = paths.map(|path| bench.inode(path));
     let [stays, goes, gone, back] = inodes;
     for inode in inodes {
-        bench.tree.pin(inode);
+        bench.tree.pin(inode, 0);
     }
     let entries: Vec<_> = [stays, back]
         .iter()
@@ -125,8 +125,36 @@ fn handles_survive_a_new_tree() {
     assert!(tree.node(gone).is_some());
     assert!(tree.entry(back).is_some());
     for inode in inodes {
-        tree.unpin(inode);
+        tree.unpin(inode, 0);
     }
     assert_eq!(tree.node(goes), None);
     assert!(tree.node(stays).is_some());
+}
+
+#[test]
+fn orphans_are_charged_to_each_user_who_has_them_open() {
+    let mut bench = Bench::of(Rules::Local, &["f!"]);
+    bench.write("f", 0, b"12345").expect("written");
+    let inode = bench.inode("f");
+    for uid in [33, 33, 1000] {
+        assert!(bench.tree.pin(inode, uid));
+    }
+    assert_eq!(bench.tree.orphan_bytes_of(33), 0, "it is in the tree");
+    bench.delete("f").expect("deleted");
+    let charged = |tree: &Tree| [0, 33, 1000].map(|uid| tree.orphan_bytes_of(uid));
+    assert_eq!(charged(&bench.tree), [0, 5, 5]);
+    bench
+        .tree
+        .write_orphan(inode, 5, b"678", false)
+        .expect("written");
+    bench.tree.pin(inode, 0);
+    assert_eq!(charged(&bench.tree), [8, 8, 8]);
+    bench.tree.unpin(inode, 33);
+    bench.tree.unpin(inode, 1000);
+    bench.tree.unpin(inode, 1000);
+    assert_eq!(charged(&bench.tree), [8, 8, 0]);
+    bench.tree.unpin(inode, 33);
+    bench.tree.unpin(inode, 0);
+    assert_eq!(charged(&bench.tree), [0, 0, 0]);
+    assert_eq!(bench.tree.node(inode), None);
 }

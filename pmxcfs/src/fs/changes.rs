@@ -147,12 +147,13 @@ impl Filesystem {
         });
     }
 
-    /// Makes a file and opens it.
+    /// Makes a file and opens it for a user.
     pub fn create(
         self: &Arc<Self>,
         parent: u64,
         name: &[u8],
         if_exists: IfExists,
+        uid: u32,
         reply: impl FnOnce(Result<Created, FsError>) + Send + 'static,
     ) {
         let (parent, name) = match self.free_of_plugins(parent, name, FsError::Exists) {
@@ -181,7 +182,7 @@ impl Filesystem {
                 .made(tree, parent, &name)
                 .ok_or(FsError::NotFound)?;
             let attributes = fs.entry_attributes(tree, id, inode)?;
-            let (handle, bound) = fs.open_found(tree, id, inode);
+            let (handle, bound) = fs.open_made(tree, id, inode, uid)?;
             Ok(Created {
                 attributes,
                 handle,
@@ -207,18 +208,19 @@ impl Filesystem {
         });
     }
 
-    /// Opens a file; `is_to_be_cut` stands for `O_TRUNC`.
+    /// Opens a file for a user; `is_to_be_cut` stands for `O_TRUNC`.
     pub fn open(
         self: &Arc<Self>,
         id: u64,
         is_to_be_cut: bool,
+        uid: u32,
         reply: impl FnOnce(Result<u64, FsError>) + Send + 'static,
     ) {
         let id = match Node::of(id) {
-            Node::Plugin(index) => return reply(self.open_plugin(index, is_to_be_cut)),
+            Node::Plugin(index) => return reply(self.open_plugin(index, is_to_be_cut, uid)),
             Node::Name(id) => id,
         };
-        match self.open_name(id) {
+        match self.open_name(id, uid) {
             Ok((handle, bound)) if is_to_be_cut => {
                 self.truncate(id, bound, 0, move |fs, cut| {
                     if cut.is_err() {

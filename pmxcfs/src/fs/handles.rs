@@ -40,7 +40,7 @@ impl Bound {
     }
 }
 
-/// One open.
+/// What is open by one handle.
 #[derive(Debug, Clone)]
 pub(super) enum Handle {
     /// A file of the tree, opened by this node id.
@@ -63,8 +63,16 @@ pub(super) struct Handles {
 
 #[derive(Debug, Default)]
 struct Table {
-    handles: HashMap<u64, Handle>,
+    handles: HashMap<u64, Open>,
     last: u64,
+    /// Bytes of listings and texts that each user has open.
+    held: HashMap<u32, u64>,
+}
+
+#[derive(Debug)]
+struct Open {
+    uid: u32,
+    handle: Handle,
 }
 
 impl Handles {
@@ -74,11 +82,13 @@ impl Handles {
         }
     }
 
-    pub(super) fn insert(&self, handle: Handle) -> u64 {
+    /// Gives the number by which the kernel knows what a user has opened.
+    pub(super) fn insert(&self, uid: u32, handle: Handle) -> u64 {
         let mut table = self.table.lock();
         table.last += 1;
         let number = table.last;
-        table.handles.insert(number, handle);
+        table.charge(uid, 0, handle.size());
+        table.handles.insert(number, Open { uid, handle });
         number
     }
 
@@ -88,17 +98,61 @@ impl Handles {
     /// `Io` for a number that is not in use: the kernel does not ask for such.
     pub(super) fn get(&self, number: u64) -> Result<Handle, FsError> {
         let table = self.table.lock();
-        table.handles.get(&number).cloned().ok_or(FsError::Io)
+        let open = table.handles.get(&number).ok_or(FsError::Io)?;
+        Ok(open.handle.clone())
     }
 
     pub(super) fn set_listing(&self, number: u64, new: Arc<[ListedEntry]>) {
-        if let Some(Handle::Directory { listing, .. }) = self.table.lock().handles.get_mut(&number)
-        {
+        let mut table = self.table.lock();
+        let Some(open) = table.handles.get_mut(&number) else {
+            return;
+        };
+        let former_size = open.handle.size();
+        if let Handle::Directory { listing, .. } = &mut open.handle {
             *listing = new;
         }
+        let (uid, size) = (open.uid, open.handle.size());
+        table.charge(uid, former_size, size);
     }
 
-    pub(super) fn remove(&self, number: u64) -> Option<Handle> {
-        self.table.lock().handles.remove(&number)
+    /// Ends a handle. Gives what it was, and whose.
+    pub(super) fn remove(&self, number: u64) -> Option<(Handle, u32)> {
+        let mut table = self.table.lock();
+        let Open { uid, handle } = table.handles.remove(&number)?;
+        table.charge(uid, handle.size(), 0);
+        Some((handle, uid))
+    }
+
+    /// Bytes of listings and texts that a user has open.
+    pub(super) fn bytes_of(&self, uid: u32) -> u64 {
+        self.table.lock().held.get(&uid).copied().unwrap_or(0)
+    }
+}
+
+impl Handle {
+    /// Bytes that are kept for it alone.
+    fn size(&self) -> u64 {
+        let size = match self {
+            Self::File { .. } => 0,
+            Self::Directory { listing, .. } => {
+                let names: usize = listing.iter().map(|row| row.name.len()).sum();
+                size_of_val(&listing[..]) + names
+            }
+            Self::Plugin { text, .. } => text.len(),
+        };
+        size as u64
+    }
+}
+
+impl Table {
+    fn charge(&mut self, uid: u32, former_size: u64, size: u64) {
+        if former_size == size {
+            return;
+        }
+        let bytes = self.held.entry(uid).or_default();
+        *bytes = (*bytes + size).saturating_sub(former_size);
+        if *bytes == 0 {
+            self.held.remove(&uid);
+        }
     }
 }

@@ -205,14 +205,28 @@ impl NameTable {
         }
     }
 
-    /// Something was opened by a record.
-    pub(super) fn opened(&self, id: u64, bound: Bound) {
-        let mut table = self.table.lock();
-        if let Some(record) = table.records.get_mut(&id) {
-            record.opens += 1;
-            let former = record.opened.replace(bound);
-            table.relate(id, former.map(|bound| bound.inode), Some(bound.inode));
-        }
+    /// Opens for a user what a node id leads to.
+    ///
+    /// # Errors
+    /// As [`NameTable::target`].
+    pub(super) fn open(&self, tree: &mut Tree, id: u64, uid: u32) -> Result<Bound, FsError> {
+        let mut table = self.of(tree);
+        let inode = table.target(tree, id, Want::Open)?;
+        table.open(tree, id, inode, uid)
+    }
+
+    /// The same for what was just made.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such inode.
+    pub(super) fn open_made(
+        &self,
+        tree: &mut Tree,
+        id: u64,
+        inode: u64,
+        uid: u32,
+    ) -> Result<Bound, FsError> {
+        self.of(tree).open(tree, id, inode, uid)
     }
 
     pub(super) fn closed(&self, id: u64) {
@@ -300,6 +314,18 @@ impl Table {
             self.lead(at, Some(inode));
         }
         Some(inode)
+    }
+
+    fn open(&mut self, tree: &mut Tree, id: u64, inode: u64, uid: u32) -> Result<Bound, FsError> {
+        let bound = Bound::new(tree, inode);
+        let record = self.records.get_mut(&id).ok_or(FsError::NotFound)?;
+        if !tree.pin(inode, uid) {
+            return Err(FsError::NotFound);
+        }
+        record.opens += 1;
+        let former = record.opened.replace(bound);
+        self.relate(id, former.map(|bound| bound.inode), Some(inode));
+        Ok(bound)
     }
 
     /// Whether a walk of the kernel may come to a record: neither it nor a directory above is displaced.

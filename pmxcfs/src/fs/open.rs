@@ -9,8 +9,15 @@ use pmxcfs_memdb::{ROOT_INODE, Tree};
 use super::attributes::Kind;
 use super::filesystem::{Filesystem, directory};
 use super::handles::{Bound, Handle};
-use super::names::{Want, natural_id, plugin_id};
+use super::names::{natural_id, plugin_id};
 use super::plugins::Content;
+
+/// Most bytes that a user other than root may have open in versions of files that are gone from the tree, listings, and texts
+/// of generated files: all of it is memory that nothing but an open handle keeps.
+const MAX_OPEN_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Is never refused for what it has open.
+const ROOT_UID: u32 = 0;
 
 /// One row of a listing.
 #[derive(Debug)]
@@ -27,28 +34,40 @@ pub struct Listed<'a> {
 
 impl Filesystem {
     /// Opens what a node id of the tree leads to.
-    pub(super) fn open_name(&self, id: u64) -> Result<(u64, Bound), FsError> {
-        let bound = self.bind(id)?;
-        Ok((self.handles.insert(Handle::File { id, bound }), bound))
+    pub(super) fn open_name(&self, id: u64, uid: u32) -> Result<(u64, Bound), FsError> {
+        let bound = self.bind(id, uid)?;
+        let handle = self.handles.insert(uid, Handle::File { id, bound });
+        Ok((handle, bound))
     }
 
-    /// Opens what was just found by a name. Call with the tree locked.
-    pub(super) fn open_found(&self, tree: &mut Tree, id: u64, inode: u64) -> (u64, Bound) {
-        let bound = Bound::new(tree, inode);
-        tree.pin(inode);
-        self.names.opened(id, bound);
-        (self.handles.insert(Handle::File { id, bound }), bound)
+    /// Opens what was just made. Call with the tree locked.
+    pub(super) fn open_made(
+        &self,
+        tree: &mut Tree,
+        id: u64,
+        inode: u64,
+        uid: u32,
+    ) -> Result<(u64, Bound), FsError> {
+        let bound = self.names.open_made(tree, id, inode, uid)?;
+        let handle = self.handles.insert(uid, Handle::File { id, bound });
+        Ok((handle, bound))
     }
 
     /// Opens a generated file; `is_to_be_cut` stands for `O_TRUNC`.
-    pub(super) fn open_plugin(&self, index: usize, is_to_be_cut: bool) -> Result<u64, FsError> {
+    pub(super) fn open_plugin(
+        &self,
+        index: usize,
+        is_to_be_cut: bool,
+        uid: u32,
+    ) -> Result<u64, FsError> {
+        self.check_room(&self.db.read(), uid)?;
         match self.plugin(index)?.content() {
             Content::File(file) => {
                 if is_to_be_cut {
                     file.truncate()?;
                 }
                 let text = file.render();
-                Ok(self.handles.insert(Handle::Plugin { index, text }))
+                Ok(self.handles.insert(uid, Handle::Plugin { index, text }))
             }
             Content::Link(_) => Err(FsError::Access),
         }
@@ -57,35 +76,40 @@ impl Filesystem {
     /// Opens a directory.
     ///
     /// # Errors
-    /// `NotFound`, `NotDirectory`; `Stale` if the name has to be looked up first.
-    pub fn open_directory(&self, id: u64) -> Result<u64, FsError> {
+    /// `NotFound`, `NotDirectory`; `Stale` if the name has to be looked up first; `TooMuchOpen`.
+    pub fn open_directory(&self, id: u64, uid: u32) -> Result<u64, FsError> {
         let id = directory(id)?;
-        let bound = self.bind(id)?;
+        let bound = self.bind(id, uid)?;
         let listing = Arc::from([]);
         let handle = Handle::Directory { id, bound, listing };
-        Ok(self.handles.insert(handle))
+        Ok(self.handles.insert(uid, handle))
     }
 
-    fn bind(&self, id: u64) -> Result<Bound, FsError> {
+    fn bind(&self, id: u64, uid: u32) -> Result<Bound, FsError> {
         self.db.with_pins(|tree| {
-            let inode = self.names.target(tree, id, Want::Open)?;
-            let bound = Bound::new(tree, inode);
-            if !tree.pin(inode) {
-                return Err(FsError::NotFound);
-            }
-            self.names.opened(id, bound);
-            Ok(bound)
+            self.check_room(tree, uid)?;
+            self.names.open(tree, id, uid)
         })
+    }
+
+    /// Whether a user may open anything more.
+    fn check_room(&self, tree: &Tree, uid: u32) -> Result<(), FsError> {
+        if uid != ROOT_UID
+            && tree.orphan_bytes_of(uid) + self.handles.bytes_of(uid) > MAX_OPEN_BYTES
+        {
+            return Err(FsError::TooMuchOpen);
+        }
+        Ok(())
     }
 
     /// Ends what an open has begun.
     pub fn close(&self, handle: u64) {
         match self.handles.remove(handle) {
-            Some(Handle::File { id, bound } | Handle::Directory { id, bound, .. }) => {
+            Some((Handle::File { id, bound } | Handle::Directory { id, bound, .. }, uid)) => {
                 self.names.closed(id);
-                self.db.unpin(bound.inode);
+                self.db.with_pins(|tree| tree.unpin(bound.inode, uid));
             }
-            Some(Handle::Plugin { .. }) | None => {}
+            Some((Handle::Plugin { .. }, _)) | None => {}
         }
     }
 

@@ -206,14 +206,14 @@ impl FuseFilesystem for PveFilesystem {
         self.fs.rename(from, to, reply);
     }
 
-    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let reply = opened(
             self.time(FuseOperation::Open),
             FopenFlags::FOPEN_DIRECT_IO,
             reply,
         );
         let is_to_be_cut = flags.0 & libc::O_TRUNC != 0;
-        self.fs.open(ino.0, is_to_be_cut, reply);
+        self.fs.open(ino.0, is_to_be_cut, request.uid(), reply);
     }
 
     fn read(
@@ -296,10 +296,10 @@ impl FuseFilesystem for PveFilesystem {
         self.fs.sync(empty(self.time(FuseOperation::Fsync), reply));
     }
 
-    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let timed = self.time(FuseOperation::Opendir);
         let reply = opened(timed, FopenFlags::empty(), reply);
-        reply(self.fs.open_directory(ino.0));
+        reply(self.fs.open_directory(ino.0, request.uid()));
     }
 
     fn readdir(
@@ -362,7 +362,7 @@ impl FuseFilesystem for PveFilesystem {
 
     fn create(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         _mode: u32,
@@ -388,7 +388,8 @@ impl FuseFilesystem for PveFilesystem {
             ),
             Err(error) => reply.error(errno(error)),
         };
-        self.fs.create(parent.0, name.as_bytes(), if_exists, reply);
+        self.fs
+            .create(parent.0, name.as_bytes(), if_exists, request.uid(), reply);
     }
 
     // The remaining requests exist only to be refused without the warning that the library's defaults log.

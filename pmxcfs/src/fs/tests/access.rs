@@ -108,3 +108,61 @@ fn names_have_a_longest_length() {
         FsError::NameTooLong
     );
 }
+
+#[test]
+fn what_a_user_keeps_by_open_handles_has_a_bound() {
+    let bench = Bench::new();
+    let open = |id, uid| wait(|reply| bench.fs.open(id, false, uid, reply));
+    let content = "x".repeat(1024 * 1024);
+    bench.peer_makes("small", "x");
+    let small = bench.id("small");
+    let mut handles = Vec::new();
+    for _ in 0..66 {
+        bench.peer_makes("f", &content);
+        let id = bench.id("f");
+        // Several handles of one version are charged once, and what is in the tree is not.
+        match (open(id, 33), open(id, 33)) {
+            (Ok(one), Ok(other)) => handles.extend([one, other]),
+            refused => assert_eq!(
+                refused,
+                (Err(FsError::TooMuchOpen), Err(FsError::TooMuchOpen))
+            ),
+        }
+        bench.peer_removes("f");
+    }
+    assert_eq!(handles.len(), 2 * 65);
+    let refused = [open(small, 33), bench.fs.open_directory(ROOT_ID, 33)];
+    assert_eq!(refused, [Err(FsError::TooMuchOpen); 2]);
+    assert_eq!(open(bench.id(".text"), 33), Err(FsError::TooMuchOpen));
+    for uid in [0, 1000] {
+        bench.fs.close(open(small, uid).unwrap());
+    }
+    assert_eq!(bench.read(handles[0]).unwrap(), content);
+    handles.drain(..4).for_each(|handle| bench.fs.close(handle));
+    bench.fs.close(open(small, 33).unwrap());
+    handles
+        .into_iter()
+        .for_each(|handle| bench.fs.close(handle));
+    assert_eq!(bench.db.read().orphan_bytes_of(33), 0);
+}
+
+#[test]
+fn listings_and_texts_are_charged_to_who_has_them_open() {
+    let bench = Bench::new();
+    for name in ["a", "bc"] {
+        bench.create(ROOT_ID, name, IfExists::Refuse).unwrap();
+    }
+    let directory = bench.fs.open_directory(ROOT_ID, 33).unwrap();
+    assert_eq!(bench.fs.handles.bytes_of(33), 0, "nothing has been read");
+    bench.fs.list(directory, 0, |_row| true).unwrap();
+    let charged = bench.fs.handles.bytes_of(33);
+    assert!(charged > 3);
+    bench.fs.list(directory, 0, |_row| true).unwrap();
+    assert_eq!(bench.fs.handles.bytes_of(33), charged);
+    let text = bench.id(".text");
+    let text = wait(|reply| bench.fs.open(text, false, 33, reply)).unwrap();
+    assert_eq!(bench.fs.handles.bytes_of(33), charged + 9);
+    bench.fs.close(directory);
+    bench.fs.close(text);
+    assert_eq!(bench.fs.handles.bytes_of(33), 0);
+}

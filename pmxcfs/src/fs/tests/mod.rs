@@ -99,15 +99,15 @@ impl Bench {
     }
 
     fn create(&self, parent: u64, name: &str, if_exists: IfExists) -> Result<Created, FsError> {
-        wait(|reply| self.fs.create(parent, name.as_bytes(), if_exists, reply))
+        wait(|reply| self.fs.create(parent, name.as_bytes(), if_exists, 0, reply))
     }
 
     fn open(&self, id: u64) -> Result<u64, FsError> {
-        wait(|reply| self.fs.open(id, false, reply))
+        wait(|reply| self.fs.open(id, false, 0, reply))
     }
 
     fn open_cut(&self, id: u64) -> Result<u64, FsError> {
-        wait(|reply| self.fs.open(id, true, reply))
+        wait(|reply| self.fs.open(id, true, 0, reply))
     }
 
     fn write(&self, handle: u64, at: WriteAt, data: &str) -> Result<u32, FsError> {
@@ -141,7 +141,7 @@ impl Bench {
     }
 
     fn list(&self, id: u64) -> Vec<String> {
-        let handle = self.fs.open_directory(id).unwrap();
+        let handle = self.fs.open_directory(id, 0).unwrap();
         let mut names = Vec::new();
         let add = |row: &super::Listed<'_>| {
             names.push(String::from_utf8(row.name.to_vec()).unwrap());
