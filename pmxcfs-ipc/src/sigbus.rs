@@ -28,6 +28,7 @@ use crate::config::MAX_CONNECTIONS;
 /// Ranges that can be registered at a time in this process.
 const SLOT_COUNT: usize = 4 * MAX_CONNECTIONS;
 
+#[derive(Debug)]
 struct Slot {
     /// Even while `start` and `size` are valid.
     generation: AtomicU64,
@@ -45,29 +46,8 @@ static SLOTS: [Slot; SLOT_COUNT] = [const {
     }
 }; SLOT_COUNT];
 
-/// Slots that are not in use. Leaf lock; never taken by the signal handler.
-static FREE_SLOTS: Mutex<FreeSlots> = Mutex::new(FreeSlots {
-    returned: Vec::new(),
-    untouched_from: 0,
-});
-
-struct FreeSlots {
-    returned: Vec<usize>,
-    untouched_from: usize,
-}
-
-impl FreeSlots {
-    fn take(&mut self) -> Option<usize> {
-        if let Some(slot) = self.returned.pop() {
-            return Some(slot);
-        }
-        let slot = self.untouched_from;
-        (slot < SLOT_COUNT).then(|| {
-            self.untouched_from += 1;
-            slot
-        })
-    }
-}
+/// Held to take a slot. Leaf lock; never taken by the signal handler.
+static REGISTRATION: Mutex<()> = Mutex::new(());
 
 /// The action that was in force before ours.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
@@ -104,32 +84,31 @@ pub(crate) fn install() -> io::Result<()> {
 /// A registered range. Whoever holds it guarantees that the range is a mapping of its own for as long.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    slot: usize,
+    slot: &'static Slot,
 }
 
 impl Guard {
     /// Registers `size` bytes from the page-aligned address `start`; `None` if the table is full.
     pub(crate) fn register(start: usize, size: usize) -> Option<Self> {
-        let index = FREE_SLOTS.lock().take()?;
-        let slot = &SLOTS[index];
+        let _registration = REGISTRATION.lock();
+        let is_free = |slot: &&Slot| !slot.generation.load(Ordering::Acquire).is_multiple_of(2);
+        let slot = SLOTS.iter().find(is_free)?;
         slot.tripped.store(false, Ordering::Relaxed);
         slot.start.store(start, Ordering::Relaxed);
         slot.size.store(size, Ordering::Relaxed);
         slot.generation.fetch_add(1, Ordering::Release);
-        Some(Self { slot: index })
+        Some(Self { slot })
     }
 
     /// Whether a fault has cut the range off from its files. It stays usable memory, shared with nobody.
     pub(crate) fn tripped(&self) -> bool {
-        SLOTS[self.slot].tripped.load(Ordering::Relaxed)
+        self.slot.tripped.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        SLOTS[self.slot].generation.fetch_add(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        FREE_SLOTS.lock().returned.push(self.slot);
+        self.slot.generation.fetch_add(1, Ordering::SeqCst);
     }
 }
 

@@ -15,55 +15,42 @@ use super::decode::PropertyQuery;
 /// Guests have ids from here on, as far as these operations are concerned.
 const MIN_VMID: u32 = 100;
 
-/// Whether the configs of all guests have to be searched for the answer.
-pub(super) fn is_search(db: &MemDb, answers: &Answers, query: &PropertyQuery<'_>) -> bool {
-    let Ok(names) = &query.names else {
-        return false;
-    };
-    query.vmid == 0 && answers.find(db.read().root().version, names).is_none()
-}
-
-/// Answers in at most `max_size` bytes. The guest is checked before the names are. No content is copied.
+/// Answers in at most `max_size` bytes. `question` is what the query was decoded from. The guest is checked before the
+/// names are. No content is copied.
 pub(super) fn properties(
     db: &MemDb,
     answers: &Answers,
+    question: &[u8],
     query: PropertyQuery<'_>,
     max_size: usize,
 ) -> Result<Bytes, FsError> {
-    match query.vmid {
-        0 => of_all(db, answers, &query.names?, max_size),
-        1..MIN_VMID => Err(FsError::Invalid),
-        vmid => of_one(db, answers, vmid, query.names, max_size),
+    if let (0, Err(error)) = (query.vmid, &query.names) {
+        return Err(*error);
     }
-}
-
-fn of_one(
-    db: &MemDb,
-    answers: &Answers,
-    vmid: u32,
-    names: Result<Vec<&[u8]>, FsError>,
-    max_size: usize,
-) -> Result<Bytes, FsError> {
-    let (tree_version, config) = {
+    let (tree_version, configs) = {
         let tree = db.read();
         let tree_version = tree.root().version;
-        if let Ok(names) = &names
-            && let Some(text) = answers.find_of(vmid, tree_version, names)
-        {
+        if let Some(text) = answers.find(tree_version, question) {
             return Ok(text);
         }
-        (tree_version, config(&tree, Vmid(vmid))?)
+        let configs = match query.vmid {
+            0 => all_configs(&tree),
+            1..MIN_VMID => return Err(FsError::Invalid),
+            vmid => vec![(Vmid(vmid), config(&tree, Vmid(vmid))?)],
+        };
+        (tree_version, configs)
     };
-    let names = names?;
-    let config = config.filter(|config| !config.is_empty());
-    let config = config.ok_or(FsError::Io)?;
-    let text = render_properties([(Vmid(vmid), config)], &names, max_size)?.into();
-    answers.keep_of(vmid, tree_version, &names, &text);
+    let names = query.names?;
+    if query.vmid != 0 && configs.iter().any(|(_, config)| config.is_empty()) {
+        return Err(FsError::Io);
+    }
+    let text = render_properties(configs, &names, max_size)?.into();
+    answers.keep(tree_version, question, &text);
     Ok(text)
 }
 
-/// Content of a guest's config; `None` if the list knows the guest and its file is gone.
-fn config(tree: &Tree, vmid: Vmid) -> Result<Option<Bytes>, FsError> {
+/// Content of a guest's config; nothing if the list knows the guest and its file is gone.
+fn config(tree: &Tree, vmid: Vmid) -> Result<Bytes, FsError> {
     let guest = tree.guests().guests.get(&vmid).ok_or(FsError::NotFound)?;
     let mut path = b"nodes/".to_vec();
     path.extend_from_slice(&guest.node);
@@ -71,26 +58,7 @@ fn config(tree: &Tree, vmid: Vmid) -> Result<Option<Bytes>, FsError> {
     let config = tree
         .lookup(&path)
         .filter(|entry| entry.kind == EntryKind::File);
-    Ok(config.map(Entry::content))
-}
-
-fn of_all(
-    db: &MemDb,
-    answers: &Answers,
-    names: &[&[u8]],
-    max_size: usize,
-) -> Result<Bytes, FsError> {
-    let (tree_version, configs) = {
-        let tree = db.read();
-        let tree_version = tree.root().version;
-        if let Some(text) = answers.find(tree_version, names) {
-            return Ok(text);
-        }
-        (tree_version, all_configs(&tree))
-    };
-    let text = render_properties(configs, names, max_size)?.into();
-    answers.keep(tree_version, names, &text);
-    Ok(text)
+    Ok(config.map(Entry::content).unwrap_or_default())
 }
 
 /// The configs of all guests in the guest list. Goes by directories: their listings are kept by the tree, while a search

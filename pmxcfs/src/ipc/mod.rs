@@ -81,8 +81,8 @@ impl Operations {
             Call::ClusterLog { limit, user } => Ok(self.status.log_response(limit, user)),
             Call::RrdDump => Ok(self.status.rrd_response()),
             Call::GuestProperties(query) => {
-                let max_size = request.max_response_size;
-                guests::properties(&self.db, &self.answers, query, max_size)
+                let (question, max_size) = (question(request), request.max_response_size);
+                guests::properties(&self.db, &self.answers, &question, query, max_size)
             }
             Call::VerifyToken { token } => {
                 let tokens = self.file(TOKEN_FILE).ok_or(FsError::NotFound)?;
@@ -109,6 +109,11 @@ impl Operations {
     }
 }
 
+/// What an answer about guests is kept under.
+fn question(request: &Request<'_>) -> Vec<u8> {
+    [&request.id.to_le_bytes()[..], request.body].concat()
+}
+
 impl Handler for Operations {
     /// Root's processes may do everything, those of the admin group may read. A process that is both may read.
     fn authorize(&self, peer: &PeerCredentials) -> Option<Access> {
@@ -124,7 +129,11 @@ impl Handler for Operations {
     /// A search through all guests and the dump of RRD values take milliseconds when there are many.
     fn is_long(&self, request: &Request<'_>) -> bool {
         match Call::decode(request.id, request.body, true) {
-            Ok(Call::GuestProperties(query)) => guests::is_search(&self.db, &self.answers, &query),
+            Ok(Call::GuestProperties(query)) if query.vmid == 0 => {
+                let tree_version = self.db.read().root().version;
+                let answer = self.answers.find(tree_version, &question(request));
+                answer.is_none()
+            }
             Ok(Call::RrdDump) => true,
             _ => false,
         }
