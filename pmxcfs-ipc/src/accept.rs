@@ -2,9 +2,10 @@
 //!
 //! Who may connect is decided straight after accept, from what the kernel knows about the peer; nothing is made for a
 //! process that may not. The 24 bytes of the connection request are collected nevertheless, in as many pieces as they
-//! come, so that a refused client can read why; closing with unread data would be a reset. A flood of strangers costs
-//! five system calls each if their request is there already, four if too many of theirs are waited for, and never a
-//! task. Accepting shares its thread with all clients, so it gives way after a few.
+//! come, so that a refused client can read why; closing with unread data would be a reset.
+//!
+//! A refusal takes its time: a stranger that connects again and again waits for most of it, and takes little from the
+//! others on this thread and this machine. How many of one user may wait is limited; any more cost three system calls.
 
 use std::fs::File;
 use std::io;
@@ -35,6 +36,9 @@ use crate::wire::setup::{CONNECT_REQUEST_SIZE, ConnectRequest, ConnectResponse, 
 
 /// Connections accepted before clients get their turn.
 const ACCEPTS_PER_TURN: usize = 4;
+
+/// Time from the request of a client that is refused to the answer.
+const REFUSAL_DELAY: Duration = Duration::from_millis(10);
 
 /// How long to leave the listener alone, or a removal, when the system has no descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -128,7 +132,7 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Decides about a client. A refusal is over at once if the request is there.
+    /// Decides about a client. One that has too many refusals to come is dropped.
     fn begin(&self, stream: UnixStream) {
         let service = &self.service;
         let Ok(credentials) = getsockopt(&stream, sockopt::PeerCredentials) else {
@@ -138,12 +142,6 @@ impl Acceptor {
             pid: credentials.pid(),
             uid: credentials.uid(),
             gid: credentials.gid(),
-        };
-        let mut handshake = Handshake {
-            peer,
-            request: [0; CONNECT_REQUEST_SIZE],
-            received: 0,
-            alive: self.alive.clone(),
         };
         let granted = match service.handler.authorize(&peer) {
             None => Err(Errno::EACCES),
@@ -156,16 +154,17 @@ impl Acceptor {
             Ok((access, permit)) => (Ok(access), permit),
             Err(reason) => {
                 service.note_refusal(peer, &reason);
-                match handshake.collect(&stream) {
-                    Ok(true) => return refuse(&stream, reason),
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-                    _ => {}
-                }
                 let Some(permit) = service.refusals.admit(peer.uid) else {
                     return;
                 };
                 (Err(reason), permit)
             }
+        };
+        let handshake = Handshake {
+            peer,
+            request: [0; CONNECT_REQUEST_SIZE],
+            received: 0,
+            alive: self.alive.clone(),
         };
         let service = Arc::clone(service);
         tokio::spawn(async move {
@@ -205,6 +204,7 @@ impl Handshake {
         let access = match verdict {
             Ok(access) => access,
             Err(reason) => {
+                sleep(REFUSAL_DELAY).await;
                 refuse(stream.get_ref(), reason);
                 return Ok(());
             }

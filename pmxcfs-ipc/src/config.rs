@@ -23,8 +23,7 @@ pub(crate) const BACKLOG: i32 = 4096;
 /// Time from accept to the last byte of the connection request.
 pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Connections that will be refused and whose request has not arrived yet: of all users together, and of one user id.
-/// Any more are closed at once.
+/// Connections that wait to be refused: of all users together, and of one user id. Any more are closed at once.
 pub(crate) const MAX_PENDING_REFUSALS: usize = 64;
 pub(crate) const MAX_PENDING_REFUSALS_PER_UID: usize = 16;
 

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Bars: rate at least 0.95 of libqb's with one client and 1.0 with eight, 99th percentile at most 1.1 and 1.0 times
-//! libqb's. The last row is about our server alone: small requests beside a client that keeps asking for 5 ms of work,
-//! with a 99th percentile of at most 500 us.
+//! libqb's. The last rows are about our server alone: small requests beside a client that keeps asking for 5 ms of work,
+//! with a 99th percentile of at most 500 us; requests and connections beside four strangers who keep connecting.
 #![allow(
     clippy::print_stdout,
     clippy::cast_possible_truncation,
@@ -46,6 +46,8 @@ use runtime::Runtime;
 
 /// Operation that answers with as many bytes as the body, a u32, says.
 const PATTERN: i32 = 2;
+/// User that may not connect.
+const STRANGER: u32 = 1000;
 /// Operation that answers after as many microseconds of work as the body, a u32, says.
 const WORK: i32 = 3;
 /// Largest answer body.
@@ -56,8 +58,8 @@ const CONNECT: usize = usize::MAX;
 struct Echo(bytes::Bytes);
 
 impl Handler for Echo {
-    fn authorize(&self, _peer: &PeerCredentials) -> Option<Access> {
-        Some(Access::ReadWrite)
+    fn authorize(&self, peer: &PeerCredentials) -> Option<Access> {
+        (peer.uid != STRANGER).then_some(Access::ReadWrite)
     }
 
     fn is_long(&self, request: &Request<'_>) -> bool {
@@ -99,6 +101,17 @@ fn run_worker(service: &str, microseconds: u32) {
     let waiting = std::thread::spawn(wait_for_line);
     while !waiting.is_finished() {
         client.call(WORK, &body).expect("an answer");
+    }
+}
+
+/// Connects as a user that may not, as fast as it can, until standard input ends.
+fn run_stranger(service: &str) {
+    nix::unistd::setuid(STRANGER.into()).expect("root");
+    println!("ready");
+    let waiting = std::thread::spawn(wait_for_line);
+    while !waiting.is_finished() {
+        let error = Client::connect(service).map(drop).expect_err("refused");
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES));
     }
 }
 
@@ -236,6 +249,31 @@ fn beside_work(service: &str, options: &Options) {
     );
 }
 
+/// Established and new clients while four strangers connect as fast as they can.
+fn beside_flood(service: &str, options: &Options) {
+    for (label, size) in [("100B", 100), ("connect", CONNECT)] {
+        let run = || measure(service, size, 1, options.duration);
+        let rounds: Vec<(Round, Round)> = (0..options.rounds)
+            .map(|_| {
+                let calm = run();
+                let _strangers: Vec<_> = (0..4)
+                    .map(|_| Process::start(&["stranger", service]))
+                    .collect();
+                (calm, run())
+            })
+            .collect();
+        let of = |f: fn(&Round) -> f64| {
+            let calm = median(rounds.iter().map(|(calm, _)| f(calm)));
+            (calm, median(rounds.iter().map(|(_, flooded)| f(flooded))))
+        };
+        let ((p50, p50_flooded), (p99, p99_flooded)) = (of(|it| it.p50), of(|it| it.p99));
+        println!(
+            "{label} beside a flood of strangers: p50 {p50:.1} -> {p50_flooded:.1} us, \
+             p99 {p99:.1} -> {p99_flooded:.1} us"
+        );
+    }
+}
+
 fn compare(label: &str, services: [&str; 2], size: usize, clients: usize, options: &Options) {
     let [libqb, ours] = services;
     let pairs: Vec<(Round, Round)> = (0..options.rounds)
@@ -313,6 +351,7 @@ fn run_role(arguments: &[String]) {
     match arguments.as_slice() {
         ["ours", service, "shm"] => run_our_server(service, Transport::Shm),
         ["ours", service, "socket"] => run_our_server(service, Transport::Socket),
+        ["stranger", service] => run_stranger(service),
         ["worker", service, microseconds] => {
             run_worker(service, microseconds.parse().expect("a time"));
         }
@@ -363,20 +402,21 @@ fn main() {
         ("900KiB", 900 * 1024),
         ("connect", CONNECT),
     ];
+    let is_wanted = |name: &str| {
+        options.filters.is_empty() || options.filters.iter().any(|it| name.contains(it.as_str()))
+    };
     for (name, size) in sizes {
         for clients in [1, 8] {
             let label = format!("{name}, {clients}");
-            if options.filters.is_empty() || options.filters.iter().any(|it| label.contains(it)) {
+            if is_wanted(&label) {
                 compare(&label, services, size, clients, &options);
             }
         }
     }
-    if options.filters.is_empty()
-        || options
-            .filters
-            .iter()
-            .any(|it| "work".contains(it.as_str()))
-    {
+    if is_wanted("work") {
         beside_work(services[1], &options);
+    }
+    if is_wanted("flood") {
+        beside_flood(services[1], &options);
     }
 }
