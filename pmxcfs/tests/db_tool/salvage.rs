@@ -253,6 +253,43 @@ fn what_is_lost_is_told_by_path() {
 }
 
 #[test]
+fn what_only_the_crash_journal_holds_is_brought_in() {
+    let entries: Vec<_> = (2..60)
+        .map(|inode| {
+            let name = format!("f{inode}");
+            entry(inode, 0, EntryKind::File, name.as_bytes(), &[b'x'; 3000])
+        })
+        .collect();
+    let root = RootState {
+        version: 100,
+        writer: 1,
+        mtime: 5,
+    };
+    let place = Place::with_entries(root, &entries);
+    place.leave_journal(&[("new", "acknowledged")]);
+    let mut bytes = fs::read(place.database()).unwrap();
+    bytes[10 * PAGE..11 * PAGE].fill(0);
+    fs::write(place.database(), bytes).unwrap();
+    // As on a node: the journal is found by where the database is.
+    let root = place.path("root");
+    for (from, to) in [
+        (place.path("state"), root.join("var/lib/pve-cluster")),
+        (place.run_dir(), root.join("run/pve-cluster")),
+    ] {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::rename(from, to).unwrap();
+    }
+    let new = place.path("new.db");
+    let database = root.join("var/lib/pve-cluster/config.db");
+    tool(["salvage".as_ref(), database.as_os_str(), new.as_os_str()])
+        .expect(1)
+        .says("page 11 cannot be read")
+        .says("1 operation of the crash journal brought in");
+    let found = rows(&Connection::open(new).unwrap());
+    assert!(found.values().any(|content| content == b"acknowledged"));
+}
+
+#[test]
 fn a_file_with_nothing_in_it_gives_no_database() {
     let place = Place::new();
     fs::write(place.database(), vec![0; 50_000]).unwrap();

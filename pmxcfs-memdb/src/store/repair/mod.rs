@@ -104,17 +104,20 @@ pub fn salvage(
     database: &Path,
     journal_dir: Option<&Path>,
 ) -> Result<(Repaired, Vec<String>), RepairError> {
-    let (mut table, mut losses) = salvage::read(database)?;
-    if table.rows.is_empty() {
+    let mut readable = salvage::read(database)?;
+    if readable.table.rows.is_empty() {
         return Err(RepairError::Nothing(database.to_owned()));
     }
-    let mut journal_operation_count = 0;
-    if let Some(directory) = journal_dir {
-        match lay_journal(&mut table, database, directory) {
-            Ok(count) => journal_operation_count = count,
-            Err(error) => losses.push(error.to_string()),
-        }
-    }
+    // Before anything is moved: a record of the journal names the place of its entry.
+    let laid = match journal_dir {
+        Some(directory) => lay_journal(&mut readable.table, database, directory),
+        None => Ok(0),
+    };
+    let (mut losses, table) = readable.set_aside();
+    let journal_operation_count = laid.unwrap_or_else(|error| {
+        losses.push(error.to_string());
+        0
+    });
     Ok((mend(table, database, journal_operation_count)?, losses))
 }
 

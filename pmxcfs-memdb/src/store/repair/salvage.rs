@@ -1,20 +1,29 @@
 //! Reads the rows of a damaged file: row by row through SQLite, from both ends, and out of the pages where SQLite does not
 //! get.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use rusqlite::Connection;
 
 use super::super::database::{self, RawRow};
 use super::super::offline::{self, Access, ExamineError};
-use super::pages::{self, ScannedRow};
+use super::pages::{self, Scan, ScannedRow};
 use super::table::Table;
 
-/// The readable rows, and a line for each loss. Contents that are not whole are moved away, so that no program takes them
-/// for whole.
-pub(super) fn read(database: &Path) -> Result<(Table, Vec<String>), ExamineError> {
-    let scan = pages::scan(database).map_err(offline::access_error(database))?;
+/// The readable rows of a damaged file.
+pub(super) struct Readable {
+    pub(super) table: Table,
+    /// Inodes whose content ends early, with its bytes that are left and those that are missing.
+    cut: BTreeMap<i64, (usize, usize)>,
+    /// Inodes with a page of zeros in their content.
+    zeroed: Vec<i64>,
+    /// The losses of the pages.
+    scan: Scan,
+}
+
+pub(super) fn read(database: &Path) -> Result<Readable, ExamineError> {
+    let mut scan = pages::scan(database).map_err(offline::access_error(database))?;
     let mut table = Table::default();
     if let Ok(connection) = offline::connect(database, Access::Idle) {
         for order in ["ASC", "DESC"] {
@@ -22,11 +31,10 @@ pub(super) fn read(database: &Path) -> Result<(Table, Vec<String>), ExamineError
         }
     }
     let whole: HashSet<i64> = table.rows.keys().copied().collect();
-    let mut scanned = scan.rows;
+    let mut scanned = std::mem::take(&mut scan.rows);
     // Of two rows of one inode the whole one counts, and the later one.
     scanned.sort_by_key(|scanned| (scanned.missing == 0, scanned.row.version));
-    let mut cut = Vec::new();
-    let mut zeroed = Vec::new();
+    let (mut cut, mut zeroed) = (BTreeMap::new(), Vec::new());
     for scanned in scanned {
         let ScannedRow {
             row,
@@ -39,37 +47,60 @@ pub(super) fn read(database: &Path) -> Result<(Table, Vec<String>), ExamineError
         if whole.contains(&row.inode) {
             continue;
         }
-        cut.retain(|(inode, _, _)| *inode != row.inode);
+        cut.remove(&row.inode);
         if missing > 0 {
-            cut.push((row.inode, row.data.len(), missing));
+            cut.insert(row.inode, (row.data.len(), missing));
         }
         table.insert(row);
     }
-    let mut losses = Vec::new();
-    for (inode, size, missing) in cut {
-        losses.push(move_cut(&mut table, inode, size, missing));
+    Ok(Readable {
+        table,
+        cut,
+        zeroed,
+        scan,
+    })
+}
+
+impl Readable {
+    /// Moves contents that are not whole away, so that no program takes them for whole. Returns a line for each loss, and
+    /// the rows.
+    pub(super) fn set_aside(mut self) -> (Vec<String>, Table) {
+        let mut losses = Vec::new();
+        for (inode, (size, missing)) in self.cut {
+            losses.push(move_cut(&mut self.table, inode, size, missing));
+        }
+        for inode in self.zeroed {
+            losses.push(format!(
+                "{} (inode {}): a page of its content holds only zeros",
+                path_of(&self.table, inode),
+                inode.cast_unsigned()
+            ));
+        }
+        for (page, count) in self.scan.lost_rows {
+            losses.push(format!("page {page}: {count} rows cannot be read"));
+        }
+        for pages in self
+            .scan
+            .unreadable
+            .chunk_by(|page, next| page + 1 == *next)
+        {
+            let pages = match pages {
+                [page] => format!("page {page}"),
+                [first, .., last] => format!("pages {first} to {last}"),
+                [] => continue,
+            };
+            losses.push(format!(
+                "{pages} cannot be read: rows or contents that were there are lost"
+            ));
+        }
+        if self.scan.is_free_list_broken {
+            losses.push(
+                "the list of free pages cannot be read: files that were removed may be back"
+                    .to_owned(),
+            );
+        }
+        (losses, self.table)
     }
-    for inode in zeroed {
-        losses.push(format!(
-            "{} (inode {}): a page of its content holds only zeros",
-            path_of(&table, inode),
-            inode.cast_unsigned()
-        ));
-    }
-    for (page, count) in scan.lost_rows {
-        losses.push(format!("page {page}: {count} rows cannot be read"));
-    }
-    for page in scan.unreadable {
-        losses.push(format!(
-            "page {page} cannot be read: rows or contents that it held are lost"
-        ));
-    }
-    if scan.is_free_list_broken {
-        losses.push(
-            "the list of free pages cannot be read: files that were removed may be back".to_owned(),
-        );
-    }
-    Ok((table, losses))
 }
 
 fn read_until_damage(connection: &Connection, order: &str, table: &mut Table) {
