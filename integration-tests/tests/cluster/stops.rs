@@ -166,7 +166,9 @@ fn a_stop_is_bounded_and_status_answers_while_everything_hangs() {
     // The RRD thread waits for an answer that never comes.
     one.ipc(|client| client.set_status("rrd/pve2-node/node1", &rrd_value()))
         .expect("a value");
+    let from = Instant::now();
     one.stop_daemon();
+    println!("stop while everything hangs: {:?}", from.elapsed());
 
     drop((holder, rrdcached, clients));
     user.kill().expect("it runs");

@@ -181,7 +181,7 @@ impl Store {
         let shared = Arc::clone(&self.handle.shared);
         let committer = Committer::new(shared, source, self.config, self.identity);
         std::thread::Builder::new()
-            .name("memdb-store".to_owned())
+            .name("store".to_owned())
             .spawn(move || writer::run(committer))?;
         Ok(self.handle)
     }
