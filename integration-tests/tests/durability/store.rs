@@ -155,6 +155,36 @@ fn a_kill_while_the_database_is_locked_loses_nothing() {
 }
 
 #[test]
+fn a_kill_without_a_run_directory_while_the_database_is_locked_loses_nothing() {
+    let host = Host::with_run_directory_in_ram();
+    let daemon = host.start();
+    let session = Session::holding(&host.database(), "BEGIN IMMEDIATE;");
+    for number in 0..3000 {
+        if number == 1000 {
+            for entry in fs::read_dir(host.run_dir()).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    fs::remove_dir_all(path).unwrap();
+                } else {
+                    fs::remove_file(path).unwrap();
+                }
+            }
+        }
+        fs::write(host.path(format!("f{number}")), number.to_string()).unwrap();
+    }
+    daemon.kill();
+    session.release();
+    let daemon = host.start();
+    for number in 0..3000 {
+        assert_eq!(
+            fs::read_to_string(host.path(format!("f{number}"))).unwrap(),
+            number.to_string()
+        );
+    }
+    daemon.stop();
+}
+
+#[test]
 fn a_stop_while_the_database_is_locked_is_quick_and_loses_nothing() {
     let host = Host::with_run_directory_in_ram();
     let daemon = host.start();

@@ -316,3 +316,17 @@ fn an_empty_start_is_quick() {
     );
     daemon.stop();
 }
+
+#[test]
+fn a_database_without_content_is_refused_and_left_alone() {
+    let host = Host::new();
+    fs::create_dir_all(host.state_dir()).unwrap();
+    fs::write(host.database(), "").unwrap();
+    assert_refused(&host, "has 0 bytes");
+    assert_eq!(fs::read(host.database()).unwrap(), b"");
+
+    let log = host.database().with_extension("db-wal");
+    fs::write(&log, "content").unwrap();
+    assert_refused(&host, "config.db-wal");
+    assert_eq!(fs::read(&log).unwrap(), b"content");
+}
