@@ -109,8 +109,8 @@ impl StoreHandle {
         ticket: Ticket,
         done: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
-        if !self.shared.queue.lock().covers(ticket.0) {
-            self.shared.flush();
+        if self.shared.flush(ticket.0) {
+            return done(Ok(()));
         }
         let answer = {
             let mut queue = self.shared.queue.lock();

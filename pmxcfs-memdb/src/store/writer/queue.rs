@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use pmxcfs_api_types::FsError;
-use pmxcfs_api_types::sync::{Condvar, Mutex, Rank};
+use pmxcfs_api_types::sync::{Condvar, Mutex, MutexGuard, Rank};
 
 use super::pacing::LogPacer;
 use super::stats::StoreStats;
@@ -177,23 +177,35 @@ impl Shared {
         }
     }
 
-    /// Writes everything recorded so far to the journal, unless that has a gap.
-    pub(crate) fn flush(&self) {
+    /// Has this operation survive the death of the process, and everything else recorded so far, unless the journal has a
+    /// gap. False if only a commit can do that.
+    pub(crate) fn flush(&self, wanted: u64) -> bool {
         let mut journal = self.journal.lock();
         let (records, sequence) = {
             let mut queue = self.queue.lock();
+            if queue.covers(wanted) || queue.buffer.is_empty() {
+                return queue.covers(wanted);
+            }
             (mem::take(&mut queue.buffer), queue.sequence)
         };
-        self.write(&mut journal, records, sequence);
+        self.write(&mut journal, records, sequence)
+            .is_some_and(|queue| queue.covers(wanted))
     }
 
-    fn write(&self, journal: &mut Journal, mut records: Vec<u8>, sequence: u64) {
+    /// Writes records up to this operation. Gives the queue back if that was done.
+    fn write(
+        &self,
+        journal: &mut Journal,
+        mut records: Vec<u8>,
+        sequence: u64,
+    ) -> Option<MutexGuard<'_, Queue>> {
         if records.is_empty() {
-            return;
+            return None;
         }
         let written = journal.append(&mut records, sequence);
         if let Err(error) = written {
-            return self.interrupt(journal, &error);
+            self.interrupt(journal, &error);
+            return None;
         }
         let size = records.len() as u64;
         records.clear();
@@ -204,6 +216,7 @@ impl Shared {
         if queue.buffer.capacity() == 0 {
             queue.buffer = records;
         }
+        Some(queue)
     }
 
     /// The journal has a gap from here on.
@@ -228,7 +241,7 @@ impl Shared {
     /// Ends the part of the journal that a batch covers, which led to the state `root`: writes the rest of its records,
     /// then lets new ones go to the other file if that is free. The journal is locked since before the batch was taken.
     pub(crate) fn turn(&self, journal: &mut Journal, taken: Taken, root: RootState) {
-        self.write(journal, taken.records, taken.sequence);
+        drop(self.write(journal, taken.records, taken.sequence));
         if let Err(error) = journal.ensure_linked() {
             self.interrupt(journal, &error);
         }
@@ -293,7 +306,7 @@ impl Shared {
 
     /// Takes nothing any more: writes what was recorded to the journal, and answers everybody.
     pub(crate) fn close(&self) {
-        self.flush();
+        self.flush(u64::MAX);
         let replacement = {
             let mut queue = self.queue.lock();
             queue.closed = true;
