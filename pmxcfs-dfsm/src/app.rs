@@ -19,13 +19,13 @@ pub struct Outgoing {
 /// A delivered message of the application.
 #[derive(Debug)]
 pub struct Delivery<'a> {
-    /// Who sent it.
+    /// Its sender.
     pub sender: MemberId,
     /// Its number among the messages of its sender.
     pub count: u64,
     /// Number of the application's message.
     pub subtype: u16,
-    /// Sender's time: the mtime of what changes.
+    /// Sender's time: the mtime of the entries that it changes.
     pub time_secs: u32,
     /// The bytes behind the header.
     pub payload: &'a Bytes,
@@ -36,11 +36,11 @@ pub struct Delivery<'a> {
 /// The next step of a member after a delivered message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Go on. The application has answered whoever waited for the message.
+    /// Go on. The application has answered the caller of the message, if it has one.
     Done,
     /// The message was not applied here, while others may have applied it: leave and synchronise again.
     Leave,
-    /// The store has failed, so that what members apply is not kept here: stay out.
+    /// The store has failed, and keeps no changes: stay out.
     Fail,
 }
 
@@ -49,7 +49,7 @@ pub enum Verdict {
 pub struct Exchange {
     /// Which members are synced, in the order of the states.
     pub synced: Vec<bool>,
-    /// What this member must send as the leader; empty on others.
+    /// The messages that this member must send as the leader; empty on others.
     pub messages: Vec<(MessageKind, Bytes)>,
 }
 
@@ -111,7 +111,7 @@ pub trait Application {
     const IS_EXACT: bool;
 
     /// Turns a request into messages, which are sent in order; the delivery of the last one answers the request. None if it
-    /// is answered already. What may depend on local knowledge is checked here.
+    /// is answered already. Only here may checks depend on local knowledge.
     fn prepare(
         &mut self,
         id: RequestId,
@@ -135,7 +135,7 @@ pub trait Application {
     /// The own data cannot be announced.
     fn state(&mut self) -> Result<Bytes, SyncError>;
 
-    /// Decides from all states who is synced. `own` is the position of this member.
+    /// Decides from all states which members are synced. `own` is the position of this member.
     ///
     /// # Errors
     /// A state that makes no sense.
@@ -173,6 +173,6 @@ pub trait Application {
     /// The connection to corosync is lost, and with it all that it told of the group.
     fn disconnected(&mut self);
 
-    /// Everything that came in together was handled: the moment for what is done once and not for each message.
+    /// All messages and requests that came in together are handled: the moment for work that is done once for all of them.
     fn flush(&mut self);
 }

@@ -1,15 +1,15 @@
-//! Somebody who wants the tree changed, and what becomes of it.
+//! A caller: a wish to change the tree, on its way to its answer.
 //!
 //! A caller is the one thing that travels on the way of a write, alone or in a cluster: from the request that makes it, to
 //! the tree that it is planned against, to the moment when its own operation has been applied. There it turns the tree into
-//! a [`Reply`], under the lock of the change, so that it learns of its own operation and not of what comes after. The reply
+//! a [`Reply`], under the lock of the change, so that it sees its own operation and no later one. The reply
 //! waits until the crash journal has the operation.
 
 use pmxcfs_api_types::FsError;
 
 use crate::{Change, Operation, OrphanChange, Tree};
 
-/// What a caller does to the tree it meets.
+/// A caller's wish, in terms of the tree that it meets.
 #[derive(Debug)]
 pub enum Plan {
     /// An operation on the tree, recorded and replicated.
@@ -22,7 +22,7 @@ pub enum Plan {
 /// May run on any thread, so it must wait for nothing.
 pub type Reply = Box<dyn FnOnce(Result<(), FsError>) + Send>;
 
-/// Somebody who wants the tree changed. Either [`refuse`](Self::refuse) is called, or [`plan`](Self::plan) and then
+/// A wish to change the tree. Either [`refuse`](Self::refuse) is called, or [`plan`](Self::plan) and then
 /// [`answer`](Self::answer), possibly on different threads.
 pub trait Caller: Send {
     /// Says what to do, from the tree as it is now.

@@ -36,7 +36,7 @@ pub struct MemDb {
     started: Instant,
 }
 
-/// A delivered operation, and the answer to the caller on this node who asked for it, if one did. The ticket is for the
+/// The outcome of a delivered operation, and the answer to its caller, if that is on this node. The ticket is for the
 /// records that must be safe before the reply is given.
 pub struct Delivered {
     /// As [`Tree::apply`], the same on all nodes.
@@ -95,7 +95,7 @@ impl MemDb {
         call(&mut self.tree.write())
     }
 
-    /// Carries out what a caller wants in local mode: writer 0, time now, applied at once.
+    /// Carries out a caller's plan in local mode: writer 0, time now, applied at once.
     pub fn submit(&self, mut caller: Box<dyn Caller>) {
         if self.is_failed() {
             return caller.refuse(FsError::Io);
@@ -115,7 +115,7 @@ impl MemDb {
         self.acknowledge(ticket, reply);
     }
 
-    /// Gives a caller its answer once the record is safe. `None` stands for nothing to record. Call without any lock held.
+    /// Gives a caller its answer once the record is safe. `None` stands for nothing to record. Not to be called with the tree locked.
     pub fn acknowledge(&self, ticket: Option<Ticket>, reply: Reply) {
         match (ticket, self.store.get()) {
             (Some(ticket), Some(store)) => store.acknowledge(ticket, reply),
@@ -148,8 +148,8 @@ impl MemDb {
         }
     }
 
-    /// Changes the tree and records what that did, as one step that no reader sees half. The ticket is for whoever must not
-    /// be told before the record is safe; `None` if nothing changed. Never waits.
+    /// Changes the tree and records the changes, as one step that no reader sees half. A caller is answered when the record of
+    /// the ticket is safe; `None` if nothing changed. Never waits.
     pub fn change<R>(
         &self,
         call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,
@@ -286,7 +286,7 @@ impl MemDb {
     }
 }
 
-/// A caller that somebody blocks on.
+/// A caller that a thread waits for.
 struct Waited {
     operation: Operation,
     sender: std::sync::mpsc::Sender<Result<u32, FsError>>,

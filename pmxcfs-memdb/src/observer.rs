@@ -1,8 +1,8 @@
-//! Somebody who must know what other nodes do to the tree of this node.
+//! An observer of the changes that other nodes make to the tree of this node.
 //!
 //! Programs on this node hold files open, and the kernel remembers names and attributes, while other nodes remove, rename and
-//! replace entries. Whoever serves those programs sees each change under the lock of the tree, and does outside of the lock
-//! what may take a system call. A change that somebody on this node asked for is seen by its [`Caller`](crate::Caller).
+//! replace entries. The filesystem therefore sees each change under the lock of the tree, and makes its system calls when the
+//! lock is free. A change that this node asked for is seen by its [`Caller`](crate::Caller).
 
 use std::sync::Arc;
 

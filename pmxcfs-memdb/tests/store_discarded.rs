@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use pmxcfs_memdb::store::{Discarded, Saved, save_discarded};
-use pmxcfs_memdb::{Entry, EntryKind, RootState, Rules, Tree};
+use pmxcfs_memdb::{Entry, EntryKind};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -286,48 +286,6 @@ fn a_failure_is_told_and_leaves_nothing() {
     let twice = [file(1, "a", b"x"), file(1, "a", b"y"), file(1, "a", b"z")];
     save_discarded(&place.directory(), &twice, NOW).unwrap_err();
     assert_eq!(place.names(), [""; 0]);
-}
-
-#[test]
-fn paths_are_those_of_the_former_tree_where_it_is_known() {
-    let kept = [
-        entry(2, 0, EntryKind::Directory, b"nodes", b""),
-        entry(3, 2, EntryKind::Directory, b"n1", b""),
-    ];
-    let root = RootState {
-        version: 50,
-        ..RootState::default()
-    };
-    let tree = Tree::from_entries(root, kept, Rules::Replicated, 0).unwrap();
-    let discarded = vec![
-        entry(10, 3, EntryKind::File, b"config", b"x"),
-        entry(11, 3, EntryKind::Directory, b"lxc", b""),
-        entry(12, 11, EntryKind::File, b"100.conf", b"y"),
-        entry(13, 0, EntryKind::File, b"top", b"z"),
-        entry(14, 99, EntryKind::File, b"lost", b"z"),
-        entry(15, 16, EntryKind::Directory, b"one", b""),
-        entry(16, 15, EntryKind::Directory, b"other", b""),
-    ];
-    let located = Discarded::locate(discarded.clone(), &tree);
-    let paths: Vec<&[u8]> = located
-        .iter()
-        .map(|discarded| &discarded.path[..])
-        .collect();
-    let expected = [
-        "nodes/n1/config",
-        "nodes/n1/lxc",
-        "nodes/n1/lxc/100.conf",
-        "top",
-        "lost",
-        "other/one",
-        "one/other",
-    ];
-    assert_eq!(paths, expected.map(str::as_bytes));
-    let entries: Vec<Entry> = located
-        .into_iter()
-        .map(|discarded| discarded.entry)
-        .collect();
-    assert_eq!(entries, discarded);
 }
 
 proptest! {

@@ -90,8 +90,8 @@ impl Draft {
 /// Takes a configuration that corosync has loaded.
 pub type ConfigSink = Box<dyn Fn(ClusterConfig) + Send + Sync>;
 
-/// Reads the map after connecting and after each change. It is ready once the nodes are known; what was read stays when
-/// corosync goes.
+/// Reads the map after connecting and after each change. It is ready once the nodes are known; the list stays when corosync
+/// goes.
 pub struct ClusterConfigService {
     sink: ConfigSink,
 }

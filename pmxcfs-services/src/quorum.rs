@@ -1,7 +1,7 @@
 //! **QuorumService**: whether this side of the cluster may decide.
 //!
-//! Corosync tells quorum and group messages over different connections, so one can overtake the other. Whoever is about to
-//! handle messages of a group therefore drains the quorum connection first, through a [`QuorumMonitor`]: a message is never
+//! Corosync tells quorum and group messages over different connections, so one can overtake the other. A group therefore
+//! drains the quorum connection before it handles messages, through a [`QuorumMonitor`]: a message is never
 //! judged by a quorum that had changed before it.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub struct QuorumMonitor(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Held for a look at the connection, which does not wait: by one thread at a time, so that what is seen later is set later.
+    /// Held for a look at the connection, which does not wait: one thread looks at a time, so that a later change is set later.
     connection: Mutex<Option<Arc<Quorum>>>,
     is_quorate: watch::Sender<bool>,
 }
@@ -51,14 +51,14 @@ impl QuorumMonitor {
         self.0.is_quorate.subscribe()
     }
 
-    /// Takes in what corosync has told until now, without waiting, and says whether this node is quorate.
+    /// Takes in all notifications that have arrived, without waiting, and says whether this node is quorate.
     pub fn drain(&self) -> bool {
         // The service sees the same error and deals with it.
         let _seen = self.look();
         self.is_quorate()
     }
 
-    /// The connection stays after an error, so that everybody who looks sees it: it fails for good.
+    /// The connection stays after an error, which is for good, so that each look sees it.
     fn look(&self) -> Result<(), CorosyncError> {
         let connection = self.0.connection.lock();
         let Some(quorum) = connection.as_deref() else {

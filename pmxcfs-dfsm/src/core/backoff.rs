@@ -1,7 +1,8 @@
 //! How long to stay away before joining again.
 //!
 //! A member that leaves makes all others exchange states twice, so one that leaves again and again does so ever more
-//! rarely. A connection that cannot be had costs nobody anything, and corosync must not be back for long before the node is.
+//! rarely. A failed attempt to connect disturbs no other member, so those are more frequent: a node is back soon
+//! after its corosync.
 
 /// First delay. Short: corosync takes a new connection at once.
 const FIRST_MS: u64 = 100;

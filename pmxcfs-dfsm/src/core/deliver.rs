@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{Actions, LogLevel, Machine, MemberId, Mode, mode::State, queue::Queued};
+use super::{
+    Actions, LogLevel, Machine, MemberId, Mode,
+    mode::State,
+    queue::{self, Queued},
+};
 use crate::{
     app::{Application, Delivery, Verdict},
     wire::{Header, MessageKind, NormalMessage, StateMessage},
@@ -59,7 +63,7 @@ impl<A: Application> Machine<A> {
             self.in_flight.remove(&queued.message.count);
         }
         if self.mode() == Mode::Synced && self.is_too_early(&queued) {
-            return self.queue.insert(queued);
+            return queue::insert(&mut self.queue, queued);
         }
         if self.mode() == Mode::Synced {
             self.apply(&queued, out);
@@ -72,9 +76,9 @@ impl<A: Application> Machine<A> {
             return self.leave("message of a process that is not in the group", out);
         }
         match &mut self.state {
-            // The synced members apply this now, whoever sent it.
+            // The synced members apply this now, whoever its sender is.
             State::Update { replay, .. } => replay.push(queued),
-            _ => self.queue.insert(queued),
+            _ => queue::insert(&mut self.queue, queued),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Messages that were to be replayed when the membership changed.
 //!
-//! Whoever was synced has applied them at once. As long as one of those witnesses stays, the next exchange carries what the
-//! messages did. When the last one goes before that exchange has ended, nobody here has applied them. Then those of members
+//! The synced members have applied them at once. As long as one of those witnesses stays, the next exchange carries their
+//! effects. When the last one goes before that exchange has ended, nobody here has applied them. Then those of members
 //! that were not synced wait in queue 1 again, where C peers have them; the others are gone with their senders.
 
 use super::{MemberId, queue::Queued};
@@ -31,7 +31,7 @@ impl Doubtful {
         std::mem::take(&mut self.messages)
     }
 
-    /// An exchange has ended, or nobody keeps what waits.
+    /// An exchange has ended, or all members drop the messages that wait.
     pub(super) fn clear(&mut self) {
         self.messages.clear();
         self.witnesses.clear();

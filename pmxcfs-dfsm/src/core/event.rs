@@ -26,7 +26,7 @@ pub struct RequestId(pub u64);
 pub struct Now {
     /// Milliseconds of a monotonic clock: for waits.
     pub monotonic_ms: u64,
-    /// Wall clock: what messages and epochs carry.
+    /// Wall clock, for messages and epochs.
     pub wall_secs: u32,
 }
 
@@ -46,12 +46,12 @@ pub enum Event {
     Membership {
         /// Everybody in the group.
         members: Vec<MemberId>,
-        /// Whether the list of those who joined is not empty.
+        /// Whether a process joined with this change.
         has_joined: bool,
     },
     /// A message of the group, own ones included.
     Delivered {
-        /// Who sent it.
+        /// Its sender.
         sender: MemberId,
         /// The whole message.
         message: Bytes,

@@ -1,4 +1,4 @@
-//! State of a member, and what changes it from outside of the group: connection, requests, quorum, time.
+//! State of a member, and the events from outside of the group: connection, requests, quorum, time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -6,13 +6,8 @@ use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
 use super::{
-    Action, Actions, Event, LogLevel, MemberId, Mode, Now, RequestId,
-    backoff::Backoff,
-    doubtful::Doubtful,
-    mode::State,
-    outbox::Outbox,
-    queue::{Queue, Queued},
-    verifier::Verifier,
+    Action, Actions, Event, LogLevel, MemberId, Mode, Now, RequestId, backoff::Backoff,
+    doubtful::Doubtful, mode::State, outbox::Outbox, queue::Queued, verifier::Verifier,
 };
 use crate::{
     app::{Application, Context, Outgoing},
@@ -76,7 +71,8 @@ pub struct Machine<A: Application> {
     message_count: u64,
     /// Counts of own messages that were sent, or sent again, and have not come back.
     pub(super) in_flight: BTreeSet<u64>,
-    pub(super) queue: Queue,
+    /// Messages that wait for the end of a synchronisation ("queue 1"), see [`queue::insert`](super::queue::insert).
+    pub(super) queue: Vec<Queued>,
     pub(super) doubtful: Doubtful,
     last_request: RequestId,
     /// Requests by the count of the own message whose delivery answers them.
@@ -104,7 +100,7 @@ impl<A: Application> Machine<A> {
             epoch_count: 0,
             message_count: 0,
             in_flight: BTreeSet::new(),
-            queue: Queue::default(),
+            queue: Vec::new(),
             doubtful: Doubtful::default(),
             last_request: RequestId(0),
             pending: BTreeMap::new(),
@@ -117,12 +113,12 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// What is replicated.
+    /// The application.
     pub const fn app(&self) -> &A {
         &self.app
     }
 
-    /// What is replicated. Replicated data must only be changed by the group.
+    /// The application. Only the group may change replicated data.
     pub const fn app_mut(&mut self) -> &mut A {
         &mut self.app
     }
@@ -133,7 +129,7 @@ impl<A: Application> Machine<A> {
         self.state.mode()
     }
 
-    /// Mode, members and what waits.
+    /// Mode, members and queues.
     #[must_use]
     pub fn status(&self) -> Status {
         Status {
@@ -150,7 +146,7 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// Handles one event and appends what must be done, in order.
+    /// Handles one event and appends the actions for it, in order.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Actions) {
         self.now = now;
         self.verifier.start(now.monotonic_ms);
@@ -173,7 +169,7 @@ impl<A: Application> Machine<A> {
         self.release_held(out);
     }
 
-    /// Takes a request of a process of this node, and appends what must be done for it. The application answers it.
+    /// Takes a request of a process of this node, and appends the actions for it. The application answers it.
     pub fn request(&mut self, now: Now, request: A::Request, out: &mut Actions) {
         self.now = now;
         self.held.push_back((now.monotonic_ms, request));
@@ -241,7 +237,7 @@ impl<A: Application> Machine<A> {
     /// counters of messages and epochs, the verification's request counter, the back-off, and requests that were not sent.
     fn forget_group(&mut self, answer: FsError) {
         self.members.clear();
-        self.queue.take();
+        self.queue.clear();
         self.doubtful.clear();
         self.in_flight.clear();
         self.outbox.take();
@@ -358,7 +354,7 @@ impl<A: Application> Machine<A> {
     }
 
     /// Normal messages that are not sent are failed requests; a round of synchronisation cannot end without its messages,
-    /// and what others should have heard is repeated in an exchange.
+    /// and an exchange repeats the news that others have missed.
     fn give_up_sending(&mut self, mut unsent: Vec<Bytes>, out: &mut Actions) {
         unsent.extend(self.outbox.take());
         self.fail_unsent(&unsent, FsError::Busy);
@@ -438,7 +434,7 @@ impl<A: Application> Machine<A> {
         self.send(normal.encode(), out);
     }
 
-    /// Calls the application, then sends what it wants sent.
+    /// Calls the application, then sends its messages.
     pub(super) fn with_app<R>(
         &mut self,
         out: &mut Actions,

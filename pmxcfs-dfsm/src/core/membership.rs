@@ -1,6 +1,6 @@
 //! Changes of the membership.
 //!
-//! Everything that belongs to the former membership ends here; [`Machine::membership`] says what is kept.
+//! Everything that belongs to the former membership ends here; [`Machine::membership`] lists the exceptions.
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
@@ -9,6 +9,7 @@ use super::{
     Actions, Machine, MemberId, Mode,
     machine::{Member, is_normal},
     mode::{State, Wait},
+    queue,
 };
 use crate::{
     app::Application,
@@ -44,7 +45,10 @@ impl<A: Application> Machine<A> {
         ids.sort_unstable();
         ids.dedup();
         if self.members.iter().any(|member| !ids.contains(&member.id)) {
-            self.queue.note_departure();
+            // They may have applied the messages that wait.
+            for queued in &mut self.queue {
+                queued.has_lost_receiver = true;
+            }
         }
         self.lowest_node = ids.first().map_or(0, |first| first.node);
         self.app.discard();
@@ -83,12 +87,12 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// Everybody empties queue 1, and sends again what is its own. Messages that a departed member may have applied are not
+    /// All members empty queue 1, and each sends its own messages again. Messages that a departed member may have applied are not
     /// resent: when hosts are cut off from each other, one side may have received the end of an exchange that the other side
-    /// has not, and have applied what waited. If that side came back, a resent message would be applied twice. Where data may
-    /// differ that does no harm, while a message that nobody sends again would be missing.
+    /// has not, and have applied the messages that waited. If that side came back, a resent message would be applied twice. Where data may
+    /// differ that does no harm, while a message that is not sent again would be missing.
     fn send_queue_again(&mut self, local: MemberId, out: &mut Actions) {
-        for queued in self.queue.take() {
+        for queued in std::mem::take(&mut self.queue) {
             if queued.sender != local {
                 continue;
             }
@@ -119,7 +123,7 @@ impl<A: Application> Machine<A> {
             self.doubtful.clear();
         }
         for queued in self.doubtful.abandoned(ids) {
-            self.queue.insert(queued);
+            queue::insert(&mut self.queue, queued);
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{LogLevel, MemberId, queue::Queued};
 
-/// What a member is doing. The numbers are those of the C daemon; from 128 on nothing is applied any more.
+/// The mode of a member. The numbers are those of the C daemon; from 128 on a member applies nothing any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Mode {
@@ -59,7 +59,7 @@ impl Mode {
     }
 }
 
-/// A mode with what exists only in it.
+/// A mode with the data that exist only in it.
 #[derive(Debug)]
 pub(super) enum State {
     Start,
@@ -73,7 +73,7 @@ pub(super) enum State {
         since_ms: u64,
     },
     Update {
-        /// What the synced members have applied since the end of the exchange, in their order ("queue 2").
+        /// The messages that the synced members have applied since the end of the exchange, in their order ("queue 2").
         replay: Vec<Queued>,
         wait: Wait,
     },

@@ -10,7 +10,7 @@ use bytes::Bytes;
 /// How long corosync may refuse one message before it counts as not sent.
 const GIVE_UP_MS: u64 = 10_000;
 
-/// Time between attempts. Corosync is ready again after some milliseconds, and takes a part of what waits each time.
+/// Time between attempts. Corosync is ready again after some milliseconds, and takes some of the messages each time.
 const RETRY_MS: u64 = 5;
 
 /// Messages waiting for another attempt.
@@ -61,7 +61,7 @@ impl Outbox {
         });
     }
 
-    /// What to send now: everything that waits, if it is time for another attempt. If nothing waits, the last attempt
+    /// The messages to send now: all that wait, if it is time for another attempt. If nothing waits, the last attempt
     /// went through.
     pub(super) fn due(&mut self, now_ms: u64) -> Vec<Bytes> {
         match &mut self.blocked {

@@ -16,57 +16,15 @@ pub(super) struct Queued {
     pub(super) has_lost_receiver: bool,
 }
 
-/// "Queue 1": by message count, equal counts in order of arrival. Counts of different senders mix; that is not the order
-/// in which they were sent, but it is the same on all members.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    list: Vec<Queued>,
-}
-
-impl Queue {
-    pub(super) fn insert(&mut self, queued: Queued) {
-        let count = queued.message.count;
-        let place = self
-            .list
-            .iter()
-            .rposition(|other| !is_after(other.message.count, count))
-            .map_or(0, |index| index + 1);
-        self.list.insert(place, queued);
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.list.len()
-    }
-
-    /// Empties the queue.
-    pub(super) fn take(&mut self) -> Vec<Queued> {
-        std::mem::take(&mut self.list)
-    }
-
-    /// Where the first message is for which the test holds.
-    pub(super) fn position(&self, test: impl FnMut(&Queued) -> bool) -> Option<usize> {
-        self.list.iter().position(test)
-    }
-
-    pub(super) fn get(&self, index: usize) -> Option<&Queued> {
-        self.list.get(index)
-    }
-
-    /// Members have left: what they may have done with the messages is not known.
-    pub(super) fn note_departure(&mut self) {
-        for queued in &mut self.list {
-            queued.has_lost_receiver = true;
-        }
-    }
-
-    /// Takes a message out.
-    pub(super) fn remove(&mut self, index: usize) -> Option<Queued> {
-        (index < self.list.len()).then(|| self.list.remove(index))
-    }
-
-    pub(super) fn retain(&mut self, test: impl FnMut(&Queued) -> bool) {
-        self.list.retain(test);
-    }
+/// Puts a message into "queue 1": by message count, equal counts in order of arrival. Counts of different senders mix; that is
+/// not the order in which they were sent, but it is the same on all members.
+pub(super) fn insert(queue: &mut Vec<Queued>, queued: Queued) {
+    let count = queued.message.count;
+    let place = queue
+        .iter()
+        .rposition(|other| !is_after(other.message.count, count))
+        .map_or(0, |index| index + 1);
+    queue.insert(place, queued);
 }
 
 /// C peers compare the low 32 bits of the difference as a signed number.
@@ -79,7 +37,7 @@ fn is_after(count: u64, other: u64) -> bool {
 mod tests {
     use bytes::Bytes;
 
-    use super::{MemberId, Queue, Queued, is_after};
+    use super::{MemberId, Queued, insert, is_after};
     use crate::wire::NormalMessage;
 
     #[test]
@@ -100,17 +58,17 @@ mod tests {
 
     #[test]
     fn sorted_by_count_and_stable_among_equals() {
-        let mut queue = Queue::default();
+        let mut queue = Vec::new();
         for (node, count) in [(1, 5), (2, 1001), (3, 5), (2, 6), (1, 1)] {
-            queue.insert(Queued {
+            let queued = Queued {
                 sender: MemberId { node, pid: 1 },
                 message: NormalMessage::new(1, 2, 0, count, Bytes::new()),
                 raw: Bytes::new(),
                 has_lost_receiver: false,
-            });
+            };
+            insert(&mut queue, queued);
         }
         let order: Vec<(u32, u64)> = queue
-            .take()
             .iter()
             .map(|queued| (queued.sender.node, queued.message.count))
             .collect();

@@ -17,7 +17,7 @@ use crate::{
     wire::{Epoch, MessageKind},
 };
 
-/// Silence after which the log names who is missing.
+/// Silence after which the log names the missing members.
 const TOLD_AFTER_MS: u64 = 5_000;
 
 /// Silence after which a member leaves.
@@ -103,8 +103,8 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// Commits, then does what the synced members have done meanwhile, in their order: what they had queued of each
-    /// other, what came since then from anybody, what was queued of the others.
+    /// Commits, then applies the messages that the synced members have applied meanwhile, in their order: first those of synced
+    /// senders from queue 1, then all that came since, then the rest of queue 1.
     pub(super) fn complete_update(&mut self, out: &mut Actions) {
         if let Err(error) = self.with_app(out, |app, context| app.commit(context)) {
             return self.sync_failed(&error, out);
@@ -125,7 +125,7 @@ impl<A: Application> Machine<A> {
         self.walk_queue(out);
     }
 
-    /// Applies what waits in queue 1. Messages of members that are not synced stay for the end of the update.
+    /// Applies the messages in queue 1. Messages of members that are not synced stay for the end of the update.
     pub(super) fn walk_queue(&mut self, out: &mut Actions) {
         let members = &self.members;
         self.queue
@@ -196,11 +196,9 @@ impl<A: Application> Machine<A> {
                 .iter()
                 .any(|member| member.id == queued.sender && member.is_synced)
         };
-        let index = self.queue.position(is_of_synced)?;
-        if self.is_too_early(self.queue.get(index)?) {
-            return None;
-        }
-        self.queue.remove(index)
+        let index = self.queue.iter().position(is_of_synced)?;
+        let is_too_early = self.is_too_early(self.queue.get(index)?);
+        (!is_too_early).then(|| self.queue.remove(index))
     }
 
     fn sync_failed(&mut self, error: &SyncError, out: &mut Actions) {

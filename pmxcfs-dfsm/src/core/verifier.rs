@@ -1,4 +1,4 @@
-//! What a member remembers of the comparison of checksums.
+//! The memory of a member about comparisons of checksums.
 
 use pmxcfs_memdb::Digest;
 
@@ -7,14 +7,14 @@ use crate::wire::Epoch;
 /// Time between two verifications.
 const PERIOD_MS: u64 = 3_600_000;
 
-/// What this member remembers of verifications.
+/// The last comparison and the time of the next one.
 #[derive(Debug, Default)]
 pub(super) struct Verifier {
     /// Number of requests made by this process.
     pub(super) request_count: u64,
     /// Id of the last request seen; own number of requests after a membership change.
     pub(super) saved_id: u64,
-    /// What belongs to `saved_id`, until the membership changes.
+    /// Epoch and checksum of `saved_id`, until the membership changes.
     pub(super) saved: Option<(Epoch, Digest)>,
     due_ms: Option<u64>,
 }

@@ -27,7 +27,7 @@ impl<A: Application> Machine<A> {
         self.send_state(MessageKind::VerifyRequest, request.encode(), out);
     }
 
-    /// Everybody computes a checksum at the same point of the order; who asked sends its own.
+    /// All members compute a checksum at the same point of the order; the one that asked sends its own.
     pub(super) fn verify_requested(
         &mut self,
         sender: MemberId,

@@ -1,7 +1,7 @@
 //! Delivered operations.
 //!
-//! All members apply the same messages in the same order; nothing here may depend on this node, apart from whom it tells
-//! and which member watches the locks.
+//! All members apply the same messages in the same order; nothing here may depend on this node, apart from its answers
+//! and notices, and from which member watches the locks.
 
 use pmxcfs_api_types::{FsError, names::COROSYNC_CONF};
 use pmxcfs_memdb::{Operation, Stamp};

@@ -1,12 +1,12 @@
 //! The database group: the tree behind `/etc/pve` on all nodes.
 //!
-//! `wire` holds the formats, `request` what is sent for a local operation, `apply` what a delivered one does, `leader` the
-//! choice of the leader and what it sends, `update` how a follower becomes equal to it.
+//! `wire` holds the formats, `request` makes the messages for a local operation, `apply` carries out delivered ones, `leader`
+//! chooses the leader and makes its updates, `update` builds a follower's new tree from them.
 //!
 //! A [`Caller`] on this node is planned against the tree, waits under the id of its request while its message travels, and
-//! turns the tree into its answer under the very lock under which its operation is applied. So it learns of its own
-//! operation, not of what comes after. Answers are given when everything that came in together is handled, so that one
-//! write to the crash journal serves all of them.
+//! turns the tree into its answer under the very lock under which its operation is applied. So it sees its own operation
+//! and no later one. Answers are given when all messages that came in together are handled, so that one write to the crash
+//! journal serves all of them.
 
 mod apply;
 mod leader;
@@ -32,8 +32,8 @@ const FAILED_COMMIT_LIMIT: u32 = 3;
 
 /// The tree with its store.
 pub trait TreeStore {
-    /// Changes the tree and records what that did, as one step that no reader sees half. The ticket is for whoever must not
-    /// be told before the record is safe.
+    /// Changes the tree and records the changes, as one step that no reader sees half. A caller is answered when the record
+    /// of the ticket is safe.
     fn change<R>(
         &mut self,
         call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,
@@ -73,8 +73,8 @@ pub enum DatabaseNotice {
     },
     /// The tree was replaced by the leader's.
     Replaced {
-        /// Entries of the former tree whose content the leader's tree does not have at their path: what a side of a partition
-        /// changed, and lost. To be kept for the operator.
+        /// Entries of the former tree whose content the leader's tree does not have at their path: one side of a partition
+        /// changed them, and lost. To be kept for the operator.
         discarded: Vec<Discarded>,
     },
 }
@@ -90,7 +90,7 @@ pub struct Database<S> {
     callers: HashMap<RequestId, Box<dyn Caller>>,
     /// Answers for the next [`flush`](Application::flush).
     answers: Vec<(Reply, Option<Ticket>)>,
-    /// What this member announced in the exchange under way.
+    /// The own announcement in the exchange under way.
     announced: Option<(Bytes, Index)>,
     following: Option<Following>,
     /// Commits in a row that did not lead to the leader's data.
@@ -221,7 +221,7 @@ impl<S: TreeStore> Application for Database<S> {
         }
     }
 
-    /// Replaces the tree, if what results has the leader's index byte for byte.
+    /// Replaces the tree, if the result has the leader's index byte for byte.
     fn commit(&mut self, context: &mut Context<'_>) -> Result<(), SyncError> {
         let Some(following) = self.following.take() else {
             return Err(SyncError::Inconsistent(

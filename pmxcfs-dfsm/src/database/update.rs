@@ -69,7 +69,7 @@ impl Following {
         let root = updates.get(&ROOT_INODE).map_or(former.root(), root_state);
         let tree = Tree::from_entries(root, entries, former.rules(), now_secs)
             .map_err(|error| error.to_string())?;
-        // Most entries are what they were: no need to hash them again for the index.
+        // Most entries are the same: no need to hash them again for the index.
         tree.learn_digests(former);
         let replaced = former.entries().filter(|entry| {
             let update = updates.get(&entry.inode);
@@ -95,7 +95,7 @@ impl Following {
 /// The tree after an update.
 pub(super) struct Built {
     pub(super) tree: Tree,
-    /// What the former tree had and this one has not.
+    /// Entries of the former tree that are lost.
     pub(super) discarded: Vec<Discarded>,
 }
 
@@ -104,7 +104,7 @@ fn is_older(update: &Entry, own: &Entry) -> bool {
     own.inode != ROOT_INODE && own != update && own.version >= update.version
 }
 
-/// What is lost with a replaced entry: nothing if its path still leads to the same content.
+/// A replaced entry is lost unless its path still leads to the same content.
 fn lost(entry: &Entry, former: &Tree, new: &Tree) -> Option<Discarded> {
     let path = former
         .path_of(entry.inode)
@@ -118,7 +118,7 @@ fn lost(entry: &Entry, former: &Tree, new: &Tree) -> Option<Discarded> {
     })
 }
 
-/// Names what the leader's version replaced.
+/// The log line about lost entries.
 pub(super) fn discarded_text(discarded: &[Discarded]) -> String {
     let paths: Vec<String> = discarded
         .iter()

@@ -15,7 +15,7 @@ const UPDATE_LENGTH: usize = 41;
 /// Length of the checksum before the path of a lock message, in bytes.
 const CHECKSUM_LENGTH: usize = 32;
 
-/// What an operation message asks for. The numbers are message subtypes.
+/// The kind of an operation message. The numbers are message subtypes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum OperationKind {
@@ -174,7 +174,7 @@ impl OperationMessage {
     /// The operation that the message asks for. Fields that the kind does not use are ignored, as C peers do.
     ///
     /// # Errors
-    /// A path that is missing: `Invalid`, and `NotFound` for what looks up an existing entry. A target that is missing:
+    /// A path that is missing: `Invalid`, or `NotFound` for kinds that look up an existing entry. A target that is missing:
     /// `Invalid`.
     pub fn operation(&self) -> Result<Operation, FsError> {
         let absent = match self.kind {

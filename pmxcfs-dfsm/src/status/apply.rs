@@ -27,7 +27,7 @@ pub trait StatusStore {
     /// Merges the logs of all members, in order of the members. The ring at position `own` is as it was when it was sent.
     fn merge_logs(&mut self, rings: &[(MemberId, Bytes)], own: usize);
 
-    /// Who is in the group now.
+    /// The group has these members now.
     fn set_members(&mut self, members: &[MemberId]);
 
     /// Keys and values that this node has set, without samples and address.
@@ -84,7 +84,7 @@ impl<S: StatusStore> Application for StatusGroup<S> {
     type Request = StatusRequest;
 
     const PROTOCOL: u32 = 0;
-    /// Nobody waits for a message, and there may be no exchange for a long time that repeats what it says.
+    /// No caller waits for a message, and for a long time there may be no exchange that repeats its news.
     const IS_EXACT: bool = false;
 
     fn prepare(

@@ -7,7 +7,7 @@ use crate::wire::{DecodeError, take};
 /// Subtype of a key and its value.
 pub const UPDATE: u16 = 1;
 
-/// Subtype of an entry of the cluster log. Its payload is passed on as it is: whoever keeps the log knows the format.
+/// Subtype of an entry of the cluster log. Its payload is passed on as it is: the log knows the format.
 pub const LOG: u16 = 3;
 
 /// Length of the key field in bytes.
@@ -17,7 +17,7 @@ const KEY_LENGTH: usize = 256;
 ///
 /// | offset | size | field |
 /// |---|---|---|
-/// | 0 | 256 | key, NUL; what follows the NUL is left over in memory of C senders |
+/// | 0 | 256 | key, NUL; C senders leave bytes of their memory behind the NUL |
 /// | 256 | | value |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpdateMessage {

@@ -4,22 +4,22 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::DecodeError;
 
-/// What a message is for. The numbers are the peers'; unknown ones stay representable.
+/// The purpose of a message. The numbers are the peers'; unknown ones stay representable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MessageKind {
     /// 0: a message of the application.
     Normal,
     /// 1: states are to be sent, in the epoch of this message.
     SyncStart,
-    /// 2: what the sender holds.
+    /// 2: the sender's data, or a description of them.
     State,
     /// 3: one entry that some member lacks.
     Update,
     /// 4: no more updates follow.
     UpdateComplete,
-    /// 5: everybody is to compute a checksum.
+    /// 5: all members are to compute a checksum.
     VerifyRequest,
-    /// 6: the checksum of whoever requested one.
+    /// 6: the checksum of the member that requested one.
     Verify,
     /// Any other number.
     Unknown(u16),
@@ -68,7 +68,7 @@ impl MessageKind {
 /// | 12 | 4 | 0 |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// What the message is for.
+    /// Its purpose.
     pub kind: MessageKind,
     /// Number of the application's message.
     pub subtype: u16,

@@ -1,6 +1,6 @@
 //! Messages of both groups, without the applications' part.
 //!
-//! Decoders take bytes of anybody who can join the group. They never trust a length, never panic, and give one error per
+//! Decoders take bytes of any process that can join the group. They never trust a length, never panic, and give one error per
 //! way to be wrong. All integers are little-endian and nothing is padded; payloads are shared, not copied.
 
 mod header;
@@ -22,7 +22,7 @@ pub enum DecodeError {
     Short {
         /// Length of the field.
         needed: usize,
-        /// What is left of the message.
+        /// Number of bytes left.
         actual: usize,
     },
     /// The length fields do not add up to the length of the message.
@@ -30,7 +30,7 @@ pub enum DecodeError {
     Length {
         /// Sum of all length fields and of the fixed fields, in 64 bits.
         stated: u64,
-        /// Length of what was received.
+        /// Length of the message.
         actual: usize,
     },
     /// A string whose last byte is not NUL.

@@ -37,7 +37,7 @@ pub struct StateMessage {
     pub header: Header,
     /// The round that the message belongs to.
     pub epoch: Epoch,
-    /// What follows.
+    /// The bytes behind header and epoch.
     pub payload: Bytes,
 }
 

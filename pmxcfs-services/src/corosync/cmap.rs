@@ -1,7 +1,7 @@
 //! Corosync's configuration map.
 //!
-//! Read by iteration only: single reads of the binding fail for texts of 16 bytes and more, and what its trackers bring along
-//! is mixed up. That a tracker has something to tell is all that counts; then everything is read again, as a whole.
+//! Read by iteration only: single reads of the binding fail for texts of 16 bytes and more, and the values that its trackers
+//! bring along are mixed up. That a tracker has something to tell is all that counts; then everything is read again, as a whole.
 
 use rust_corosync::{CsError, DispatchFlags, cmap};
 

@@ -21,12 +21,12 @@ pub enum CpgEvent {
     Membership {
         /// Everybody in the group, in corosync's order.
         members: Vec<MemberId>,
-        /// Whether somebody joined with this change.
+        /// Whether a process joined with this change.
         has_joined: bool,
     },
     /// A message, own ones included.
     Delivered {
-        /// Who sent it.
+        /// Its sender.
         sender: MemberId,
         /// The message.
         message: Bytes,
@@ -161,7 +161,7 @@ impl Cpg {
     /// Takes everything that has arrived, without waiting.
     ///
     /// # Errors
-    /// If the connection is lost; what arrived before is lost with it.
+    /// If the connection is lost, with all events that arrived before.
     fn dispatch(&self) -> Result<Vec<CpgEvent>, CorosyncError> {
         let (result, events) =
             inbox::collect(&INBOX, || cpg::dispatch(&self.handle, DispatchFlags::All));

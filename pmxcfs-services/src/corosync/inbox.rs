@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
-/// What callbacks of one kind have brought during the dispatching call that runs on this thread.
+/// The items that callbacks of one kind have brought during the dispatching call on this thread.
 pub(super) type Inbox<T> = RefCell<Vec<T>>;
 
-/// Runs a dispatching call and returns what its callbacks brought.
+/// Runs a dispatching call and returns the items that its callbacks brought.
 pub(super) fn collect<T: 'static, R>(
     inbox: &'static LocalKey<Inbox<T>>,
     dispatch: impl FnOnce() -> R,

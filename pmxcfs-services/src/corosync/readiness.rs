@@ -38,12 +38,12 @@ impl Readiness {
         }
     }
 
-    /// Waits until there is something, and takes it with `take`, which must leave nothing behind. Between the two nobody else
-    /// runs, so what was taken is not lost when the wait is given up.
+    /// Waits until there is something, and takes it with `take`, which must leave nothing behind. No other task runs between
+    /// the two, so nothing is lost when the wait is given up.
     pub(super) async fn receive<T>(&self, take: impl Fn() -> T) -> std::io::Result<T> {
         let mut guard = self.0.readable().await?;
         let taken = take();
-        // What arrives from here on makes the descriptor ready again.
+        // Later arrivals make the descriptor ready again.
         guard.clear_ready();
         Ok(taken)
     }

@@ -14,13 +14,13 @@ const STABLE: Duration = Duration::from_secs(10);
 /// A failure that lasts is repeated in the log after 1, 2, 4, ... times this many attempts.
 const FIRST_REMINDER: u32 = 64;
 
-/// Pauses that double, up to a bound, and what to log of the failures.
+/// Pauses that double, up to a bound, and the choice of failures to log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Backoff {
     failures: u32,
 }
 
-/// What follows a failure.
+/// The consequence of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Retry {
     /// How long to wait.

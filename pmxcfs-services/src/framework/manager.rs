@@ -64,8 +64,8 @@ impl Manager {
             .collect()
     }
 
-    /// Stops all services, the last one that was started first, and waits for each. What does not end in time is left
-    /// behind; its names are returned.
+    /// Stops all services, the last one that was started first, and waits for each. Those that do not end in time
+    /// are left behind; their names are returned.
     pub async fn stop(mut self, patience: Duration) -> Vec<&'static str> {
         let deadline = Instant::now() + patience;
         let mut left = Vec::new();
@@ -114,7 +114,7 @@ async fn keep_running<S: Service>(mut service: S, mut context: Context) {
     context.state.send_replace(ServiceState::Stopped);
 }
 
-/// A panic is a failure like any other: else its task would just be gone, and everybody would wait for it.
+/// A panic is a failure like any other: else the task would be gone, and the services behind it would wait for ever.
 async fn run_once<S: Service>(service: &mut S, context: &mut Context) -> Result<(), Failure> {
     let mut run = pin!(service.run(context));
     std::future::poll_fn(|task| {

@@ -1,7 +1,7 @@
 //! A member of a group, without anything that waits.
 //!
-//! The protocol's decisions are all in [`Machine`]; what is here is about the connection: quorum is looked at before
-//! anything is delivered, what corosync refuses is given back in order, and each join has a connection of its own.
+//! All decisions of the protocol are in [`Machine`]; the driver knows the connection: it looks at the quorum before it
+//! delivers, gives messages that corosync refuses back in order, and has a new connection for each join.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ pub(super) struct Driver<A: Application> {
     machine: Machine<A>,
     commands: UnboundedReceiver<Command<A::Request>>,
     waits: Waits,
-    /// What the task waits for is not what it was when the task last asked.
+    /// The task must ask again for the things that it waits for.
     has_changed: bool,
     /// Corosync asked to try again.
     is_blocked: bool,
@@ -143,7 +143,7 @@ impl<A: Application> Driver<A> {
     }
 }
 
-/// What happens to it.
+/// Events.
 impl<A: Application> Driver<A> {
     pub(super) fn connected(&mut self, connection: Cpg) {
         if std::mem::take(&mut self.is_failure_told) {
@@ -170,7 +170,7 @@ impl<A: Application> Driver<A> {
     pub(super) fn deliver(&mut self, from: &Arc<Cpg>, events: Vec<CpgEvent>) {
         self.note_quorum();
         for event in events {
-            // Events of a connection that was left are nobody's any more.
+            // This member has left the group on that connection.
             let is_present = self.waits.connection.as_ref();
             if is_present.is_none_or(|present| !Arc::ptr_eq(present, from)) {
                 break;
@@ -199,7 +199,7 @@ impl<A: Application> Driver<A> {
         self.waits.tick_at = Instant::now() + pause;
     }
 
-    /// Leaves the group and answers everybody. The queue takes no more, and is given back with what is left in it.
+    /// Leaves the group and answers all callers. The queue takes no more commands, and is given back with those left in it.
     pub(super) fn stop(&mut self) -> UnboundedReceiver<Command<A::Request>> {
         self.handle(Event::Stop);
         self.machine.flush();
@@ -209,7 +209,7 @@ impl<A: Application> Driver<A> {
         std::mem::replace(&mut self.commands, nothing)
     }
 
-    /// Carries out the commands that have come meanwhile, and ends what came in together: replies go out. Says whether the
+    /// Carries out the commands that have come meanwhile, and ends the batch: replies go out. Says whether the
     /// task has to look again: there are more commands, or other things to wait for.
     pub(super) fn end_batch(&mut self) -> bool {
         for _ in 0..COMMAND_BATCH {
@@ -228,7 +228,7 @@ impl<A: Application> Driver<A> {
     }
 }
 
-/// What it does.
+/// Actions.
 impl<A: Application> Driver<A> {
     fn handle(&mut self, event: Event) {
         let mut actions = Actions::new();
@@ -242,7 +242,7 @@ impl<A: Application> Driver<A> {
         self.carry_out(actions);
     }
 
-    /// Carries out actions in their order. What corosync does not take goes back as an event, which leads to more actions.
+    /// Carries out actions in their order. Messages that corosync does not take go back as an event, which leads to more actions.
     fn carry_out(&mut self, mut actions: Actions) {
         while let Some(refused) = self.try_all(&mut actions) {
             self.machine.handle(self.now(), refused, &mut actions);

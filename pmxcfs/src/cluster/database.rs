@@ -49,8 +49,8 @@ impl TreeStore for ReplicatedTree {
     }
 }
 
-/// Brings the host's `corosync.conf` up to date, keeps in `discarded_dir` what a sync takes from this node, and tells
-/// `replaced` of it.
+/// Brings the host's `corosync.conf` up to date, keeps the entries that a sync takes from this node in `discarded_dir`, and
+/// tells `replaced` of them.
 pub(super) fn notice_sink(
     distributor: Distributor,
     discarded_dir: PathBuf,
@@ -70,7 +70,7 @@ pub(super) fn notice_sink(
     })
 }
 
-/// What a sync took from this node may be all there is of somebody's work.
+/// The entries may be all that is left of an operator's work.
 fn keep(directory: &Path, discarded: &[Discarded]) -> Replacement {
     let now_secs = wall_clock_secs();
     let saved = save_discarded(directory, discarded, now_secs);

@@ -1,6 +1,6 @@
 //! Membership in a cluster: four services on one small runtime, wired to the tree, the status and the mount.
 //!
-//! `database` and `status` are what the two replication groups work for, `corosync_conf` brings the host's copy of corosync's
+//! `database` and `status` are the stores of the two replication groups, `corosync_conf` brings the host's copy of corosync's
 //! configuration up to date. Nothing of this exists in local mode.
 
 mod corosync_conf;
@@ -59,7 +59,7 @@ pub(crate) struct Cluster {
     view: ClusterView,
 }
 
-/// What an observer may know of the membership. Asking costs the services nothing.
+/// The membership as an observer sees it. Asking costs the services nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterView {
     database: GroupHandle<DatabaseGroup>,
@@ -136,7 +136,7 @@ impl Cluster {
         }
     }
 
-    /// How the membership is, for whoever asks later.
+    /// A view of the membership.
     pub(crate) fn view(&self) -> ClusterView {
         self.view.clone()
     }
@@ -153,7 +153,7 @@ impl Cluster {
         })
     }
 
-    /// Leaves the groups and answers everybody who waits, within bounds.
+    /// Leaves the groups and answers all callers, within bounds.
     pub(crate) fn stop(self) {
         let (manager, (distributor, distributing)) = (self.manager, self.distributor);
         let stop = async move {
@@ -242,7 +242,7 @@ fn watch_store(db: &MemDb, database: &GroupHandle<DatabaseGroup>) {
     }
 }
 
-/// What corosync has loaded becomes the node list.
+/// The nodes that corosync has loaded become the node list.
 fn node_list_sink(status: &Arc<Status>) -> Box<dyn Fn(ClusterConfig) + Send + Sync> {
     let status = Arc::clone(status);
     Box::new(move |config| {

@@ -86,7 +86,7 @@ impl StatusStore for ReplicatedStatus {
     }
 }
 
-/// Sends what local clients set and log to the other members.
+/// Sends the keys and log entries of local clients to the other members.
 pub(super) struct GroupPeers(pub(super) GroupHandle<StatusGroup<ReplicatedStatus>>);
 
 impl Peers for GroupPeers {

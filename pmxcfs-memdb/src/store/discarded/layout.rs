@@ -4,14 +4,14 @@
 //! own by that is marked with `%~`, which no escaping makes: entries that would have the same place with their inodes, names
 //! that are too long for a filesystem with a checksum.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use pmxcfs_api_types::path;
 
-use crate::{Entry, ROOT_INODE, Tree};
+use crate::Entry;
 
 /// Longest name of a file, with room for the marks.
 const NAME_LENGTH: usize = 200;
@@ -26,22 +26,6 @@ pub struct Discarded {
     pub path: Bytes,
     /// The entry.
     pub entry: Entry,
-}
-
-impl Discarded {
-    /// Finds out where entries were. Directories among them say where they were themselves; others are looked up in
-    /// `tree`, the one that took their place.
-    #[must_use]
-    pub fn locate(entries: Vec<Entry>, tree: &Tree) -> Vec<Self> {
-        let by_inode: HashMap<u64, &Entry> =
-            entries.iter().map(|entry| (entry.inode, entry)).collect();
-        let paths: Vec<Bytes> = entries
-            .iter()
-            .map(|entry| former_path(entry, &by_inode, tree))
-            .collect();
-        let located = paths.into_iter().zip(entries);
-        located.map(|(path, entry)| Self { path, entry }).collect()
-    }
 }
 
 /// Where each entry of a save goes, relative to the directory for files.
@@ -110,25 +94,4 @@ fn escape(name: &[u8]) -> String {
         let _result = write!(escaped, "%~{:08x}", crc32fast::hash(name));
     }
     escaped
-}
-
-fn former_path(entry: &Entry, discarded: &HashMap<u64, &Entry>, tree: &Tree) -> Bytes {
-    let mut names = vec![entry.name.clone()];
-    let mut parent = entry.parent;
-    let mut seen = HashSet::from([entry.inode]);
-    // Entries that no path leads to may be each other's parents.
-    while parent != ROOT_INODE && seen.insert(parent) {
-        match discarded.get(&parent) {
-            Some(directory) => {
-                names.push(directory.name.clone());
-                parent = directory.parent;
-            }
-            None => {
-                names.extend(tree.path_of(parent));
-                break;
-            }
-        }
-    }
-    names.reverse();
-    names.join(&b'/').into()
 }
