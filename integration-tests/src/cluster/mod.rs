@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use host::{ClusterHost, DatabaseHolder, Member};
+pub use host::{ClusterHost, DatabaseHolder, Member, ignored_stops};
 pub use load::{Load, Report, Writer, assert_nothing_lost};
 pub use random::Random;
 

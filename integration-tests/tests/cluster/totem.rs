@@ -138,11 +138,13 @@ fn a_node_is_added_and_removed() {
     }
     cluster.await_synced();
     for host in cluster.hosts() {
-        let members = host.members().unwrap();
-        assert!(
-            members.values().all(|member| member.is_online),
-            "{members:?}"
-        );
+        cluster.expect("all nodes online", || {
+            let members = host.members().ok()?;
+            members
+                .values()
+                .all(|member| member.is_online)
+                .then_some(())
+        });
     }
     cluster.stop_and_compare();
 }

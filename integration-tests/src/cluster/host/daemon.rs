@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -12,6 +13,22 @@ use crate::{daemon, wait};
 
 /// Time in which a daemon has to obey SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Time in which the C daemon has to obey SIGTERM.
+const C_STOP_LIMIT: Duration = Duration::from_secs(15);
+
+static IGNORED_STOPS: AtomicUsize = AtomicUsize::new(0);
+
+/// How often a C daemon ignored SIGTERM in this process.
+pub fn ignored_stops() -> usize {
+    IGNORED_STOPS.load(Ordering::Relaxed)
+}
+
+fn end_within(limit: Duration, child: &mut Child) -> Option<ExitStatus> {
+    wait::try_until(limit, || {
+        child.try_wait().expect("a child can be waited for")
+    })
+}
 
 /// Where it logs, in the host's memory: nothing of a host is left when it is gone.
 const LOG: &str = "/run/daemon.log";
@@ -105,14 +122,21 @@ impl ClusterHost {
         send(self.daemon.lock().as_ref().expect("a daemon runs"), signal);
     }
 
-    /// Stops the daemon as systemd does.
+    /// Stops the daemon as systemd does. The C daemon, which sometimes ignores SIGTERM, gets SIGKILL after 15 s; that is
+    /// counted in [`ignored_stops`].
     ///
     /// # Panics
-    /// If it takes 2 s or its status is not 0.
+    /// If it takes 2 s or its status is not 0; the C daemon may take longer.
     pub fn stop_daemon(&self) {
         let mut child = self.take_daemon();
         let from = Instant::now();
         send(&child, Signal::SIGTERM);
+        if self.is_c() && end_within(C_STOP_LIMIT, &mut child).is_none() {
+            IGNORED_STOPS.fetch_add(1, Ordering::Relaxed);
+            send(&child, Signal::SIGKILL);
+            self.await_end(&mut child);
+            return;
+        }
         let status = self.await_end(&mut child);
         let elapsed = from.elapsed();
         let log = self.log();
@@ -140,10 +164,8 @@ impl ClusterHost {
     }
 
     fn await_end(&self, child: &mut Child) -> ExitStatus {
-        let ended = wait::try_until(LIMIT, || {
-            child.try_wait().expect("a child can be waited for")
-        });
-        ended.unwrap_or_else(|| panic!("{} does not end\n{}", self.name, self.log()))
+        end_within(LIMIT, child)
+            .unwrap_or_else(|| panic!("{} does not end\n{}", self.name, self.log()))
     }
 
     /// What the daemon logged, over all of its starts.

@@ -8,20 +8,26 @@ mod store;
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 
+pub use daemon::ignored_stops;
 pub use mount::Member;
 pub use store::DatabaseHolder;
 
 use super::configuration::{address, configuration};
 use super::namespaces::{Place, Switch};
+use crate::wait;
 
 /// Size of the filesystem that holds the database.
 const STATE_SIZE: &str = "256m";
+
+/// Time after which a host with the C daemon shows names as they are.
+const C_NAMES_LIMIT: Duration = Duration::from_secs(2);
 
 /// Namespaces with a corosync and a daemon.
 #[derive(Debug)]
@@ -93,6 +99,16 @@ impl ClusterHost {
     #[must_use]
     pub fn is_c(&self) -> bool {
         self.c_daemon.is_some()
+    }
+
+    /// Looks at what other nodes have brought about. On a host with the C daemon it looks again for two seconds before it
+    /// gives up: the kernel there shows names for up to a second after another node has removed or renamed them.
+    pub fn look<T>(&self, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+        if self.is_c() {
+            wait::try_until(C_NAMES_LIMIT, probe)
+        } else {
+            probe()
+        }
     }
 
     /// Runs something with the host's network, files and name. More than one caller at a time is fine.
