@@ -12,7 +12,13 @@ TORTURE_SECONDS ?= 60
 # How long `make fuzz-smoke` runs each target, in seconds.
 FUZZ_SECONDS ?= 5
 
-.PHONY: all check test sim demo bench bench-cluster torture torture-kill fuzz-smoke deb test-deb clean packages
+# Tests of the crates that need neither root nor a mount nor corosync.
+QUICK_TESTS = applications db_tool golden ipc lock_order log_* memdb_replace memory notify_environment prop_* real_files \
+	sequences sim status store_* transcripts tree
+# How many simulated clusters of each cast `make quick` runs.
+QUICK_SEEDS = 20
+
+.PHONY: all check quick test sim demo bench bench-cluster torture torture-kill fuzz-smoke deb test-deb clean packages
 
 all: packages
 	$(CARGO) build --workspace --release
@@ -23,6 +29,15 @@ check: packages
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 	scripts/check-licences
+
+# Format, lints, and the tests that every user can run. Installs nothing: `make packages` does. Files that corosync reads
+# belong to root, so only root can test writing them.
+quick:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	PMXCFS_SIM_COUNT=$(QUICK_SEEDS) $(CARGO) test --quiet --workspace --exclude integration-tests --lib --bins \
+		$(foreach name,$(QUICK_TESTS),--test '$(name)') -- --skip cluster::corosync_conf::
+	$(CARGO) test --quiet --package integration-tests --test semantics --test structure --test unit_file
 
 # Everything that has to hold. Mounts filesystems and makes network namespaces: run it as root.
 test: check

@@ -102,3 +102,40 @@ fn crates_depend_only_on_crates_below_them() {
         }
     }
 }
+
+/// Tests of crates that mount, or need root for other reasons. All others are in `make quick`.
+const NEED_ROOT: [&str; 5] = ["corosync", "hostile_*", "libqb", "life_cycle", "liveness"];
+
+#[test]
+fn make_quick_has_every_test_that_needs_no_root() {
+    let makefile = std::fs::read_to_string(workspace().join("Makefile")).expect("readable");
+    let list = makefile.replace("\\\n", " ");
+    let list = list
+        .lines()
+        .find_map(|line| line.strip_prefix("QUICK_TESTS = "));
+    let quick: Vec<&str> = list.expect("a list").split_whitespace().collect();
+    let is_in = |patterns: &[&str], name: &str| {
+        patterns
+            .iter()
+            .any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => name == *pattern,
+            })
+    };
+    let metadata = metadata();
+    for package in metadata["packages"].as_array().expect("a list") {
+        if package["name"] == "integration-tests" {
+            continue;
+        }
+        for target in package["targets"].as_array().expect("a list") {
+            let name = target["name"].as_str().expect("a text");
+            if target["kind"][0] == "test" {
+                assert_ne!(
+                    is_in(&quick, name),
+                    is_in(&NEED_ROOT, name),
+                    "{name} is in one of the lists"
+                );
+            }
+        }
+    }
+}
