@@ -303,6 +303,42 @@ fn odd_texts_leave_all_documents_valid() {
     assert_eq!(json(&name)["100"]["name"], "\x01\"\\");
 }
 
+/// Quotes, backslashes and all control characters, wherever a client, a program or a peer can put them.
+#[test]
+fn every_answer_in_json_satisfies_a_strict_parser() {
+    let odd: Vec<u8> = (1..=0x7f)
+        .filter(|byte| !matches!(byte, b'/' | b'\n'))
+        .collect();
+    let odd_text = String::from_utf8(odd.clone()).unwrap();
+    let config = [b"name: ", &odd[..], b"\nlock: \"\\\x02\"\n"].concat();
+    let daemon = Daemon::new([
+        ("nodes/node1/qemu-server/100.conf".to_owned(), &config[..]),
+        ("nodes/node1/lxc/101.conf".to_owned(), &config[..]),
+    ]);
+    let text = [&odd[..], b"\0"].concat();
+    root(&daemon, 7, &log_request(6, &text, &text, &text));
+    set(&daemon, &odd_text, b"v\0");
+    set(&daemon, "nodeip", &text);
+    let queries: [(i32, &[u8]); 8] = [
+        (1, b""),
+        (2, b""),
+        (3, b""),
+        (8, &log_query(0, b"\0")),
+        (8, &log_query(1000, &text)),
+        (11, b"\0\0\0\0name\0"),
+        (13, b"\0\0\0\0\x02name\0lock\0"),
+        (13, b"\x64\0\0\0\x02name\0lock\0"),
+    ];
+    for (id, body) in queries {
+        assert!(json(&root(&daemon, id, body)).is_object(), "{id}");
+    }
+    let all = json(&root(&daemon, 13, b"\0\0\0\0\x02name\0lock\0"));
+    for vmid in ["100", "101"] {
+        assert_eq!(all[vmid]["name"], odd_text.trim_ascii_start());
+        assert_eq!(all[vmid]["lock"], "\"\\\u{2}\"");
+    }
+}
+
 #[test]
 fn properties_of_all_guests_come_in_numeric_order() {
     let daemon = daemon();
