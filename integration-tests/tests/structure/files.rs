@@ -10,31 +10,6 @@ use crate::crates::{metadata, workspace};
 use crate::modules::Modules;
 use crate::uses::uses_of;
 
-/// Circles that are there today. A new one fails; one of these that has got smaller is still allowed.
-const KNOWN: [&[&str]; 4] = [
-    &[
-        "integration-tests/src/cluster/load/mod.rs",
-        "integration-tests/src/cluster/load/operations.rs",
-    ],
-    &[
-        "integration-tests/src/bin/cluster_bench/join.rs",
-        "integration-tests/src/bin/cluster_bench/latency.rs",
-        "integration-tests/src/bin/cluster_bench/main.rs",
-        "integration-tests/src/bin/cluster_bench/stall.rs",
-        "integration-tests/src/bin/cluster_bench/writers.rs",
-    ],
-    &[
-        "pmxcfs/src/daemonize.rs",
-        "pmxcfs/src/shutdown.rs",
-        "pmxcfs/src/startup.rs",
-    ],
-    &[
-        "pmxcfs-logger/src/duplicates.rs",
-        "pmxcfs-logger/src/merge.rs",
-        "pmxcfs-logger/src/ring.rs",
-    ],
-];
-
 /// Libraries and programs of the workspace by their root file.
 fn roots() -> Vec<String> {
     let metadata = metadata();
@@ -94,25 +69,14 @@ fn no_two_files_use_each_other() {
         .iter()
         .flat_map(|root| describe(Path::new(root), &base))
         .collect();
-    let known = KNOWN.map(|members| members.iter().map(|&name| name.to_owned()).collect());
-    let mut unknown = String::new();
-    for circle in &found {
-        let members: Vec<&str> = circle.members.iter().map(String::as_str).collect();
-        let text = format!("circle: {}\n{}", members.join(" "), circle.lines);
-        println!("{text}");
-        if !known
-            .iter()
-            .any(|members: &BTreeSet<String>| circle.members.is_subset(members))
-        {
-            unknown += &text;
-        }
-    }
-    for members in &known {
-        if !found.iter().any(|circle| circle.members.is_subset(members)) {
-            println!("gone, can be removed from the list: {members:?}");
-        }
-    }
-    assert!(unknown.is_empty(), "files that use each other:\n{unknown}");
+    let text: String = found
+        .iter()
+        .map(|circle| {
+            let members: Vec<&str> = circle.members.iter().map(String::as_str).collect();
+            format!("circle: {}\n{}\n", members.join(" "), circle.lines)
+        })
+        .collect();
+    assert!(text.is_empty(), "files that use each other:\n{text}");
 }
 
 /// Writes a crate of the given files and returns the members of its circles.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use integration_tests::Cluster;
 use integration_tests::wait;
 
-use crate::line;
+use crate::report::line;
 
 const DIRECTORIES: usize = 9;
 const FILES: usize = 1000;

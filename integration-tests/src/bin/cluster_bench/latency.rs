@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use integration_tests::Cluster;
 
-use crate::line;
 use crate::probe::Probe;
+use crate::report::line;
 
 /// Rounds of the pair, and operations of each side in one round.
 const ROUNDS: usize = 20;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use integration_tests::{Cluster, wait};
 
-use crate::line;
+use crate::report::line;
 
 const TIME: Duration = Duration::from_secs(5);
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use integration_tests::Cluster;
 
-use crate::line;
+use crate::report::line;
 
 const WRITER_COUNT: usize = 16;
 const TIME: Duration = Duration::from_secs(5);

@@ -1,6 +1,8 @@
 //! What may be found under a name, as far as the answers tell.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 
 /// What is found under a name.
 #[derive(Clone, PartialEq, Eq)]
@@ -11,6 +13,27 @@ pub(super) enum Found {
     Directory,
     /// A file with this content.
     File(Vec<u8>),
+}
+
+impl Found {
+    /// What is found under a path.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub(super) fn at(path: &str) -> io::Result<Self> {
+        match File::open(path) {
+            Ok(mut file) => {
+                if file.metadata()?.is_dir() {
+                    return Ok(Self::Directory);
+                }
+                let mut data = Vec::new();
+                file.read_to_end(&mut data)?;
+                Ok(Self::File(data))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Absent),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl fmt::Debug for Found {

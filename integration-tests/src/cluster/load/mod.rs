@@ -266,7 +266,7 @@ impl Writer {
         let directory = format!("{MOUNT}/{}", self.directory);
         let mut contradictions = Vec::new();
         for (name, expected) in &self.names {
-            let found = operations::look(&format!("{directory}/{name}"))?;
+            let found = Found::at(&format!("{directory}/{name}"))?;
             if !expected.allows(&found) {
                 let path = format!("{}/{name}", self.directory);
                 contradictions.push(format!("{path} is {found:?}, expected {expected:?}"));

@@ -1,7 +1,7 @@
 //! What a writer does, and what it learns from the answer.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::time::Instant;
 
@@ -25,25 +25,6 @@ const DEAD: [Errno; 4] = [
     Errno::ENODEV,
     Errno::ESHUTDOWN,
 ];
-
-/// What is found under a path.
-///
-/// # Errors
-/// If that cannot be told.
-pub(super) fn look(path: &str) -> io::Result<Found> {
-    match File::open(path) {
-        Ok(mut file) => {
-            if file.metadata()?.is_dir() {
-                return Ok(Found::Directory);
-            }
-            let mut data = Vec::new();
-            file.read_to_end(&mut data)?;
-            Ok(Found::File(data))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Absent),
-        Err(error) => Err(error),
-    }
-}
 
 impl Writer {
     /// Does something.
@@ -227,7 +208,7 @@ impl Writer {
             .collect();
         for name in remains {
             self.begin(format!("looking for {name}"));
-            if look(&place.path(&name)).map_err(|error| errno_of(&error))? != Found::Absent {
+            if Found::at(&place.path(&name)).map_err(|error| errno_of(&error))? != Found::Absent {
                 self.remove(place, &name)?;
             }
             self.names.remove(&name);
@@ -286,7 +267,7 @@ impl Writer {
     fn read_back(&mut self, place: &Place, name: &str) -> Result<(), Errno> {
         self.begin(format!("reading {name}"));
         let expected = self.expected(name);
-        let found = look(&place.path(name)).map_err(|error| errno_of(&error))?;
+        let found = Found::at(&place.path(name)).map_err(|error| errno_of(&error))?;
         if !expected.allows(&found) {
             self.lie(format!(
                 "{name} is read as {found:?}, expected {expected:?}"
