@@ -28,14 +28,20 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    /// Node 1 does something, and the daemon of node 3 knows it.
+    /// Node 1 does something to what node 3 has left, and the daemon of node 3 knows it.
     fn peer(&self, action: impl FnOnce() -> io::Result<()> + Send) {
+        self.pass(3, 1);
         let one = self.cluster.host(1);
         one.inside(action).expect("node 1 can do it");
+        self.pass(1, 3);
+    }
+
+    /// Waits until one node has all that another one has done.
+    fn pass(&self, from: usize, to: usize) {
+        let [from, to] = [from, to].map(|number| self.cluster.host(number));
         let mark = self.marks.fetch_add(1, Ordering::Relaxed).to_string();
-        one.write("mark", mark.as_bytes())
-            .expect("node 1 can write");
-        self.cluster.host(3).ipc(|ipc| {
+        from.write("mark", mark.as_bytes()).expect("it can write");
+        to.ipc(|ipc| {
             self.cluster.expect("the mark", || {
                 (ipc.config("mark").ok()? == mark.as_bytes()).then_some(())
             });
