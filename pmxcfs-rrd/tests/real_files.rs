@@ -213,7 +213,10 @@ fn a_frozen_rrdcached_costs_one_timeout() {
         start.elapsed()
     );
     let stats = writer.stats();
-    assert_eq!(stats.direct_count, 59 * u64::try_from(KEYS.len()).unwrap());
+    let key_count = u64::try_from(KEYS.len()).unwrap();
+    // A thread of rrdcached may take one more value before the signal stops it.
+    assert!(stats.direct_count > 58 * key_count, "{stats:?}");
+    assert_eq!(stats.direct_count + stats.rrdcached_count, 60 * key_count);
     assert_eq!(writer.stop(deadline()), Ok(()));
     assert_eq!(last_update(&site.db().join(KEYS[0].1)), START + 60 * 59);
     rrdcached.signal("CONT");
