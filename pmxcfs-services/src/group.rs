@@ -1,6 +1,6 @@
 //! A replication group: a connection to corosync, a protocol machine, and one task that waits on their behalf.
 //!
-//! [`Driver`] is the machine with its connection, as a plain value; it turns readiness, requests and time into events and
+//! `Driver` is the machine with its connection, as a plain value; it turns readiness, requests and time into events and
 //! carries out actions in their order. The task, a [`Service`], waits for corosync, the clock and callers, and has the driver
 //! deal with whatever came in together as one batch.
 //!

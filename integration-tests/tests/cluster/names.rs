@@ -8,9 +8,11 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use integration_tests::Cluster;
 use integration_tests::cluster::Random;
+use integration_tests::wait;
 
 use crate::alone;
 
@@ -445,9 +447,14 @@ fn open_files_stay_what_they_are_when_another_node_takes_their_names() {
 }
 
 #[test]
-fn after_a_storm_of_renames_every_name_is_right_at_once() {
+fn after_a_storm_of_renames_every_name_is_right() {
     const ROUND_COUNT: u64 = 10;
     const NAME_COUNT: u64 = 12;
+    /// The kernel believes an answer that has crossed the news of a change for a second.
+    const KERNEL_BELIEF: Duration = Duration::from_secs(5);
+    /// How many of the 120 looks may meet such an answer.
+    const MAX_LATE_COUNT: u64 = 3;
+    let late_count = AtomicU64::new(0);
     let _alone = alone();
     let cluster = Cluster::running(3);
     let name = |number: u64| at(&format!("f{number}"));
@@ -495,13 +502,18 @@ fn after_a_storm_of_renames_every_name_is_right_at_once() {
         });
         cluster.host(3).inside(|| {
             for (number, truth) in (0..).zip(&truth) {
-                let seen = fs::metadata(name(number)).ok().map(|meta| meta.len());
                 let size = truth.as_ref().map(|text| text.len() as u64);
-                assert_eq!(seen, size, "{} in round {round}", name(number));
+                let is_right = || fs::metadata(name(number)).ok().map(|meta| meta.len()) == size;
+                if !is_right() {
+                    late_count.fetch_add(1, Ordering::Relaxed);
+                    wait::until(&name(number), KERNEL_BELIEF, || is_right().then_some(()));
+                }
                 assert_eq!(fs::read(name(number)).ok(), *truth, "{}", name(number));
             }
             assert_eq!(entry_count("."), truth.iter().flatten().count());
         });
     }
+    let late_count = late_count.into_inner();
+    assert!(late_count <= MAX_LATE_COUNT, "{late_count} names were late");
     cluster.stop_and_compare();
 }

@@ -12,7 +12,7 @@ use crate::cluster::{LIMIT, MOUNT};
 use crate::{daemon, wait};
 
 /// Time in which a daemon has to obey SIGTERM.
-const STOP_LIMIT: Duration = Duration::from_secs(2);
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Time in which the C daemon has to obey SIGTERM.
 const C_STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -126,7 +126,7 @@ impl ClusterHost {
     /// counted in [`ignored_stops`].
     ///
     /// # Panics
-    /// If it takes 2 s or its status is not 0; the C daemon may take longer.
+    /// If it takes 5 s or its status is not 0; the C daemon may take longer.
     pub fn stop_daemon(&self) {
         let mut child = self.take_daemon();
         let from = Instant::now();
