@@ -14,7 +14,8 @@
 //! A record is *displaced* when its name has been removed, or is found to lead to something else than the id was given out for.
 //! It keeps its path: requests for it may be under way. While it is open, it stands for what is open.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
@@ -28,6 +29,13 @@ pub const ROOT_ID: u64 = 1;
 
 const NOT_PLAIN: u64 = 1 << 63;
 const DRAWN: u64 = NOT_PLAIN | 1 << 62;
+
+/// How long after `ESTALE` the kernel may still be walking the path again. A second one in that walk would reach the program. The
+/// walk takes a fraction of this; whoever comes later, after the name was taken away once more, needs its own `ESTALE`.
+const SECOND_WALK: Duration = Duration::from_millis(4);
+
+/// How many such walks are remembered, the latest ones.
+const MAX_WALK_COUNT: usize = 64;
 
 /// What a node id stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +100,9 @@ struct Table {
     drawn: u64,
     /// Of the tree whose names these are.
     epoch: u64,
+    /// Paths that were answered with `ESTALE` within [`SECOND_WALK`], the latest last. Not in the records: the kernel may
+    /// forget them in the middle of the walk.
+    told: VecDeque<(Vec<Bytes>, Instant)>,
 }
 
 #[derive(Debug)]
@@ -137,6 +148,7 @@ impl NameTable {
             others: HashMap::new(),
             drawn: 0,
             epoch: 0,
+            told: VecDeque::new(),
         };
         Self {
             table: Mutex::new(Rank::FsNames, table),
@@ -193,7 +205,9 @@ impl NameTable {
         let mut table = self.of(tree);
         let directory = table.resolve(tree, parent)?;
         let entry = tree.child(directory, name)?;
-        Some((table.give(parent, name, entry), entry.inode))
+        let id = table.give(parent, name, entry);
+        table.end_second_walk(id);
+        Some((id, entry.inode))
     }
 
     /// The kernel takes back `count` replies that named an id.
@@ -350,20 +364,68 @@ impl Table {
         }
         // A directory stands for its path even if it is open, as with a daemon that knows nothing but paths.
         let found = self.resolve(tree, id);
+        let is_second_walk = found.is_none() && self.is_second_walk(id);
         let record = self.records.get_mut(&id).ok_or(FsError::NotFound)?;
         if let Some(inode) = found {
             record.is_told = false;
+            if want == Want::Open {
+                self.end_second_walk(id);
+            }
             return Ok(inode);
         }
         match (record.held(tree), want) {
             (Some(inode), Want::Attributes) => Ok(inode),
             (None, Want::Open) => Err(FsError::NotFound),
-            (held, _) if record.is_told => held.ok_or(FsError::NotFound),
+            (held, _) if record.is_told || is_second_walk => held.ok_or(FsError::NotFound),
             (_, _) => {
                 record.is_told = true;
+                self.begin_second_walk(id);
                 Err(FsError::Stale)
             }
         }
+    }
+
+    /// The path of a record, from the root on.
+    fn path(&self, id: u64) -> Vec<Bytes> {
+        let record = |id: u64| self.records.get(&id).filter(|_| id != ROOT_ID);
+        let names = std::iter::successors(record(id), |it| record(it.parent));
+        let mut path: Vec<Bytes> = names.map(|it| it.name.clone()).collect();
+        path.reverse();
+        path
+    }
+
+    /// Whether the kernel may come to a record on a walk that it begins because of an `ESTALE`, for the record or for a name
+    /// above or below it.
+    fn is_second_walk(&self, id: u64) -> bool {
+        let mut recent = self.recent_walks().peekable();
+        if recent.peek().is_none() {
+            return false;
+        }
+        let path = self.path(id);
+        recent.any(|told| told.starts_with(&path) || path.starts_with(told))
+    }
+
+    fn recent_walks(&self) -> impl Iterator<Item = &[Bytes]> {
+        let told = self.told.iter().rev();
+        let recent = told.take_while(|(_, at)| at.elapsed() < SECOND_WALK);
+        recent.map(|(path, _)| &path[..])
+    }
+
+    /// An open has come to the end of its walk. Questions for attributes come from its midst, too.
+    fn end_second_walk(&mut self, id: u64) {
+        if self.recent_walks().next().is_some() {
+            let path = self.path(id);
+            self.told.retain(|(told, _)| !path.starts_with(told));
+        }
+    }
+
+    /// Notes that the kernel walks the path of a record again.
+    fn begin_second_walk(&mut self, id: u64) {
+        self.told.retain(|(_, at)| at.elapsed() < SECOND_WALK);
+        if self.told.len() == MAX_WALK_COUNT {
+            self.told.pop_front();
+        }
+        self.told.push_back((self.path(id), Instant::now()));
     }
 
     /// A reply is about to tell the kernel that a name leads to an entry. Gives the node id.
