@@ -7,63 +7,43 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
-
 use crate::schema::Schema;
 
 /// Takes update texts.
 pub(crate) trait Backend {
     /// Applies updates in order, and answers each until all are done or the backend is gone.
-    fn update(&mut self, updates: &[Update<'_>]) -> Outcome;
+    fn update(&mut self, updates: &[Update]) -> Outcome;
 }
 
 /// Has the files in reach. Files are never created through rrdcached: it would need rights and options that it may lack.
 pub(crate) trait FileStore: Backend {
     /// Whether the file is there.
-    fn exists(&mut self, path: &Path) -> bool;
+    fn exists(&self, path: &Path) -> bool;
 
-    /// Creates a file with the sources and archives of `schema` that accepts a value of `value_time`, and the
-    /// directories between it and the top directory.
+    /// Creates a file that accepts a value of `value_time`, and the directories between it and the top directory. The
+    /// error is for the operator.
     fn create(
         &mut self,
         path: &Path,
-        schema: Schema,
+        schema: &Schema,
         value_time: Option<i64>,
-    ) -> Result<(), CreateError>;
+    ) -> Result<(), String>;
 }
 
 /// One update of one file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Update<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Update {
     /// Absolute path of the file.
-    pub(crate) path: &'a Path,
+    pub(crate) path: PathBuf,
     /// Time and values, graphic ASCII.
-    pub(crate) text: &'a str,
+    pub(crate) text: String,
 }
 
 /// What became of a number of updates.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// Answers to the first updates, in order.
-    pub(crate) answers: Vec<Result<(), Refusal>>,
+    /// Answers to the first updates, in order; an error is the reason of a refusal.
+    pub(crate) answers: Vec<Result<(), String>>,
     /// Why the updates after those were not answered.
     pub(crate) broken: Option<io::Error>,
-}
-
-/// The backend's reason for not taking an update.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub(crate) struct Refusal(pub(crate) String);
-
-/// Why a file could not be created.
-#[derive(Debug, Error)]
-pub(crate) enum CreateError {
-    #[error("cannot make directory {}: {source}", path.display())]
-    Directory { path: PathBuf, source: io::Error },
-    #[error("{0}")]
-    Library(io::Error),
-    #[error("{0}")]
-    Refused(Refusal),
-    #[error("cannot set its mode: {0}")]
-    Mode(io::Error),
 }

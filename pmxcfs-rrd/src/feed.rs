@@ -1,29 +1,34 @@
 //! From samples to files: which file, which text, which backend.
 //!
-//! The order per sample is the C daemon's: find the file, create it if it is missing, update it through rrdcached or, if
-//! that is not there, directly. What differs is told at the places.
+//! The order for each sample is the C daemon's: find the file, create it if it is missing, update it through rrdcached or,
+//! if that is not there, directly.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::backend::{Backend, CreateError, FileStore, Outcome, Refusal, Update};
+use crate::backend::{Backend, FileStore, Outcome, Update};
 use crate::columns;
+use crate::failures::Failures;
 use crate::key::RrdKey;
-use crate::note::Note;
 use crate::queue::Sample;
-use crate::schema::Schema;
-use crate::throttle::Throttle;
 
-const DAEMON: &str = "rrdcached";
-const LIBRARY: &str = "librrd";
+const DAEMON_IS_GONE: &str = "rrdcached does not answer, RRD files are written directly";
+const QUEUE_OVERFLOWS: &str = "RRD files cannot be written as fast as values come";
+const LIBRARY_IS_MISSING: &str = "librrd cannot be loaded, RRD values are lost";
 
-/// What became of samples, since the start.
+/// What became of values, since the start. Each is counted once: when it leaves the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) by_daemon: u64,
-    pub(crate) by_library: u64,
-    pub(crate) lost: u64,
+pub struct RrdStats {
+    /// Values that wait or are being written now.
+    pub queued_count: usize,
+    /// Values dropped because the queue was full or the writer stopped.
+    pub dropped_count: u64,
+    /// Values that rrdcached took.
+    pub rrdcached_count: u64,
+    /// Values that were written directly.
+    pub direct_count: u64,
+    /// Values without a file, malformed, or refused by RRD.
+    pub lost_count: u64,
 }
 
 /// Routes samples to `daemon` or `files`.
@@ -31,17 +36,9 @@ pub(crate) struct Feed<D, F> {
     directory: PathBuf,
     daemon: D,
     files: F,
-    daemon_answers: Option<bool>,
-    bad_samples: Throttle,
-    creations: Throttle,
-    refusals: Throttle,
-    counts: Counts,
-}
-
-/// A sample that has a file and a text.
-struct Prepared {
-    path: PathBuf,
-    text: String,
+    pub(crate) failures: Failures,
+    /// What became of the samples; the queue counts what waits in it.
+    pub(crate) stats: RrdStats,
 }
 
 impl<D: Backend, F: FileStore> Feed<D, F> {
@@ -51,195 +48,122 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
             directory,
             daemon,
             files,
-            daemon_answers: None,
-            bad_samples: Throttle::default(),
-            creations: Throttle::default(),
-            refusals: Throttle::default(),
-            counts: Counts::default(),
+            failures: Failures::default(),
+            stats: RrdStats::default(),
         }
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        self.counts
+    /// Tells that the queue drops samples. `dropped_count` are those since the start.
+    pub(crate) fn note_dropped(&mut self, dropped_count: u64, now: Instant) {
+        if dropped_count > self.stats.dropped_count {
+            self.stats.dropped_count = dropped_count;
+            let reason = format_args!("{dropped_count} values dropped since the start");
+            self.failures.failed(QUEUE_OVERFLOWS, reason, now);
+        }
+    }
+
+    /// Everything that was queued has been handed to RRD.
+    pub(crate) fn note_empty_queue(&mut self) {
+        if self.failures.succeeded(QUEUE_OVERFLOWS) {
+            tracing::info!("RRD files are up to date again");
+        }
     }
 
     /// Writes samples in order.
-    pub(crate) fn write(&mut self, samples: &[Sample], now: Instant, notes: &mut Vec<Note>) {
-        let mut prepared = Vec::with_capacity(samples.len());
+    pub(crate) fn write(&mut self, samples: &[Sample], now: Instant) {
+        let mut updates = Vec::with_capacity(samples.len());
         for sample in samples {
-            match self.prepare(sample, now, notes) {
-                Some(ready) => prepared.push(ready),
-                None => self.counts.lost += 1,
+            let subject = format!("RRD value of key \"{}\" refused", sample.key.escape_ascii());
+            match self.prepare(sample, now) {
+                Ok(update) => {
+                    self.failures.succeeded(&subject);
+                    updates.extend(update);
+                }
+                Err(reason) => self.failures.failed(&subject, reason, now),
             }
         }
-        let updates: Vec<Update<'_>> = prepared
-            .iter()
-            .map(|Prepared { path, text }| Update { path, text })
-            .collect();
+        self.stats.lost_count += count(samples.len() - updates.len());
         if updates.is_empty() {
             return;
         }
-        let unanswered = self.update_through_daemon(&updates, now, notes);
-        if !unanswered.is_empty() {
-            self.update_files(unanswered, now, notes);
-        }
-    }
-
-    fn prepare(
-        &mut self,
-        sample: &Sample,
-        now: Instant,
-        notes: &mut Vec<Note>,
-    ) -> Option<Prepared> {
-        match self.try_prepare(sample, now, notes) {
-            Ok(prepared) => prepared,
-            Err(reason) => {
-                if let Some(unreported_count) = self.bad_samples.failed(&sample.key, now) {
-                    notes.push(Note::BadSample {
-                        key: sample.key.to_vec(),
-                        reason,
-                        unreported_count,
-                    });
-                }
-                None
+        let outcome = self.daemon.update(&updates);
+        match &outcome.broken {
+            Some(error) => self.failures.failed(DAEMON_IS_GONE, error, now),
+            None if self.failures.succeeded(DAEMON_IS_GONE) => {
+                tracing::info!("rrdcached answers, RRD updates go through it");
             }
+            None => {}
+        }
+        let (taken_count, unanswered) = self.settle(&updates, &outcome, "rrdcached", now);
+        self.stats.rrdcached_count += taken_count;
+        if unanswered.is_empty() {
+            return;
+        }
+        let outcome = self.files.update(unanswered);
+        let (taken_count, unanswered) = self.settle(unanswered, &outcome, "librrd", now);
+        self.stats.direct_count += taken_count;
+        self.stats.lost_count += count(unanswered.len());
+        if let Some(error) = outcome.broken {
+            self.failures.failed(LIBRARY_IS_MISSING, error, now);
         }
     }
 
-    /// `None` if there is no file, an error if the sample is no good.
-    fn try_prepare(
-        &mut self,
-        sample: &Sample,
-        now: Instant,
-        notes: &mut Vec<Note>,
-    ) -> Result<Option<Prepared>, String> {
+    /// The update that a sample asks for; none if there is no file and none can be created, an error if the sample is
+    /// malformed.
+    fn prepare(&mut self, sample: &Sample, now: Instant) -> Result<Option<Update>, String> {
         let key = RrdKey::parse(&sample.key).map_err(|error| error.to_string())?;
         let text = columns::update_text(key.schema, key.generation, &sample.value)
             .map_err(|error| error.to_string())?;
-        let path = self.directory.join(key.relative_path());
-        let value_time = columns::sample_time(&text);
-        if !self.ensure_file(&path, key.schema, value_time, now, notes) {
-            return Ok(None);
+        let path = self.directory.join(key.path);
+        if !self.files.exists(&path) {
+            let subject = format!("cannot create RRD file {}", path.display());
+            if self.failures.must_wait(&subject, now) {
+                return Ok(None);
+            }
+            let value_time = columns::sample_time(&text);
+            if let Err(reason) = self.files.create(&path, key.schema, value_time) {
+                self.failures.failed(&subject, reason, now);
+                return Ok(None);
+            }
+            self.failures.succeeded(&subject);
         }
         columns::check_count(key.schema, &text).map_err(|error| error.to_string())?;
-        self.bad_samples.succeeded(&sample.key);
-        let text = text.into_owned();
-        Ok(Some(Prepared { path, text }))
+        Ok(Some(Update { path, text }))
     }
 
-    fn ensure_file(
+    /// Records the answers of a backend. Returns how many updates it took, and the updates that it did not answer.
+    fn settle<'a>(
         &mut self,
-        path: &Path,
-        schema: Schema,
-        value_time: Option<i64>,
+        updates: &'a [Update],
+        outcome: &Outcome,
+        backend: &str,
         now: Instant,
-        notes: &mut Vec<Note>,
-    ) -> bool {
-        if self.files.exists(path) {
-            return true;
-        }
-        let subject = path.as_os_str().as_bytes();
-        if self.creations.must_wait(subject, now) {
-            return false;
-        }
-        match self.files.create(path, schema, value_time) {
-            Ok(()) => {
-                self.creations.succeeded(subject);
-                true
-            }
-            Err(error) => {
-                if let Some(unreported_count) = self.creations.failed(subject, now) {
-                    notes.push(creation_note(path, &error, unreported_count));
-                }
-                false
-            }
-        }
-    }
-
-    /// Returns the updates that rrdcached did not answer.
-    fn update_through_daemon<'a>(
-        &mut self,
-        updates: &'a [Update<'a>],
-        now: Instant,
-        notes: &mut Vec<Note>,
-    ) -> &'a [Update<'a>] {
-        let Outcome { answers, broken } = self.daemon.update(updates);
-        let (answered, unanswered) = updates.split_at(answers.len().min(updates.len()));
-        self.counts.by_daemon += self.settle(answered, answers, DAEMON, now, notes);
-        match broken {
-            Some(error) if self.daemon_answers != Some(false) => {
-                self.daemon_answers = Some(false);
-                let reason = error.to_string();
-                notes.push(Note::DaemonGone { reason });
-            }
-            None if self.daemon_answers != Some(true) => {
-                if self.daemon_answers == Some(false) {
-                    notes.push(Note::DaemonBack);
-                }
-                self.daemon_answers = Some(true);
-            }
-            _ => {}
-        }
-        unanswered
-    }
-
-    fn update_files(&mut self, updates: &[Update<'_>], now: Instant, notes: &mut Vec<Note>) {
-        let Outcome { answers, broken } = self.files.update(updates);
-        let (answered, unanswered) = updates.split_at(answers.len().min(updates.len()));
-        self.counts.by_library += self.settle(answered, answers, LIBRARY, now, notes);
-        let Some(error) = broken else { return };
-        for _ in unanswered {
-            self.counts.lost += 1;
-            if let Some(unreported_count) = self.refusals.failed(LIBRARY.as_bytes(), now) {
-                let reason = error.to_string();
-                notes.push(Note::LibraryMissing {
-                    reason,
-                    unreported_count,
-                });
-            }
-        }
-    }
-
-    /// Records answers. Returns how many updates were taken.
-    fn settle(
-        &mut self,
-        updates: &[Update<'_>],
-        answers: Vec<Result<(), Refusal>>,
-        by: &'static str,
-        now: Instant,
-        notes: &mut Vec<Note>,
-    ) -> u64 {
+    ) -> (u64, &'a [Update]) {
         let mut taken_count = 0;
-        for (update, answer) in updates.iter().zip(answers) {
-            let subject = update.path.as_os_str().as_bytes();
+        for (Update { path, .. }, answer) in updates.iter().zip(&outcome.answers) {
+            let subject = refused(path, backend);
             match answer {
                 Ok(()) => {
                     taken_count += 1;
-                    self.refusals.succeeded(subject);
+                    self.failures.succeeded(&subject);
                 }
-                Err(Refusal(reason)) => {
-                    self.counts.lost += 1;
-                    if let Some(unreported_count) = self.refusals.failed(subject, now) {
-                        notes.push(Note::Refused {
-                            path: update.path.to_path_buf(),
-                            by,
-                            reason,
-                            unreported_count,
-                        });
-                    }
+                Err(reason) => {
+                    self.stats.lost_count += 1;
+                    self.failures.failed(&subject, reason, now);
                 }
             }
         }
-        taken_count
+        let answered_count = outcome.answers.len().min(updates.len());
+        (taken_count, &updates[answered_count..])
     }
 }
 
-fn creation_note(path: &Path, error: &CreateError, unreported_count: u64) -> Note {
-    Note::NotCreated {
-        path: path.to_path_buf(),
-        reason: error.to_string(),
-        unreported_count,
-    }
+fn refused(path: &Path, backend: &str) -> String {
+    format!("RRD update of {} refused by {backend}", path.display())
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Keys of RRD values, without their `rrd/`.
 //!
-//! A key becomes a path below a directory that root writes to, and it may come from any node of the cluster, so names
+//! A key becomes a path below a directory that root writes to, and it may come from any node of the cluster. So names
 //! that could leave the directory or break a line of rrdcached's protocol are refused here, once, for both backends.
 //! The C daemon looks only for slashes.
 
@@ -8,7 +8,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -17,23 +17,21 @@ use crate::schema::Schema;
 /// Longest key in bytes. The field of a status message that carries keys has 256 bytes, NUL included.
 pub const MAX_KEY_SIZE: usize = 255;
 
-/// The version of the formats that [`Schema`] describes.
+/// End of [`Schema::directory`]: the version of the formats that the schemas describe.
 const CURRENT_VERSION: &[u8] = b"9.0";
 
 /// A parsed key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RrdKey<'a> {
-    /// Which files the value belongs to.
-    pub schema: Schema,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RrdKey {
+    /// Which kind of file the value belongs to.
+    pub schema: &'static Schema,
     /// Which columns the sender sends.
     pub generation: Generation,
-    /// Name of the file: the node's name, the guest's id, or the storage's name.
-    pub item: &'a [u8],
-    /// Directory of the file for [`Schema::Storage`]: the node that sees the storage.
-    pub storage_node: Option<&'a [u8]>,
+    /// The file below the top directory of RRD files. All generations share the files of the current one.
+    pub path: PathBuf,
 }
 
-/// Which format generation a key announces.
+/// Which generation of the format a key announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Generation {
     /// `pve2-node`, `pve2.3-vm`, `pve2-storage`: lacks the sources appended in 9.0.
@@ -45,7 +43,7 @@ pub enum Generation {
 }
 
 /// Why a key is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// More than [`MAX_KEY_SIZE`] bytes.
@@ -57,100 +55,65 @@ pub enum KeyError {
     /// The text up to the first slash names no schema.
     #[error("unknown schema")]
     UnknownSchema,
-    /// Fewer parts than the schema needs.
-    #[error("the key names no item")]
-    MissingItem,
-    /// A part between slashes is empty.
-    #[error("empty name")]
-    EmptyName,
-    /// More parts than the schema has.
-    #[error("slash in the item's name")]
-    ExtraSlash,
-    /// `.` or `..`.
-    #[error("'.' and '..' are no names")]
-    DotName,
-    /// A NUL or another control byte in a name.
-    #[error("control byte {byte:#04x} in a name")]
-    ControlByte {
-        /// The first one.
-        byte: u8,
+    /// More or fewer names behind the schema than [`Schema::name_count`].
+    #[error("{found} names instead of {expected}")]
+    WrongNameCount {
+        /// Names that the schema has.
+        expected: usize,
+        /// Names found.
+        found: usize,
     },
+    /// A name is empty, `.`, `..`, or holds a NUL or another control byte.
+    #[error("'{}' is no name", .0.escape_ascii())]
+    BadName(Box<[u8]>),
 }
 
-impl<'a> RrdKey<'a> {
+impl RrdKey {
     /// Parses a key.
     ///
     /// # Errors
-    /// The first rule that is broken, in the order of [`KeyError`]'s variants for each name from the left.
-    pub fn parse(key: &'a [u8]) -> Result<Self, KeyError> {
+    /// The first rule that is broken, in the order of [`KeyError`]'s variants.
+    pub fn parse(key: &[u8]) -> Result<Self, KeyError> {
         if key.len() > MAX_KEY_SIZE {
             return Err(KeyError::TooLong { size: key.len() });
         }
         let mut parts = key.split(|byte| *byte == b'/');
-        let (schema, generation) = parts
-            .next()
-            .and_then(parse_schema)
-            .ok_or(KeyError::UnknownSchema)?;
-        let storage_node = match schema {
-            Schema::Storage => Some(parse_name(parts.next())?),
-            Schema::Node | Schema::Vm => None,
-        };
-        let item = parse_name(parts.next())?;
-        if parts.next().is_some() {
-            return Err(KeyError::ExtraSlash);
+        let head = parts.next().unwrap_or_default();
+        let (schema, generation) = parse_head(head).ok_or(KeyError::UnknownSchema)?;
+        let (expected, found) = (schema.name_count, parts.clone().count());
+        if found != expected {
+            return Err(KeyError::WrongNameCount { expected, found });
+        }
+        let mut path = PathBuf::from(schema.directory);
+        for name in parts {
+            if matches!(name, b"" | b"." | b"..") || name.iter().any(u8::is_ascii_control) {
+                return Err(KeyError::BadName(name.into()));
+            }
+            path.push(OsStr::from_bytes(name));
         }
         Ok(Self {
             schema,
             generation,
-            item,
-            storage_node,
+            path,
         })
-    }
-
-    /// Path of the file below the top directory of RRD files. All generations share the files of the current one.
-    #[must_use]
-    pub fn relative_path(&self) -> PathBuf {
-        let mut path = PathBuf::from(self.schema.directory());
-        for name in self.storage_node.into_iter().chain([self.item]) {
-            path.push(Path::new(OsStr::from_bytes(name)));
-        }
-        path
     }
 }
 
-fn parse_schema(text: &[u8]) -> Option<(Schema, Generation)> {
-    match text {
-        b"pve2-node" => return Some((Schema::Node, Generation::Old)),
-        b"pve2.3-vm" => return Some((Schema::Vm, Generation::Old)),
-        b"pve2-storage" => return Some((Schema::Storage, Generation::Old)),
-        _ => {}
-    }
-    let versioned = [
-        (b"pve-node-".as_slice(), Schema::Node),
-        (b"pve-vm-", Schema::Vm),
-        (b"pve-storage-", Schema::Storage),
-    ];
-    versioned.into_iter().find_map(|(prefix, schema)| {
-        let generation = match text.strip_prefix(prefix)? {
-            CURRENT_VERSION => Generation::Current,
-            _ => Generation::Other,
+fn parse_head(head: &[u8]) -> Option<(&'static Schema, Generation)> {
+    Schema::ALL.into_iter().find_map(|schema| {
+        let current = schema.directory.as_bytes();
+        let any_version = current.strip_suffix(CURRENT_VERSION)?;
+        let generation = if head == schema.old_head.as_bytes() {
+            Generation::Old
+        } else if head == current {
+            Generation::Current
+        } else if head.starts_with(any_version) {
+            Generation::Other
+        } else {
+            return None;
         };
         Some((schema, generation))
     })
-}
-
-fn parse_name(part: Option<&[u8]>) -> Result<&[u8], KeyError> {
-    let name = part.ok_or(KeyError::MissingItem)?;
-    if name.is_empty() {
-        return Err(KeyError::EmptyName);
-    }
-    if matches!(name, b"." | b"..") {
-        return Err(KeyError::DotName);
-    }
-    match name.iter().find(|byte| byte.is_ascii_control()) {
-        Some(byte) => Err(KeyError::ControlByte { byte: *byte }),
-        None => Ok(name),
-    }
 }
 
 #[cfg(test)]
@@ -179,13 +142,15 @@ mod tests {
         for (text, generation, path) in cases {
             let key = RrdKey::parse(text.as_bytes()).expect(text);
             assert_eq!(key.generation, generation, "{text}");
-            assert_eq!(key.relative_path(), Path::new(path), "{text}");
+            assert_eq!(key.path.to_str(), Some(path), "{text}");
         }
     }
 
     #[test]
     fn refused_forms_and_their_reasons() {
         let long_item = format!("pve2-node/{}", "x".repeat(246));
+        let count = |expected, found| KeyError::WrongNameCount { expected, found };
+        let name = |name: &[u8]| KeyError::BadName(name.into());
         let cases: [(&str, KeyError); 31] = [
             ("", KeyError::UnknownSchema),
             ("/", KeyError::UnknownSchema),
@@ -199,24 +164,24 @@ mod tests {
             ("PVE2-node/n1", KeyError::UnknownSchema),
             ("..", KeyError::UnknownSchema),
             ("../pve2-node/n1", KeyError::UnknownSchema),
-            ("pve-node-9.0", KeyError::MissingItem),
-            ("pve2.3-vm", KeyError::MissingItem),
-            ("pve2-storage", KeyError::MissingItem),
-            ("pve2-storage/onlynode", KeyError::MissingItem),
-            ("pve2-node/", KeyError::EmptyName),
-            ("pve2-node//n1", KeyError::EmptyName),
-            ("pve2-storage//x", KeyError::EmptyName),
-            ("pve2-storage/n1/", KeyError::EmptyName),
-            ("pve2-node/a/b", KeyError::ExtraSlash),
-            ("pve2-node/a/", KeyError::ExtraSlash),
-            ("pve2-storage/a/b/c", KeyError::ExtraSlash),
-            ("pve2-node/.", KeyError::DotName),
-            ("pve2-node/..", KeyError::DotName),
-            ("pve2-storage/../x", KeyError::DotName),
-            ("pve2-storage/n1/..", KeyError::DotName),
-            ("pve2-node/a\0b", KeyError::ControlByte { byte: 0 }),
-            ("pve2-node/a\nb", KeyError::ControlByte { byte: b'\n' }),
-            ("pve2-node/a\x7f", KeyError::ControlByte { byte: 0x7f }),
+            ("pve-node-9.0", count(1, 0)),
+            ("pve2.3-vm", count(1, 0)),
+            ("pve2-storage", count(2, 0)),
+            ("pve2-storage/onlynode", count(2, 1)),
+            ("pve2-node/", name(b"")),
+            ("pve2-node//n1", count(1, 2)),
+            ("pve2-storage//x", name(b"")),
+            ("pve2-storage/n1/", name(b"")),
+            ("pve2-node/a/b", count(1, 2)),
+            ("pve2-node/a/", count(1, 2)),
+            ("pve2-storage/a/b/c", count(2, 3)),
+            ("pve2-node/.", name(b".")),
+            ("pve2-node/..", name(b"..")),
+            ("pve2-storage/../x", name(b"..")),
+            ("pve2-storage/n1/..", name(b"..")),
+            ("pve2-node/a\0b", name(b"a\0b")),
+            ("pve2-node/a\nb", name(b"a\nb")),
+            ("pve2-node/a\x7f", name(b"a\x7f")),
             (&long_item, KeyError::TooLong { size: 256 }),
         ];
         for (text, error) in cases {

@@ -9,16 +9,16 @@
 
 mod backend;
 pub mod columns;
+mod failures;
 mod feed;
 pub mod key;
 mod library;
 mod librrd;
 mod local_time;
-mod note;
 mod queue;
 mod rrdcached;
 pub mod schema;
-mod throttle;
 mod writer;
 
-pub use writer::{RrdConfig, RrdStats, RrdWriter, StopError};
+pub use feed::RrdStats;
+pub use writer::{RrdConfig, RrdWriter, StopError};

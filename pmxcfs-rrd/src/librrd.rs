@@ -6,9 +6,11 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::backend::{Backend, CreateError, FileStore, Outcome, Refusal, Update};
+use pmxcfs_api_types::time::wall_clock_secs;
+
+use crate::backend::{Backend, FileStore, Outcome, Update};
 use crate::library::Library;
 use crate::local_time;
 use crate::schema::{self, Schema};
@@ -16,14 +18,15 @@ use crate::schema::{self, Schema};
 const DIRECTORY_MODE: u32 = 0o750;
 const FILE_MODE: u32 = 0o644;
 
-/// A library that is not installed is not looked for again before this.
-const LOAD_RETRY: Duration = Duration::from_secs(60);
+/// What librrd says when somebody else has locked the file. Readers do so, for moments; a value must not be lost by it.
+const LOCKED: &str = "could not lock RRD";
+const LOCK_RETRY_COUNT: u32 = 20;
+const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Creates and updates files below one directory, on the thread that made it.
 pub(crate) struct Librrd {
     directory: PathBuf,
     library: Option<Library>,
-    next_load: Option<Instant>,
 }
 
 impl Librrd {
@@ -32,34 +35,26 @@ impl Librrd {
         Self {
             directory,
             library: None,
-            next_load: None,
         }
     }
 
+    /// The library, loaded when it is first needed and as long as it is not installed.
     fn library(&mut self) -> io::Result<&Library> {
-        if self.library.is_none() {
-            if self.next_load.is_some_and(|at| Instant::now() < at) {
-                return Err(io::Error::from(io::ErrorKind::NotFound));
-            }
-            self.next_load = Some(Instant::now() + LOAD_RETRY);
-            let library = Library::load()
-                .map_err(|error| io::Error::new(io::ErrorKind::NotFound, error.to_string()))?;
-            self.library = Some(library);
-        }
-        Ok(self.library.as_ref().expect("loaded above"))
+        Ok(match &mut self.library {
+            Some(library) => library,
+            missing => missing.insert(Library::load().map_err(io::Error::other)?),
+        })
     }
 
-    fn make_directories(&self, path: &Path) -> Result<(), CreateError> {
-        let mut missing: Vec<&Path> = path
-            .ancestors()
-            .skip(1)
-            .take_while(|ancestor| *ancestor != self.directory && ancestor.parent().is_some())
+    fn make_directories(&self, path: &Path) -> Result<(), String> {
+        let parents = path.ancestors().skip(1);
+        let mut missing: Vec<&Path> = parents
+            .take_while(|parent| *parent != self.directory && parent.parent().is_some())
             .collect();
         missing.reverse();
         for directory in missing {
-            make_directory(directory).map_err(|source| CreateError::Directory {
-                path: directory.to_path_buf(),
-                source,
+            make_directory(directory).map_err(|error| {
+                format!("cannot make directory {}: {error}", directory.display())
             })?;
         }
         Ok(())
@@ -67,64 +62,55 @@ impl Librrd {
 }
 
 impl Backend for Librrd {
-    fn update(&mut self, updates: &[Update<'_>]) -> Outcome {
+    fn update(&mut self, updates: &[Update]) -> Outcome {
+        let mut outcome = Outcome::default();
         match self.library() {
-            Ok(library) => Outcome {
-                answers: updates
-                    .iter()
-                    .map(|update| update_file(library, update))
-                    .collect(),
-                broken: None,
-            },
-            Err(error) => Outcome {
-                answers: Vec::new(),
-                broken: Some(error),
-            },
+            Ok(library) => {
+                let answers = updates.iter().map(|update| update_file(library, update));
+                outcome.answers = answers.collect();
+            }
+            Err(error) => outcome.broken = Some(error),
         }
+        outcome
     }
 }
 
 impl FileStore for Librrd {
-    fn exists(&mut self, path: &Path) -> bool {
+    fn exists(&self, path: &Path) -> bool {
         path.exists()
     }
 
     fn create(
         &mut self,
         path: &Path,
-        schema: Schema,
+        schema: &Schema,
         value_time: Option<i64>,
-    ) -> Result<(), CreateError> {
+    ) -> Result<(), String> {
         self.make_directories(path)?;
-        let file = c_path(path).map_err(CreateError::Refused)?;
-        let arguments: Vec<CString> = schema
-            .create_arguments()
-            .into_iter()
-            .map(|text| CString::new(text).expect("create arguments hold no NUL"))
+        let file = c_string(path.as_os_str().as_bytes())?;
+        let arguments = schema.create_arguments();
+        let arguments: Result<Vec<CString>, String> = arguments
+            .iter()
+            .map(|argument| c_string(argument.as_bytes()))
             .collect();
         let start = schema::start_time(today(), value_time);
-        let library = self.library().map_err(CreateError::Library)?;
-        match library.create(&file, schema::STEP_SECS, start, &arguments) {
+        let library = self.library().map_err(|error| error.to_string())?;
+        match library.create(&file, schema::STEP_SECS, start, &arguments?) {
             Ok(()) => {}
             Err(_) if path.is_file() => return Ok(()),
             Err(message) if message.is_empty() => {
-                let message = "librrd gives no reason, as when the disk is full".into();
-                return Err(CreateError::Refused(Refusal(message)));
+                return Err("librrd gives no reason, as when the disk is full".into());
             }
-            Err(message) => return Err(CreateError::Refused(Refusal(message))),
+            Err(message) => return Err(message),
         }
-        fs::set_permissions(path, Permissions::from_mode(FILE_MODE)).map_err(CreateError::Mode)
+        fs::set_permissions(path, Permissions::from_mode(FILE_MODE))
+            .map_err(|error| format!("cannot set its mode: {error}"))
     }
 }
 
-/// What librrd says when somebody else has locked the file. Readers do so, for moments; a value must not be lost by it.
-const LOCKED: &str = "could not lock RRD";
-const LOCK_RETRY_COUNT: u32 = 20;
-const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(5);
-
-fn update_file(library: &Library, update: &Update<'_>) -> Result<(), Refusal> {
-    let path = c_path(update.path)?;
-    let text = CString::new(update.text).map_err(|_nul| Refusal("NUL in the update".into()))?;
+fn update_file(library: &Library, update: &Update) -> Result<(), String> {
+    let path = c_string(update.path.as_os_str().as_bytes())?;
+    let text = c_string(update.text.as_bytes())?;
     let mut result = library.update(&path, &text);
     for _ in 0..LOCK_RETRY_COUNT {
         match &result {
@@ -133,11 +119,11 @@ fn update_file(library: &Library, update: &Update<'_>) -> Result<(), Refusal> {
         }
         result = library.update(&path, &text);
     }
-    result.map_err(Refusal)
+    result
 }
 
-fn c_path(path: &Path) -> Result<CString, Refusal> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_nul| Refusal("NUL in the path".into()))
+fn c_string(text: &[u8]) -> Result<CString, String> {
+    CString::new(text).map_err(|error| error.to_string())
 }
 
 /// Makes one directory. Its mode is set apart, so that it does not depend on the umask.
@@ -150,7 +136,6 @@ fn make_directory(path: &Path) -> io::Result<()> {
 }
 
 fn today() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = since_epoch.map_or(0, |elapsed| i64::try_from(elapsed.as_secs()).unwrap_or(0));
+    let now = i64::from(wall_clock_secs());
     local_time::midnight(now).unwrap_or(now - now.rem_euclid(86_400))
 }

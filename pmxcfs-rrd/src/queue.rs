@@ -22,28 +22,25 @@ impl Sample {
     }
 }
 
-/// Bounds of a queue.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) sample_count: usize,
-    pub(crate) size_bytes: usize,
-}
-
 /// Samples in order of arrival.
 #[derive(Debug)]
 pub(crate) struct SampleQueue {
-    limits: Limits,
+    max_count: usize,
+    max_bytes: usize,
     samples: BTreeMap<u64, Sample>,
     tickets_by_key: HashMap<Arc<[u8]>, VecDeque<u64>>,
     next_ticket: u64,
     size_bytes: usize,
-    dropped_count: u64,
+    /// Samples dropped since the start.
+    pub(crate) dropped_count: u64,
 }
 
 impl SampleQueue {
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// A queue of at most so many samples, and bytes of keys and values.
+    pub(crate) fn new(max_count: usize, max_bytes: usize) -> Self {
         Self {
-            limits,
+            max_count,
+            max_bytes,
             samples: BTreeMap::new(),
             tickets_by_key: HashMap::new(),
             next_ticket: 0,
@@ -55,13 +52,11 @@ impl SampleQueue {
     /// Appends a sample; drops others until it fits, or the sample itself if it alone is too large.
     pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) {
         let size = key.len() + value.len();
-        if size > self.limits.size_bytes || self.limits.sample_count == 0 {
+        if size > self.max_bytes || self.max_count == 0 {
             self.dropped_count += 1;
             return;
         }
-        while self.samples.len() >= self.limits.sample_count
-            || self.size_bytes + size > self.limits.size_bytes
-        {
+        while self.samples.len() >= self.max_count || self.size_bytes + size > self.max_bytes {
             let own = self
                 .tickets_by_key
                 .get(key)
@@ -103,11 +98,6 @@ impl SampleQueue {
         self.samples.is_empty()
     }
 
-    /// Samples dropped since the start.
-    pub(crate) fn dropped_count(&self) -> u64 {
-        self.dropped_count
-    }
-
     /// Removes a sample that is the oldest of its key.
     fn remove(&mut self, ticket: u64) -> Option<Sample> {
         let sample = self.samples.remove(&ticket)?;
@@ -127,13 +117,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn queue(sample_count: usize, size_bytes: usize) -> SampleQueue {
-        SampleQueue::new(Limits {
-            sample_count,
-            size_bytes,
-        })
-    }
-
     fn texts(samples: &[Sample]) -> Vec<String> {
         let text = |sample: &Sample| {
             let key = String::from_utf8_lossy(&sample.key).into_owned();
@@ -144,17 +127,17 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_the_oldest_of_the_same_key() {
-        let mut queue = queue(3, 1000);
+        let mut queue = SampleQueue::new(3, 1000);
         for (key, value) in [("a", "1"), ("b", "1"), ("a", "2"), ("a", "3"), ("b", "2")] {
             queue.push(key.as_bytes(), value.as_bytes());
         }
-        assert_eq!(queue.dropped_count(), 2);
+        assert_eq!(queue.dropped_count, 2);
         assert_eq!(texts(&queue.take(9)), ["a=2", "a=3", "b=2"]);
     }
 
     #[test]
     fn a_new_key_drops_the_oldest_of_all() {
-        let mut queue = queue(2, 1000);
+        let mut queue = SampleQueue::new(2, 1000);
         for (key, value) in [("a", "1"), ("b", "1"), ("c", "1")] {
             queue.push(key.as_bytes(), value.as_bytes());
         }
@@ -163,14 +146,14 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let mut queue = queue(100, 10);
+        let mut queue = SampleQueue::new(100, 10);
         queue.push(b"a", b"1234");
         queue.push(b"b", b"1234");
         queue.push(b"b", b"56789");
         assert_eq!(texts(&queue.take(1)), ["b=56789"], "b's own, then a's");
         queue.push(b"c", b"1234567890");
         assert!(queue.is_empty(), "too large for any queue");
-        assert_eq!(queue.dropped_count(), 3);
+        assert_eq!(queue.dropped_count, 3);
         assert_eq!((queue.size_bytes, queue.tickets_by_key.len()), (0, 0));
     }
 
@@ -191,7 +174,7 @@ mod tests {
         #[test]
         fn behaves_like_a_plain_list(actions in prop::collection::vec(action(), 1..200)) {
             let (max_count, max_bytes) = (8, 40);
-            let mut queue = queue(max_count, max_bytes);
+            let mut queue = SampleQueue::new(max_count, max_bytes);
             let mut model: Vec<(u8, Vec<u8>)> = Vec::new();
             let mut dropped = 0;
             for (serial, action) in actions.into_iter().enumerate() {
@@ -215,7 +198,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(queue.len(), model.len());
-                prop_assert_eq!(queue.dropped_count(), dropped);
+                prop_assert_eq!(queue.dropped_count, dropped);
             }
         }
     }

@@ -4,21 +4,23 @@
 //! negative for a refusal, else the count of lines that follow. Updates are sent in batches and the answers read
 //! afterwards. The caller keeps batches so small that neither side's socket buffer fills up.
 //!
-//! A daemon that is not there costs a failed connect per batch. One that is there and does not answer would cost the
+//! A daemon that is not there costs a failed connect for each batch. One that is there and does not answer would cost the
 //! timeout each time, so it is left alone for growing intervals.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use pmxcfs_api_types::time::wall_clock_secs;
 
-use crate::backend::{Backend, Outcome, Refusal, Update};
+use crate::backend::{Backend, Outcome, Update};
 
 /// Longest line that rrdcached takes, line feed included.
-const MAX_LINE_SIZE: usize = 4096;
+const MAX_LINE_SIZE: u64 = 4096;
 
 /// Most lines that are skipped after an answer.
 const MAX_EXTRA_LINES: u32 = 1000;
@@ -31,13 +33,8 @@ pub(crate) struct Rrdcached {
     socket: PathBuf,
     timeout: Duration,
     connection: Option<BufReader<UnixStream>>,
-    hold_off: Option<HoldOff>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct HoldOff {
-    until: Instant,
-    interval: Duration,
+    /// Until when the daemon is left alone, and for how long that is.
+    hold_off: Option<(Instant, Duration)>,
 }
 
 impl Rrdcached {
@@ -52,7 +49,7 @@ impl Rrdcached {
     }
 
     /// One batch on the present connection, or on a new one.
-    fn exchange(&mut self, updates: &[Update<'_>]) -> Outcome {
+    fn exchange(&mut self, updates: &[Update]) -> Outcome {
         let mut outcome = Outcome::default();
         match self.try_exchange(updates, &mut outcome.answers) {
             Ok(()) => self.hold_off = None,
@@ -66,33 +63,27 @@ impl Rrdcached {
 
     fn try_exchange(
         &mut self,
-        updates: &[Update<'_>],
-        answers: &mut Vec<Result<(), Refusal>>,
+        updates: &[Update],
+        answers: &mut Vec<Result<(), String>>,
     ) -> io::Result<()> {
         let deadline = Instant::now() + self.timeout;
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => self.connection.insert(BufReader::new(open(&self.socket)?)),
         };
-        let mut request = Vec::new();
-        let mut was_sent = Vec::with_capacity(updates.len());
-        for update in updates {
-            let line = update_line(update);
-            was_sent.push(line.len() <= MAX_LINE_SIZE);
-            if line.len() <= MAX_LINE_SIZE {
-                request.extend_from_slice(&line);
-            }
-        }
+        let lines: Vec<Vec<u8>> = updates.iter().map(update_line).collect();
+        let is_sent = |line: &&Vec<u8>| line.len() as u64 <= MAX_LINE_SIZE;
+        let request: Vec<u8> = lines.iter().filter(is_sent).flatten().copied().collect();
         connection.get_ref().set_write_timeout(Some(self.timeout))?;
         connection
             .get_mut()
             .write_all(&request)
             .map_err(timed_out)?;
-        for was_sent in was_sent {
-            answers.push(if was_sent {
+        for line in &lines {
+            answers.push(if is_sent(&line) {
                 read_answer(connection, deadline)?
             } else {
-                Err(Refusal("too long for a line of rrdcached".into()))
+                Err("too long for a line of rrdcached".into())
             });
         }
         Ok(())
@@ -100,32 +91,28 @@ impl Rrdcached {
 
     /// Leaves a daemon alone that hangs or talks nonsense. One that is not there can be asked again at any time.
     fn note_failure(&mut self, error: &io::Error) {
-        let is_gone = matches!(
+        let is_absent = matches!(
             error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-        ) || is_closed(error);
-        if is_gone {
-            return;
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused
+        );
+        if !is_absent && !is_closed(error) {
+            let interval = self.hold_off.map_or(FIRST_HOLD_OFF, |(_, interval)| {
+                (interval * 2).min(LONGEST_HOLD_OFF)
+            });
+            self.hold_off = Some((Instant::now() + interval, interval));
         }
-        let interval = self.hold_off.map_or(FIRST_HOLD_OFF, |hold_off| {
-            (hold_off.interval * 2).min(LONGEST_HOLD_OFF)
-        });
-        self.hold_off = Some(HoldOff {
-            until: Instant::now() + interval,
-            interval,
-        });
     }
 }
 
 impl Backend for Rrdcached {
-    fn update(&mut self, updates: &[Update<'_>]) -> Outcome {
+    fn update(&mut self, updates: &[Update]) -> Outcome {
         if self
             .hold_off
-            .is_some_and(|hold_off| Instant::now() < hold_off.until)
+            .is_some_and(|(until, _)| Instant::now() < until)
         {
             return Outcome {
                 answers: Vec::new(),
-                broken: Some(io::Error::from(io::ErrorKind::TimedOut)),
+                broken: Some(ErrorKind::TimedOut.into()),
             };
         }
         let was_connected = self.connection.is_some();
@@ -148,27 +135,21 @@ impl Backend for Rrdcached {
 fn open(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     let stream = UnixStream::from(socket);
-    connect(
-        std::os::fd::AsRawFd::as_raw_fd(&stream),
-        &UnixAddr::new(path)?,
-    )?;
     stream.set_nonblocking(false)?;
     Ok(stream)
 }
 
-fn update_line(update: &Update<'_>) -> Vec<u8> {
+fn update_line(update: &Update) -> Vec<u8> {
     let mut line = b"UPDATE ".to_vec();
     escape_into(&mut line, update.path.as_os_str().as_bytes());
     line.push(b' ');
     match update.text.strip_prefix("N:") {
         // librrd knows N as the present time, rrdcached does not: its C client replaces it, too.
         Some(values) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            let now = now.unwrap_or_default().as_secs().to_string();
-            line.extend_from_slice(now.as_bytes());
-            line.push(b':');
-            escape_into(&mut line, values.as_bytes());
+            let text = format!("{}:{values}", wall_clock_secs());
+            escape_into(&mut line, text.as_bytes());
         }
         None => escape_into(&mut line, update.text.as_bytes()),
     }
@@ -185,82 +166,70 @@ fn escape_into(line: &mut Vec<u8>, field: &[u8]) {
     }
 }
 
+/// Reads one answer with the lines that belong to it; an error inside is the daemon's reason for a refusal.
 fn read_answer(
     connection: &mut BufReader<UnixStream>,
     deadline: Instant,
-) -> io::Result<Result<(), Refusal>> {
+) -> io::Result<Result<(), String>> {
     let line = read_line(connection, deadline)?;
-    let answer = parse_answer(&line)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "answer without a number"))?;
-    match answer {
-        Answer::Refused(message) => Ok(Err(Refusal(message))),
-        Answer::Lines(count) if count > MAX_EXTRA_LINES => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "answer of too many lines",
-        )),
-        Answer::Lines(count) => {
-            for _ in 0..count {
-                read_line(connection, deadline)?;
-            }
-            Ok(Ok(()))
+    let answer = parse_answer(&line)?;
+    if let Ok(line_count) = &answer {
+        for _ in 0..*line_count {
+            read_line(connection, deadline)?;
         }
     }
+    Ok(answer.map(|_line_count| ()))
 }
 
 /// Reads a line, without its end, of at most [`MAX_LINE_SIZE`] bytes.
 fn read_line(connection: &mut BufReader<UnixStream>, deadline: Instant) -> io::Result<Vec<u8>> {
     let remaining = deadline.saturating_duration_since(Instant::now());
     if remaining.is_zero() {
-        return Err(io::Error::from(io::ErrorKind::TimedOut));
+        return Err(ErrorKind::TimedOut.into());
     }
     connection.get_ref().set_read_timeout(Some(remaining))?;
     let mut line = Vec::new();
-    let limit = u64::try_from(MAX_LINE_SIZE).expect("a small constant");
-    connection
-        .take(limit)
+    let read_size = connection
+        .take(MAX_LINE_SIZE)
         .read_until(b'\n', &mut line)
         .map_err(timed_out)?;
     match line.pop() {
         Some(b'\n') => Ok(line),
-        Some(_) if line.len() + 1 >= MAX_LINE_SIZE => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "answer longer than a line may be",
-        )),
-        _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+        Some(_) if read_size as u64 == MAX_LINE_SIZE => {
+            Err(invalid("answer longer than a line may be"))
+        }
+        _ => Err(ErrorKind::UnexpectedEof.into()),
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    /// Accepted; so many lines follow.
-    Lines(u32),
-    /// Refused, with the daemon's reason.
-    Refused(String),
-}
-
-fn parse_answer(line: &[u8]) -> Option<Answer> {
+/// The first line of an answer: how many lines follow, or the daemon's reason for a refusal.
+fn parse_answer(line: &[u8]) -> io::Result<Result<u32, String>> {
     let text = String::from_utf8_lossy(line);
     let (number, message) = text.split_once(' ').unwrap_or((&text, ""));
-    let number: i64 = number.trim_end().parse().ok()?;
-    if number < 0 {
-        return Some(Answer::Refused(message.trim().to_owned()));
+    match number.trim_end().parse::<i64>().map(u32::try_from) {
+        Err(_) => Err(invalid("answer without a number")),
+        Ok(Ok(line_count)) if line_count <= MAX_EXTRA_LINES => Ok(Ok(line_count)),
+        Ok(_) if !number.starts_with('-') => Err(invalid("answer of too many lines")),
+        Ok(_) => Ok(Err(message.trim().to_owned())),
     }
-    Some(Answer::Lines(u32::try_from(number).unwrap_or(u32::MAX)))
+}
+
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, reason)
 }
 
 /// A socket with a timeout says that it would block.
 fn timed_out(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WouldBlock {
-        io::Error::from(io::ErrorKind::TimedOut)
-    } else {
-        error
+    match error.kind() {
+        ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
+        _ => error,
     }
 }
 
 fn is_closed(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
     )
 }
 
@@ -303,10 +272,10 @@ mod tests {
         (directory, listener, client)
     }
 
-    fn update<'a>(path: &'a str, text: &'a str) -> Update<'a> {
+    fn update(path: &str, text: &str) -> Update {
         Update {
-            path: Path::new(path),
-            text,
+            path: path.into(),
+            text: text.into(),
         }
     }
 
@@ -315,7 +284,7 @@ mod tests {
         let (_directory, listener, mut client) = listen();
         let reply = b"0 errors, enqueued 1 value(s).\n-1 illegal attempt\n2 lines\nx\n-1 y\n0\n";
         let server = serve(listener, vec![(4, reply)]);
-        let long = "1".repeat(MAX_LINE_SIZE);
+        let long = "1".repeat(4096);
         let outcome = client.update(&[
             update("/db/a b\\c", "5:1:2"),
             update("/db/b", "5:1:2"),
@@ -324,7 +293,7 @@ mod tests {
             update("/db/d", "7:U:2"),
         ]);
         assert!(outcome.broken.is_none());
-        let refusal = |text: &str| Err(Refusal(text.into()));
+        let refusal = |text: &str| Err(text.to_owned());
         assert_eq!(
             outcome.answers,
             [
@@ -362,10 +331,10 @@ mod tests {
         drop(listener);
         let updates = [update("/a", "5:1")];
         let refused = client.update(&updates).broken.map(|error| error.kind());
-        assert_eq!(refused, Some(io::ErrorKind::ConnectionRefused));
+        assert_eq!(refused, Some(ErrorKind::ConnectionRefused));
         std::fs::remove_file(directory.path().join("socket")).unwrap();
         let missing = client.update(&updates).broken.map(|error| error.kind());
-        assert_eq!(missing, Some(io::ErrorKind::NotFound));
+        assert_eq!(missing, Some(ErrorKind::NotFound));
 
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
         let server = serve(listener, vec![(1, b"0 ok\n")]);
@@ -395,7 +364,7 @@ mod tests {
         let updates = [update("/a", "5:1")];
         assert_eq!(client.update(&updates).answers, [Ok(())]);
         let outcome = client.update(&updates);
-        assert_eq!(outcome.answers, [Err(Refusal("second".into()))]);
+        assert_eq!(outcome.answers, [Err("second".into())]);
         assert!(outcome.broken.is_none());
         server.join().unwrap();
     }
@@ -407,7 +376,7 @@ mod tests {
         let updates = [update("/a", "5:1")];
         let start = Instant::now();
         let broken = client.update(&updates).broken.map(|error| error.kind());
-        assert_eq!(broken, Some(io::ErrorKind::TimedOut));
+        assert_eq!(broken, Some(ErrorKind::TimedOut));
         assert!(start.elapsed() >= client.timeout);
 
         for _ in 0..1000 {
@@ -418,24 +387,24 @@ mod tests {
         let again = listener.accept().map_err(|error| error.kind());
         assert_eq!(
             again.err(),
-            Some(io::ErrorKind::WouldBlock),
+            Some(ErrorKind::WouldBlock),
             "one connection only"
         );
 
-        let first = client.hold_off.unwrap().interval;
-        client.note_failure(&io::Error::from(io::ErrorKind::TimedOut));
-        assert_eq!(client.hold_off.unwrap().interval, first * 2);
+        let first = client.hold_off.unwrap().1;
+        client.note_failure(&io::Error::from(ErrorKind::TimedOut));
+        assert_eq!(client.hold_off.unwrap().1, first * 2);
     }
 
     #[test]
     fn nonsense_breaks_the_connection() {
-        let endless: &'static [u8] = Box::leak(vec![b'x'; 3 * MAX_LINE_SIZE].into_boxed_slice());
+        let endless: &'static [u8] = Box::leak(vec![b'x'; 3 * 4096].into_boxed_slice());
         for reply in [b"hello\n".as_slice(), b"\n", b"1001 lines\n", endless] {
             let (_directory, listener, mut client) = listen();
             let server = serve(listener, vec![(1, reply)]);
             let outcome = client.update(&[update("/a", "5:1")]);
             let kind = outcome.broken.map(|error| error.kind());
-            assert_eq!(kind, Some(io::ErrorKind::InvalidData));
+            assert_eq!(kind, Some(ErrorKind::InvalidData));
             assert!(outcome.answers.is_empty() && client.connection.is_none());
             server.join().unwrap();
         }
@@ -444,7 +413,7 @@ mod tests {
     proptest! {
         #[test]
         fn answers_never_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
-            if let Some(Answer::Refused(message)) = parse_answer(&line) {
+            if let Ok(Err(message)) = parse_answer(&line) {
                 prop_assert!(line.starts_with(b"-"));
                 prop_assert!(message.len() <= 3 * line.len());
             }

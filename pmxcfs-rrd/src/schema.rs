@@ -9,168 +9,128 @@ pub const STEP_SECS: u32 = 60;
 /// Seconds without a value after which a source counts as unknown.
 const HEARTBEAT_SECS: u32 = 120;
 
+/// Sources of which RRD keeps the rate; of all others it keeps the value.
+const COUNTERS: [&str; 4] = ["netin", "netout", "diskread", "diskwrite"];
+
+/// Archives of every file, in file order: function, steps of [`STEP_SECS`] that one row covers, rows.
+const ARCHIVES: [(&str, u32, u32); 8] = [
+    ("AVERAGE", 1, 1440),
+    ("AVERAGE", 30, 1440),
+    ("AVERAGE", 360, 1440),
+    ("AVERAGE", 10080, 570),
+    ("MAX", 1, 1440),
+    ("MAX", 30, 1440),
+    ("MAX", 360, 1440),
+    ("MAX", 10080, 570),
+];
+
 /// One of the three kinds of files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Schema {
-    /// A node of the cluster.
-    Node,
-    /// A guest, whatever its type.
-    Vm,
-    /// A storage as one node sees it.
-    Storage,
+#[derive(Debug, PartialEq, Eq)]
+pub struct Schema {
+    /// Directory of the files below the top directory of RRD files, and the head of keys that send exactly [`Self::sources`].
+    pub directory: &'static str,
+    /// Head of keys of old senders.
+    pub old_head: &'static str,
+    /// Names behind the head of a key: the last one is the file's, one before it is the directory's.
+    pub name_count: usize,
+    /// Columns in front of the time that are for live displays only and never reach RRD.
+    pub live_column_count: usize,
+    /// Names of the data sources in file order, which is the order of the columns behind the time.
+    pub sources: &'static [&'static str],
+    /// Sources at the end that old senders do not know.
+    pub appended_source_count: usize,
 }
-
-/// How RRD reads the values of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceKind {
-    /// The value itself.
-    Gauge,
-    /// A counter of which the rate is kept.
-    Derive,
-}
-
-/// One column of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DataSource {
-    /// Name under which readers ask for it.
-    pub name: &'static str,
-    /// How its values are read.
-    pub kind: SourceKind,
-}
-
-/// How an archive combines primary data points into one row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Archive {
-    /// RRD's name of the function.
-    pub function: &'static str,
-    /// Steps that one row covers.
-    pub steps_per_row: u32,
-    /// Rows until the oldest is overwritten.
-    pub row_count: u32,
-}
-
-/// The archives of every file, in file order.
-pub const ARCHIVES: [Archive; 8] = [
-    archive("AVERAGE", 1, 1440),
-    archive("AVERAGE", 30, 1440),
-    archive("AVERAGE", 360, 1440),
-    archive("AVERAGE", 10080, 570),
-    archive("MAX", 1, 1440),
-    archive("MAX", 30, 1440),
-    archive("MAX", 360, 1440),
-    archive("MAX", 10080, 570),
-];
-
-const NODE_SOURCES: [DataSource; 19] = [
-    gauge("loadavg"),
-    gauge("maxcpu"),
-    gauge("cpu"),
-    gauge("iowait"),
-    gauge("memtotal"),
-    gauge("memused"),
-    gauge("swaptotal"),
-    gauge("swapused"),
-    gauge("roottotal"),
-    gauge("rootused"),
-    derive("netin"),
-    derive("netout"),
-    gauge("memavailable"),
-    gauge("arcsize"),
-    gauge("pressurecpusome"),
-    gauge("pressureiosome"),
-    gauge("pressureiofull"),
-    gauge("pressurememorysome"),
-    gauge("pressurememoryfull"),
-];
-
-const VM_SOURCES: [DataSource; 17] = [
-    gauge("maxcpu"),
-    gauge("cpu"),
-    gauge("maxmem"),
-    gauge("mem"),
-    gauge("maxdisk"),
-    gauge("disk"),
-    derive("netin"),
-    derive("netout"),
-    derive("diskread"),
-    derive("diskwrite"),
-    gauge("memhost"),
-    gauge("pressurecpusome"),
-    gauge("pressurecpufull"),
-    gauge("pressureiosome"),
-    gauge("pressureiofull"),
-    gauge("pressurememorysome"),
-    gauge("pressurememoryfull"),
-];
-
-const STORAGE_SOURCES: [DataSource; 2] = [gauge("total"), gauge("used")];
 
 impl Schema {
+    /// A node of the cluster.
+    pub const NODE: Self = Self {
+        directory: "pve-node-9.0",
+        old_head: "pve2-node",
+        name_count: 1,
+        live_column_count: 2,
+        sources: &[
+            "loadavg",
+            "maxcpu",
+            "cpu",
+            "iowait",
+            "memtotal",
+            "memused",
+            "swaptotal",
+            "swapused",
+            "roottotal",
+            "rootused",
+            "netin",
+            "netout",
+            "memavailable",
+            "arcsize",
+            "pressurecpusome",
+            "pressureiosome",
+            "pressureiofull",
+            "pressurememorysome",
+            "pressurememoryfull",
+        ],
+        appended_source_count: 7,
+    };
+
+    /// A guest, whatever its type.
+    pub const VM: Self = Self {
+        directory: "pve-vm-9.0",
+        old_head: "pve2.3-vm",
+        name_count: 1,
+        live_column_count: 4,
+        sources: &[
+            "maxcpu",
+            "cpu",
+            "maxmem",
+            "mem",
+            "maxdisk",
+            "disk",
+            "netin",
+            "netout",
+            "diskread",
+            "diskwrite",
+            "memhost",
+            "pressurecpusome",
+            "pressurecpufull",
+            "pressureiosome",
+            "pressureiofull",
+            "pressurememorysome",
+            "pressurememoryfull",
+        ],
+        appended_source_count: 7,
+    };
+
+    /// A storage as one node sees it. The directory of its file is named after the node.
+    pub const STORAGE: Self = Self {
+        directory: "pve-storage-9.0",
+        old_head: "pve2-storage",
+        name_count: 2,
+        live_column_count: 0,
+        sources: &["total", "used"],
+        appended_source_count: 0,
+    };
+
     /// All schemas.
-    pub const ALL: [Self; 3] = [Self::Node, Self::Vm, Self::Storage];
+    pub const ALL: [&'static Self; 3] = [&Self::NODE, &Self::VM, &Self::STORAGE];
 
-    /// Directory of the schema's files, below the top directory of RRD files.
+    /// Arguments of `rrdtool create` behind the step and the start time. Sources accept everything from 0 up.
     #[must_use]
-    pub fn directory(self) -> &'static str {
-        match self {
-            Self::Node => "pve-node-9.0",
-            Self::Vm => "pve-vm-9.0",
-            Self::Storage => "pve-storage-9.0",
-        }
-    }
-
-    /// Data sources in file order, which is the order of the columns after the time.
-    #[must_use]
-    pub fn sources(self) -> &'static [DataSource] {
-        match self {
-            Self::Node => &NODE_SOURCES,
-            Self::Vm => &VM_SOURCES,
-            Self::Storage => &STORAGE_SOURCES,
-        }
-    }
-
-    /// Columns in front of the time that are for live displays only and never reach RRD.
-    #[must_use]
-    pub fn live_column_count(self) -> usize {
-        match self {
-            Self::Node => 2,
-            Self::Vm => 4,
-            Self::Storage => 0,
-        }
-    }
-
-    /// Sources at the end that senders of the old keys (`pve2-...`) do not know.
-    #[must_use]
-    pub fn appended_source_count(self) -> usize {
-        match self {
-            Self::Node | Self::Vm => 7,
-            Self::Storage => 0,
-        }
-    }
-
-    /// Arguments of `rrdtool create` after the step and the start time. Sources accept everything from 0 up.
-    #[must_use]
-    pub fn create_arguments(self) -> Vec<String> {
-        let sources = self.sources().iter().map(|source| {
-            let kind = match source.kind {
-                SourceKind::Gauge => "GAUGE",
-                SourceKind::Derive => "DERIVE",
+    pub fn create_arguments(&self) -> Vec<String> {
+        let sources = self.sources.iter().map(|source| {
+            let kind = if COUNTERS.contains(source) {
+                "DERIVE"
+            } else {
+                "GAUGE"
             };
-            format!("DS:{}:{kind}:{HEARTBEAT_SECS}:0:U", source.name)
+            format!("DS:{source}:{kind}:{HEARTBEAT_SECS}:0:U")
         });
-        let archives = ARCHIVES.iter().map(|archive| {
-            let Archive {
-                function,
-                steps_per_row,
-                row_count,
-            } = archive;
-            format!("RRA:{function}:0.5:{steps_per_row}:{row_count}")
-        });
+        let archives = ARCHIVES
+            .map(|(function, steps, row_count)| format!("RRA:{function}:0.5:{steps}:{row_count}"));
         sources.chain(archives).collect()
     }
 }
 
-/// Start time of a new file, in seconds since the epoch.
+/// Start time of a new file, in seconds since 1970.
 ///
 /// The C daemon takes `midnight`, the beginning of the local day. RRD refuses values that are not later than the start,
 /// so a value stamped before midnight and handled after it, or stamped by a clock that is behind, would be lost. Such a
@@ -181,28 +141,6 @@ pub fn start_time(midnight: i64, value_time: Option<i64>) -> i64 {
         .and_then(|time| time.checked_sub(i64::from(STEP_SECS)))
         .filter(|before| *before > 0)
         .map_or(midnight, |before| before.min(midnight))
-}
-
-const fn gauge(name: &'static str) -> DataSource {
-    DataSource {
-        name,
-        kind: SourceKind::Gauge,
-    }
-}
-
-const fn derive(name: &'static str) -> DataSource {
-    DataSource {
-        name,
-        kind: SourceKind::Derive,
-    }
-}
-
-const fn archive(function: &'static str, steps_per_row: u32, row_count: u32) -> Archive {
-    Archive {
-        function,
-        steps_per_row,
-        row_count,
-    }
 }
 
 #[cfg(test)]
@@ -231,10 +169,8 @@ mod tests {
 
     #[test]
     fn averages_reach_back_at_least_ten_years() {
-        let covered_secs = |archive: &Archive| {
-            u64::from(archive.steps_per_row) * u64::from(archive.row_count) * u64::from(STEP_SECS)
-        };
-        let longest = ARCHIVES.iter().map(covered_secs).max();
-        assert!(longest.is_some_and(|secs| secs > 10 * 365 * 86_400));
+        let covered_steps = ARCHIVES.map(|(_, steps, row_count)| u64::from(steps * row_count));
+        let longest = covered_steps.into_iter().max();
+        assert!(longest.is_some_and(|steps| steps * u64::from(STEP_SECS) > 10 * 365 * 86_400));
     }
 }

@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 use pmxcfs_api_types::sync::{Condvar, Mutex, Rank};
 use thiserror::Error;
 
-use crate::feed::{Counts, Feed};
+use crate::feed::{Feed, RrdStats};
 use crate::librrd::Librrd;
-use crate::note::Note;
-use crate::queue::{Limits, Sample, SampleQueue};
+use crate::queue::{Sample, SampleQueue};
 use crate::rrdcached::Rrdcached;
 
 /// Samples per batch. rrdcached's answers to one batch must fit into a socket buffer.
@@ -50,26 +49,11 @@ impl RrdConfig {
     }
 }
 
-/// Counters of a writer. Samples are counted once: when they leave the queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RrdStats {
-    /// Samples waiting now.
-    pub queued_count: usize,
-    /// Samples dropped because the queue was full or the writer stopped.
-    pub dropped_count: u64,
-    /// Samples that rrdcached took.
-    pub rrdcached_count: u64,
-    /// Samples that were written directly.
-    pub direct_count: u64,
-    /// Samples without a file, of no use, or refused by RRD.
-    pub lost_count: u64,
-}
-
 /// The writer did not finish in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the RRD writer did not finish in time, {unwritten_count} values are lost")]
 pub struct StopError {
-    /// Samples that were still queued.
+    /// Samples that were still queued or being written.
     pub unwritten_count: usize,
 }
 
@@ -84,20 +68,24 @@ struct Shared {
     /// Everything both sides touch. Held for a few instructions, never during I/O.
     state: Mutex<State>,
     /// Signalled when there is work or the phase changes.
-    work: Condvar,
-    /// Signalled when the queue has been worked off or the thread ends.
-    idle: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
     queue: SampleQueue,
     phase: Phase,
-    is_writing: bool,
-    counts: Counts,
-    refused_count: u64,
+    /// Samples of the batch that is being written.
+    writing_count: usize,
+    stats: RrdStats,
     /// Taken by the first caller of [`RrdWriter::stop`] that sees the thread end.
     thread: Option<JoinHandle<()>>,
+}
+
+impl State {
+    fn unwritten_count(&self) -> usize {
+        self.queue.len() + self.writing_count
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,22 +106,16 @@ impl RrdWriter {
     /// # Errors
     /// The thread cannot be created.
     pub fn start(config: RrdConfig) -> io::Result<Self> {
-        let limits = Limits {
-            sample_count: config.max_queued_samples,
-            size_bytes: config.max_queued_bytes,
-        };
         let state = State {
-            queue: SampleQueue::new(limits),
+            queue: SampleQueue::new(config.max_queued_samples, config.max_queued_bytes),
             phase: Phase::Running,
-            is_writing: false,
-            counts: Counts::default(),
-            refused_count: 0,
+            writing_count: 0,
+            stats: RrdStats::default(),
             thread: None,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(Rank::RrdQueue, state),
-            work: Condvar::new(),
-            idle: Condvar::new(),
+            changed: Condvar::new(),
         });
         let threads_side = Arc::clone(&shared);
         let thread = thread::Builder::new()
@@ -148,14 +130,14 @@ impl RrdWriter {
     pub fn submit(&self, key: &[u8], value: &[u8]) {
         let mut state = self.shared.state.lock();
         if state.phase != Phase::Running {
-            state.refused_count += 1;
+            state.queue.dropped_count += 1;
             return;
         }
         let was_empty = state.queue.is_empty();
         state.queue.push(key, value);
         drop(state);
         if was_empty {
-            self.shared.work.notify_one();
+            self.shared.changed.notify_all();
         }
     }
 
@@ -167,39 +149,24 @@ impl RrdWriter {
         let mut state = self.shared.state.lock();
         if state.phase == Phase::Running {
             state.phase = Phase::Draining;
-            self.shared.work.notify_one();
+            self.shared.changed.notify_all();
         }
         while state.phase != Phase::Ended {
-            if self.shared.idle.wait_until(&mut state, deadline) && state.phase != Phase::Ended {
+            if self.shared.changed.wait_until(&mut state, deadline) && state.phase != Phase::Ended {
                 state.phase = Phase::Abandoning;
-                let unwritten_count = state.queue.len();
+                let unwritten_count = state.unwritten_count();
                 return Err(StopError { unwritten_count });
             }
         }
-        let unwritten_count = state.queue.len();
+        let unwritten_count = state.unwritten_count();
         let thread = state.thread.take();
         drop(state);
-        let has_failed = thread.is_some_and(|thread| thread.join().is_err());
-        if has_failed || unwritten_count > 0 {
-            return Err(StopError { unwritten_count });
+        // A thread that has panicked leaves its batch unwritten.
+        let _panicked = thread.map(JoinHandle::join);
+        match unwritten_count {
+            0 => Ok(()),
+            _ => Err(StopError { unwritten_count }),
         }
-        Ok(())
-    }
-
-    /// Waits until everything submitted before has left the queue and been handed to RRD. Returns whether that was so
-    /// before `deadline`.
-    #[must_use]
-    pub fn wait_until_written(&self, deadline: Instant) -> bool {
-        let mut state = self.shared.state.lock();
-        while state.is_writing || !state.queue.is_empty() {
-            if state.phase == Phase::Ended {
-                return false;
-            }
-            if self.shared.idle.wait_until(&mut state, deadline) {
-                return !state.is_writing && state.queue.is_empty();
-            }
-        }
-        true
     }
 
     /// The counters now.
@@ -207,11 +174,9 @@ impl RrdWriter {
     pub fn stats(&self) -> RrdStats {
         let state = self.shared.state.lock();
         RrdStats {
-            queued_count: state.queue.len(),
-            dropped_count: state.queue.dropped_count() + state.refused_count,
-            rrdcached_count: state.counts.by_daemon,
-            direct_count: state.counts.by_library,
-            lost_count: state.counts.lost,
+            queued_count: state.unwritten_count(),
+            dropped_count: state.queue.dropped_count,
+            ..state.stats
         }
     }
 }
@@ -224,7 +189,7 @@ impl Drop for RrdWriter {
             state.phase = Phase::Draining;
         }
         drop(state);
-        self.shared.work.notify_one();
+        self.shared.changed.notify_all();
     }
 }
 
@@ -233,114 +198,49 @@ fn run(shared: &Shared, config: RrdConfig) {
     let daemon = Rrdcached::new(config.rrdcached_socket, config.rrdcached_timeout);
     let files = Librrd::new(config.directory.clone());
     let mut feed = Feed::new(config.directory, daemon, files);
-    let mut overflow = OverflowReports::default();
-    let mut notes = Vec::new();
-    while let Some(batch) = next_batch(shared) {
-        notes.extend(overflow.before_batch(batch.dropped_count));
-        feed.write(&batch.samples, Instant::now(), &mut notes);
-        if finish_batch(shared, feed.counts()) {
-            notes.extend(overflow.when_empty(batch.dropped_count));
+    while let Some((samples, dropped_count)) = next_batch(shared) {
+        let now = Instant::now();
+        feed.note_dropped(dropped_count, now);
+        feed.write(&samples, now);
+        if finish_batch(shared, feed.stats) {
+            feed.note_empty_queue();
         }
-        for note in notes.drain(..) {
-            note.log();
+        for message in feed.failures.take_messages() {
+            tracing::warn!("{message}");
         }
     }
 }
 
-struct Batch {
-    samples: Vec<Sample>,
-    dropped_count: u64,
-}
-
-/// Waits for samples. `None` when the thread is to end.
-fn next_batch(shared: &Shared) -> Option<Batch> {
+/// Waits for samples; gives them with the number of those that the queue has dropped. `None` when the thread is to end.
+fn next_batch(shared: &Shared) -> Option<(Vec<Sample>, u64)> {
     let mut state = shared.state.lock();
     loop {
         match state.phase {
             Phase::Abandoning | Phase::Ended => return None,
             Phase::Draining if state.queue.is_empty() => return None,
-            Phase::Running if state.queue.is_empty() => shared.work.wait(&mut state),
+            Phase::Running if state.queue.is_empty() => shared.changed.wait(&mut state),
             Phase::Running | Phase::Draining => break,
         }
     }
-    state.is_writing = true;
-    Some(Batch {
-        samples: state.queue.take(BATCH_SIZE),
-        dropped_count: state.queue.dropped_count(),
-    })
+    let samples = state.queue.take(BATCH_SIZE);
+    state.writing_count = samples.len();
+    Some((samples, state.queue.dropped_count))
 }
 
-/// Returns whether the queue has been worked off.
-fn finish_batch(shared: &Shared, counts: Counts) -> bool {
+/// Returns whether the queue is empty.
+fn finish_batch(shared: &Shared, stats: RrdStats) -> bool {
     let mut state = shared.state.lock();
-    state.is_writing = false;
-    state.counts = counts;
-    let is_idle = state.queue.is_empty();
-    drop(state);
-    if is_idle {
-        shared.idle.notify_all();
-    }
-    is_idle
+    state.writing_count = 0;
+    state.stats = stats;
+    state.queue.is_empty()
 }
 
-/// Tells waiters that the thread has ended, also if it panicked.
+/// Tells those who wait that the thread has ended, also if it panicked.
 struct EndGuard<'a>(&'a Shared);
 
 impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        state.phase = Phase::Ended;
-        state.is_writing = false;
-        drop(state);
-        self.0.idle.notify_all();
-    }
-}
-
-/// One note when samples begin to be dropped, one when the queue has been worked off.
-#[derive(Debug, Default)]
-struct OverflowReports {
-    reported_count: u64,
-    is_dropping: bool,
-}
-
-impl OverflowReports {
-    fn before_batch(&mut self, dropped_count: u64) -> Option<Note> {
-        let begins = !self.is_dropping && dropped_count > self.reported_count;
-        self.is_dropping |= begins;
-        begins.then(|| Note::Dropping {
-            dropped_count: dropped_count - self.reported_count,
-        })
-    }
-
-    fn when_empty(&mut self, dropped_count: u64) -> Option<Note> {
-        let ends = std::mem::take(&mut self.is_dropping);
-        let count = dropped_count - self.reported_count;
-        if ends {
-            self.reported_count = dropped_count;
-        }
-        ends.then_some(Note::CaughtUp {
-            dropped_count: count,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_overflow_is_told_once_and_its_end_once() {
-        let mut reports = OverflowReports::default();
-        assert!(reports.before_batch(0).is_none());
-        assert!(reports.when_empty(0).is_none());
-        for episode in 0..2_u64 {
-            let base = episode * 10;
-            let first = reports.before_batch(base + 3).map(|note| note.to_string());
-            assert!(first.is_some_and(|text| text.contains("3 values dropped")));
-            assert!(reports.before_batch(base + 7).is_none(), "told already");
-            let last = reports.when_empty(base + 10).map(|note| note.to_string());
-            assert!(last.is_some_and(|text| text.contains("10 values were dropped")));
-            assert!(reports.when_empty(base + 10).is_none());
-        }
+        self.0.state.lock().phase = Phase::Ended;
+        self.0.changed.notify_all();
     }
 }

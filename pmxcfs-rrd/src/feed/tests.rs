@@ -1,6 +1,7 @@
 //! The feed between two recording fakes.
 
 use super::*;
+use crate::schema::Schema;
 use std::collections::HashSet;
 use std::io;
 use std::time::Duration;
@@ -19,7 +20,7 @@ struct Recorder {
 }
 
 impl Backend for &mut Recorder {
-    fn update(&mut self, updates: &[Update<'_>]) -> Outcome {
+    fn update(&mut self, updates: &[Update]) -> Outcome {
         let mut outcome = Outcome::default();
         for (index, update) in updates.iter().enumerate() {
             if self.breaks_after.is_some_and(|count| index >= count) {
@@ -30,7 +31,7 @@ impl Backend for &mut Recorder {
             self.updates
                 .push(format!("{} {}", update.path.display(), update.text));
             outcome.answers.push(if refused {
-                Err(Refusal("illegal attempt to update".into()))
+                Err("illegal attempt to update".into())
             } else {
                 Ok(())
             });
@@ -40,20 +41,23 @@ impl Backend for &mut Recorder {
 }
 
 impl FileStore for &mut Recorder {
-    fn exists(&mut self, path: &Path) -> bool {
+    fn exists(&self, path: &Path) -> bool {
         self.files.contains(path)
     }
 
     fn create(
         &mut self,
         path: &Path,
-        schema: Schema,
+        schema: &Schema,
         value_time: Option<i64>,
-    ) -> Result<(), CreateError> {
-        self.created
-            .push(format!("{} {schema:?} {value_time:?}", path.display()));
+    ) -> Result<(), String> {
+        self.created.push(format!(
+            "{} {} {value_time:?}",
+            path.display(),
+            schema.directory
+        ));
         if self.creation_fails {
-            return Err(CreateError::Refused(Refusal("disk full".into())));
+            return Err("disk full".into());
         }
         self.files.insert(path.to_path_buf());
         Ok(())
@@ -73,11 +77,10 @@ fn write(
     daemon: &mut Recorder,
     files: &mut Recorder,
     list: &[(&str, &str)],
-) -> (Counts, Vec<String>) {
+) -> (RrdStats, Vec<String>) {
     let mut feed = Feed::new("/db".into(), daemon, files);
-    let mut notes = Vec::new();
-    feed.write(&samples(list), Instant::now(), &mut notes);
-    (feed.counts(), notes.iter().map(Note::to_string).collect())
+    feed.write(&samples(list), Instant::now());
+    (feed.stats, feed.failures.take_messages())
 }
 
 const STORAGE: &str = "pve-storage-9.0/n1/local";
@@ -91,7 +94,10 @@ fn files_are_created_directly_and_updated_through_the_daemon() {
         ("pve2-storage/n1/local", "120:3:4\0"),
     ];
     let (counts, notes) = write(&mut daemon, &mut files, &list);
-    assert_eq!(files.created, [format!("{STORAGE_FILE} Storage Some(60)")]);
+    assert_eq!(
+        files.created,
+        [format!("{STORAGE_FILE} pve-storage-9.0 Some(60)")]
+    );
     let expected = [
         format!("{STORAGE_FILE} 60:1:2"),
         format!("{STORAGE_FILE} 120:3:4"),
@@ -99,7 +105,11 @@ fn files_are_created_directly_and_updated_through_the_daemon() {
     assert_eq!(daemon.updates, expected);
     assert!(files.updates.is_empty() && daemon.created.is_empty() && notes.is_empty());
     assert_eq!(
-        (counts.by_daemon, counts.by_library, counts.lost),
+        (
+            counts.rrdcached_count,
+            counts.direct_count,
+            counts.lost_count
+        ),
         (2, 0, 0)
     );
 }
@@ -117,7 +127,7 @@ fn a_refusal_by_the_daemon_is_final() {
         &[(STORAGE, "60:1:2"), (STORAGE, "90:1:2")],
     );
     assert!(files.updates.is_empty(), "not behind the daemon's back");
-    assert_eq!((counts.by_daemon, counts.lost), (1, 1));
+    assert_eq!((counts.rrdcached_count, counts.lost_count), (1, 1));
     let note =
         format!("RRD update of {STORAGE_FILE} refused by rrdcached: illegal attempt to update");
     assert_eq!(notes, [note]);
@@ -142,7 +152,7 @@ fn what_a_dying_daemon_left_unanswered_is_written_directly() {
         format!("{STORAGE_FILE} 180:1:2"),
     ];
     assert_eq!(files.updates, direct);
-    assert_eq!((counts.by_daemon, counts.by_library), (1, 2));
+    assert_eq!((counts.rrdcached_count, counts.direct_count), (1, 2));
     assert_eq!(notes.len(), 1, "{notes:?}");
 }
 
@@ -151,17 +161,20 @@ fn changes_of_the_daemons_state_are_told_once() {
     let mut daemon = Recorder::default();
     let mut files = Recorder::default();
     let mut told = Vec::new();
+    let now = Instant::now();
     let mut feed = Feed::new("/db".into(), &mut daemon, &mut files);
     let states = [None, Some(0), Some(0), Some(0), None, None, Some(0)];
     for (serial, breaks_after) in states.into_iter().enumerate() {
         feed.daemon.breaks_after = breaks_after;
         let value = format!("{}:1:2", 60 * (serial + 1));
-        let mut notes = Vec::new();
-        feed.write(&samples(&[(STORAGE, &value)]), Instant::now(), &mut notes);
-        told.push(match notes.as_slice() {
+        let was_gone = feed.failures.must_wait(DAEMON_IS_GONE, now);
+        feed.write(&samples(&[(STORAGE, &value)]), now);
+        let is_gone = feed.failures.must_wait(DAEMON_IS_GONE, now);
+        let messages = feed.failures.take_messages();
+        told.push(match messages.as_slice() {
+            [] if was_gone && !is_gone => "back",
             [] => "-",
-            [Note::DaemonGone { .. }] => "gone",
-            [Note::DaemonBack] => "back",
+            [message] if message.starts_with(DAEMON_IS_GONE) => "gone",
             other => panic!("{other:?}"),
         });
     }
@@ -177,25 +190,22 @@ fn a_failed_creation_is_not_tried_for_each_value() {
         ..Recorder::default()
     };
     let mut feed = Feed::new("/db".into(), &mut daemon, &mut files);
-    let mut notes = Vec::new();
     for second in (0..180).step_by(10) {
         let value = format!("{}:1:2", 1000 + second);
         let now = start + Duration::from_secs(second);
-        feed.write(&samples(&[(STORAGE, &value)]), now, &mut notes);
+        feed.write(&samples(&[(STORAGE, &value)]), now);
     }
     assert_eq!(feed.files.created.len(), 2, "at 0 s and at 60 s");
-    assert_eq!(feed.counts().lost, 18);
-    let notes: Vec<String> = notes.iter().map(Note::to_string).collect();
+    assert_eq!(feed.stats.lost_count, 18);
     let first = format!("cannot create RRD file {STORAGE_FILE}: disk full");
     let second = format!("{first} (5 failures before this one were not reported)");
-    assert_eq!(notes, [first, second]);
+    assert_eq!(feed.failures.take_messages(), [first, second]);
 
     feed.files.creation_fails = false;
-    let mut notes = Vec::new();
     let now = start + Duration::from_secs(180);
-    feed.write(&samples(&[(STORAGE, "1180:1:2")]), now, &mut notes);
-    assert!(notes.is_empty(), "{notes:?}");
-    assert_eq!(feed.counts().by_daemon, 1);
+    feed.write(&samples(&[(STORAGE, "1180:1:2")]), now);
+    assert_eq!(feed.failures.take_messages(), [""; 0]);
+    assert_eq!(feed.stats.rrdcached_count, 1);
 }
 
 #[test]
@@ -212,26 +222,16 @@ fn a_full_disk_does_not_stop_files_that_exist() {
     let list = [("pve-storage-9.0/n1/new", "60:1:2"), (STORAGE, "60:1:2")];
     let (counts, _) = write(&mut daemon, &mut files, &list);
     assert_eq!(files.updates, [format!("{STORAGE_FILE} 60:1:2")]);
-    assert_eq!((counts.by_library, counts.lost), (1, 1));
+    assert_eq!((counts.direct_count, counts.lost_count), (1, 1));
 }
 
 #[test]
 fn bad_samples_reach_no_backend() {
     let cases = [
         ("pve3-node/x", "1:2:60:1", "unknown schema", 0),
-        (
-            "pve-storage-9.0/../x",
-            "60:1:2",
-            "'.' and '..' are no names",
-            0,
-        ),
+        ("pve-storage-9.0/../x", "60:1:2", "'..' is no name", 0),
         (STORAGE, "60:1 2:3", "byte 0x20 in the columns for RRD", 0),
-        (
-            "pve2-node/n1",
-            "9:0",
-            "the value ends before the time, which is column 3",
-            0,
-        ),
+        ("pve2-node/n1", "9:0", "the value ends before its time", 0),
         // As with the C daemon the file is there, and RRD's refusal is ours.
         (
             STORAGE,
@@ -249,7 +249,7 @@ fn bad_samples_reach_no_backend() {
         );
         assert!(daemon.updates.is_empty() && files.updates.is_empty());
         assert_eq!(files.created.len(), created_count, "{key} {value}");
-        assert_eq!(counts.lost, 1);
+        assert_eq!(counts.lost_count, 1);
     }
 }
 
@@ -258,12 +258,15 @@ fn a_sender_of_bad_values_is_reported_at_growing_intervals() {
     let start = Instant::now();
     let (mut daemon, mut files) = (Recorder::default(), Recorder::default());
     let mut feed = Feed::new("/db".into(), &mut daemon, &mut files);
-    let mut notes = Vec::new();
     for second in (0..3600).step_by(10) {
         let now = start + Duration::from_secs(second);
-        feed.write(&samples(&[("pve3-node/x", "1:2:3")]), now, &mut notes);
+        feed.write(&samples(&[("pve3-node/x", "1:2:3")]), now);
     }
-    assert_eq!(notes.len(), 6, "at 0, 1, 3, 7, 15 and 31 minutes");
+    assert_eq!(
+        feed.failures.take_messages().len(),
+        6,
+        "at 0, 1, 3, 7, 15 and 31 minutes"
+    );
 }
 
 #[test]
@@ -278,6 +281,23 @@ fn nothing_works_is_told_once() {
     };
     let list = [(STORAGE, "60:1:2"), (STORAGE, "120:1:2")];
     let (counts, notes) = write(&mut daemon, &mut files, &list);
-    assert_eq!(counts.lost, 2);
+    assert_eq!(counts.lost_count, 2);
     assert_eq!(notes.len(), 2, "the daemon, the library: {notes:?}");
+}
+
+#[test]
+fn an_overflow_of_the_queue_is_told_until_it_is_empty() {
+    let (mut daemon, mut files) = (Recorder::default(), Recorder::default());
+    let mut feed = Feed::new("/db".into(), &mut daemon, &mut files);
+    let now = Instant::now();
+    for dropped_count in [0, 3, 3, 7] {
+        feed.note_dropped(dropped_count, now);
+    }
+    let message = format!("{QUEUE_OVERFLOWS}: 3 values dropped since the start");
+    assert_eq!(feed.failures.take_messages(), [message]);
+    feed.note_empty_queue();
+    feed.note_dropped(7, now);
+    assert_eq!(feed.failures.take_messages(), [""; 0]);
+    feed.note_dropped(8, now);
+    assert_eq!(feed.failures.take_messages().len(), 1);
 }

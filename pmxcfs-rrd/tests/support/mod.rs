@@ -16,6 +16,15 @@ pub(crate) fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
 
+/// Waits until everything submitted before has been handed to RRD.
+pub(crate) fn wait_until_written(writer: &RrdWriter) {
+    let deadline = deadline();
+    while writer.stats().queued_count > 0 {
+        assert!(Instant::now() < deadline, "{:?}", writer.stats());
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
 /// A top directory for RRD files and a place for sockets.
 pub(crate) struct Site {
     root: TempDir,
