@@ -39,7 +39,7 @@ struct Life {
 fn shown(entry: EntryView<'_>) -> String {
     let texts = [entry.node(), entry.ident(), entry.tag(), entry.message()];
     let texts = texts.map(|text| text.escape_ascii().to_string());
-    format!("{} {} {} {texts:?}", entry.uid(), entry.time(), entry.pid())
+    format!("{} {} {} {texts:?}", entry.uid, entry.time, entry.pid)
 }
 
 /// A client's message as it was before it was escaped, as far as it matters to escaping it again.
@@ -62,8 +62,8 @@ impl Life {
             let ring = RingView::decode(&state).unwrap();
             let mut entries = ring.walk().map(|step| step.entry);
             let start = entries
-                .find(|entry| entry.pid() == me.pid && entry.message() == b"starting cluster log");
-            log.log_start(start.unwrap().time(), me.pid);
+                .find(|entry| entry.pid == me.pid && entry.message() == b"starting cluster log");
+            log.log_start(start.unwrap().time, me.pid);
         }
         Self {
             me,
@@ -91,10 +91,10 @@ impl Life {
             let entry = entry.view();
             let message = unescaped(entry.message());
             let logged = self.log.log(
-                entry.time(),
+                entry.time,
                 &Submission {
-                    priority: entry.priority(),
-                    pid: entry.pid(),
+                    priority: entry.priority,
+                    pid: entry.pid,
                     ident: entry.ident(),
                     tag: entry.tag(),
                     message: &message,

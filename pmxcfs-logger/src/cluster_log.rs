@@ -8,39 +8,15 @@ use std::collections::HashMap;
 
 use crate::digest::text_digest;
 use crate::duplicates::{DuplicateTable, Lifetimes, Origin};
-use crate::entry::{Draft, Entry, EntryView};
+use crate::entry::{Entry, EntryView, Submission};
 use crate::merge::merge;
 use crate::ring::{Ring, RingError, RingView};
-
-/// What a client wants to have logged.
-#[derive(Debug, Clone, Copy)]
-pub struct Submission<'a> {
-    /// Syslog priority. Above 7 nothing is logged.
-    pub priority: u8,
-    /// Process id of the client.
-    pub pid: u32,
-    /// User.
-    pub ident: &'a [u8],
-    /// What the message is about.
-    pub tag: &'a [u8],
-    /// Text.
-    pub message: &'a [u8],
-}
-
-/// A STATE that was not merged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rejected {
-    /// Index of the member.
-    pub member: usize,
-    /// What is wrong with its ring.
-    pub error: RingError,
-}
 
 /// What a merge leaves to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MergeReport {
-    /// States that could not be used.
-    pub rejected: Vec<Rejected>,
+    /// Members whose states could not be used, by their place in the membership.
+    pub rejected: Vec<(usize, RingError)>,
     /// Entries of this node that have been added with a new number. To be sent like new ones.
     pub renumbered: Vec<Entry>,
 }
@@ -73,18 +49,9 @@ impl ClusterLog {
     /// Adds an entry of this node and gives it back for sending. `None` if the priority is above 7. An own entry is
     /// never taken for a duplicate, whatever the clock says.
     pub fn log(&mut self, time: u32, submission: &Submission<'_>) -> Option<Entry> {
-        let draft = Draft {
-            uid: self.last_uid.wrapping_add(1),
-            time,
-            pid: submission.pid,
-            priority: submission.priority,
-            node: &self.node_name,
-            ident: submission.ident,
-            tag: submission.tag,
-            message: submission.message,
-        };
-        let entry = draft.pack()?;
-        self.last_uid = draft.uid;
+        let uid = self.last_uid.wrapping_add(1);
+        let entry = submission.pack(uid, time, &self.node_name)?;
+        self.last_uid = uid;
         self.insert(&entry.view());
         Some(entry)
     }
@@ -109,10 +76,10 @@ impl ClusterLog {
         let view = entry.view();
         let is_new = self.duplicates.is_newer(&view)
             || origin.is_some_and(|origin| {
-                !self.lifetimes.has_passed(origin, view.uid()) && !self.holds(&view)
+                !self.lifetimes.has_passed(origin, view.uid) && !self.holds(&view)
             });
         if let Some(origin) = origin {
-            self.lifetimes.record(origin, view.uid());
+            self.lifetimes.record(origin, view.uid);
         }
         if is_new {
             self.insert(&view);
@@ -143,15 +110,18 @@ impl ClusterLog {
             } else if let Some(state) = state {
                 match RingView::decode(state) {
                     Ok(ring) => rings.push(ring),
-                    Err(error) => report.rejected.push(Rejected { member, error }),
+                    Err(error) => report.rejected.push((member, error)),
                 }
             }
         }
         let merged = merge(&rings);
-        let lives = OwnLives::of(text_digest(&self.node_name), &rings, &merged.ring);
+        let lives = OwnLives::of(text_digest(&self.node_name), &rings, &merged);
         self.last_uid = self.last_uid.max(lives.last_uid);
-        self.ring = merged.ring;
-        self.duplicates = merged.duplicates;
+        self.duplicates = DuplicateTable::default();
+        for step in merged.walk() {
+            self.duplicates.record(&step.entry);
+        }
+        self.ring = merged;
         self.generation += 1;
         for lost in lives.lost {
             self.last_uid = self.last_uid.wrapping_add(1);
@@ -181,12 +151,11 @@ impl ClusterLog {
     }
 
     fn insert(&mut self, entry: &EntryView<'_>) {
-        if self.ring.append(*entry) {
-            self.duplicates.record(entry);
-            let present = self.ring.walk().map(|step| step.entry);
-            self.duplicates.limit(present);
-            self.generation += 1;
-        }
+        self.ring.append(entry);
+        self.duplicates.record(entry);
+        let present = self.ring.walk().map(|step| step.entry);
+        self.duplicates.limit(present);
+        self.generation += 1;
     }
 
     fn holds(&self, entry: &EntryView<'_>) -> bool {
@@ -205,8 +174,8 @@ struct OwnLives {
 
 impl OwnLives {
     fn of(own_digest: u64, rings: &[RingView<'_>], merged: &Ring) -> Self {
-        let is_own = |entry: &EntryView<'_>| entry.node_digest() == own_digest;
-        let place = |entry: &EntryView<'_>| (entry.time(), entry.uid());
+        let is_own = |entry: &EntryView<'_>| entry.node_digest == own_digest;
+        let place = |entry: &EntryView<'_>| (entry.time, entry.uid);
         let kept: HashMap<(u32, u32), EntryView<'_>> = merged
             .walk()
             .map(|step| step.entry)
@@ -217,14 +186,14 @@ impl OwnLives {
         let mut last_uid = 0;
         let entries = rings.iter().flat_map(RingView::walk);
         for entry in entries.map(|step| step.entry).filter(is_own) {
-            last_uid = last_uid.max(entry.uid());
+            last_uid = last_uid.max(entry.uid);
             // The merge terminates texts that C daemons have left unterminated, so only whole entries are compared.
             let is_lost = kept
                 .get(&place(&entry))
                 .is_some_and(|kept| entry.is_terminated() && kept.identity() != entry.identity());
             let is_known = |known: &Entry| known.view().identity() == entry.identity();
             if is_lost && !lost.iter().any(is_known) {
-                lost.push(entry.with_uid(entry.uid()));
+                lost.push(entry.with_uid(entry.uid));
             }
         }
         Self { last_uid, lost }

@@ -20,7 +20,7 @@ impl RingView<'_> {
             .walk()
             .take_while(|step| !step.is_cut_off)
             .map(|step| step.entry)
-            .filter(|entry| filter.is_none_or(|digest| entry.ident_digest() == digest))
+            .filter(|entry| filter.is_none_or(|digest| entry.ident_digest == digest))
             .take(usize::try_from(limit).unwrap_or(usize::MAX));
 
         let mut out = String::from("{\n\"data\": [\n");
@@ -42,12 +42,10 @@ impl RingView<'_> {
 fn write_entry(out: &mut String, entry: &EntryView<'_>) {
     out.push_str(&format!(
         "{{\"uid\": {}, \"time\": {}, \"pri\": {}, \"tag\": \"",
-        entry.uid(),
-        entry.time(),
-        entry.priority()
+        entry.uid, entry.time, entry.priority
     ));
     write_json_text(out, entry.tag());
-    out.push_str(&format!("\", \"pid\": {}, \"node\": \"", entry.pid()));
+    out.push_str(&format!("\", \"pid\": {}, \"node\": \"", entry.pid));
     write_json_text(out, entry.node());
     out.push_str("\", \"user\": \"");
     write_json_text(out, entry.ident());

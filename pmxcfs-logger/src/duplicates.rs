@@ -38,15 +38,14 @@ impl DuplicateTable {
     /// The rule of C daemons: nothing known of the node, a newer time, or the same time and a larger uid.
     pub(crate) fn is_newer(&self, entry: &EntryView<'_>) -> bool {
         self.last
-            .get(&entry.node_digest())
-            .is_none_or(|last| (entry.time(), entry.uid()) > *last)
+            .get(&entry.node_digest)
+            .is_none_or(|last| (entry.time, entry.uid) > *last)
     }
 
     /// Notes an accepted entry.
     pub(crate) fn record(&mut self, entry: &EntryView<'_>) {
         if self.is_newer(entry) {
-            self.last
-                .insert(entry.node_digest(), (entry.time(), entry.uid()));
+            self.last.insert(entry.node_digest, (entry.time, entry.uid));
         }
     }
 
@@ -54,7 +53,7 @@ impl DuplicateTable {
     /// `present` are the entries of the ring.
     pub(crate) fn limit<'a>(&mut self, present: impl Iterator<Item = EntryView<'a>>) {
         if self.last.len() > MAX_RECORD_COUNT {
-            let present: HashSet<u64> = present.map(|entry| entry.node_digest()).collect();
+            let present: HashSet<u64> = present.map(|entry| entry.node_digest).collect();
             self.last.retain(|digest, _| present.contains(digest));
         }
     }

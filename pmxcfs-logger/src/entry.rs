@@ -23,19 +23,21 @@
 
 use std::cmp::Ordering;
 
+use bytes::Buf;
+
 use crate::digest::{MAX_FIELD_LENGTH, text_digest};
 use crate::escape::escape_units;
 
 /// Bytes in front of the texts.
-pub(crate) const HEADER_SIZE: usize = 44;
+const HEADER_SIZE: usize = 44;
 
 /// Bytes behind the texts.
-pub(crate) const PADDING_SIZE: usize = 4;
+const PADDING_SIZE: usize = 4;
 
 /// Size of an entry without its texts.
-pub(crate) const OVERHEAD: usize = HEADER_SIZE + PADDING_SIZE;
+const OVERHEAD: usize = HEADER_SIZE + PADDING_SIZE;
 
-/// Largest entry in bytes, padding included. Larger ones are not stored.
+/// Largest entry in bytes, padding included.
 pub const MAX_ENTRY_SIZE: usize = 4096;
 
 /// Highest syslog priority that is logged.
@@ -52,38 +54,35 @@ pub enum EntryError {
     #[error("log entry of {size} bytes in {available} bytes")]
     SizeMismatch {
         /// Size that the length fields make.
-        size: u64,
+        size: usize,
         /// Bytes there are.
         available: usize,
     },
+    /// More than [`MAX_ENTRY_SIZE`] bytes.
+    #[error("log entry of {0} bytes, at most {MAX_ENTRY_SIZE} are stored")]
+    TooLarge(usize),
     /// One of the texts does not end with a NUL, or has no byte at all.
     #[error("unterminated string in log entry")]
     Unterminated,
 }
 
-/// What a new entry is made of.
+/// What a client wants to have logged.
 #[derive(Debug, Clone, Copy)]
-pub struct Draft<'a> {
-    /// Counter of this process.
-    pub uid: u32,
-    /// Seconds since 1970.
-    pub time: u32,
-    /// Process that asked for the entry.
-    pub pid: u32,
-    /// Syslog priority.
+pub struct Submission<'a> {
+    /// Syslog priority. Above 7 nothing is logged.
     pub priority: u8,
-    /// Name of this node.
-    pub node: &'a [u8],
+    /// Process id of the client.
+    pub pid: u32,
     /// User.
     pub ident: &'a [u8],
     /// What the message is about, mostly a program's name.
     pub tag: &'a [u8],
-    /// The message as the client sent it.
+    /// Text.
     pub message: &'a [u8],
 }
 
-impl Draft<'_> {
-    /// Packs the entry, or gives `None` for a priority above 7. Texts end at their first NUL.
+impl Submission<'_> {
+    /// Packs the entry that `node` makes of it, or gives `None` for a priority above 7. Texts end at their first NUL.
     ///
     /// Names longer than 254 bytes are cut. The message is escaped into what is left of 4096 bytes. If its last unit
     /// does not fit, the length field is what C peers make of it and NULs take that unit's place, so that no peer sees
@@ -93,41 +92,39 @@ impl Draft<'_> {
         clippy::arithmetic_side_effects,
         reason = "all terms are bounded by the sizes of this module"
     )]
-    pub fn pack(&self) -> Option<Entry> {
+    pub fn pack(&self, uid: u32, time: u32, node: &[u8]) -> Option<Entry> {
         if self.priority > MAX_PRIORITY {
             return None;
         }
-        let names = [self.node, self.ident, self.tag].map(until_nul);
+        let names = [node, self.ident, self.tag].map(until_nul);
         let lengths = names.map(|name| (name.len() + 1).min(MAX_FIELD_LENGTH));
         let used: usize = lengths.iter().sum();
-        let mut escaped = escape_units(
+        let (mut message, last_unit) = escape_units(
             until_nul(self.message),
             true,
             MAX_ENTRY_SIZE - HEADER_SIZE - used,
         );
-        let message_length = (escaped.text.len() + 1).min(MAX_ENTRY_SIZE - OVERHEAD - used);
-        escaped.fit(message_length - 1);
+        let message_length = (message.len() + 1).min(MAX_ENTRY_SIZE - OVERHEAD - used);
+        if message.len() >= message_length {
+            message.truncate(last_unit);
+        }
 
         let size = OVERHEAD + used + message_length;
         let mut bytes = Vec::with_capacity(size);
         bytes.extend_from_slice(&[0; 8]);
-        bytes.extend_from_slice(&self.uid.to_le_bytes());
-        bytes.extend_from_slice(&self.time.to_le_bytes());
+        bytes.extend_from_slice(&uid.to_le_bytes());
+        bytes.extend_from_slice(&time.to_le_bytes());
         bytes.extend_from_slice(&text_digest(names[0]).to_le_bytes());
         bytes.extend_from_slice(&text_digest(names[1]).to_le_bytes());
         bytes.extend_from_slice(&self.pid.to_le_bytes());
         bytes.push(self.priority);
-        bytes.extend(
-            lengths
-                .iter()
-                .filter_map(|length| u8::try_from(*length).ok()),
-        );
+        bytes.extend(lengths.iter().flat_map(|length| u8::try_from(*length)));
         bytes.extend(u32::try_from(message_length).unwrap_or(0).to_le_bytes());
         for (name, length) in names.iter().zip(lengths) {
             bytes.extend(name.iter().take(length - 1));
             bytes.push(0);
         }
-        bytes.extend_from_slice(&escaped.text);
+        bytes.extend_from_slice(&message);
         bytes.resize(size, 0);
         Some(Entry(bytes))
     }
@@ -146,12 +143,13 @@ impl Entry {
     /// Decodes the payload of a LOG message.
     ///
     /// # Errors
-    /// If the lengths do not add up (in 64 bits) to the size of the payload, or a text is not terminated.
+    /// If the lengths do not add up (in 64 bits) to the size of the payload, the entry is too large, or a text is not
+    /// terminated.
     pub fn decode(payload: &[u8]) -> Result<Self, EntryError> {
-        let view = EntryView::parse_front(payload)?;
+        let view = EntryView::decode_front(payload)?;
         if view.size() != payload.len() {
             return Err(EntryError::SizeMismatch {
-                size: view.size() as u64,
+                size: view.size(),
                 available: payload.len(),
             });
         }
@@ -170,16 +168,32 @@ impl Entry {
     /// The fields.
     #[must_use]
     pub fn view(&self) -> EntryView<'_> {
-        EntryView { bytes: &self.0 }
+        EntryView::decode_front(&self.0).expect("packed here, or decoded before")
     }
 }
 
 /// The fields of a packed entry.
-///
-/// The layout was checked when the view was made: the bytes are as long as the lengths say.
 #[derive(Debug, Clone, Copy)]
 pub struct EntryView<'a> {
     bytes: &'a [u8],
+    /// Node name, ident, tag and message with all bytes that their lengths count; none is empty.
+    texts: [&'a [u8]; 4],
+    /// Ring position of the next older entry.
+    pub prev: u32,
+    /// Ring position behind the entry.
+    pub next: u32,
+    /// Number of the entry in the process that made it.
+    pub uid: u32,
+    /// Seconds since 1970.
+    pub time: u32,
+    /// Digest of the node name.
+    pub node_digest: u64,
+    /// Digest of the user.
+    pub ident_digest: u64,
+    /// Process that asked for the entry.
+    pub pid: u32,
+    /// Syslog priority.
+    pub priority: u8,
 }
 
 impl<'a> EntryView<'a> {
@@ -187,24 +201,45 @@ impl<'a> EntryView<'a> {
     /// entries.
     ///
     /// # Errors
-    /// If there are fewer bytes than the lengths say.
-    pub fn parse_front(bytes: &'a [u8]) -> Result<Self, EntryError> {
+    /// If there are fewer bytes than the lengths say or more than an entry may have, or if a text has no byte.
+    pub fn decode_front(bytes: &'a [u8]) -> Result<Self, EntryError> {
         if bytes.len() < OVERHEAD {
             return Err(EntryError::Truncated(bytes.len()));
         }
-        let header = Self { bytes };
-        let size = header
-            .lengths()
-            .into_iter()
-            .fold(OVERHEAD as u64, u64::saturating_add);
-        usize::try_from(size)
-            .ok()
-            .and_then(|size| bytes.get(..size))
-            .map(|bytes| Self { bytes })
-            .ok_or(EntryError::SizeMismatch {
-                size,
-                available: bytes.len(),
-            })
+        let mut rest = bytes;
+        let mut entry = Self {
+            bytes,
+            texts: [&[]; 4],
+            prev: rest.get_u32_le(),
+            next: rest.get_u32_le(),
+            uid: rest.get_u32_le(),
+            time: rest.get_u32_le(),
+            node_digest: rest.get_u64_le(),
+            ident_digest: rest.get_u64_le(),
+            pid: rest.get_u32_le(),
+            priority: rest.get_u8(),
+        };
+        let names = [rest.get_u8(), rest.get_u8(), rest.get_u8()].map(u32::from);
+        let lengths = [names[0], names[1], names[2], rest.get_u32_le()];
+        let lengths = lengths.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        let size = lengths
+            .iter()
+            .fold(OVERHEAD, |size, length| size.saturating_add(*length));
+        let available = bytes.len();
+        if size > available {
+            return Err(EntryError::SizeMismatch { size, available });
+        }
+        if size > MAX_ENTRY_SIZE {
+            return Err(EntryError::TooLarge(size));
+        }
+        for (text, length) in entry.texts.iter_mut().zip(lengths) {
+            (*text, rest) = rest.split_at(length);
+        }
+        if entry.texts.iter().any(|text| text.is_empty()) {
+            return Err(EntryError::Unterminated);
+        }
+        entry.bytes = bytes.split_at(size).0;
+        Ok(entry)
     }
 
     /// Size in bytes, padding included.
@@ -213,93 +248,54 @@ impl<'a> EntryView<'a> {
         self.bytes.len()
     }
 
-    /// Ring position of the next older entry.
-    #[must_use]
-    pub fn prev(&self) -> u32 {
-        self.u32_at(0)
-    }
-
-    /// Ring position behind the entry.
-    #[must_use]
-    pub fn next(&self) -> u32 {
-        self.u32_at(4)
-    }
-
-    /// Number of the entry in the process that made it.
-    #[must_use]
-    pub fn uid(&self) -> u32 {
-        self.u32_at(8)
-    }
-
-    /// Seconds since 1970.
-    #[must_use]
-    pub fn time(&self) -> u32 {
-        self.u32_at(12)
-    }
-
-    /// Digest of the node name.
-    #[must_use]
-    pub fn node_digest(&self) -> u64 {
-        self.u64_at(16)
-    }
-
-    /// Digest of the user.
-    #[must_use]
-    pub fn ident_digest(&self) -> u64 {
-        self.u64_at(24)
-    }
-
-    /// Process that asked for the entry.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.u32_at(32)
-    }
-
-    /// Syslog priority.
-    #[must_use]
-    pub fn priority(&self) -> u8 {
-        self.u8_at(36)
-    }
-
     /// Node name.
     #[must_use]
     pub fn node(&self) -> &'a [u8] {
-        self.text(0)
+        until_nul(self.texts[0])
     }
 
     /// User.
     #[must_use]
     pub fn ident(&self) -> &'a [u8] {
-        self.text(1)
+        until_nul(self.texts[1])
     }
 
     /// What the message is about.
     #[must_use]
     pub fn tag(&self) -> &'a [u8] {
-        self.text(2)
+        until_nul(self.texts[2])
     }
 
     /// The escaped message.
     #[must_use]
     pub fn message(&self) -> &'a [u8] {
-        self.text(3)
+        until_nul(self.texts[3])
     }
 
-    /// Whether each text has at least one byte and ends with a NUL.
+    /// Whether each text ends with a NUL.
     #[must_use]
     pub fn is_terminated(&self) -> bool {
-        (0..4).all(|index| self.field(index).last() == Some(&0))
-    }
-
-    /// Whether each text has at least one byte.
-    pub(crate) fn has_texts(&self) -> bool {
-        self.lengths().iter().all(|length| *length > 0)
+        self.texts.iter().all(|text| text.last() == Some(&0))
     }
 
     /// Everything that identifies the entry: all but ring positions and padding.
     pub(crate) fn identity(&self) -> &'a [u8] {
         let end = self.bytes.len().saturating_sub(PADDING_SIZE);
         self.bytes.get(8..end).unwrap_or_default()
+    }
+
+    /// A copy of the entry for a place in a ring: its texts end with a NUL, its padding is zeros.
+    pub(crate) fn copy_at(&self, prev: u32, next: u32) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(self.size());
+        copy.extend_from_slice(&prev.to_le_bytes());
+        copy.extend_from_slice(&next.to_le_bytes());
+        copy.extend_from_slice(self.bytes.get(8..HEADER_SIZE).unwrap_or_default());
+        for text in self.texts {
+            copy.extend(text.split_last().map_or(&[][..], |(_last, text)| text));
+            copy.push(0);
+        }
+        copy.resize(self.size(), 0);
+        copy
     }
 
     /// The same entry with another number, as a LOG message carries it.
@@ -309,61 +305,6 @@ impl<'a> EntryView<'a> {
         bytes.extend(self.identity().iter().skip(4));
         bytes.resize(self.size(), 0);
         Entry(bytes)
-    }
-
-    /// Offsets of the last byte of each text.
-    pub(crate) fn last_bytes(&self) -> impl Iterator<Item = usize> {
-        (0..4).filter_map(|index| self.span(index).last())
-    }
-
-    fn lengths(&self) -> [u64; 4] {
-        [
-            u64::from(self.u8_at(37)),
-            u64::from(self.u8_at(38)),
-            u64::from(self.u8_at(39)),
-            u64::from(self.u32_at(40)),
-        ]
-    }
-
-    fn span(&self, index: usize) -> std::ops::Range<usize> {
-        let lengths = self
-            .lengths()
-            .map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-        let start = lengths
-            .iter()
-            .take(index)
-            .fold(HEADER_SIZE, |start, length| start.saturating_add(*length));
-        let length = lengths.get(index).copied().unwrap_or(0);
-        start..start.saturating_add(length)
-    }
-
-    /// One of the texts with what follows its first NUL.
-    fn field(&self, index: usize) -> &'a [u8] {
-        self.bytes.get(self.span(index)).unwrap_or_default()
-    }
-
-    fn text(&self, index: usize) -> &'a [u8] {
-        until_nul(self.field(index))
-    }
-
-    fn u8_at(&self, offset: usize) -> u8 {
-        self.bytes.get(offset).copied().unwrap_or(0)
-    }
-
-    fn u32_at(&self, offset: usize) -> u32 {
-        u32::from_le_bytes(self.array_at(offset))
-    }
-
-    fn u64_at(&self, offset: usize) -> u64 {
-        u64::from_le_bytes(self.array_at(offset))
-    }
-
-    fn array_at<const N: usize>(&self, offset: usize) -> [u8; N] {
-        self.bytes
-            .get(offset..)
-            .and_then(|rest| rest.first_chunk::<N>())
-            .copied()
-            .unwrap_or([0; N])
     }
 }
 
@@ -378,12 +319,12 @@ pub(crate) fn entry_order(a: &EntryView<'_>, b: &EntryView<'_>) -> Ordering {
         reason = "peers compare the low halves"
     )]
     let low = |digest: u64| digest as u32;
-    let by_time = sign(a.time(), b.time());
+    let by_time = sign(a.time, b.time);
     if by_time.is_ne() {
         return by_time;
     }
-    if a.node_digest() != b.node_digest() {
-        return sign(low(a.node_digest()), low(b.node_digest()));
+    if a.node_digest != b.node_digest {
+        return sign(low(a.node_digest), low(b.node_digest));
     }
-    sign(a.uid(), b.uid())
+    sign(a.uid, b.uid)
 }

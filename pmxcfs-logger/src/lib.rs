@@ -18,11 +18,11 @@ pub mod fuzzing;
 mod merge;
 mod ring;
 
-pub use cluster_log::{ClusterLog, MergeReport, Rejected, Submission};
+pub use cluster_log::{ClusterLog, MergeReport};
 pub use digest::{text_digest, user_digest};
 pub use dump::{DEFAULT_LIMIT, write_json_text};
 pub use duplicates::Origin;
-pub use entry::{Draft, Entry, EntryError, EntryView, MAX_ENTRY_SIZE};
+pub use entry::{Entry, EntryError, EntryView, MAX_ENTRY_SIZE, Submission};
 pub use escape::escape;
-pub use merge::{MAX_MERGED_SIZE, Merged, merge};
+pub use merge::{MAX_MERGED_SIZE, merge};
 pub use ring::{RING_SIZE, Ring, RingError, RingView, Step, Walk};

@@ -5,29 +5,19 @@
 
 use std::collections::HashSet;
 
-use crate::duplicates::DuplicateTable;
 use crate::entry::{EntryView, MAX_ENTRY_SIZE, entry_order};
 use crate::ring::{RING_HEADER_SIZE, RING_SIZE, Ring, RingView, rounded};
 
 /// Once the taken entries fill this many bytes, no more are taken.
 pub const MAX_MERGED_SIZE: usize = RING_SIZE - RING_HEADER_SIZE - MAX_ENTRY_SIZE;
 
-/// Result of a merge.
-#[derive(Debug, Clone, Default)]
-pub struct Merged {
-    /// The log of all members, sorted.
-    pub ring: Ring,
-    pub(crate) duplicates: DuplicateTable,
-}
-
 /// Merges the rings of members, given in the order of the membership. A member without a usable ring is left out.
 #[must_use]
-pub fn merge(rings: &[RingView<'_>]) -> Merged {
+pub fn merge(rings: &[RingView<'_>]) -> Ring {
     let mut cursors: Vec<_> = rings.iter().map(|ring| ring.walk().peekable()).collect();
     let mut taken: Vec<EntryView<'_>> = Vec::new();
     // Where the comparison is not an order, the search can miss an entry that is there.
     let mut identities: HashSet<(u32, u64, u32)> = HashSet::new();
-    let mut duplicates = DuplicateTable::default();
     let mut total = 0;
 
     while let Some(index) = newest_cursor(&mut cursors) {
@@ -37,20 +27,16 @@ pub fn merge(rings: &[RingView<'_>]) -> Merged {
         let entry = step.entry;
         let place = taken.binary_search_by(|other| entry_order(other, &entry));
         let Err(place) = place else { continue };
-        if !identities.insert((entry.time(), entry.node_digest(), entry.uid())) {
+        if !identities.insert((entry.time, entry.node_digest, entry.uid)) {
             continue;
         }
         taken.insert(place, entry);
-        duplicates.record(&entry);
         total += rounded(entry.size());
         if total >= MAX_MERGED_SIZE {
             break;
         }
     }
-    Merged {
-        ring: Ring::from_ascending(taken),
-        duplicates,
-    }
+    Ring::from_ascending(taken)
 }
 
 /// The first of the cursors at the entry with the largest time; none once all have ended or are at a time of 0.
@@ -60,7 +46,7 @@ where
 {
     let mut newest = (0, None);
     for (index, cursor) in cursors.iter_mut().enumerate() {
-        let time = cursor.peek().map_or(0, |step| step.entry.time());
+        let time = cursor.peek().map_or(0, |step| step.entry.time);
         if time > newest.0 {
             newest = (time, Some(index));
         }

@@ -13,13 +13,10 @@
 
 use std::cmp::Ordering;
 
-use crate::entry::{EntryView, MAX_ENTRY_SIZE, OVERHEAD, entry_order};
+use crate::entry::{EntryView, MAX_ENTRY_SIZE, entry_order};
 
 /// Size of a member's own ring in bytes.
 pub const RING_SIZE: usize = 131_072;
-
-const RING_SIZE_U32: u32 = 131_072;
-const MAX_ENTRY_SIZE_U32: u32 = 4096;
 
 /// Bytes in front of the first entry, and the position of that entry.
 pub(crate) const RING_HEADER_SIZE: usize = 8;
@@ -72,7 +69,7 @@ impl Ring {
     #[must_use]
     pub fn new() -> Self {
         let mut bytes = vec![0; RING_SIZE];
-        put_u32(&mut bytes, 0, RING_SIZE_U32);
+        put_u32(&mut bytes, 0, to_position(RING_SIZE));
         Self { bytes }
     }
 
@@ -82,47 +79,27 @@ impl Ring {
         &self.bytes
     }
 
-    /// Appends an entry as the newest and says whether it was stored; entries that are too large are not.
-    ///
-    /// The copy has zeros for padding, and each text ends with a NUL.
-    pub fn append(&mut self, entry: EntryView<'_>) -> bool {
-        let size = entry.size();
-        if size <= OVERHEAD || size > MAX_ENTRY_SIZE || !entry.has_texts() {
-            return false;
-        }
-        let room = rounded(size);
-        let newest = self.view().newest();
-        let start = self
-            .view()
+    /// Appends an entry as the newest.
+    pub fn append(&mut self, entry: &EntryView<'_>) {
+        let ring = self.view();
+        let newest = ring.newest();
+        let room = rounded(entry.size());
+        let start = ring
             .entry_at(newest)
-            .ok()
-            .and_then(|entry| usize::try_from(entry.next()).ok())
-            .filter(|next| next.saturating_add(room) < RING_SIZE)
-            .unwrap_or(RING_HEADER_SIZE);
-        let end = start.saturating_add(room);
-        let (Ok(position), Ok(next)) = (u32::try_from(start), u32::try_from(end)) else {
-            return false;
+            .map_or(RING_HEADER_SIZE, |entry| to_index(entry.next));
+        let (start, end) = match start.saturating_add(room) {
+            end @ ..RING_SIZE => (start, end),
+            _ => (RING_HEADER_SIZE, RING_HEADER_SIZE.saturating_add(room)),
         };
-        let Some(slot) = self.bytes.get_mut(start..end) else {
-            return false;
-        };
-        put_u32(slot, 0, newest);
-        put_u32(slot, 4, next);
-        let text = entry.identity();
-        let text_end = text.len().saturating_add(8);
-        if let Some(target) = slot.get_mut(8..text_end) {
-            target.copy_from_slice(text);
+        let copy = entry.copy_at(newest, to_position(end));
+        if let Some((place, _behind)) = self
+            .bytes
+            .get_mut(start..)
+            .and_then(|rest| rest.split_at_mut_checked(copy.len()))
+        {
+            place.copy_from_slice(&copy);
         }
-        if let Some(padding) = slot.get_mut(text_end..size) {
-            padding.fill(0);
-        }
-        for offset in entry.last_bytes() {
-            if let Some(byte) = slot.get_mut(offset) {
-                *byte = 0;
-            }
-        }
-        put_u32(&mut self.bytes, 4, position);
-        true
+        put_u32(&mut self.bytes, 4, to_position(start));
     }
 
     /// The entries from the newest to the oldest.
@@ -158,7 +135,7 @@ impl Ring {
     pub(crate) fn from_ascending<'a>(entries: impl IntoIterator<Item = EntryView<'a>>) -> Self {
         let mut ring = Self::new();
         for entry in entries {
-            ring.append(entry);
+            ring.append(&entry);
         }
         ring
     }
@@ -167,21 +144,29 @@ impl Ring {
     /// is sent whole; a sorted one has not.
     #[must_use]
     pub fn to_state(&self) -> Vec<u8> {
-        let newest = self.view().newest();
-        let has_wrapped = self.walk().any(|step| step.entry.prev() > step.position);
-        let end = match self.view().entry_at(newest) {
-            Ok(_) if has_wrapped => RING_SIZE_U32,
-            Ok(entry) => entry.next(),
+        let newest = self.view().entry_at(self.view().newest());
+        let has_wrapped = self.walk().any(|step| step.entry.prev > step.position);
+        let end = match newest {
+            Ok(_) if has_wrapped => RING_SIZE,
+            Ok(entry) => to_index(entry.next),
             Err(_) => 0,
         };
-        let size = usize::try_from(end)
-            .unwrap_or(RING_SIZE)
-            .max(MIN_STATE_SIZE);
+        let size = end.max(MIN_STATE_SIZE);
         let mut state = self.bytes.get(..size).unwrap_or(&self.bytes).to_vec();
-        let length = u32::try_from(state.len()).unwrap_or(RING_SIZE_U32);
+        let length = to_position(state.len());
         put_u32(&mut state, 0, length);
         state
     }
+}
+
+/// A position as an index into the bytes of a ring.
+fn to_index(position: u32) -> usize {
+    usize::try_from(position).unwrap_or(usize::MAX)
+}
+
+/// An index into the bytes of a ring as a position.
+fn to_position(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 fn put_u32(bytes: &mut [u8], offset: usize, value: u32) {
@@ -211,7 +196,7 @@ impl<'a> RingView<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, RingError> {
         let ring = Self { bytes };
         let size = ring.u32_at(0);
-        if bytes.len() <= RING_HEADER_SIZE || usize::try_from(size) != Ok(bytes.len()) {
+        if bytes.len() <= RING_HEADER_SIZE || to_index(size) != bytes.len() {
             return Err(RingError::WrongSize {
                 length: bytes.len(),
                 size,
@@ -242,18 +227,11 @@ impl<'a> RingView<'a> {
     }
 
     fn entry_at(&self, position: u32) -> Result<EntryView<'a>, RingError> {
-        let start = usize::try_from(position)
-            .ok()
-            .filter(|start| *start >= RING_HEADER_SIZE && start.is_multiple_of(8))
-            .ok_or(RingError::BadPosition(position))?;
-        let rest = self
-            .bytes
-            .get(start..)
-            .ok_or(RingError::BadPosition(position))?;
-        EntryView::parse_front(rest)
-            .ok()
-            .filter(|entry| entry.size() <= MAX_ENTRY_SIZE && entry.has_texts())
-            .ok_or(RingError::BadEntry(position))
+        let start = to_index(position);
+        let is_place = start >= RING_HEADER_SIZE && start.is_multiple_of(8);
+        let rest = self.bytes.get(start..).filter(|_| is_place);
+        let rest = rest.ok_or(RingError::BadPosition(position))?;
+        EntryView::decode_front(rest).map_err(|_malformed| RingError::BadEntry(position))
     }
 
     fn u32_at(&self, offset: usize) -> u32 {
@@ -294,11 +272,10 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         let entry = self.ring.entry_at(position)?;
-        let length = u32::try_from(entry.size()).unwrap_or(u32::MAX);
-        if position.saturating_add(length) > self.upper {
+        if position.saturating_add(to_position(entry.size())) > self.upper {
             return Err(RingError::BadEntry(position));
         }
-        let prev = entry.prev();
+        let prev = entry.prev;
         let is_cut_off = position < prev && prev <= self.head;
         self.upper = position;
         match prev.cmp(&position) {
@@ -323,7 +300,7 @@ impl<'a> Walk<'a> {
 
     /// Whether the newest entry may have overwritten this position.
     fn is_overwritten(&self, position: u32) -> bool {
-        position > self.head && position <= self.head.saturating_add(MAX_ENTRY_SIZE_U32)
+        position > self.head && position <= self.head.saturating_add(to_position(MAX_ENTRY_SIZE))
     }
 }
 

@@ -19,10 +19,20 @@ const MAX_TABLE_SIZE: usize = 8 * 1024 * 1024;
 /// Removed keys of one node whose last version is remembered one by one.
 const MAX_FLOOR_COUNT: usize = 1024;
 
-/// A key was not set because its table is full or its value too large.
+/// Why a value of a node was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many or too large status values of one node")]
-pub struct LimitReached;
+#[non_exhaustive]
+pub enum UpdateError {
+    /// The sender is not in the node list, or there is no node list.
+    #[error("status update of node {0}, which is not in the node list")]
+    UnknownSender(NodeId),
+    /// An `rrd/` or `nodeip` value is empty, too long, or does not end with a NUL.
+    #[error("malformed status value")]
+    BadValue,
+    /// The table of the node, or that of RRD values, is full, or the value is too large.
+    #[error("too many or too large status values")]
+    LimitReached,
+}
 
 #[derive(Debug, Clone)]
 struct Slot {
@@ -48,7 +58,7 @@ impl KeyTable {
     ///
     /// # Errors
     /// If the table is full; the key then keeps its former value.
-    pub fn set(&mut self, key: &[u8], value: &Bytes) -> Result<(), LimitReached> {
+    pub fn set(&mut self, key: &[u8], value: &Bytes) -> Result<(), UpdateError> {
         if value.is_empty() {
             self.remove(key);
             return Ok(());
@@ -57,7 +67,7 @@ impl KeyTable {
         let size = self.size - former.unwrap_or(0) + key.len() + value.len();
         let is_full = former.is_none() && self.slots.len() >= MAX_KEY_COUNT;
         if is_full || size > MAX_TABLE_SIZE || value.len() > MAX_STATUS_VALUE_SIZE {
-            return Err(LimitReached);
+            return Err(UpdateError::LimitReached);
         }
         self.size = size;
         if let Some(slot) = self.slots.get_mut(key) {
@@ -141,7 +151,7 @@ impl KeyStore {
     ///
     /// # Errors
     /// As [`KeyTable::set`].
-    pub fn set_own(&mut self, key: &[u8], value: &Bytes) -> Result<(), LimitReached> {
+    pub fn set_own(&mut self, key: &[u8], value: &Bytes) -> Result<(), UpdateError> {
         self.generation += 1;
         self.own.set(key, value)
     }
@@ -150,12 +160,7 @@ impl KeyStore {
     ///
     /// # Errors
     /// As [`KeyTable::set`].
-    pub fn set_peer(
-        &mut self,
-        node: NodeId,
-        key: &[u8],
-        value: &Bytes,
-    ) -> Result<(), LimitReached> {
+    pub fn set_peer(&mut self, node: NodeId, key: &[u8], value: &Bytes) -> Result<(), UpdateError> {
         self.generation += 1;
         self.peers.entry(node).or_default().set(key, value)
     }
@@ -245,7 +250,7 @@ mod tests {
         for number in 0..MAX_KEY_COUNT {
             table.set(number.to_string().as_bytes(), &value).unwrap();
         }
-        assert_eq!(table.set(b"new", &value), Err(LimitReached));
+        assert_eq!(table.set(b"new", &value), Err(UpdateError::LimitReached));
         table.set(b"0", &value).unwrap();
         table.set(b"0", &Bytes::new()).unwrap();
         table.set(b"new", &value).unwrap();
@@ -256,7 +261,7 @@ mod tests {
         for number in 100..100 + fitting {
             table.set(number.to_string().as_bytes(), &large).unwrap();
         }
-        assert_eq!(table.set(b"999", &large), Err(LimitReached));
+        assert_eq!(table.set(b"999", &large), Err(UpdateError::LimitReached));
         assert_eq!(table.value(b"999"), None);
         table.set(b"100", &large).unwrap();
         table.set(b"100", &Bytes::new()).unwrap();

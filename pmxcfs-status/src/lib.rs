@@ -17,13 +17,11 @@ mod members;
 mod properties;
 mod samples;
 mod status;
-mod update;
 
 pub use clock::{Clock, SystemClock};
 pub use documents::TreeVersions;
-pub use keys::{KeyStore, KeyTable, LimitReached};
+pub use keys::{KeyStore, KeyTable, UpdateError};
 pub use members::{ClusterInfo, Member, Members, NodeListEntry};
 pub use properties::{find_properties, render_properties};
 pub use samples::{RrdSink, SampleTable};
 pub use status::{Peers, Status, StatusConfig};
-pub use update::{Update, UpdateError};

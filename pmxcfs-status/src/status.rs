@@ -13,16 +13,15 @@ use bytes::Bytes;
 use pmxcfs_api_types::limits::MAX_STATUS_VALUE_SIZE;
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_api_types::{FsError, NodeId};
-use pmxcfs_logger::{ClusterLog, DEFAULT_LIMIT, Entry, Origin, Rejected, Submission};
+use pmxcfs_logger::{ClusterLog, DEFAULT_LIMIT, Entry, Origin, RingError, Submission};
 use pmxcfs_memdb::GuestList;
 
 use crate::cached::Cached;
 use crate::clock::Clock;
 use crate::documents::{self, TreeVersions};
-use crate::keys::KeyStore;
+use crate::keys::{KeyStore, UpdateError};
 use crate::members::{ClusterInfo, Members, NodeListEntry};
 use crate::samples::{RRD_PREFIX, RrdSink, SampleTable};
-use crate::update::{Update, UpdateError};
 
 /// Key under which a node tells its address.
 const ADDRESS_KEY: &[u8] = b"nodeip";
@@ -45,7 +44,7 @@ pub struct StatusConfig {
 /// held, so that what is changed first is sent first.
 pub trait Peers: Send + Sync {
     /// Sends a status value; empty for a removed key.
-    fn send_update(&self, update: Update);
+    fn send_value(&self, key: Bytes, value: Bytes);
 
     /// Sends a log entry.
     fn send_log(&self, entry: Entry);
@@ -171,17 +170,11 @@ impl Status {
         let stored = match Subject::of(key) {
             Subject::Sample(item) => self.set_sample(item, value),
             Subject::Address => self.set_address(self.own_name.clone(), value),
-            Subject::Key => {
-                let set = self.keys.lock().set_own(key, value);
-                set.map_err(|_full| UpdateError::LimitReached)
-            }
+            Subject::Key => self.keys.lock().set_own(key, value),
         };
         stored.map_err(|_refused| FsError::NoMemory)?;
         if let Some(peers) = self.peers.get() {
-            peers.send_update(Update {
-                key: Bytes::copy_from_slice(key),
-                value: value.clone(),
-            });
+            peers.send_value(Bytes::copy_from_slice(key), value.clone());
         }
         Ok(())
     }
@@ -327,26 +320,23 @@ impl Status {
         self.set_quorate(false)
     }
 
-    /// Applies an update that another member sent.
+    /// Applies a value that another member has set; empty for a removed key.
     ///
     /// # Errors
     /// If nothing was changed.
-    pub fn apply_update(&self, sender: NodeId, update: &Update) -> Result<(), UpdateError> {
+    pub fn apply_value(&self, sender: NodeId, key: &[u8], value: &[u8]) -> Result<(), UpdateError> {
         let name = self.members.lock().name_of(sender).cloned();
         let name = name.ok_or(UpdateError::UnknownSender(sender))?;
         // The value of a message is a part of the buffer it came in, which may be a lot larger than what is kept.
-        let value = Bytes::copy_from_slice(&update.value);
-        match Subject::of(&update.key) {
+        let value = Bytes::copy_from_slice(value);
+        match Subject::of(key) {
             Subject::Sample(item) => self.set_sample(item, &value),
             Subject::Address => {
                 self.set_address(name, &value)?;
                 self.keys.lock().finish_repetition(sender);
                 Ok(())
             }
-            Subject::Key => {
-                let set = self.keys.lock().set_peer(sender, &update.key, &value);
-                set.map_err(|_full| UpdateError::LimitReached)
-            }
+            Subject::Key => self.keys.lock().set_peer(sender, key, &value),
         }
     }
 
@@ -364,7 +354,7 @@ impl Status {
     /// Merges the members' states, in the order of the membership, and expects each member to repeat its keys: those that
     /// it has not repeated when it next tells its address are gone. Log entries that get a new number are sent again. Gives
     /// the states that were of no use.
-    pub fn merge_states(&self, states: &[Option<&[u8]>], own: usize) -> Vec<Rejected> {
+    pub fn merge_states(&self, states: &[Option<&[u8]>], own: usize) -> Vec<(usize, RingError)> {
         let _order = self.order.lock();
         self.keys.lock().expect_repetition();
         let report = self.log.lock().merge(states, own);
@@ -376,38 +366,31 @@ impl Status {
         report.rejected
     }
 
-    /// What this member sends when an exchange is over: all of its keys, then its address.
+    /// Keys and values of this node, which it repeats when an exchange is over.
     #[must_use]
-    pub fn repetition(&self) -> Vec<Update> {
+    pub fn own_values(&self) -> Vec<(Bytes, Bytes)> {
         let _order = self.order.lock();
-        let mut updates: Vec<Update> = {
-            let keys = self.keys.lock();
-            let values = keys.own().values();
-            values
-                .map(|(key, value)| Update {
-                    key: key.clone(),
-                    value: value.clone(),
-                })
-                .collect()
-        };
-        updates.extend(self.own_address_update());
-        updates
+        let keys = self.keys.lock();
+        let values = keys.own().values();
+        values
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
     }
 
-    /// The address this member tells: the one last set by a client, else the one found at the start.
-    fn own_address_update(&self) -> Option<Update> {
+    /// The address that this node tells behind its keys, with a NUL: the one last set by a client, else the one found at
+    /// the start; only the NUL if there is none.
+    #[must_use]
+    pub fn own_address(&self) -> Bytes {
+        let _order = self.order.lock();
         let mut members = self.members.lock();
-        let address = members
-            .address(&self.own_name)
-            .or(self.start_address.as_ref())?
-            .clone();
-        members.set_address(self.own_name.clone(), address.clone());
-        let mut value = address.to_vec();
-        value.push(0);
-        Some(Update {
-            key: Bytes::from_static(ADDRESS_KEY),
-            value: value.into(),
-        })
+        let known = members.address(&self.own_name);
+        let address = known.or(self.start_address.as_ref()).cloned();
+        if let Some(address) = &address {
+            members.set_address(self.own_name.clone(), address.clone());
+        }
+        [address.as_deref().unwrap_or_default(), b"\0"]
+            .concat()
+            .into()
     }
 
     fn set_sample(&self, item: &[u8], value: &Bytes) -> Result<(), UpdateError> {

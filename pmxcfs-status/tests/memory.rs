@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::{BufMut, Bytes, BytesMut};
 use pmxcfs_api_types::NodeId;
 use pmxcfs_memdb::{RootState, Rules, Tree};
-use pmxcfs_status::{Clock, NodeListEntry, RrdSink, Status, StatusConfig, Update};
+use pmxcfs_status::{Clock, NodeListEntry, RrdSink, Status, StatusConfig};
 
 const UPDATES_PER_SECOND: u32 = 1000;
 const UPDATE_COUNT: u32 = 300_000;
@@ -37,20 +37,17 @@ impl RrdSink for NoFiles {
 }
 
 /// An update as it comes out of a message: in the middle of a larger buffer.
-fn received(key: &str, value: &[u8]) -> Update {
+fn received(key: &str, value: &[u8]) -> (Bytes, Bytes) {
     let mut buffer = BytesMut::zeroed(BUFFER_SIZE);
     buffer[..key.len()].copy_from_slice(key.as_bytes());
     buffer.truncate(256);
     buffer.put_slice(value);
     let buffer = buffer.freeze();
-    Update {
-        key: buffer.slice(..key.len()),
-        value: buffer.slice(256..),
-    }
+    (buffer.slice(..key.len()), buffer.slice(256..))
 }
 
 /// Keys that stay, keys that come and go, RRD values of guests that come and go, addresses.
-fn update(number: u32) -> Update {
+fn update(number: u32) -> (Bytes, Bytes) {
     let value = format!("{number:0120}\0");
     match number % 8 {
         0..=3 => received(&format!("key{}", number % 2000), value.as_bytes()),
@@ -100,7 +97,8 @@ fn updates_of_three_nodes_are_held_without_growth() {
     for number in 0..UPDATE_COUNT {
         // All senders send the same in turns, so that what comes also goes at each of them.
         let sender = NodeId(2 + number / 8 % 3);
-        status.apply_update(sender, &update(number)).unwrap();
+        let (key, value) = update(number);
+        status.apply_value(sender, &key, &value).unwrap();
         if number % UPDATES_PER_SECOND == 0 {
             time.fetch_add(10, Ordering::Relaxed);
             status.expire_samples();

@@ -6,9 +6,9 @@ use crate::support::{Recorder, TestClock};
 use bytes::Bytes;
 use pmxcfs_api_types::limits::MAX_STATUS_VALUE_SIZE;
 use pmxcfs_api_types::{FsError, NodeId};
-use pmxcfs_logger::{Entry, Origin, Submission};
+use pmxcfs_logger::{Origin, Submission};
 use pmxcfs_memdb::{RootState, Rules, Tree};
-use pmxcfs_status::{NodeListEntry, Status, StatusConfig, Update, UpdateError};
+use pmxcfs_status::{NodeListEntry, Status, StatusConfig, UpdateError};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -55,13 +55,6 @@ fn set_nodes(status: &Status, names: &[&'static str]) {
         name: Bytes::from_static(name.as_bytes()),
     });
     status.replace_node_list(Bytes::from_static(b"lab"), 1, list);
-}
-
-fn update(key: &'static str, value: &'static [u8]) -> Update {
-    Update {
-        key: Bytes::from_static(key.as_bytes()),
-        value: Bytes::from_static(value),
-    }
 }
 
 fn members(status: &Status) -> Value {
@@ -119,7 +112,7 @@ fn updates_of_peers_are_checked() {
     let node = with_nodes(&["a", "b"]);
     let apply = |sender, key, value| {
         node.status
-            .apply_update(NodeId(sender), &update(key, value))
+            .apply_value(NodeId(sender), str::as_bytes(key), value)
     };
     assert_eq!(
         apply(3, "k", b"v"),
@@ -142,9 +135,7 @@ fn updates_of_peers_are_checked() {
 #[test]
 fn keys_go_with_the_node_and_stay_with_a_renamed_one() {
     let node = with_nodes(&["a", "b"]);
-    node.status
-        .apply_update(PEER, &update("k", b"v\0"))
-        .unwrap();
+    node.status.apply_value(PEER, b"k", b"v\0").unwrap();
     set_nodes(&node.status, &["a", "renamed"]);
     assert_eq!(node.status.value(b"renamed", b"k").unwrap(), "v\0");
     assert_eq!(versions(&node.status)["kvstore"]["renamed"]["k"], 0);
@@ -154,15 +145,8 @@ fn keys_go_with_the_node_and_stay_with_a_renamed_one() {
 }
 
 #[test]
-fn an_exchange_ends_with_all_keys_and_then_the_address() {
+fn what_a_node_repeats_is_its_keys_and_its_address() {
     let node = with_nodes(&["a", "b"]);
-    let sent = |updates: Vec<Update>| -> Vec<(String, Bytes)> {
-        let key = |update: &Update| String::from_utf8(update.key.to_vec()).unwrap();
-        updates
-            .iter()
-            .map(|update| (key(update), update.value.clone()))
-            .collect()
-    };
     let version = members(&node.status)["version"].as_u64().unwrap();
     node.status
         .set_value(b"k", &Bytes::from_static(b"v\0"))
@@ -170,19 +154,18 @@ fn an_exchange_ends_with_all_keys_and_then_the_address() {
     node.status
         .set_value(b"rrd/x", &Bytes::from_static(b"1\0"))
         .unwrap();
-    let expected = [
-        ("k".to_owned(), "v\0".into()),
-        ("nodeip".to_owned(), "10.0.0.1\0".into()),
-    ];
-    assert_eq!(sent(node.status.repetition()), expected);
+    let keys = [("k".into(), "v\0".into())];
+    assert_eq!(node.status.own_values(), keys);
+    assert_eq!(node.status.own_address(), "10.0.0.1\0");
     assert_eq!(members(&node.status)["nodelist"]["a"]["ip"], "10.0.0.1");
     assert_eq!(members(&node.status)["version"], version + 1);
-    assert_eq!(node.status.repetition().len(), 2);
+    assert_eq!(node.status.own_address(), "10.0.0.1\0");
     assert_eq!(members(&node.status)["version"], version + 1);
     node.status
         .set_value(b"nodeip", &Bytes::from_static(b"10.0.0.7\0"))
         .unwrap();
-    assert_eq!(sent(node.status.repetition())[1].1, "10.0.0.7\0");
+    assert_eq!(node.status.own_address(), "10.0.0.7\0");
+    assert_eq!(node.status.own_values(), keys);
 }
 
 #[test]
@@ -190,20 +173,18 @@ fn keys_that_a_member_does_not_repeat_after_an_exchange_are_gone() {
     let node = with_nodes(&["a", "b"]);
     for key in ["gone", "stays"] {
         node.status
-            .apply_update(PEER, &update(key, b"v\0"))
+            .apply_value(PEER, key.as_bytes(), b"v\0")
             .unwrap();
     }
     let own = node.status.state();
     assert_eq!(node.status.merge_states(&[Some(&own), Some(&own)], 0), []);
-    node.status
-        .apply_update(PEER, &update("stays", b"v\0"))
-        .unwrap();
+    node.status.apply_value(PEER, b"stays", b"v\0").unwrap();
     assert!(
         node.status.value(b"b", b"gone").is_ok(),
         "not before the member is done"
     );
     node.status
-        .apply_update(PEER, &update("nodeip", b"10.0.0.2\0"))
+        .apply_value(PEER, b"nodeip", b"10.0.0.2\0")
         .unwrap();
     assert_eq!(node.status.value(b"b", b"gone"), Err(FsError::NotFound));
     assert!(node.status.value(b"b", b"stays").is_ok());
@@ -285,17 +266,14 @@ fn samples_expire_without_readers() {
 #[test]
 fn entries_of_peers_are_added_once() {
     let node = with_nodes(&["a", "b"]);
-    let entry = pmxcfs_logger::Draft {
-        uid: 9,
-        time: 1005,
-        pid: 1,
+    let entry = Submission {
         priority: 6,
-        node: b"b",
+        pid: 1,
         ident: b"root",
         tag: b"t",
         message: b"m",
     };
-    let entry = Entry::decode(entry.pack().unwrap().as_bytes()).unwrap();
+    let entry = entry.pack(9, 1005, b"b").unwrap();
     let origin = Origin { node: PEER, pid: 7 };
     assert!(node.status.receive_log(&entry, origin));
     assert!(!node.status.receive_log(&entry, origin));
@@ -307,18 +285,15 @@ fn entries_of_peers_are_added_once() {
 #[test]
 fn an_entry_of_the_start_that_collides_with_an_earlier_one_is_sent_with_a_new_number() {
     let node = with_nodes(&["a", "b"]);
-    let of_earlier_life = pmxcfs_logger::Draft {
-        uid: 1,
-        time: 1000,
-        pid: 7,
+    let of_earlier_life = Submission {
         priority: 6,
-        node: b"a",
+        pid: 7,
         ident: b"root",
         tag: b"cluster",
         message: b"earlier",
     };
     let mut ring = pmxcfs_logger::Ring::new();
-    ring.append(of_earlier_life.pack().unwrap().view());
+    ring.append(&of_earlier_life.pack(1, 1000, b"a").unwrap().view());
     let state = ring.to_state();
     assert_eq!(node.status.merge_states(&[None, Some(&state)], 0), []);
     assert_eq!(*node.peers.0.lock(), ["log 2 earlier"]);
@@ -362,13 +337,12 @@ proptest! {
         let node = node();
         let list = [NodeListEntry { id: NodeId(1), name: Bytes::from("a") }, NodeListEntry { id: PEER, name: Bytes::from(name.clone()) }];
         node.status.replace_node_list(Bytes::from(name.clone()), 1, list);
-        let sent = Update { key: Bytes::from(key.clone()), value: Bytes::from_static(b"v") };
+        let value = Bytes::from_static(b"v");
         if key != "nodeip" && !key.starts_with("rrd/") {
-            node.status.apply_update(PEER, &sent).unwrap();
-            node.status.set_value(key.as_bytes(), &sent.value).unwrap();
+            node.status.apply_value(PEER, key.as_bytes(), &value).unwrap();
+            node.status.set_value(key.as_bytes(), &value).unwrap();
         }
-        let address_update = Update { key: Bytes::from("nodeip"), value: Bytes::from(format!("{address}\0")) };
-        node.status.apply_update(PEER, &address_update).unwrap();
+        node.status.apply_value(PEER, b"nodeip", format!("{address}\0").as_bytes()).unwrap();
         let members = members(&node.status);
         prop_assert_eq!(members["nodelist"][&name]["ip"].as_str(), Some(&*address));
         prop_assert_eq!(members["cluster"]["name"].as_str(), Some(&*name));

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use pmxcfs_api_types::names::VERSIONED_PATHS;
 use pmxcfs_api_types::path::GuestConfig;
 use pmxcfs_api_types::{NodeId, VmType, Vmid};
-use pmxcfs_logger::{Draft, Ring};
+use pmxcfs_logger::{Ring, Submission};
 use pmxcfs_memdb::{Guest, GuestList};
-use pmxcfs_status::{NodeListEntry, Status, StatusConfig, TreeVersions, Update, UpdateError};
+use pmxcfs_status::{NodeListEntry, Status, StatusConfig, TreeVersions, UpdateError};
 use serde_json::Value;
 
 fn status_vectors() -> PathBuf {
@@ -152,12 +152,10 @@ impl Snapshot {
         for (name, (id, _, address)) in nodes {
             let Some(address) = address else { continue };
             if *name == self.own_name() {
-                let told = status.repetition().pop().unwrap();
-                assert_eq!(told.value, [address, &b"\0"[..]].concat());
+                assert_eq!(status.own_address(), [address, &b"\0"[..]].concat());
             } else {
-                let value = Bytes::from([address, &b"\0"[..]].concat());
-                let key = Bytes::from_static(b"nodeip");
-                status.apply_update(*id, &Update { key, value }).unwrap();
+                let value = [address, &b"\0"[..]].concat();
+                status.apply_value(*id, b"nodeip", &value).unwrap();
             }
             events -= 1;
         }
@@ -173,16 +171,12 @@ impl Snapshot {
     fn rebuild_keys(&self, status: &Status, nodes: &BTreeMap<&str, (NodeId, bool, Option<Bytes>)>) {
         for (node, keys) in self.version["kvstore"].as_object().unwrap() {
             let set = |key: &str, value: &'static [u8]| {
-                let (key, value) = (
-                    Bytes::copy_from_slice(key.as_bytes()),
-                    Bytes::from_static(value),
-                );
+                let key = key.as_bytes();
                 if node == self.own_name() {
-                    status.set_value(&key, &value).unwrap();
+                    status.set_value(key, &Bytes::from_static(value)).unwrap();
                 } else {
-                    status
-                        .apply_update(nodes[node.as_str()].0, &Update { key, value })
-                        .unwrap();
+                    let sender = nodes[node.as_str()].0;
+                    status.apply_value(sender, key, value).unwrap();
                 }
             };
             if keys.as_object().unwrap().is_empty() && node != self.own_name() {
@@ -224,17 +218,16 @@ impl Snapshot {
                 .unwrap()
                 .strip_suffix('"')
                 .unwrap();
-            let packed = Draft {
-                uid: number(&entry["uid"]),
-                time: number(&entry["time"]),
-                pid: number(&entry["pid"]),
+            let submission = Submission {
                 priority: u8::try_from(number(&entry["pri"])).unwrap(),
-                node: text("node"),
+                pid: number(&entry["pid"]),
                 ident: text("user"),
                 tag: text("tag"),
                 message: message.as_bytes(),
             };
-            assert!(ring.append(packed.pack().unwrap().view()));
+            let (uid, time) = (number(&entry["uid"]), number(&entry["time"]));
+            let entry = submission.pack(uid, time, text("node")).unwrap();
+            ring.append(&entry.view());
         }
         assert_eq!(status.merge_states(&[None, Some(&ring.to_state())], 0), []);
     }
@@ -397,14 +390,11 @@ fn updates_of_c_daemons_are_applied() {
         }
         let payload =
             Bytes::from(read(&directory.join(message["file"].as_str().unwrap())).split_off(24));
-        let update = Update {
-            key: bytes_of(&decoded["key"]),
-            value: payload.slice(256..),
-        };
+        let (key, value) = (bytes_of(&decoded["key"]), payload.slice(256..));
 
         let sender = NodeId(number(&message["sender_nodeid"]));
         if count == 0 {
-            let refused = status.apply_update(sender, &update);
+            let refused = status.apply_value(sender, &key, &value);
             assert_eq!(
                 refused,
                 Err(UpdateError::UnknownSender(sender)),
@@ -416,18 +406,18 @@ fn updates_of_c_daemons_are_applied() {
             });
             status.replace_node_list(Bytes::from_static(b"lab"), 1, list);
         }
-        assert_eq!(status.apply_update(sender, &update), Ok(()));
+        assert_eq!(status.apply_value(sender, &key, &value), Ok(()));
         let name = format!("node{sender}");
-        if update.key == "nodeip" {
-            let address = update.value.slice(..update.value.len() - 1);
+        if key == "nodeip" {
+            let address = value.slice(..value.len() - 1);
             assert_eq!(
                 json(&status.members_document())["nodelist"][name]["ip"]
                     .as_str()
                     .unwrap(),
                 address
             );
-        } else if !update.key.starts_with(b"rrd/") {
-            assert_eq!(status.value(name.as_bytes(), &update.key), Ok(update.value));
+        } else if !key.starts_with(b"rrd/") {
+            assert_eq!(status.value(name.as_bytes(), &key), Ok(value));
         }
         count += 1;
     }

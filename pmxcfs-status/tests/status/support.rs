@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use pmxcfs_logger::Entry;
-use pmxcfs_status::{Clock, Peers, RrdSink, Update};
+use pmxcfs_status::{Clock, Peers, RrdSink};
 
 /// A clock that is set by hand; both clocks show the same.
 #[derive(Clone)]
@@ -43,14 +44,14 @@ impl RrdSink for Recorder {
 }
 
 impl Peers for Recorder {
-    fn send_update(&self, update: Update) {
-        let (key, value) = (update.key.escape_ascii(), update.value.escape_ascii());
+    fn send_value(&self, key: Bytes, value: Bytes) {
+        let (key, value) = (key.escape_ascii(), value.escape_ascii());
         self.0.lock().push(format!("update {key}={value}"));
     }
 
     fn send_log(&self, entry: Entry) {
         let view = entry.view();
-        let line = format!("log {} {}", view.uid(), view.message().escape_ascii());
+        let line = format!("log {} {}", view.uid, view.message().escape_ascii());
         self.0.lock().push(line);
     }
 }

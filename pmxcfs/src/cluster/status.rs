@@ -9,10 +9,7 @@ use pmxcfs_dfsm::status::{StatusGroup, StatusRequest, StatusStore};
 use pmxcfs_logger::{Entry, Origin};
 use pmxcfs_services::group::GroupHandle;
 use pmxcfs_services::quorum::QuorumMonitor;
-use pmxcfs_status::{Peers, Status, Update};
-
-/// Key under which a node tells its address.
-const ADDRESS_KEY: &[u8] = b"nodeip";
+use pmxcfs_status::{Peers, Status};
 
 /// The soft state as the group changes it.
 #[derive(Debug)]
@@ -23,11 +20,7 @@ pub(crate) struct ReplicatedStatus {
 
 impl StatusStore for ReplicatedStatus {
     fn set(&mut self, sender: MemberId, key: &Bytes, value: &Bytes) {
-        let update = Update {
-            key: key.clone(),
-            value: value.clone(),
-        };
-        if let Err(error) = self.status.apply_update(NodeId(sender.node), &update) {
+        if let Err(error) = self.status.apply_value(NodeId(sender.node), key, value) {
             tracing::debug!(%sender, key = %key.escape_ascii(), %error, "ignore status update");
         }
     }
@@ -51,8 +44,9 @@ impl StatusStore for ReplicatedStatus {
 
     fn merge_logs(&mut self, rings: &[(MemberId, Bytes)], own: usize) {
         let states: Vec<Option<&[u8]>> = rings.iter().map(|(_, ring)| Some(&ring[..])).collect();
-        for rejected in self.status.merge_states(&states, own) {
-            tracing::warn!(?rejected, "ignore the cluster log of a member");
+        for (place, error) in self.status.merge_states(&states, own) {
+            let member = rings[place].0;
+            tracing::warn!(%member, %error, "ignore the cluster log of a member");
         }
     }
 
@@ -62,21 +56,11 @@ impl StatusStore for ReplicatedStatus {
     }
 
     fn own_keys(&self) -> Vec<(Bytes, Bytes)> {
-        let repetition = self.status.repetition().into_iter();
-        repetition
-            .filter(|update| update.key != ADDRESS_KEY)
-            .map(|update| (update.key, update.value))
-            .collect()
+        self.status.own_values()
     }
 
     fn own_address(&self) -> Bytes {
-        let address = self
-            .status
-            .repetition()
-            .into_iter()
-            .find(|update| update.key == ADDRESS_KEY);
-        // A start in cluster mode needs an address, so there always is one.
-        address.map_or(Bytes::from_static(b"\0"), |update| update.value)
+        self.status.own_address()
     }
 
     fn disconnected(&mut self) {
@@ -90,8 +74,7 @@ impl StatusStore for ReplicatedStatus {
 pub(super) struct GroupPeers(pub(super) GroupHandle<StatusGroup<ReplicatedStatus>>);
 
 impl Peers for GroupPeers {
-    fn send_update(&self, update: Update) {
-        let Update { key, value } = update;
+    fn send_value(&self, key: Bytes, value: Bytes) {
         self.0.submit(StatusRequest::Set { key, value });
     }
 
