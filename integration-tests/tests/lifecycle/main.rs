@@ -3,6 +3,7 @@
 
 mod background;
 mod command_line;
+mod memory;
 mod mode;
 mod running;
 mod shutdown;

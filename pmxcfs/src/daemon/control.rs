@@ -9,6 +9,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::instance;
 use super::liveness::{Probe, mount_answers};
+use super::memory::Trimmer;
 use super::signals::StopSignals;
 use super::stop::Serving;
 use crate::health::report::{GroupMode, Report};
@@ -57,11 +58,12 @@ pub(super) fn attend(runtime: &Handle, serving: &Arc<Serving>, sources: Arc<Sour
     runtime.spawn(watch(Arc::clone(serving)));
 }
 
-/// Restores files that have vanished, reports the daemon's health to the service manager, and drops old RRD values.
+/// Restores files that have vanished, gives free memory back, reports the daemon's health to the service manager, and drops old RRD values.
 async fn look_after(serving: Arc<Serving>, sources: Arc<Sources>) {
     let config = &serving.config;
     let mut looks = ticks(LOOK_INTERVAL);
     let mut told = String::new();
+    let mut trimmer = Trimmer::default();
     let mut count = 0u32;
     loop {
         looks.tick().await;
@@ -69,6 +71,7 @@ async fn look_after(serving: Arc<Serving>, sources: Arc<Sources>) {
             return;
         }
         instance::restore(&config.paths, config.admin_gid);
+        trimmer.look();
         if serving.notifier.has_manager() {
             let status = status_line(&sources.report());
             if status != told {

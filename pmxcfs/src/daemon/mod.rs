@@ -6,6 +6,7 @@ mod database;
 mod documents;
 pub mod instance;
 pub mod liveness;
+mod memory;
 pub mod notify;
 pub(crate) mod runtimes;
 mod signals;

@@ -23,6 +23,7 @@ use super::control;
 use super::database::Database;
 use super::documents::documents;
 use super::instance::{self, InstanceLock};
+use super::memory;
 use super::notify::Notifier;
 use super::runtimes::Runtimes;
 use super::signals::StopSignals;
@@ -98,6 +99,7 @@ fn start_as(
     readiness: Readiness,
     notifier: Notifier,
 ) -> anyhow::Result<(Daemon, FuseSession)> {
+    memory::configure();
     let lock = prepare_host(&config)?;
     // Not earlier: a start that waits for the lock can still be ended by any signal.
     let signals = StopSignals::take_over().context("cannot take over signals")?;

@@ -267,6 +267,14 @@ impl Committer {
         Err(FsError::Io)
     }
 
+    /// Gives the database's caches back if nothing is to be written.
+    pub(crate) fn release_if_idle(&mut self) {
+        let is_idle = !self.has_work(&self.shared.queue.lock());
+        if let Some(backend) = self.backend.as_mut().filter(|_| is_idle) {
+            backend.release_memory();
+        }
+    }
+
     pub(crate) fn checkpoint(&mut self, mode: Checkpoint) {
         let now = Instant::now();
         let Ok(backend) = self.backend() else {

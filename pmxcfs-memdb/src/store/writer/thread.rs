@@ -35,6 +35,7 @@ pub(crate) fn run(mut committer: Committer) {
             Task::Replace(replacement) => replace(&mut committer, replacement),
             Task::Sync => {
                 let _logged = committer.sync();
+                committer.release_if_idle();
             }
             Task::Tidy => {
                 // Gives back what is only of use while there is something to do.
