@@ -228,8 +228,9 @@ fn check_tree(root: RootState, entries: Vec<Entry>) {
     assert_eq!(tree.entries().count(), count + 1);
     let index = tree.index();
     assert_eq!(Index::decode(&index.encode()), Ok(index));
-    // No path leads to a name with a slash, which a row may have.
-    let is_plain = |entry: &Entry| !entry.name.contains(&b'/');
+    // No path leads to a name with a slash or to one of dots, which a row may have.
+    let is_plain =
+        |entry: &Entry| !entry.name.contains(&b'/') && !matches!(&entry.name[..], b"." | b"..");
     if !tree.entries().all(is_plain) {
         return;
     }
@@ -282,6 +283,11 @@ mod tests {
             let steps = steps.concat();
             [vec![u8::try_from(steps.len()).expect("few")], steps].concat()
         })
+    }
+
+    #[test]
+    fn a_row_called_like_its_own_directory_is_loaded() {
+        database(b"\x95\0\x01f4\x08X.\0");
     }
 
     proptest! {

@@ -217,3 +217,70 @@ fn an_empty_run_directory_has_no_journal() {
     .expect(2)
     .says("cannot find");
 }
+
+#[test]
+fn a_killed_daemons_database_is_closed() {
+    let place = place();
+    place
+        .tool::<&str>("close", &[])
+        .expect(0)
+        .says("recovered 2 operations from the crash journal")
+        .says("everything is in this file");
+    let names = || {
+        fs::read_dir(place.path("state"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != ".pmxcfs.lockfile")
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(), ["config.db"]);
+    assert!(
+        journal_files(&place.run_dir())
+            .iter()
+            .all(|file| !file.exists())
+    );
+    let dump = place.tool("dump", &["--contents"]).expect(0);
+    assert!(dump.out.starts_with("# version 12,"), "{dump:#?}");
+    assert!(dump.out.contains("| acknowledged"), "{dump:#?}");
+    // There is nothing to do the second time, and nothing is made where there is no database.
+    let before = fs::read(place.database()).unwrap();
+    place.tool::<&str>("close", &[]).expect(0);
+    assert_eq!(fs::read(place.database()).unwrap(), before);
+    fs::remove_file(place.database()).unwrap();
+    place.tool::<&str>("close", &[]).expect(2);
+    assert_eq!(names(), [""; 0]);
+}
+
+#[test]
+fn closing_keeps_a_journal_of_another_database() {
+    let place = place();
+    let other = Place::with_copy(&place);
+    fs::remove_dir(other.run_dir()).unwrap();
+    fs::rename(place.run_dir(), other.run_dir()).unwrap();
+    other
+        .tool::<&str>("close", &[])
+        .expect(1)
+        .says("the crash journal is not applied")
+        .says("it is kept as");
+    let mut kept = fs::read_dir(other.path("state")).unwrap();
+    assert!(kept.any(|entry| {
+        let name = entry.unwrap().file_name();
+        name.to_string_lossy().contains("refused")
+    }));
+}
+
+#[test]
+fn a_database_in_use_is_not_closed() {
+    let place = place();
+    let held = Connection::open(place.database()).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    place
+        .tool::<&str>("close", &[])
+        .expect(2)
+        .says("another process holds the database");
+    drop(held);
+    place
+        .tool::<&str>("close", &[])
+        .expect(0)
+        .says("recovered 2 operations");
+}

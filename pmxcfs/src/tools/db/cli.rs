@@ -12,7 +12,7 @@ use super::lock::Use;
 const STATUSES: &str = "\
 Exit status:
   0    done; check: nothing is wrong; diff: no difference; repair: nothing is left to do
-  1    check: warnings; diff: differences; repair: something is to be done, or left; salvage: something is lost
+  1    check: warnings; close: a journal that belongs to another database; diff: differences; repair: something is to be done, or left; salvage: something is lost
   2    the command failed or could not be carried out; nothing was changed
   3    check: the daemon would not start with this database
   255  create: failed, as create_pmxcfs_db reports it";
@@ -38,6 +38,8 @@ pub(super) enum Command {
     Create(CreateArgs),
     /// Report everything that is wrong with a database, and what to do about it
     Check(CheckArgs),
+    /// Bring the crash journal and SQLite's log of a killed daemon into the database
+    Close(Location),
     /// Repair a database that does not load; without --apply only show what would be done
     Repair(RepairArgs),
     /// Make a new database of what can be read of a damaged one, and report what is lost

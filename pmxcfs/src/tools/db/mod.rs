@@ -6,6 +6,7 @@
 
 mod check;
 mod cli;
+mod close;
 mod copies;
 mod create;
 mod diff;
@@ -61,6 +62,7 @@ fn execute(command: &Command, output: &mut Output<'_>) -> CommandResult {
     match command {
         Command::Create(args) => create::run(args, output.notes),
         Command::Check(args) => check::run(args, output.out),
+        Command::Close(location) => close::run(location, output.out),
         Command::Repair(args) => repair::run(args, output.out),
         Command::Salvage(args) => salvage::run(args, output.out),
         Command::Dump(args) => dump::run(args, output),
