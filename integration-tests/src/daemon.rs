@@ -45,6 +45,8 @@ pub struct Host {
     ram_directory: Option<TempDir>,
     service: String,
     node_name: &'static str,
+    /// The daemon's program, if it is not the one of this build.
+    program: Option<PathBuf>,
     /// Daemons that have run here.
     pids: Mutex<Vec<u32>>,
 }
@@ -79,8 +81,16 @@ impl Host {
                 HOST_COUNT.fetch_add(1, Ordering::Relaxed)
             ),
             node_name: NODE_NAME,
+            program: None,
             pids: Mutex::new(Vec::new()),
         }
+    }
+
+    /// The same host, on which another daemon than that of this build runs.
+    #[must_use]
+    pub fn with_program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
+        self
     }
 
     /// A host whose node name is this one.
@@ -214,7 +224,7 @@ impl Host {
                 .open(self.log_file())
                 .expect("the log can be written")
         };
-        let mut command = Command::new(binary());
+        let mut command = Command::new(self.program.as_deref().unwrap_or_else(|| binary()));
         command
             .arg("--root-dir")
             .arg(self.root())

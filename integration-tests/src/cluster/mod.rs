@@ -79,6 +79,16 @@ impl Cluster {
         Self::mixed(size, &[])
     }
 
+    /// The same with another build of the daemon.
+    #[must_use]
+    pub fn running_program(size: usize, program: &Path) -> Self {
+        let mut cluster = Self::with_corosync(size);
+        for host in &mut cluster.hosts {
+            host.use_program(program);
+        }
+        cluster.start(&[])
+    }
+
     /// The same with the C daemon on some of the hosts.
     ///
     /// # Panics

@@ -56,6 +56,7 @@ pub(crate) fn request(client: &mut IpcClient, operation: &str) -> io::Result<()>
         "guests" => client.request(3, &[])?,
         "lock-all" => client.request(11, b"\0\0\0\0lock\0")?,
         "lock-one" => client.request(11, b"\xc8\0\0\0lock\0")?,
+        "config-large" => client.request(6, b"large\0")?,
         _ => client.request(6, b"file\0")?,
     };
     Ok(())

@@ -3,6 +3,7 @@
 //! Rates on a shared machine say little, ratios do: the daemon is paired with the fastest filesystem that a simple
 //! program can be on the same library (the floor), in alternating rounds of one run.
 
+mod against;
 mod echo_server;
 mod fleet;
 mod floor;
@@ -15,10 +16,11 @@ mod status;
 mod workload;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
+use clap::Parser;
 use integration_tests::{Host, proc, wait};
 use nix::mount::{MntFlags, umount2};
 
@@ -32,13 +34,42 @@ const PARTS: [&str; 3] = ["ipc", "single", "status"];
 
 const PROCESS_COUNTS: [u32; 2] = [1, 4];
 
+/// Measures the daemon and marks which bars it reaches.
+#[derive(Debug, Parser)]
+#[command(name = "pmxcfs-bench")]
+struct Arguments {
+    /// Only this part: ipc, single, status, or the name of a workload
+    #[arg(value_parser = part)]
+    part: Option<String>,
+    /// Compare rates with another daemon instead: the path of its program
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Write all figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print all figures beside those that an earlier run wrote with --json
+    #[arg(long, value_name = "OLD")]
+    compare: Option<PathBuf>,
+}
+
+fn part(name: &str) -> Result<String, String> {
+    if PARTS.contains(&name) || workload::find(name).is_some() {
+        return Ok(name.to_owned());
+    }
+    Err(format!(
+        "parts are {}, {}",
+        PARTS.join(", "),
+        WORKLOADS.map(|workload| workload.name).join(", ")
+    ))
+}
+
 fn main() -> io::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["floor", mount_dir] => floor::serve(Path::new(mount_dir))?,
         ["worker", name, mount_dir, number] => {
-            workload::run(name, Path::new(mount_dir), number, ROUND)?
+            workload::run(name, Path::new(mount_dir), number, ROUND)?;
         }
         ["echo-server", service, size] => {
             let size = size.parse().map_err(|_text| io::ErrorKind::InvalidInput)?;
@@ -47,36 +78,36 @@ fn main() -> io::Result<ExitCode> {
         ["ipc-worker", operation, service, _number] => {
             workload::run_ipc(operation, service, ROUND)?;
         }
-        [] => return measure(None),
-        [part] if PARTS.contains(&part) || workload::find(part).is_some() => {
-            return measure(Some(part));
-        }
-        _ => {
-            eprintln!(
-                "usage: pmxcfs-bench [PART]    PART: {}, or a workload: {}",
-                PARTS.join(", "),
-                WORKLOADS.map(|workload| workload.name).join(", ")
-            );
-            return Ok(ExitCode::from(2));
-        }
+        _ => return measure(&Arguments::parse()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(only: Option<&str>) -> io::Result<ExitCode> {
+fn measure(arguments: &Arguments) -> io::Result<ExitCode> {
+    let only = arguments.part.as_deref();
     let wanted = |name: &str| only.is_none_or(|only| only == name);
     let mut report = Report::default();
-    if WORKLOADS.iter().any(|workload| wanted(workload.name)) {
-        filesystem(&mut report, wanted)?;
+    if let Some(program) = &arguments.against {
+        against::run(&mut report, program, only)?;
+    } else {
+        if WORKLOADS.iter().any(|workload| wanted(workload.name)) {
+            filesystem(&mut report, wanted)?;
+        }
+        if wanted("ipc") {
+            ipc::run(&mut report)?;
+        }
+        if wanted("single") {
+            single::run(&mut report)?;
+        }
+        if wanted("status") {
+            status::run(&mut report)?;
+        }
     }
-    if wanted("ipc") {
-        ipc::run(&mut report)?;
+    if let Some(old) = &arguments.compare {
+        report.compare(old)?;
     }
-    if wanted("single") {
-        single::run(&mut report)?;
-    }
-    if wanted("status") {
-        status::run(&mut report)?;
+    if let Some(file) = &arguments.json {
+        report.write_json(file)?;
     }
     Ok(if report.finish()? {
         ExitCode::SUCCESS
@@ -135,7 +166,7 @@ impl FloorProcess {
         Ok(Self { host, process })
     }
 
-    fn mount_dir(&self) -> std::path::PathBuf {
+    fn mount_dir(&self) -> PathBuf {
         self.host.mount_dir()
     }
 }

@@ -1,11 +1,11 @@
-//! The daemon beside a floor, in alternating rounds.
+//! Two sides in alternating rounds: rates on a shared machine say little, ratios do.
 
 use std::io;
 
-use crate::report::{Report, median};
+use crate::report::{Figure, Report, median};
 
 /// Rounds per row. Odd, so that the median is a round that happened.
-const ROUND_COUNT: usize = 7;
+pub(crate) const ROUND_COUNT: usize = 7;
 
 /// One row of the table of ratios.
 pub(crate) struct Row<'a> {
@@ -13,41 +13,74 @@ pub(crate) struct Row<'a> {
     pub(crate) operation: &'a str,
     /// Number of processes at once.
     pub(crate) process_count: u32,
-    /// Least share of the floor, in percent.
+    /// Least share of the other side, in percent.
     pub(crate) bar_percent: u32,
 }
 
-/// Measures both in turns, changing who begins, and reports the median of the rounds' ratios.
+impl Row<'_> {
+    /// Operation and number of processes.
+    pub(crate) fn name(&self) -> String {
+        format!("{:<32} x{}", self.operation, self.process_count)
+    }
+}
+
+/// Rates of both sides, in operations per second, round by round.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs {
+    /// The side that is compared with.
+    pub(crate) others: Vec<f64>,
+    /// The daemon of this build.
+    pub(crate) daemons: Vec<f64>,
+}
+
+impl Pairs {
+    /// Measures both in turns, changing who begins.
+    pub(crate) fn measure(
+        round_count: usize,
+        mut other: impl FnMut() -> io::Result<f64>,
+        mut daemon: impl FnMut() -> io::Result<f64>,
+    ) -> io::Result<Self> {
+        let mut pairs = Self::default();
+        for round in 0..round_count {
+            if round % 2 == 0 {
+                pairs.others.push(other()?);
+                pairs.daemons.push(daemon()?);
+            } else {
+                pairs.daemons.push(daemon()?);
+                pairs.others.push(other()?);
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// The daemon's share of the other side in each round, in percent, in ascending order.
+    pub(crate) fn percents(&self) -> Vec<f64> {
+        let pairs = self.daemons.iter().zip(&self.others);
+        let mut percents: Vec<f64> = pairs
+            .map(|(daemon, other)| 100.0 * daemon / other)
+            .collect();
+        percents.sort_by(f64::total_cmp);
+        percents
+    }
+}
+
+/// Measures both and reports the median of the rounds' ratios.
 pub(crate) fn compare(
     report: &mut Report,
     row: &Row<'_>,
-    mut floor: impl FnMut() -> io::Result<f64>,
-    mut daemon: impl FnMut() -> io::Result<f64>,
+    floor: impl FnMut() -> io::Result<f64>,
+    daemon: impl FnMut() -> io::Result<f64>,
 ) -> io::Result<()> {
-    let (mut floors, mut daemons, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..ROUND_COUNT {
-        let (floor_rate, daemon_rate) = if round % 2 == 0 {
-            let floor_rate = floor()?;
-            (floor_rate, daemon()?)
-        } else {
-            let daemon_rate = daemon()?;
-            (floor()?, daemon_rate)
-        };
-        floors.push(floor_rate);
-        daemons.push(daemon_rate);
-        ratios.push(100.0 * daemon_rate / floor_rate);
-    }
-    let ratio = median(&mut ratios);
-    let ok = ratio >= f64::from(row.bar_percent);
+    let mut pairs = Pairs::measure(ROUND_COUNT, floor, daemon)?;
+    let percent = median(&mut pairs.percents());
+    let (floor, rate) = (median(&mut pairs.others), median(&mut pairs.daemons));
+    let bar = row.bar_percent;
     report.mark(
-        ok,
+        percent >= f64::from(bar),
+        Figure::rate(row.name(), rate),
         &format!(
-            "{:<32} x{}  {:>9.0} {:>9.0}   {ratio:>5.0} %  (>= {} %)",
-            row.operation,
-            row.process_count,
-            median(&mut floors),
-            median(&mut daemons),
-            row.bar_percent,
+            "{}  {floor:>9.0} {rate:>9.0}   {percent:>5.0} %  (>= {bar} %)",
+            row.name()
         ),
     )
 }

@@ -11,7 +11,7 @@ use integration_tests::{Host, IpcClient, wait};
 use crate::fleet;
 use crate::ipc::EchoServer;
 use crate::pairs::{self, Row};
-use crate::report::{Report, median};
+use crate::report::{Figure, Report, median};
 
 const GUEST_COUNT: u32 = 10_000;
 const FIRST_GUEST: u32 = 100;
@@ -109,6 +109,7 @@ fn guests(report: &mut Report) -> io::Result<()> {
 fn at_least(report: &mut Report, what: &str, rate: f64) -> io::Result<()> {
     report.mark(
         rate >= LOCK_RATE_BAR,
+        Figure::rate(what, rate),
         &format!("{what:<42} x{LOCK_CLIENT_COUNT} {rate:>9.0} /s  (>= {LOCK_RATE_BAR} /s)"),
     )
 }
@@ -126,7 +127,8 @@ fn config(vmid: u32, round: u32) -> String {
     )
 }
 
-fn make_guests(host: &Host) -> io::Result<()> {
+/// Makes the configurations of [`GUEST_COUNT`] guests.
+pub(crate) fn make_guests(host: &Host) -> io::Result<()> {
     let directory = host.path("nodes/node1/qemu-server");
     fs::create_dir_all(&directory)?;
     for vmid in FIRST_GUEST..FIRST_GUEST + GUEST_COUNT {

@@ -21,29 +21,11 @@ pub(crate) fn measure() -> bool {
     let (bare, overwrite, create) = cluster.host(1).inside(|| {
         let probe = Probe::join();
         let message = vec![1; 4096 + WRITE_OVERHEAD];
-        let file = File::create("/etc/pve/latency").expect("the cluster takes writes");
-        let data = vec![2; 4096];
-        file.write_all_at(&data, 0)
-            .expect("the cluster takes writes");
         let (mut bare, mut overwrite, mut create) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {
-            for _ in 0..OPERATIONS {
-                bare.push(probe.round_trip(&message));
-            }
-            for _ in 0..OPERATIONS {
-                overwrite.push(timed(|| {
-                    file.write_all_at(&data, 0)
-                        .expect("the cluster takes writes");
-                }));
-            }
-            for number in 0..OPERATIONS / 10 {
-                let path = format!("/etc/pve/new{round}-{number}");
-                create.push(timed(|| {
-                    let file = File::create_new(&path).expect("the cluster takes writes");
-                    file.write_all_at(&data, 0)
-                        .expect("the cluster takes writes");
-                }));
-            }
+            bare.extend((0..OPERATIONS).map(|_| probe.round_trip(&message)));
+            overwrite.extend(overwrites());
+            create.extend(creates(round));
         }
         (median(bare), median(overwrite), median(create))
     });
@@ -65,13 +47,39 @@ pub(crate) fn measure() -> bool {
     overwrite_is_fast
 }
 
+/// Times of overwrites of 4 KiB by one writer, which is within a host.
+pub(crate) fn overwrites() -> Vec<Duration> {
+    let data = [2; 4096];
+    let file = File::create("/etc/pve/latency").expect("the cluster takes writes");
+    let overwrite = || {
+        file.write_all_at(&data, 0)
+            .expect("the cluster takes writes");
+    };
+    overwrite();
+    (0..OPERATIONS).map(|_| timed(overwrite)).collect()
+}
+
+/// Times of creations with a write of 4 KiB by one writer, which is within a host.
+pub(crate) fn creates(round: usize) -> Vec<Duration> {
+    let create = |number| {
+        let path = format!("/etc/pve/new{round}-{number}");
+        timed(|| {
+            let file = File::create_new(&path).expect("the cluster takes writes");
+            file.write_all_at(&[2; 4096], 0)
+                .expect("the cluster takes writes");
+        })
+    };
+    (0..OPERATIONS / 10).map(create).collect()
+}
+
 fn timed(action: impl FnOnce()) -> Duration {
     let begin = Instant::now();
     action();
     begin.elapsed()
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+/// The middle of these times.
+pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }

@@ -4,6 +4,7 @@
 //! is paired with a bare probe of that way, with messages of the same size on the same ring, in alternating rounds of one
 //! run.
 
+mod against;
 mod join;
 mod latency;
 mod probe;
@@ -11,7 +12,10 @@ mod report;
 mod stall;
 mod writers;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::Parser;
 
 /// A part of the benchmark: prints its lines, and says whether its bars are reached.
 type Part = fn() -> bool;
@@ -23,22 +27,30 @@ const PARTS: [(&str, Part); 4] = [
     ("join", join::measure),
 ];
 
+/// Measures a cluster of three hosts and marks which bars it reaches.
+#[derive(Debug, Parser)]
+#[command(name = "pmxcfs-cluster-bench")]
+struct Arguments {
+    /// Only these parts
+    #[arg(value_parser = PARTS.map(|(name, _)| name))]
+    parts: Vec<String>,
+    /// Compare with another daemon instead: the path of its program
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "parts")]
+    against: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let unknown = wanted
-        .iter()
-        .find(|name| !PARTS.iter().any(|(part, _)| part == name));
-    if let Some(unknown) = unknown {
-        let names = PARTS.map(|(name, _)| name).join(", ");
-        eprintln!("pmxcfs-cluster-bench: no part {unknown}; parts: {names}");
-        return ExitCode::from(2);
-    }
-    let mut reaches_all = true;
-    for (name, part) in PARTS {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
-            reaches_all &= part();
-        }
-    }
+    let arguments = Arguments::parse();
+    let reaches_all = if let Some(program) = &arguments.against {
+        against::measure(program)
+    } else {
+        let wanted = |name: &str| {
+            arguments.parts.is_empty() || arguments.parts.iter().any(|part| part == name)
+        };
+        let parts = PARTS.iter().filter(|(name, _)| wanted(name));
+        let missed_count = parts.filter(|(_, part)| !part()).count();
+        missed_count == 0
+    };
     if reaches_all {
         ExitCode::SUCCESS
     } else {

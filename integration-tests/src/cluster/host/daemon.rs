@@ -69,10 +69,8 @@ impl ClusterHost {
     /// # Panics
     /// If it cannot be run, or one runs already.
     pub fn launch_daemon(&self) {
-        let binary = match &self.c_daemon {
-            Some(binary) => binary.as_path(),
-            None => daemon::binary(),
-        };
+        let other = self.c_daemon.as_deref().or(self.program.as_deref());
+        let binary = other.unwrap_or_else(|| daemon::binary());
         let append = || -> File {
             self.inside(|| {
                 let mut options = OpenOptions::new();

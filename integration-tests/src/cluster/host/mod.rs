@@ -6,7 +6,7 @@ mod mount;
 mod shim;
 mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ pub struct ClusterHost {
     number: usize,
     name: String,
     c_daemon: Option<PathBuf>,
+    program: Option<PathBuf>,
     daemon: Mutex<Option<Child>>,
     corosync: Mutex<Option<Child>>,
     place: Place,
@@ -72,6 +73,7 @@ impl ClusterHost {
             number,
             name,
             c_daemon: None,
+            program: None,
             daemon: Mutex::new(None),
             corosync: Mutex::new(None),
             place,
@@ -93,6 +95,11 @@ impl ClusterHost {
     /// Takes the C daemon at the next start.
     pub fn use_c_daemon(&mut self, binary: PathBuf) {
         self.c_daemon = Some(binary);
+    }
+
+    /// Takes another build of this daemon at the next start.
+    pub fn use_program(&mut self, program: &Path) {
+        self.program = Some(program.to_owned());
     }
 
     /// Whether the daemon is the C daemon: then it may be slower, and say other things.
