@@ -52,22 +52,52 @@ ranks! {
     StatusLog "status.log",
     StatusDocument "status.document",
     RrdQueue "rrd.queue",
+    IpcAdmission "ipc.admission",
+    IpcMappings "ipc.mappings",
+    IpcThrottle "ipc.throttle",
+    IpcAnswers "ipc.answers",
+    LivenessState "liveness.state",
     GroupStatus "group.status",
     QuorumConnection "quorum.connection",
 }
 
-/// A mutex with a place in the order of locks.
-pub struct Mutex<T: ?Sized> {
+/// A lock with a place in the order of locks.
+pub struct Ranked<L> {
     order: Order,
-    inner: parking_lot::Mutex<T>,
+    lock: L,
+}
+
+/// A mutex with a place in the order of locks.
+pub type Mutex<T> = Ranked<parking_lot::Mutex<T>>;
+
+/// A readers-writer lock with a place in the order of locks.
+pub type RwLock<T> = Ranked<parking_lot::RwLock<T>>;
+
+/// A lock that this thread holds.
+#[must_use]
+pub struct Guard<G> {
+    // Dropped in this order: a lock leaves the list after it is free.
+    inner: G,
+    held: Held,
 }
 
 /// A locked [`Mutex`].
-#[must_use]
-pub struct MutexGuard<'a, T: ?Sized> {
-    // Dropped in this order: a lock leaves the list after it is free.
-    inner: parking_lot::MutexGuard<'a, T>,
-    held: Held,
+pub type MutexGuard<'a, T> = Guard<parking_lot::MutexGuard<'a, T>>;
+
+/// An [`RwLock`] locked for reading.
+pub type RwLockReadGuard<'a, T> = Guard<parking_lot::RwLockReadGuard<'a, T>>;
+
+/// An [`RwLock`] locked for writing.
+pub type RwLockWriteGuard<'a, T> = Guard<parking_lot::RwLockWriteGuard<'a, T>>;
+
+impl<L> Ranked<L> {
+    /// Waits with `wait` for the lock.
+    fn hold<'a, G>(&'a self, wait: impl FnOnce(&'a L) -> G) -> Guard<G> {
+        self.order.check();
+        let inner = wait(&self.lock);
+        let held = self.order.hold();
+        Guard { inner, held }
+    }
 }
 
 impl<T> Mutex<T> {
@@ -76,50 +106,24 @@ impl<T> Mutex<T> {
     pub const fn new(rank: Rank, value: T) -> Self {
         Self {
             order: Order::new(rank),
-            inner: parking_lot::Mutex::new(value),
+            lock: parking_lot::Mutex::new(value),
         }
     }
-}
 
-impl<T: ?Sized> Mutex<T> {
     /// Waits for the mutex and locks it.
     ///
     /// # Panics
     /// In debug builds, if this thread holds a lock of the same or a later rank.
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        let held = self.order.check().hold();
-        MutexGuard {
-            inner: self.inner.lock(),
-            held,
-        }
+        self.hold(parking_lot::Mutex::lock)
     }
 
     /// Locks the mutex if it is free. Allowed in any order, since it does not wait.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        let inner = self.inner.try_lock()?;
+        let inner = self.lock.try_lock()?;
         let held = self.order.hold();
-        Some(MutexGuard { inner, held })
+        Some(Guard { inner, held })
     }
-}
-
-/// A readers-writer lock with a place in the order of locks.
-pub struct RwLock<T: ?Sized> {
-    order: Order,
-    inner: parking_lot::RwLock<T>,
-}
-
-/// An [`RwLock`] locked for reading.
-#[must_use]
-pub struct RwLockReadGuard<'a, T: ?Sized> {
-    inner: parking_lot::RwLockReadGuard<'a, T>,
-    _held: Held,
-}
-
-/// An [`RwLock`] locked for writing.
-#[must_use]
-pub struct RwLockWriteGuard<'a, T: ?Sized> {
-    inner: parking_lot::RwLockWriteGuard<'a, T>,
-    _held: Held,
 }
 
 impl<T> RwLock<T> {
@@ -128,23 +132,17 @@ impl<T> RwLock<T> {
     pub const fn new(rank: Rank, value: T) -> Self {
         Self {
             order: Order::new(rank),
-            inner: parking_lot::RwLock::new(value),
+            lock: parking_lot::RwLock::new(value),
         }
     }
-}
 
-impl<T: ?Sized> RwLock<T> {
     /// Waits until nobody writes, and locks for reading.
     ///
     /// # Panics
     /// In debug builds, if this thread holds a lock of the same or a later rank. That includes this one: a second read lock
     /// of a thread waits for a writer that waits for the first.
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        let held = self.order.check().hold();
-        RwLockReadGuard {
-            inner: self.inner.read(),
-            _held: held,
-        }
+        self.hold(parking_lot::RwLock::read)
     }
 
     /// Waits until nobody reads or writes, and locks for writing.
@@ -152,11 +150,7 @@ impl<T: ?Sized> RwLock<T> {
     /// # Panics
     /// In debug builds, if this thread holds a lock of the same or a later rank.
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        let held = self.order.check().hold();
-        RwLockWriteGuard {
-            inner: self.inner.write(),
-            _held: held,
-        }
+        self.hold(parking_lot::RwLock::write)
     }
 }
 
@@ -175,7 +169,7 @@ impl Condvar {
     ///
     /// # Panics
     /// In debug builds, if this thread holds another lock.
-    pub fn wait<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>) {
+    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         guard.held.check_only();
         self.0.wait(&mut guard.inner);
     }
@@ -184,7 +178,7 @@ impl Condvar {
     ///
     /// # Panics
     /// In debug builds, if this thread holds another lock.
-    pub fn wait_until<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> bool {
+    pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> bool {
         guard.held.check_only();
         self.0.wait_until(&mut guard.inner, deadline).timed_out()
     }
@@ -223,7 +217,7 @@ mod order {
         }
 
         /// Panics if a lock is held that comes later.
-        pub(super) fn check(&self) -> &Self {
+        pub(super) fn check(&self) {
             let last = HELD.with_borrow(|held| held.iter().max().copied());
             if let Some(last) = last
                 && last >= self.0
@@ -231,7 +225,6 @@ mod order {
             {
                 panic!("lock {} taken while {} is held", self.0.name(), last.name());
             }
-            self
         }
 
         pub(super) fn hold(&self) -> Held {
@@ -268,7 +261,7 @@ mod order {
     }
 }
 
-/// Nothing, so that locks and guards are as large as parking_lot's.
+/// Nothing, so that locks and guards are as large as parking_lot's own.
 #[cfg(not(debug_assertions))]
 mod order {
     use super::Rank;
@@ -282,9 +275,7 @@ mod order {
             Self
         }
 
-        pub(super) const fn check(&self) -> &Self {
-            self
-        }
+        pub(super) const fn check(&self) {}
 
         pub(super) const fn hold(&self) -> Held {
             Held
@@ -296,57 +287,28 @@ mod order {
     }
 
     const _: () = {
-        use parking_lot as plain;
-        assert!(size_of::<super::Mutex<u8>>() == size_of::<plain::Mutex<u8>>());
-        assert!(size_of::<super::RwLock<u8>>() == size_of::<plain::RwLock<u8>>());
-        assert!(size_of::<super::MutexGuard<'_, u8>>() == size_of::<plain::MutexGuard<'_, u8>>());
+        use super::{Guard, Ranked};
+        assert!(size_of::<Ranked<u64>>() == size_of::<u64>());
+        assert!(size_of::<Guard<u64>>() == size_of::<u64>());
     };
 }
 
-impl<T: ?Sized> Deref for MutexGuard<'_, T> {
-    type Target = T;
+impl<G: Deref> Deref for Guard<G> {
+    type Target = G::Target;
 
-    fn deref(&self) -> &T {
+    fn deref(&self) -> &G::Target {
         &self.inner
     }
 }
 
-impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
+impl<G: DerefMut> DerefMut for Guard<G> {
+    fn deref_mut(&mut self) -> &mut G::Target {
         &mut self.inner
     }
 }
 
-impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.inner
-    }
-}
-
-impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.inner
-    }
-}
-
-impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-}
-
-impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
+impl<L: fmt::Debug> fmt::Debug for Ranked<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
-}
-
-impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        self.lock.fmt(f)
     }
 }

@@ -1,8 +1,8 @@
 //! Accepting, and the handshake.
 //!
-//! Who may connect is decided straight after accept, from what the kernel knows about the peer; nothing is made for a
-//! process that may not. The 24 bytes of the connection request are collected nevertheless, in as many pieces as they
-//! come, so that a refused client can read why; closing with unread data would be a reset.
+//! The server decides straight after accept whether a client may connect, from what the kernel knows about the peer, and makes
+//! nothing for a process that may not. It collects the 24 bytes of the connection request nevertheless, so that a refused
+//! client can read why; closing with unread data would be a reset.
 //!
 //! A refusal takes its time: a stranger that connects again and again waits for most of it, and takes little from the
 //! others on this thread and this machine. How many of one user may wait is limited; any more cost three system calls.
@@ -11,12 +11,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, getsockopt, recv, send, sockopt};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::select;
 use tokio::task::yield_now;
@@ -24,7 +26,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::{HANDSHAKE_LIMIT, MIN_MESSAGE_SIZE};
 use crate::connection::Connection;
-use crate::directory::{ConnectionDirectory, NewDirectory};
+use crate::directory;
 use crate::exchange::{Caller, Channel};
 use crate::handler::{Access, PeerCredentials};
 use crate::listener::Listener;
@@ -32,6 +34,7 @@ use crate::readiness::watch;
 use crate::service::Service;
 use crate::shm_channel::ShmChannel;
 use crate::socket_channel::SocketChannel;
+use crate::throttle::Throttle;
 use crate::wire::setup::{CONNECT_REQUEST_SIZE, ConnectRequest, ConnectResponse, Transport};
 
 /// Connections accepted before clients get their turn.
@@ -50,7 +53,7 @@ pub(crate) struct Acceptor {
     alive: Sender<()>,
     /// Given up for a moment to accept and refuse when there are no other descriptors.
     spare: Option<File>,
-    is_exhausted: bool,
+    exhaustion_lines: Throttle,
 }
 
 impl Acceptor {
@@ -59,7 +62,7 @@ impl Acceptor {
             service,
             alive,
             spare: Some(spare_descriptor()?),
-            is_exhausted: false,
+            exhaustion_lines: Throttle::default(),
         })
     }
 
@@ -83,21 +86,17 @@ impl Acceptor {
     }
 
     async fn accept_some(&mut self, listener: &AsyncFd<UnixListener>) -> io::Result<()> {
-        let mut ready = listener.readable().await?;
         for _ in 0..ACCEPTS_PER_TURN {
-            let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) else {
-                return Ok(());
-            };
-            let error = match accepted {
+            let accepted = listener.async_io(Interest::READABLE, UnixListener::accept);
+            let error = match accepted.await {
                 Ok((stream, _address)) => {
-                    self.is_exhausted = false;
                     self.begin(stream);
                     continue;
                 }
                 Err(error) => error,
             };
             match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EINTR | Errno::ECONNABORTED) => {}
+                Some(Errno::ECONNABORTED) => {}
                 Some(reason @ (Errno::EMFILE | Errno::ENFILE)) => {
                     self.note_exhaustion(&error);
                     self.refuse_exhausted(listener.get_ref(), reason)?;
@@ -108,9 +107,8 @@ impl Acceptor {
         Ok(())
     }
 
-    fn note_exhaustion(&mut self, error: &io::Error) {
-        if !self.is_exhausted {
-            self.is_exhausted = true;
+    fn note_exhaustion(&self, error: &io::Error) {
+        if self.exhaustion_lines.pass().is_some() {
             tracing::warn!(%error, "cannot accept IPC clients; trying again until it works");
         }
     }
@@ -134,7 +132,7 @@ impl Acceptor {
 
     /// Decides about a client. One that has too many refusals to come is dropped.
     fn begin(&self, stream: UnixStream) {
-        let service = &self.service;
+        let service = Arc::clone(&self.service);
         let Ok(credentials) = getsockopt(&stream, sockopt::PeerCredentials) else {
             return;
         };
@@ -143,13 +141,11 @@ impl Acceptor {
             uid: credentials.uid(),
             gid: credentials.gid(),
         };
-        let granted = match service.handler.authorize(&peer) {
-            None => Err(Errno::EACCES),
-            Some(access) => match service.connections.admit(peer.uid) {
-                None => Err(Errno::EAGAIN),
-                Some(permit) => Ok((access, permit)),
-            },
-        };
+        let access = service.handler.authorize(&peer).ok_or(Errno::EACCES);
+        let granted = access.and_then(|access| {
+            let permit = service.connections.admit(peer.uid).ok_or(Errno::EAGAIN)?;
+            Ok((access, permit))
+        });
         let (verdict, permit) = match granted {
             Ok((access, permit)) => (Ok(access), permit),
             Err(reason) => {
@@ -160,15 +156,9 @@ impl Acceptor {
                 (Err(reason), permit)
             }
         };
-        let handshake = Handshake {
-            peer,
-            request: [0; CONNECT_REQUEST_SIZE],
-            received: 0,
-            alive: self.alive.clone(),
-        };
-        let service = Arc::clone(service);
+        let alive = self.alive.clone();
         tokio::spawn(async move {
-            if let Err(error) = handshake.run(&service, stream, verdict).await {
+            if let Err(error) = serve(&service, stream, peer, verdict, alive).await {
                 let pid = peer.pid;
                 tracing::debug!(pid, %error, "a client did not finish its handshake");
             }
@@ -177,74 +167,52 @@ impl Acceptor {
     }
 }
 
-/// A client between accept and the connection response.
-struct Handshake {
+/// Waits for a client's request and answers it; then serves the connection to its end.
+async fn serve(
+    service: &Arc<Service>,
+    stream: UnixStream,
     peer: PeerCredentials,
-    request: [u8; CONNECT_REQUEST_SIZE],
-    received: usize,
+    verdict: Result<Access, Errno>,
     alive: Sender<()>,
+) -> io::Result<()> {
+    let stream = watch(stream)?;
+    let request = select! {
+        request = timeout(HANDSHAKE_LIMIT, receive_request(&stream)) => request??,
+        _ = service.stop.ordered() => return Ok(()),
+    };
+    let access = match verdict {
+        Ok(access) => access,
+        Err(reason) => {
+            sleep(REFUSAL_DELAY).await;
+            refuse(stream.get_ref(), reason);
+            return Ok(());
+        }
+    };
+    let limit = service.config.max_message_size;
+    let caller = Caller {
+        peer,
+        access,
+        max_message_size: request.max_message_size.clamp(MIN_MESSAGE_SIZE, limit),
+    };
+    match service.config.transport {
+        Transport::Shm => establish::<ShmChannel>(service, stream, caller, alive).await,
+        Transport::Socket => establish::<SocketChannel>(service, stream, caller, alive).await,
+    }
+    Ok(())
 }
 
-impl Handshake {
-    /// Waits for the request and answers it; then serves the connection to its end.
-    async fn run(
-        mut self,
-        service: &Arc<Service>,
-        stream: UnixStream,
-        verdict: Result<Access, Errno>,
-    ) -> io::Result<()> {
-        let stream = watch(stream)?;
-        select! {
-            collected = timeout(HANDSHAKE_LIMIT, self.collect_all(&stream)) => collected??,
-            _ = service.stop.ordered() => return Ok(()),
-        }
-        let Ok(request) = ConnectRequest::decode(&self.request) else {
-            return Err(Errno::EPROTO.into());
-        };
-        let access = match verdict {
-            Ok(access) => access,
-            Err(reason) => {
-                sleep(REFUSAL_DELAY).await;
-                refuse(stream.get_ref(), reason);
-                return Ok(());
-            }
-        };
-        let limit = service.config.max_message_size;
-        let caller = Caller {
-            peer: self.peer,
-            access,
-            max_message_size: request.max_message_size.clamp(MIN_MESSAGE_SIZE, limit),
-        };
-        match service.config.transport {
-            Transport::Shm => establish::<ShmChannel>(service, stream, caller, self.alive).await,
-            Transport::Socket => {
-                establish::<SocketChannel>(service, stream, caller, self.alive).await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn collect_all(&mut self, stream: &AsyncFd<UnixStream>) -> io::Result<()> {
-        loop {
-            let mut ready = stream.readable().await?;
-            if let Ok(is_complete) = ready.try_io(|stream| self.collect(stream.get_ref()))
-                && is_complete?
-            {
-                return Ok(());
-            }
+/// Collects the request, in as many pieces as it comes.
+async fn receive_request(stream: &AsyncFd<UnixStream>) -> io::Result<ConnectRequest> {
+    let mut bytes = [0; CONNECT_REQUEST_SIZE];
+    let mut rest = &mut bytes[..];
+    while !rest.is_empty() {
+        let received = stream.async_io(Interest::READABLE, |stream| receive(stream, rest));
+        match received.await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => rest = &mut rest[count..],
         }
     }
-
-    /// Reads more of the request; says whether it is complete.
-    fn collect(&mut self, stream: &UnixStream) -> io::Result<bool> {
-        match receive(stream, &mut self.request[self.received..])? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            count => {
-                self.received += count;
-                Ok(self.received == CONNECT_REQUEST_SIZE)
-            }
-        }
-    }
+    ConnectRequest::decode(&bytes).map_err(|_another_message| Errno::EPROTO.into())
 }
 
 /// Makes the connection of a permitted client, and serves it.
@@ -257,7 +225,7 @@ async fn establish<C: Channel>(
     let number = stream.as_raw_fd();
     let creator = Arc::clone(service);
     let created = service.run_file_job(move || create::<C>(&creator, number, caller));
-    let (channel, directory, response) = match created.await {
+    let (directory, channel, response) = match created.await {
         Ok(created) => created,
         Err(error) => {
             service.note_refusal(caller.peer, &error);
@@ -271,7 +239,7 @@ async fn establish<C: Channel>(
         caller,
         alive,
     };
-    let reason = match send_whole(connection.stream.get_ref(), &*response.encode()) {
+    let reason = match send_whole(connection.stream.get_ref(), &response) {
         Ok(()) => connection.run(service).await,
         Err(error) => error.into(),
     };
@@ -285,37 +253,38 @@ fn create<C: Channel>(
     service: &Service,
     number: i32,
     caller: Caller,
-) -> io::Result<(C, ConnectionDirectory, ConnectResponse)> {
+) -> io::Result<(PathBuf, C, ConnectResponse)> {
     let config = &service.config;
-    let mut directory = NewDirectory::create(&config.shm_directory, caller.peer, number)?;
     let size = caller.max_message_size;
-    let (channel, names) = C::create(&mut directory, &config.service, size)?;
+    let (directory, (channel, names)) = directory::create(
+        &config.shm_directory,
+        &service.files,
+        caller.peer,
+        number,
+        |directory| C::create(directory, &config.service, size),
+    )?;
     let response = ConnectResponse::Accepted {
-        transport: C::TRANSPORT,
+        transport: config.transport,
         max_message_size: size,
         connection: u64::from(number.unsigned_abs()),
         names,
     };
-    Ok((channel, directory.give_to_client()?, response))
+    Ok((directory, channel, response))
 }
 
 /// Removes what is left of a connection. When the server stops, that is done for all connections in one go.
-async fn remove<C: Channel>(
-    service: &Service,
-    connection: Connection<C>,
-    directory: ConnectionDirectory,
-) {
+async fn remove<C: Channel>(service: &Arc<Service>, connection: Connection<C>, directory: PathBuf) {
     let mut left = Some((connection, directory));
     while let Some((connection, directory)) = left.take()
         && !service.stop.is_ordered()
     {
-        let job = move || match directory.remove() {
+        let remover = Arc::clone(service);
+        let job = move || match directory::remove(&directory, &remover.files) {
             Err(Errno::EMFILE | Errno::ENFILE) => Ok(Some((connection, directory))),
-            Err(error) => {
-                tracing::debug!(?directory, %error, "connection directory not removed");
+            removed => {
+                directory::log_failure(&directory, removed);
                 Ok(None)
             }
-            Ok(()) => Ok(None),
         };
         left = service.run_file_job(job).await.ok().flatten();
         if left.is_some() {
@@ -329,9 +298,10 @@ fn receive(stream: &UnixStream, into: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Sends in one piece: clients do not look for a second one.
-fn send_whole(stream: &UnixStream, bytes: &[u8]) -> nix::Result<()> {
+fn send_whole(stream: &UnixStream, response: &ConnectResponse) -> nix::Result<()> {
+    let bytes = response.encode();
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    let sent = send(stream.as_raw_fd(), bytes, flags)?;
+    let sent = send(stream.as_raw_fd(), &*bytes, flags)?;
     if sent == bytes.len() {
         Ok(())
     } else {
@@ -341,8 +311,7 @@ fn send_whole(stream: &UnixStream, bytes: &[u8]) -> nix::Result<()> {
 
 fn refuse(stream: &UnixStream, reason: Errno) {
     let error = -(reason as i32);
-    let response = ConnectResponse::Refused { error };
-    if let Err(error) = send_whole(stream, &*response.encode()) {
+    if let Err(error) = send_whole(stream, &ConnectResponse::Refused { error }) {
         tracing::debug!(%error, "refused client is gone");
     }
 }

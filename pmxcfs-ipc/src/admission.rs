@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 
-/// Counts connections of one kind. Leaf lock, held for a few instructions.
+/// Counts connections of one kind.
 #[derive(Debug)]
 pub(crate) struct Admission {
     max_total: usize,
@@ -27,7 +27,7 @@ impl Admission {
         Arc::new(Self {
             max_total,
             max_per_uid,
-            counts: Mutex::default(),
+            counts: Mutex::new(Rank::IpcAdmission, Counts::default()),
         })
     }
 

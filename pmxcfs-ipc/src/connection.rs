@@ -179,7 +179,6 @@ mod tests {
     use crate::directory::NewDirectory;
     use crate::handler::{Access, Handler, PeerCredentials, Request, Response};
     use crate::readiness::watch;
-    use crate::wire::setup::Transport;
 
     struct Nobody;
 
@@ -202,11 +201,10 @@ mod tests {
     }
 
     impl Channel for Late {
-        const TRANSPORT: Transport = Transport::Shm;
         const REQUESTS_PER_TURN: usize = 5;
 
         fn create(
-            _directory: &mut NewDirectory,
+            _directory: &NewDirectory<'_>,
             _service: &str,
             _max_message_size: u32,
         ) -> std::io::Result<(Self, [String; 3])> {

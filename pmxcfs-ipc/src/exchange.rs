@@ -11,7 +11,6 @@ use crate::ring::RingViolation;
 use crate::wire::DecodeError;
 use crate::wire::request::{DISCONNECT_ID, RequestHeader};
 use crate::wire::response::{RESPONSE_HEADER_SIZE, ResponseHeader};
-use crate::wire::setup::Transport;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -44,16 +43,13 @@ impl From<Errno> for Closing {
 
 /// What carries the messages of one connection. Nothing here waits for the client but `readable`.
 pub(crate) trait Channel: Sized + Send + Sync + 'static {
-    /// What clients are told that it is.
-    const TRANSPORT: Transport;
-
     /// Requests that are handled before other connections get their turn.
     const REQUESTS_PER_TURN: usize;
 
     /// Makes the server's side for messages of up to `max_message_size` bytes, with its files in `directory`. Returns
     /// the names for the connection response, too.
     fn create(
-        directory: &mut NewDirectory,
+        directory: &NewDirectory<'_>,
         service: &str,
         max_message_size: u32,
     ) -> io::Result<(Self, [String; 3])>;

@@ -24,9 +24,7 @@ use crate::directory;
 use crate::handler::Handler;
 use crate::listener::Listener;
 use crate::service::Service;
-use crate::shm_channel;
 use crate::sigbus;
-use crate::socket_channel;
 
 /// Time that a server that is dropped without [`Server::stop`] takes to stop.
 const DROP_LIMIT: Duration = Duration::from_secs(1);
@@ -34,8 +32,6 @@ const DROP_LIMIT: Duration = Duration::from_secs(1);
 /// A running service. Listening from [`Server::start`] until it is stopped or dropped.
 pub struct Server {
     service: Arc<Service>,
-    /// Names of the files that connections of this service have.
-    files: Vec<String>,
     /// Yields nothing; disconnected when the last task has ended.
     tasks_ended: Receiver<()>,
     is_stopped: bool,
@@ -56,26 +52,22 @@ impl Server {
         if !config.is_valid() {
             return Err(Errno::EINVAL.into());
         }
-        sigbus::install()?;
+        sigbus::install();
         let _context = runtime.enter();
         let listener = Listener::bind(&config.service, config.socket_directory.as_deref())?;
-        let files: Vec<_> = shm_channel::file_names(&config.service)
-            .chain([socket_channel::control_file_name(&config.service)])
-            .collect();
-        let removed_count = directory::remove_stale(&config.shm_directory, &files);
+        let service = Arc::new(Service::new(config, handler));
+        let removed_count = directory::remove_stale(&service.config.shm_directory, &service.files);
         if removed_count > 0 {
             tracing::info!(
                 removed_count,
                 "removed shared memory of servers that were killed"
             );
         }
-        let service = Arc::new(Service::new(config, handler));
         let (alive, tasks_ended) = channel();
         let acceptor = Acceptor::new(Arc::clone(&service), alive)?;
         runtime.spawn(acceptor.run(listener));
         Ok(Self {
             service,
-            files,
             tasks_ended,
             is_stopped: false,
         })
@@ -100,7 +92,8 @@ impl Server {
         if !ended {
             tracing::warn!("an IPC request is still being handled");
         }
-        directory::remove_own(&self.service.config.shm_directory, &self.files, deadline) && ended
+        let service = &self.service;
+        directory::remove_own(&service.config.shm_directory, &service.files, deadline) && ended
     }
 }
 

@@ -14,6 +14,8 @@ use crate::config::{
     SLOW_REQUEST, ServerConfig,
 };
 use crate::handler::{Handler, PeerCredentials};
+use crate::shm_channel;
+use crate::socket_channel;
 use crate::stop::Stop;
 use crate::throttle::Throttle;
 
@@ -21,6 +23,8 @@ use crate::throttle::Throttle;
 pub(crate) struct Service {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) config: ServerConfig,
+    /// Names of the files that connections of this service have.
+    pub(crate) files: Vec<String>,
     pub(crate) stop: Stop,
     /// Connections of permitted processes, handshakes included.
     pub(crate) connections: Arc<Admission>,
@@ -38,6 +42,9 @@ impl Service {
     pub(crate) fn new(config: ServerConfig, handler: Arc<dyn Handler>) -> Self {
         Self {
             handler,
+            files: shm_channel::file_names(&config.service)
+                .chain([socket_channel::control_file_name(&config.service)])
+                .collect(),
             stop: Stop::default(),
             connections: Admission::new(config.max_connections, config.max_connections_per_uid),
             refusals: Admission::new(MAX_PENDING_REFUSALS, MAX_PENDING_REFUSALS_PER_UID),

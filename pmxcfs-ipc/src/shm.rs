@@ -87,7 +87,7 @@ pub(crate) struct MappedRing {
 impl MappedRing {
     /// Maps a header file of 8252 bytes and a data file of the size of `geometry`. The files can be closed afterwards.
     pub(crate) fn map(header: &File, data: &File, geometry: Geometry) -> io::Result<Self> {
-        sigbus::install()?;
+        sigbus::install();
         Ok(Self {
             header: SharedFile::map(header, HEADER_SIZE)?,
             data: SharedFile::map(data, geometry.bytes())?,

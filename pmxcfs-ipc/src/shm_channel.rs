@@ -13,7 +13,6 @@ use crate::ring::{Consumer, Geometry, Producer, RingMemory};
 use crate::shm::{MappedRing, page_size};
 use crate::wire::request::REQUEST_HEADER_SIZE;
 use crate::wire::ring_header::{self, HEADER_SIZE};
-use crate::wire::setup::Transport;
 
 /// The rings of a connection.
 #[derive(Debug)]
@@ -39,13 +38,12 @@ pub(crate) fn file_names(service: &str) -> impl Iterator<Item = String> {
 }
 
 impl Channel for ShmChannel {
-    const TRANSPORT: Transport = Transport::Shm;
     const REQUESTS_PER_TURN: usize = 5;
 
     /// The files are not allocated here: the client does that when it opens them, in its own time. So that it is
     /// refused here if there is no space for them, that is looked at before.
     fn create(
-        directory: &mut NewDirectory,
+        directory: &NewDirectory<'_>,
         service: &str,
         max_message_size: u32,
     ) -> io::Result<(Self, [String; 3])> {
@@ -53,21 +51,23 @@ impl Channel for ShmChannel {
             Geometry::for_message_size(max_message_size, page_size()).ok_or(Errno::EINVAL)?;
         let header_space = HEADER_SIZE.next_multiple_of(page_size() as usize);
         check_space(directory, RINGS.len() * (header_space + geometry.bytes()))?;
-        let mut make = |ring: &str| {
+        let make = |ring: &str| {
             let name = format!("qb-{ring}-{service}");
             let path = directory.path_of(&name)?;
             let content = ring_header::encode(&path, geometry.words());
-            let header =
-                directory.add_file(format!("{name}-header"), HEADER_SIZE as u64, &*content)?;
-            let data = directory.add_file(format!("{name}-data"), geometry.bytes() as u64, &[])?;
-            io::Result::Ok((header, data, path))
+            let (header_name, data_name) = (format!("{name}-header"), format!("{name}-data"));
+            let header = directory.add_file(&header_name, HEADER_SIZE as u64, &*content)?;
+            let data = directory.add_file(&data_name, geometry.bytes() as u64, &[])?;
+            io::Result::Ok((path, header, data))
         };
-        let (request_header, request_data, request_path) = make(RINGS[0])?;
-        let (response_header, response_data, response_path) = make(RINGS[1])?;
-        let (_, _, event_path) = make(RINGS[2])?;
+        let (request_path, header, data) = make(RINGS[0])?;
+        let request_ring = MappedRing::map(&header, &data, geometry)?;
+        let (response_path, header, data) = make(RINGS[1])?;
+        let response_ring = MappedRing::map(&header, &data, geometry)?;
+        let (event_path, _, _) = make(RINGS[2])?;
         let channel = Self {
-            request_ring: MappedRing::map(&request_header, &request_data, geometry)?,
-            response_ring: MappedRing::map(&response_header, &response_data, geometry)?,
+            request_ring,
+            response_ring,
             requests: Consumer::new(geometry),
             responses: Producer::new(geometry),
             request_sizes: REQUEST_HEADER_SIZE..=max_message_size as usize,
@@ -115,8 +115,8 @@ impl Channel for ShmChannel {
     }
 }
 
-fn check_space(directory: &NewDirectory, needed: usize) -> nix::Result<()> {
-    let filesystem = fstatvfs(directory.descriptor())?;
+fn check_space(directory: &NewDirectory<'_>, needed: usize) -> nix::Result<()> {
+    let filesystem = fstatvfs(&directory.descriptor)?;
     let free = filesystem.blocks_available() * filesystem.fragment_size();
     // A filesystem without a limit says that it has no blocks.
     if filesystem.blocks() > 0 && free < needed as u64 {

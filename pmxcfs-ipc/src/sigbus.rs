@@ -15,13 +15,13 @@
     reason = "a signal handler and a mapping at a fixed address"
 )]
 
-use std::io;
-use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
-use parking_lot::Mutex;
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+use pmxcfs_api_types::sync::{Mutex, Rank};
 
 use crate::config::MAX_CONNECTIONS;
 
@@ -46,39 +46,20 @@ static SLOTS: [Slot; SLOT_COUNT] = [const {
     }
 }; SLOT_COUNT];
 
-/// Held to take a slot. Leaf lock; never taken by the signal handler.
-static REGISTRATION: Mutex<()> = Mutex::new(());
+/// Held to take a slot; never taken by the signal handler.
+static REGISTRATION: Mutex<()> = Mutex::new(Rank::IpcMappings, ());
 
 /// The action that was in force before ours.
-static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+static PREVIOUS: OnceLock<SigAction> = OnceLock::new();
 
-/// Installs the handler; done once per process, however often it is called.
-pub(crate) fn install() -> io::Result<()> {
-    static INSTALLED: Mutex<bool> = Mutex::new(false);
-    let mut installed = INSTALLED.lock();
-    if *installed {
-        return Ok(());
-    }
-    let mut current = MaybeUninit::uninit();
-    // SAFETY: with a null new action the call only fills `current`.
-    if unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), current.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded.
-    let previous = unsafe { current.assume_init() };
-    PREVIOUS.get_or_init(|| previous);
-    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_sigbus;
-    let mut action = previous;
-    action.sa_sigaction = handler as usize;
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    // SAFETY: sa_mask is an initialised field of `action`.
-    unsafe { libc::sigemptyset(&raw mut action.sa_mask) };
-    // SAFETY: `action` is complete, and on_sigbus keeps to what a signal handler may do.
-    if unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    *installed = true;
-    Ok(())
+/// Installs the handler, once for the process, however often it is called.
+pub(crate) fn install() {
+    PREVIOUS.get_or_init(|| {
+        let handler = SigHandler::SigAction(on_sigbus);
+        let action = SigAction::new(handler, SaFlags::SA_ONSTACK, SigSet::empty());
+        // SAFETY: on_sigbus keeps to what a signal handler may do.
+        unsafe { sigaction(Signal::SIGBUS, &action) }.expect("SIGBUS can be handled")
+    });
 }
 
 /// A registered range. Whoever holds it guarantees that the range is a mapping of its own for as long.
@@ -131,24 +112,20 @@ fn find(address: usize) -> Option<(&'static Slot, usize, usize)> {
 }
 
 extern "C" fn on_sigbus(
-    signal: libc::c_int,
+    _signal: libc::c_int,
     info: *mut libc::siginfo_t,
     _context: *mut libc::c_void,
 ) {
-    // SAFETY: errno is a thread-local of libc and always there.
-    let errno_location = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
-    let errno = unsafe { *errno_location };
+    let errno = Errno::last_raw();
     // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler.
     let code = unsafe { (*info).si_code };
     // SAFETY: si_addr is set for a SIGBUS raised by a fault; for others it is some number that is not used.
     let address = unsafe { (*info).si_addr() } as usize;
     let is_fault = code > 0;
     if !(is_fault && replace_range(address)) {
-        fall_back(signal, is_fault);
+        fall_back(is_fault);
     }
-    // SAFETY: as above.
-    unsafe { *errno_location = errno };
+    Errno::set_raw(errno);
 }
 
 /// Puts anonymous memory over the registered range around `address`.
@@ -174,13 +151,12 @@ fn replace_range(address: usize) -> bool {
 
 /// Restores the action before ours. A fault is then repeated by returning; a signal that somebody sent is raised
 /// again and delivered after the handler.
-fn fall_back(signal: libc::c_int, is_fault: bool) {
-    if let Some(previous) = PREVIOUS.get() {
-        // SAFETY: `previous` is an action as the kernel reported it.
-        unsafe { libc::sigaction(signal, previous, ptr::null_mut()) };
-    }
-    if !is_fault {
-        // SAFETY: raise is async-signal-safe.
-        unsafe { libc::raise(signal) };
+fn fall_back(is_fault: bool) {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the action was in force before, or is the default one.
+    let restored = unsafe { sigaction(Signal::SIGBUS, PREVIOUS.get().unwrap_or(&default)) };
+    if restored.is_ok() && !is_fault {
+        // The signal exists.
+        let _raised = raise(Signal::SIGBUS);
     }
 }

@@ -23,7 +23,6 @@ use crate::handler::PeerCredentials;
 use crate::readiness::watch;
 use crate::wire::address::abstract_address;
 use crate::wire::credentials;
-use crate::wire::setup::Transport;
 
 /// Size of the control file: three times a count and a flow control number, all 0.
 const CONTROL_FILE_SIZE: u64 = 24;
@@ -48,17 +47,16 @@ pub(crate) fn control_file_name(service: &str) -> String {
 }
 
 impl Channel for SocketChannel {
-    const TRANSPORT: Transport = Transport::Socket;
     const REQUESTS_PER_TURN: usize = 1;
 
     fn create(
-        directory: &mut NewDirectory,
+        directory: &NewDirectory<'_>,
         service: &str,
         max_message_size: u32,
     ) -> io::Result<(Self, [String; 3])> {
         let control_name = control_file_name(service);
         let control = directory.path_of(&control_name)?;
-        directory.add_file(control_name, CONTROL_FILE_SIZE, &[])?;
+        directory.add_file(&control_name, CONTROL_FILE_SIZE, &[])?;
         let base = directory.path_of(&format!("qb-{service}"))?;
         let requests = bound_socket(&format!("{base}-request"))?;
         setsockopt(&requests, sockopt::PassCred, &true)?;
@@ -68,7 +66,7 @@ impl Channel for SocketChannel {
             _events: bound_socket(&format!("{base}-event-tx"))?,
             client_address: abstract_address(&format!("{base}-response"))?,
             max_message_size: max_message_size as usize,
-            owner: directory.owner(),
+            owner: directory.peer,
             is_connected: false,
             is_readable: false,
         };

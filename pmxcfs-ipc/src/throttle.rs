@@ -2,19 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 
 /// Time between two lines of one kind.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets one line pass in each interval. Leaf lock.
-#[derive(Debug, Default)]
+/// Lets one line pass in each interval.
+#[derive(Debug)]
 pub(crate) struct Throttle(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     last: Option<Instant>,
     omitted_count: u64,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self(Mutex::new(Rank::IpcThrottle, State::default()))
+    }
 }
 
 impl Throttle {
