@@ -35,12 +35,12 @@ fn filter(debug: bool) -> LevelFilter {
 }
 
 /// Level of messages of libraries that use the `log` crate. The FUSE library logs every request at debug level, which must
-/// cost nothing unless somebody wants to see it.
+/// cost nothing unless somebody wants to see it, and warns of each kind of request that it refuses by itself.
 fn library_filter(debug: bool) -> log::LevelFilter {
     if debug {
         log::LevelFilter::Debug
     } else {
-        log::LevelFilter::Warn
+        log::LevelFilter::Error
     }
 }
 

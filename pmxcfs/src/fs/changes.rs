@@ -13,7 +13,8 @@ use pmxcfs_memdb::{Caller, Change, EntryKind, Operation, OrphanChange, Plan, Rep
 use super::attributes::{Attributes, check_mode, check_owner};
 use super::filesystem::Filesystem;
 use super::handles::{Bound, Handle};
-use super::names::{ChangedBy, Node, Want};
+use super::names::{ChangedBy, Place, Want};
+use super::node::Node;
 use super::plugins::Content;
 
 /// What to do about a file that is there already when one is to be created.
@@ -69,21 +70,15 @@ pub struct Created {
 struct Named(Attributes);
 
 /// What an answer may hand to the kernel beyond its words. It is taken back if the answer becomes an error.
-trait Answer: Send + 'static {
-    fn take_back(self, fs: &Filesystem);
-}
-
-impl Answer for () {
+trait Answer: Sized + Send + 'static {
     fn take_back(self, _fs: &Filesystem) {}
 }
 
-impl Answer for u32 {
-    fn take_back(self, _fs: &Filesystem) {}
-}
+impl Answer for () {}
 
-impl Answer for Attributes {
-    fn take_back(self, _fs: &Filesystem) {}
-}
+impl Answer for u32 {}
+
+impl Answer for Attributes {}
 
 impl Answer for Named {
     fn take_back(self, fs: &Filesystem) {
@@ -106,7 +101,7 @@ impl Filesystem {
         name: &[u8],
         reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
     ) {
-        self.make(parent, name, |path| Operation::Mkdir { path }, reply);
+        self.make(parent, name, EntryKind::Directory, reply);
     }
 
     /// Makes a file without opening it.
@@ -116,35 +111,25 @@ impl Filesystem {
         name: &[u8],
         reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
     ) {
-        self.make(parent, name, |path| Operation::Create { path }, reply);
+        self.make(parent, name, EntryKind::File, reply);
     }
 
     fn make(
         self: &Arc<Self>,
         parent: u64,
         name: &[u8],
-        operation: impl Fn(Bytes) -> Operation + Send + 'static,
+        kind: EntryKind,
         reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
     ) {
-        let (parent, name) = match self.free_of_plugins(parent, name, FsError::Exists) {
-            Ok(place) => place,
-            Err(error) => return reply(Err(error)),
-        };
-        let plan = {
-            let name = name.clone();
-            move |fs: &Self, tree: &Tree| Ok(Plan::Apply(operation(fs.path(tree, parent, &name)?)))
-        };
-        let answer = move |fs: &Self, tree: &mut Tree, result: Result<u32, FsError>| {
-            result?;
-            let (id, inode) = fs
-                .names
-                .made(tree, parent, &name)
-                .ok_or(FsError::NotFound)?;
-            fs.entry_attributes(tree, id, inode).map(Named)
-        };
-        self.change(plan, answer, |_fs, result| {
-            reply(result.map(|Named(attributes)| attributes));
-        });
+        self.change(
+            self.place(parent, name, FsError::Exists),
+            move |fs, tree, place| fs.make_plan(tree, place, kind),
+            move |fs, tree, place, result| {
+                result?;
+                fs.made(tree, place, kind).map(Named)
+            },
+            |_fs, result| reply(result.map(|Named(attributes)| attributes)),
+        );
     }
 
     /// Makes a file and opens it for a user.
@@ -156,56 +141,55 @@ impl Filesystem {
         uid: u32,
         reply: impl FnOnce(Result<Created, FsError>) + Send + 'static,
     ) {
-        let (parent, name) = match self.free_of_plugins(parent, name, FsError::Exists) {
-            Ok(place) => place,
-            Err(error) => return reply(Err(error)),
-        };
-        let plan = {
-            let name = name.clone();
-            move |fs: &Self, tree: &Tree| {
-                let path = fs.path(tree, parent, &name)?;
-                Ok(Plan::Apply(Operation::Create { path }))
-            }
-        };
-        let answer = move |fs: &Self, tree: &mut Tree, result: Result<u32, FsError>| {
-            let is_new = match result {
-                Err(FsError::Exists) if if_exists != IfExists::Refuse => false,
-                other => other.map(|_| true)?,
-            };
-            let directory = fs.names.resolve(tree, parent);
-            let found = directory.and_then(|directory| tree.child(directory, &name));
-            if found.is_none_or(|entry| entry.kind != EntryKind::File) {
-                return Err(FsError::Exists);
-            }
-            let (id, inode) = fs
-                .names
-                .made(tree, parent, &name)
-                .ok_or(FsError::NotFound)?;
-            let attributes = fs.entry_attributes(tree, id, inode)?;
-            let (handle, bound) = fs.open_made(tree, id, inode, uid)?;
-            Ok(Created {
-                attributes,
-                handle,
-                bound,
-                is_new,
-            })
-        };
-        self.change(plan, answer, move |fs, result| match result {
-            Ok(created) if !created.is_new && if_exists == IfExists::Truncate => {
-                let (id, bound) = (created.attributes.id, created.bound);
-                fs.truncate(id, bound, 0, move |fs, cut| match cut {
-                    Ok(attributes) => reply(Ok(Created {
-                        attributes,
-                        ..created
-                    })),
-                    Err(error) => {
-                        created.take_back(fs);
-                        reply(Err(error));
-                    }
-                });
-            }
-            other => reply(other),
-        });
+        self.change(
+            self.place(parent, name, FsError::Exists),
+            |fs, tree, place| fs.make_plan(tree, place, EntryKind::File),
+            move |fs, tree, place, result| {
+                let is_new = match result {
+                    Err(FsError::Exists) if if_exists != IfExists::Refuse => false,
+                    other => other.map(|_| true)?,
+                };
+                let attributes = fs.made(tree, place, EntryKind::File)?;
+                let (handle, bound) = fs.open_in(tree, attributes.id, uid)?;
+                Ok(Created {
+                    attributes,
+                    handle,
+                    bound,
+                    is_new,
+                })
+            },
+            move |fs, result| match result {
+                Ok(created) if !created.is_new && if_exists == IfExists::Truncate => {
+                    let (id, bound) = (created.attributes.id, created.bound);
+                    fs.truncate(id, bound, 0, move |fs, cut| match cut {
+                        Ok(attributes) => reply(Ok(Created {
+                            attributes,
+                            ..created
+                        })),
+                        Err(error) => {
+                            created.take_back(fs);
+                            reply(Err(error));
+                        }
+                    });
+                }
+                other => reply(other),
+            },
+        );
+    }
+
+    fn make_plan(&self, tree: &Tree, place: &Place, kind: EntryKind) -> Result<Plan, FsError> {
+        let path = self.path(tree, place)?;
+        Ok(Plan::Apply(match kind {
+            EntryKind::Directory => Operation::Mkdir { path },
+            EntryKind::File => Operation::Create { path },
+        }))
+    }
+
+    /// What the kernel learns of an entry that was just made or met.
+    fn made(&self, tree: &Tree, place: &Place, kind: EntryKind) -> Result<Attributes, FsError> {
+        let made = self.names.made(tree, place, kind);
+        let (id, inode) = made.ok_or(FsError::Exists)?;
+        self.entry_attributes(tree, id, inode)
     }
 
     /// Opens a file for a user; `is_to_be_cut` stands for `O_TRUNC`.
@@ -240,23 +224,19 @@ impl Filesystem {
         name: &[u8],
         reply: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
-        let (parent, name) = match self.free_of_plugins(parent, name, FsError::Access) {
-            Ok(place) => place,
-            Err(error) => return reply(Err(error)),
-        };
-        let plan = {
-            let name = name.clone();
-            move |fs: &Self, tree: &Tree| {
-                let path = fs.path(tree, parent, &name)?;
+        self.change(
+            self.place(parent, name, FsError::Access),
+            |fs, tree, place| {
+                let path = fs.path(tree, place)?;
                 Ok(Plan::Apply(Operation::Delete { path }))
-            }
-        };
-        let answer = move |fs: &Self, _tree: &mut Tree, result: Result<u32, FsError>| {
-            result?;
-            fs.names.removed(parent, &name);
-            Ok(())
-        };
-        self.change(plan, answer, |_fs, result| reply(result));
+            },
+            |fs, _tree, place, result| {
+                result?;
+                fs.names.removed(place);
+                Ok(())
+            },
+            |_fs, result| reply(result),
+        );
     }
 
     /// Moves a file or an empty directory, each place given by directory and name.
@@ -266,26 +246,20 @@ impl Filesystem {
         to: (u64, &[u8]),
         reply: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
-        let place = |(parent, name)| self.free_of_plugins(parent, name, FsError::Access);
-        let (from, to) = match place(from).and_then(|from| Ok((from, place(to)?))) {
-            Ok(places) => places,
-            Err(error) => return reply(Err(error)),
-        };
-        let plan = {
-            let (from, to) = (from.clone(), to.clone());
-            move |fs: &Self, tree: &Tree| {
-                Ok(Plan::Apply(Operation::Rename {
-                    from: fs.path(tree, from.0, &from.1)?,
-                    to: fs.path(tree, to.0, &to.1)?,
-                }))
-            }
-        };
-        let answer = move |fs: &Self, _tree: &mut Tree, result: Result<u32, FsError>| {
-            result?;
-            fs.names.renamed((from.0, &from.1), (to.0, &to.1));
-            Ok(())
-        };
-        self.change(plan, answer, |_fs, result| reply(result));
+        let place = |(parent, name)| self.place(parent, name, FsError::Access);
+        self.change(
+            place(from).and_then(|from| Ok((from, place(to)?))),
+            |fs, tree, (from, to)| {
+                let (from, to) = (fs.path(tree, from)?, fs.path(tree, to)?);
+                Ok(Plan::Apply(Operation::Rename { from, to }))
+            },
+            |fs, _tree, (from, to), result| {
+                result?;
+                fs.names.renamed(from, to);
+                Ok(())
+            },
+            |_fs, result| reply(result),
+        );
     }
 
     /// Writes to an open file. Gives the number of bytes written.
@@ -302,16 +276,18 @@ impl Filesystem {
             Ok(Handle::Directory { .. }) => return reply(Err(FsError::IsDirectory)),
             Err(error) => return reply(Err(error)),
         };
-        let data = Bytes::copy_from_slice(data);
-        let plan = move |_fs: &Self, tree: &Tree| {
-            let offset = match at {
-                WriteAt::Offset(offset) => offset,
-                WriteAt::End => u64::from(bound.entry(tree)?.size),
-            };
-            write_plan(tree, bound, offset, data.clone(), false)
-        };
-        let answer = |_fs: &Self, _tree: &mut Tree, result| result;
-        self.change(plan, answer, |_fs, result| reply(result));
+        self.change(
+            Ok(Bytes::copy_from_slice(data)),
+            move |_fs, tree, data| {
+                let offset = match at {
+                    WriteAt::Offset(offset) => offset,
+                    WriteAt::End => u64::from(bound.entry(tree)?.size),
+                };
+                write_plan(tree, bound, offset, data.clone(), false)
+            },
+            |_fs, _tree, _data, result| result,
+            |_fs, result| reply(result),
+        );
     }
 
     fn write_plugin(&self, index: usize, at: WriteAt, data: &[u8]) -> Result<u32, FsError> {
@@ -343,11 +319,11 @@ impl Filesystem {
         };
         match (new.size, new.mtime) {
             (Some(size), Some(mtime)) => self.truncate(id, bound, size, move |fs, cut| match cut {
-                Ok(_attributes) => fs.set_mtime(id, bound, mtime, reply),
+                Ok(_attributes) => fs.touch(id, bound, mtime, reply),
                 Err(error) => reply(Err(error)),
             }),
             (Some(size), None) => self.truncate(id, bound, size, |_fs, result| reply(result)),
-            (None, mtime) => self.set_mtime(id, bound, mtime.unwrap_or_default(), reply),
+            (None, mtime) => self.touch(id, bound, mtime.unwrap_or_default(), reply),
         }
     }
 
@@ -403,86 +379,99 @@ impl Filesystem {
         size: u64,
         reply: impl FnOnce(&Arc<Self>, Result<Attributes, FsError>) + Send + 'static,
     ) {
-        let plan = move |_fs: &Self, tree: &Tree| write_plan(tree, bound, size, Bytes::new(), true);
-        let answer = move |fs: &Self, tree: &mut Tree, result: Result<u32, FsError>| {
-            result?;
-            fs.entry_attributes(tree, id, bound.inode)
-        };
-        self.change(plan, answer, reply);
+        self.change(
+            Ok(bound),
+            move |_fs, tree, bound| write_plan(tree, *bound, size, Bytes::new(), true),
+            move |fs, tree, bound, result| {
+                result?;
+                fs.entry_attributes(tree, id, bound.inode)
+            },
+            reply,
+        );
     }
 
-    fn set_mtime(
+    fn touch(
         self: &Arc<Self>,
         id: u64,
         bound: Bound,
         mtime: u32,
         reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
     ) {
-        let plan = move |_fs: &Self, tree: &Tree| {
-            let inode = bound.inode;
-            Ok(match path_of(tree, bound)? {
-                Some(path) => Plan::Apply(Operation::SetMtime { path, mtime }),
-                None => Plan::Orphan(OrphanChange::Touch { inode, mtime }),
-            })
-        };
-        let answer = move |fs: &Self, tree: &mut Tree, result: Result<u32, FsError>| {
-            result?;
-            // Gone, if that has unlocked a lock.
-            fs.entry_attributes(tree, id, bound.inode)
-        };
-        self.change(plan, answer, |_fs, result| reply(result));
+        self.change(
+            Ok(bound),
+            move |_fs, tree, bound| {
+                let inode = bound.inode;
+                Ok(match path_of(tree, *bound)? {
+                    Some(path) => Plan::Apply(Operation::SetMtime { path, mtime }),
+                    None => Plan::Orphan(OrphanChange::Touch { inode, mtime }),
+                })
+            },
+            move |fs, tree, bound, result| {
+                result?;
+                // Gone, if that has unlocked a lock.
+                fs.entry_attributes(tree, id, bound.inode)
+            },
+            |_fs, result| reply(result),
+        );
     }
 
-    /// Sends a change on its way.
-    fn change<T: Answer>(
+    /// Sends a change of a subject on its way: a name, or something that is open.
+    fn change<S: Send + 'static, T: Answer>(
         self: &Arc<Self>,
-        plan: impl FnMut(&Self, &Tree) -> Result<Plan, FsError> + Send + 'static,
-        answer: impl FnOnce(&Self, &mut Tree, Result<u32, FsError>) -> Result<T, FsError>
+        subject: Result<S, FsError>,
+        plan: impl Fn(&Self, &Tree, &S) -> Result<Plan, FsError> + Send + 'static,
+        answer: impl FnOnce(&Self, &mut Tree, &S, Result<u32, FsError>) -> Result<T, FsError>
         + Send
         + 'static,
         reply: impl FnOnce(&Arc<Self>, Result<T, FsError>) + Send + 'static,
     ) {
-        (self.submit)(Box::new(Request {
-            fs: Arc::clone(self),
-            plan,
-            answer,
-            reply,
-        }));
+        match subject {
+            Ok(subject) => (self.submit)(Box::new(Request {
+                fs: Arc::clone(self),
+                subject,
+                plan,
+                answer,
+                reply,
+            })),
+            Err(error) => reply(self, Err(error)),
+        }
     }
 
     /// Path of a name in a directory that may be gone by now.
-    fn path(&self, tree: &Tree, parent: u64, name: &[u8]) -> Result<Bytes, FsError> {
-        let directory = self.names.resolve(tree, parent);
+    fn path(&self, tree: &Tree, place: &Place) -> Result<Bytes, FsError> {
+        let directory = self.names.resolve(tree, place.parent);
         let directory = directory.and_then(|inode| tree.path_of(inode));
         let directory = directory.ok_or(FsError::NotFound)?;
         if directory.is_empty() {
-            return Ok(Bytes::copy_from_slice(name));
+            return Ok(place.name.clone());
         }
-        let mut path = BytesMut::with_capacity(directory.len() + 1 + name.len());
+        let mut path = BytesMut::with_capacity(directory.len() + 1 + place.name.len());
         path.put_slice(&directory);
         path.put_u8(b'/');
-        path.put_slice(name);
+        path.put_slice(&place.name);
         Ok(path.freeze())
     }
 }
 
 /// A change on its way.
-struct Request<P, A, R> {
+struct Request<S, P, A, R> {
     fs: Arc<Filesystem>,
+    subject: S,
     plan: P,
     answer: A,
     reply: R,
 }
 
-impl<T, P, A, R> Caller for Request<P, A, R>
+impl<S, T, P, A, R> Caller for Request<S, P, A, R>
 where
+    S: Send,
     T: Answer,
-    P: FnMut(&Filesystem, &Tree) -> Result<Plan, FsError> + Send,
-    A: FnOnce(&Filesystem, &mut Tree, Result<u32, FsError>) -> Result<T, FsError> + Send,
+    P: Fn(&Filesystem, &Tree, &S) -> Result<Plan, FsError> + Send,
+    A: FnOnce(&Filesystem, &mut Tree, &S, Result<u32, FsError>) -> Result<T, FsError> + Send,
     R: FnOnce(&Arc<Filesystem>, Result<T, FsError>) + Send + 'static,
 {
     fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError> {
-        (self.plan)(&self.fs, tree)
+        (self.plan)(&self.fs, tree, &self.subject)
     }
 
     fn answer(
@@ -494,7 +483,7 @@ where
         let this = *self;
         let (fs, reply) = (this.fs, this.reply);
         let shown = fs.names.changed(changes, ChangedBy::Kernel);
-        let answer = (this.answer)(&fs, tree, result);
+        let answer = (this.answer)(&fs, tree, &this.subject, result);
         Box::new(move |durable| {
             fs.tell_changed(&shown);
             match (durable, answer) {

@@ -8,7 +8,8 @@ use pmxcfs_memdb::{AfterUnlock, Change, MemDb, Observer, Statfs, Submit, Tree};
 
 use super::attributes::Attributes;
 use super::handles::{Handle, Handles};
-use super::names::{ChangedBy, NameTable, Node, ROOT_ID, Want, plugin_id};
+use super::names::{ChangedBy, NameTable, Place, Want};
+use super::node::{Node, ROOT_ID, plugin_id};
 use super::plugins::{Content, Plugin, Plugins};
 
 /// Longest name in bytes. Newer kernels let longer ones pass, the C daemon's never did.
@@ -185,18 +186,14 @@ impl Filesystem {
     ///
     /// # Errors
     /// `taken` if a plugin has it; `NotDirectory` below a plugin, `NameTooLong`.
-    pub(super) fn free_of_plugins(
-        &self,
-        parent: u64,
-        name: &[u8],
-        taken: FsError,
-    ) -> Result<(u64, Bytes), FsError> {
+    pub(super) fn place(&self, parent: u64, name: &[u8], taken: FsError) -> Result<Place, FsError> {
         let parent = directory(parent)?;
         check_length(name)?;
         if self.plugin_in(parent, name).is_some() {
             return Err(taken);
         }
-        Ok((parent, Bytes::copy_from_slice(name)))
+        let name = Bytes::copy_from_slice(name);
+        Ok(Place { parent, name })
     }
 }
 

@@ -10,8 +10,10 @@ mod debug_switch;
 mod filesystem;
 mod handles;
 mod names;
+mod node;
 mod open;
 mod plugins;
+mod second_walks;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +21,6 @@ pub use attributes::{Attributes, Kind};
 pub use changes::{Created, IfExists, NewAttributes, WriteAt};
 pub use debug_switch::DebugSwitch;
 pub use filesystem::Filesystem;
-pub use names::ROOT_ID;
+pub use node::ROOT_ID;
 pub use open::Listed;
 pub use plugins::{Content, GeneratedFile, Plugin, Plugins, ReadOnly};

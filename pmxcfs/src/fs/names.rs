@@ -5,17 +5,10 @@
 //! is renamed or removed, or another tree takes the place of the whole. Nothing else can lead a name elsewhere, since
 //! a directory that has entries is neither renamed nor removed.
 //!
-//! | top bits of a node id | meaning |
-//! |---|---|
-//! | `0` | a name, numbered by the inode that the id was given out for; the root (0 in the tree) is 1 |
-//! | `10` | plugin, index in the low bits |
-//! | `11` | a name whose inode's number another name has, or that does not fit above: drawn from a counter |
-//!
 //! A record is *displaced* when its name has been removed, or is found to lead to something else than the id was given out for.
 //! It keeps its path: requests for it may be under way. While it is open, it stands for what is open.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
@@ -23,47 +16,8 @@ use pmxcfs_api_types::sync::{Mutex, MutexGuard, Rank};
 use pmxcfs_memdb::{Change, Entry, EntryKind, ROOT_INODE, Tree};
 
 use super::handles::Bound;
-
-/// Node id of the root directory.
-pub const ROOT_ID: u64 = 1;
-
-const NOT_PLAIN: u64 = 1 << 63;
-const DRAWN: u64 = NOT_PLAIN | 1 << 62;
-
-/// How long after `ESTALE` the kernel may still be walking the path again. A second one in that walk would reach the program. The
-/// walk takes a fraction of this; whoever comes later, after the name was taken away once more, needs its own `ESTALE`.
-const SECOND_WALK: Duration = Duration::from_millis(4);
-
-/// How many such walks are remembered, the latest ones.
-const MAX_WALK_COUNT: usize = 64;
-
-/// What a node id stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Node {
-    /// A name in the tree, by its node id.
-    Name(u64),
-    /// A plugin, by its index.
-    Plugin(usize),
-}
-
-impl Node {
-    pub(super) fn of(id: u64) -> Self {
-        match id & DRAWN {
-            NOT_PLAIN => Self::Plugin(usize::try_from(id & !NOT_PLAIN).unwrap_or(usize::MAX)),
-            _ => Self::Name(id),
-        }
-    }
-}
-
-/// Node id of a plugin.
-pub(super) fn plugin_id(index: usize) -> u64 {
-    NOT_PLAIN | index as u64
-}
-
-/// Node id that an entry of the tree has if no other name has taken it.
-pub(super) fn natural_id(inode: u64) -> u64 {
-    if inode == ROOT_INODE { ROOT_ID } else { inode }
-}
+use super::node::{ROOT_ID, drawn_id, is_plain, natural_id};
+use super::second_walks::SecondWalks;
 
 /// What a request without a handle wants of a node id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +38,13 @@ pub(super) enum ChangedBy {
     Others,
 }
 
+/// A name in a directory, for which a node id of the directory stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) parent: u64,
+    pub(super) name: Bytes,
+}
+
 /// The names that the kernel knows.
 #[derive(Debug)]
 pub(super) struct NameTable {
@@ -100,9 +61,8 @@ struct Table {
     drawn: u64,
     /// Of the tree whose names these are.
     epoch: u64,
-    /// Paths that were answered with `ESTALE` within [`SECOND_WALK`], the latest last. Not in the records: the kernel may
-    /// forget them in the middle of the walk.
-    told: VecDeque<(Vec<Bytes>, Instant)>,
+    /// Not in the records: the kernel may forget them in the middle of a walk.
+    second_walks: SecondWalks,
 }
 
 #[derive(Debug)]
@@ -148,7 +108,7 @@ impl NameTable {
             others: HashMap::new(),
             drawn: 0,
             epoch: 0,
-            told: VecDeque::new(),
+            second_walks: SecondWalks::default(),
         };
         Self {
             table: Mutex::new(Rank::FsNames, table),
@@ -200,12 +160,15 @@ impl NameTable {
         Ok((table.give(parent, name, entry), entry.inode))
     }
 
-    /// The same for a name that was just made.
-    pub(super) fn made(&self, tree: &Tree, parent: u64, name: &[u8]) -> Option<(u64, u64)> {
+    /// The same for a name that a request has just made, or met, if an entry of this kind has it.
+    pub(super) fn made(&self, tree: &Tree, place: &Place, kind: EntryKind) -> Option<(u64, u64)> {
         let mut table = self.of(tree);
-        let directory = table.resolve(tree, parent)?;
-        let entry = tree.child(directory, name)?;
-        let id = table.give(parent, name, entry);
+        let directory = table.resolve(tree, place.parent)?;
+        let entry = tree.child(directory, &place.name)?;
+        if entry.kind != kind {
+            return None;
+        }
+        let id = table.give(place.parent, &place.name, entry);
         table.end_second_walk(id);
         Some((id, entry.inode))
     }
@@ -226,21 +189,15 @@ impl NameTable {
     pub(super) fn open(&self, tree: &mut Tree, id: u64, uid: u32) -> Result<Bound, FsError> {
         let mut table = self.of(tree);
         let inode = table.target(tree, id, Want::Open)?;
-        table.open(tree, id, inode, uid)
-    }
-
-    /// The same for what was just made.
-    ///
-    /// # Errors
-    /// `NotFound` if there is no such inode.
-    pub(super) fn open_made(
-        &self,
-        tree: &mut Tree,
-        id: u64,
-        inode: u64,
-        uid: u32,
-    ) -> Result<Bound, FsError> {
-        self.of(tree).open(tree, id, inode, uid)
+        if !tree.pin(inode, uid) {
+            return Err(FsError::NotFound);
+        }
+        let record = table.records.get_mut(&id).ok_or(FsError::NotFound)?;
+        record.opens += 1;
+        let bound = Bound::new(tree, inode);
+        let former = record.opened.replace(bound);
+        table.relate(id, former.map(|bound| bound.inode), Some(inode));
+        Ok(bound)
     }
 
     pub(super) fn closed(&self, id: u64) {
@@ -276,24 +233,21 @@ impl NameTable {
     }
 
     /// A name was removed through this mount.
-    pub(super) fn removed(&self, parent: u64, name: &[u8]) {
+    pub(super) fn removed(&self, place: &Place) {
         let mut table = self.table.lock();
-        if let Some(id) = table.current(parent, name) {
+        if let Some(id) = table.current(place.parent, &place.name) {
             table.displace(id);
         }
     }
 
     /// A name was changed through this mount: the kernel moves what it has. That may be a displaced record, if it has looked
     /// the old name up meanwhile, so all records of the old name move.
-    pub(super) fn renamed(&self, from: (u64, &[u8]), to: (u64, &[u8])) {
+    pub(super) fn renamed(&self, from: &Place, to: &Place) {
         if from == to {
             return;
         }
-        let mut table = self.table.lock();
-        if let Some(id) = table.current(to.0, to.1) {
-            table.displace(id);
-        }
-        table.move_name(from, to);
+        self.removed(to);
+        self.table.lock().move_name(from, to);
     }
 
     /// Node ids by which the kernel may show entries.
@@ -330,18 +284,6 @@ impl Table {
         Some(inode)
     }
 
-    fn open(&mut self, tree: &mut Tree, id: u64, inode: u64, uid: u32) -> Result<Bound, FsError> {
-        let bound = Bound::new(tree, inode);
-        let record = self.records.get_mut(&id).ok_or(FsError::NotFound)?;
-        if !tree.pin(inode, uid) {
-            return Err(FsError::NotFound);
-        }
-        record.opens += 1;
-        let former = record.opened.replace(bound);
-        self.relate(id, former.map(|bound| bound.inode), Some(inode));
-        Ok(bound)
-    }
-
     /// Whether a walk of the kernel may come to a record: neither it nor a directory above is displaced.
     fn is_reachable(&self, id: u64) -> bool {
         let mut at = id;
@@ -356,32 +298,47 @@ impl Table {
 
     fn target(&mut self, tree: &Tree, id: u64, want: Want) -> Result<u64, FsError> {
         let record = self.records.get(&id).ok_or(FsError::NotFound)?;
+        let (held, is_told) = (record.held(tree), record.is_told);
         if record.kind == EntryKind::File
-            && let Some(inode) = record.held(tree)
+            && let Some(inode) = held
             && !self.is_reachable(id)
         {
             return Ok(inode);
         }
         // A directory stands for its path even if it is open, as with a daemon that knows nothing but paths.
-        let found = self.resolve(tree, id);
-        let is_second_walk = found.is_none() && self.is_second_walk(id);
-        let record = self.records.get_mut(&id).ok_or(FsError::NotFound)?;
-        if let Some(inode) = found {
-            record.is_told = false;
+        if let Some(inode) = self.resolve(tree, id) {
+            self.set_told(id, is_told, false);
             if want == Want::Open {
                 self.end_second_walk(id);
             }
             return Ok(inode);
         }
-        match (record.held(tree), want) {
+        let path = self.path(id);
+        match (held, want) {
             (Some(inode), Want::Attributes) => Ok(inode),
             (None, Want::Open) => Err(FsError::NotFound),
-            (held, _) if record.is_told || is_second_walk => held.ok_or(FsError::NotFound),
-            (_, _) => {
-                record.is_told = true;
-                self.begin_second_walk(id);
+            _ if is_told || self.second_walks.may_come_to(&path) => held.ok_or(FsError::NotFound),
+            _ => {
+                self.set_told(id, is_told, true);
+                self.second_walks.begin(path);
                 Err(FsError::Stale)
             }
+        }
+    }
+
+    fn set_told(&mut self, id: u64, former: bool, is_told: bool) {
+        if former != is_told
+            && let Some(record) = self.records.get_mut(&id)
+        {
+            record.is_told = is_told;
+        }
+    }
+
+    /// The kernel has come to the end of a walk.
+    fn end_second_walk(&mut self, id: u64) {
+        if !self.second_walks.is_empty() {
+            let path = self.path(id);
+            self.second_walks.end(&path);
         }
     }
 
@@ -392,40 +349,6 @@ impl Table {
         let mut path: Vec<Bytes> = names.map(|it| it.name.clone()).collect();
         path.reverse();
         path
-    }
-
-    /// Whether the kernel may come to a record on a walk that it begins because of an `ESTALE`, for the record or for a name
-    /// above or below it.
-    fn is_second_walk(&self, id: u64) -> bool {
-        let mut recent = self.recent_walks().peekable();
-        if recent.peek().is_none() {
-            return false;
-        }
-        let path = self.path(id);
-        recent.any(|told| told.starts_with(&path) || path.starts_with(told))
-    }
-
-    fn recent_walks(&self) -> impl Iterator<Item = &[Bytes]> {
-        let told = self.told.iter().rev();
-        let recent = told.take_while(|(_, at)| at.elapsed() < SECOND_WALK);
-        recent.map(|(path, _)| &path[..])
-    }
-
-    /// An open has come to the end of its walk. Questions for attributes come from its midst, too.
-    fn end_second_walk(&mut self, id: u64) {
-        if self.recent_walks().next().is_some() {
-            let path = self.path(id);
-            self.told.retain(|(told, _)| !path.starts_with(told));
-        }
-    }
-
-    /// Notes that the kernel walks the path of a record again.
-    fn begin_second_walk(&mut self, id: u64) {
-        self.told.retain(|(_, at)| at.elapsed() < SECOND_WALK);
-        if self.told.len() == MAX_WALK_COUNT {
-            self.told.pop_front();
-        }
-        self.told.push_back((self.path(id), Instant::now()));
     }
 
     /// A reply is about to tell the kernel that a name leads to an entry. Gives the node id.
@@ -448,8 +371,8 @@ impl Table {
     fn insert(&mut self, parent: u64, name: &[u8], entry: &Entry) -> u64 {
         let inode = entry.inode;
         let mut id = natural_id(inode);
-        if inode == ROOT_ID || inode & NOT_PLAIN != 0 || self.records.contains_key(&id) {
-            id = DRAWN | self.drawn;
+        if !is_plain(inode) || self.records.contains_key(&id) {
+            id = drawn_id(self.drawn);
             self.drawn += 1;
         }
         let name = Bytes::copy_from_slice(name);
@@ -486,25 +409,24 @@ impl Table {
         self.lead(id, None);
     }
 
-    fn move_name(&mut self, from: (u64, &[u8]), to: (u64, &[u8])) {
-        let names = self.records.get_mut(&from.0).map(|it| &mut it.names);
-        let Some(moved) = names.and_then(|names| names.remove(from.1)) else {
+    fn move_name(&mut self, from: &Place, to: &Place) {
+        let names = self.records.get_mut(&from.parent).map(|it| &mut it.names);
+        let Some(moved) = names.and_then(|names| names.remove(&from.name)) else {
             return;
         };
-        let name = Bytes::copy_from_slice(to.1);
         for id in moved.current.iter().chain(&moved.displaced) {
             if let Some(record) = self.records.get_mut(id) {
-                record.parent = to.0;
-                record.name = name.clone();
+                record.parent = to.parent;
+                record.name = to.name.clone();
             }
             self.lead(*id, None);
         }
-        if let Some(directory) = self.records.get_mut(&to.0) {
-            let there = directory.names.entry(name).or_default();
+        if let Some(directory) = self.records.get_mut(&to.parent) {
+            let there = directory.names.entry(to.name.clone()).or_default();
             there.current = moved.current;
             there.displaced.extend(moved.displaced);
         }
-        self.drop_unused(from.0);
+        self.drop_unused(from.parent);
     }
 
     /// Every way is looked for again.

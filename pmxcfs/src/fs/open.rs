@@ -9,7 +9,7 @@ use pmxcfs_memdb::{ROOT_INODE, Tree};
 use super::attributes::Kind;
 use super::filesystem::{Filesystem, directory};
 use super::handles::{Bound, Handle};
-use super::names::{natural_id, plugin_id};
+use super::node::{natural_id, plugin_id};
 use super::plugins::Content;
 
 /// Most bytes that a user other than root may have open in versions of files that are gone from the tree, listings, and texts
@@ -35,20 +35,20 @@ pub struct Listed<'a> {
 impl Filesystem {
     /// Opens what a node id of the tree leads to.
     pub(super) fn open_name(&self, id: u64, uid: u32) -> Result<(u64, Bound), FsError> {
-        let bound = self.bind(id, uid)?;
-        let handle = self.handles.insert(uid, Handle::File { id, bound });
-        Ok((handle, bound))
+        self.db.with_pins(|tree| {
+            self.check_room(tree, uid)?;
+            self.open_in(tree, id, uid)
+        })
     }
 
-    /// Opens what was just made. Call with the tree locked.
-    pub(super) fn open_made(
+    /// The same with the tree locked, and without a look at what the user has open.
+    pub(super) fn open_in(
         &self,
         tree: &mut Tree,
         id: u64,
-        inode: u64,
         uid: u32,
     ) -> Result<(u64, Bound), FsError> {
-        let bound = self.names.open_made(tree, id, inode, uid)?;
+        let bound = self.names.open(tree, id, uid)?;
         let handle = self.handles.insert(uid, Handle::File { id, bound });
         Ok((handle, bound))
     }
@@ -79,17 +79,13 @@ impl Filesystem {
     /// `NotFound`, `NotDirectory`; `Stale` if the name has to be looked up first; `TooMuchOpen`.
     pub fn open_directory(&self, id: u64, uid: u32) -> Result<u64, FsError> {
         let id = directory(id)?;
-        let bound = self.bind(id, uid)?;
+        let bound = self.db.with_pins(|tree| {
+            self.check_room(tree, uid)?;
+            self.names.open(tree, id, uid)
+        })?;
         let listing = Arc::from([]);
         let handle = Handle::Directory { id, bound, listing };
         Ok(self.handles.insert(uid, handle))
-    }
-
-    fn bind(&self, id: u64, uid: u32) -> Result<Bound, FsError> {
-        self.db.with_pins(|tree| {
-            self.check_room(tree, uid)?;
-            self.names.open(tree, id, uid)
-        })
     }
 
     /// Whether a user may open anything more.
