@@ -12,9 +12,12 @@ pub mod identity;
 pub mod ipc_client;
 pub mod proc;
 pub mod raw;
+mod tell;
 pub mod wait;
+mod watchdog;
 
 pub use check::Check;
 pub use cluster::{Cluster, ClusterHost};
 pub use daemon::{Daemon, Host};
 pub use ipc_client::IpcClient;
+pub use tell::tell;

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
 /// Whether a process runs. A zombie does not.
 #[must_use]
 pub fn is_running(pid: u32) -> bool {
@@ -15,6 +18,22 @@ pub fn is_running(pid: u32) -> bool {
             None | Some('Z' | 'X')
         )
     })
+}
+
+/// Kills a process, if it is still there.
+pub(crate) fn kill(pid: u32) {
+    if let Ok(pid) = i32::try_from(pid) {
+        // Fails for one that has just ended.
+        let _result = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+/// Processes that a thread of this process has started and that have not been waited for.
+pub(crate) fn children_of_thread(tid: i32) -> Vec<u32> {
+    let children =
+        fs::read_to_string(format!("/proc/self/task/{tid}/children")).unwrap_or_default();
+    let pids = children.split_whitespace();
+    pids.filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Bytes that the process has caused to be written to block devices, page cache included.

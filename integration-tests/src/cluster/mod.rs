@@ -18,11 +18,16 @@ pub use host::{ClusterHost, DatabaseHolder, Member, ignored_stops};
 pub use load::{Load, Report, Writer, assert_nothing_lost};
 pub use random::Random;
 
-use crate::wait;
+use crate::tell::tell;
+use crate::watchdog::Watchdog;
+use crate::{proc, wait};
 use namespaces::Switch;
 
 /// How long corosync and the daemons may take for anything. Generous: the machine may be busy.
 pub const LIMIT: Duration = Duration::from_secs(40);
+
+/// How long a cluster may exist before it is taken to hang.
+const PATIENCE: Duration = Duration::from_secs(400);
 
 /// Where the daemons mount.
 const MOUNT: &str = "/etc/pve";
@@ -33,6 +38,8 @@ pub struct Cluster {
     // Dropped before the network.
     hosts: Vec<ClusterHost>,
     _switch: Switch,
+    /// One that hangs loses its processes, so that what waits for them fails and says so.
+    watchdog: Watchdog,
 }
 
 impl Cluster {
@@ -51,12 +58,18 @@ impl Cluster {
             "cluster tests need corosync: scripts/install-packages installs it"
         );
         let switch = Switch::new();
-        let hosts = (1..=size)
-            .map(|number| ClusterHost::new(&switch, number, size))
-            .collect();
+        let numbers: Vec<usize> = (1..=size).collect();
+        let hosts = each(&numbers, |number| ClusterHost::new(&switch, *number, size));
+        let threads: Vec<i32> = hosts.iter().map(ClusterHost::thread).collect();
+        let watchdog = Watchdog::new(PATIENCE, move || {
+            tell("*** A CLUSTER HANGS: ALL OF ITS PROCESSES ARE KILLED ***");
+            let children = threads.into_iter().flat_map(proc::children_of_thread);
+            children.for_each(proc::kill);
+        });
         Self {
             hosts,
             _switch: switch,
+            watchdog,
         }
     }
 
@@ -64,12 +77,8 @@ impl Cluster {
     #[must_use]
     pub fn with_corosync(size: usize) -> Self {
         let cluster = Self::new(size);
-        for host in &cluster.hosts {
-            host.start_corosync();
-        }
-        for host in &cluster.hosts {
-            host.await_quorum(true);
-        }
+        each(&cluster.hosts, ClusterHost::start_corosync);
+        each(&cluster.hosts, |host| host.await_quorum(true));
         cluster
     }
 
@@ -105,9 +114,7 @@ impl Cluster {
     #[must_use]
     pub fn with_shims(size: usize, with_c: &[usize]) -> Self {
         let cluster = Self::with_corosync(size);
-        for host in &cluster.hosts {
-            host.install_shim();
-        }
+        each(&cluster.hosts, ClusterHost::install_shim);
         cluster.start(with_c)
     }
 
@@ -121,6 +128,11 @@ impl Cluster {
         }
         self.await_synced();
         self
+    }
+
+    /// Lets it run longer than a cluster is expected to.
+    pub fn extend(&self, time: Duration) {
+        self.watchdog.extend(time);
     }
 
     /// The host `nodeNUMBER`.
@@ -190,6 +202,7 @@ impl Cluster {
     ///
     /// # Panics
     /// If it does not come.
+    #[track_caller]
     pub fn expect<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
         match wait::try_until(LIMIT, probe) {
             Some(value) => value,
@@ -236,6 +249,21 @@ impl Cluster {
             );
         }
     }
+}
+
+/// Does something with all items at the same time.
+fn each<I: Sync, T: Send>(items: &[I], action: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    let action = &action;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = items
+            .iter()
+            .map(|item| scope.spawn(move || action(item)))
+            .collect();
+        let results = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        results
+            .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 /// Lines that are in one text only, cut short.

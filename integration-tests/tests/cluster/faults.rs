@@ -7,11 +7,11 @@ use integration_tests::cluster::{LIMIT, Load, Writer, assert_nothing_lost};
 use integration_tests::wait;
 use nix::sys::signal::Signal;
 
-use crate::alone;
+use crate::beside_others;
 
 #[test]
 fn corosync_is_killed_and_started_again() {
-    let _alone = alone();
+    let _turn = beside_others();
     corosync_killed(&[]);
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn corosync_killed(with_c: &[usize]) {
 
 #[test]
 fn corosync_is_killed_on_all_nodes_at_once() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let mut writers = Writer::on(&[1, 2, 3]);
     Load::around(&cluster, &mut writers, |load| {
@@ -67,7 +67,7 @@ fn corosync_is_killed_on_all_nodes_at_once() {
 
 #[test]
 fn daemons_are_killed_under_load() {
-    let _alone = alone();
+    let _turn = beside_others();
     daemons_killed(&[]);
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn daemons_killed(with_c: &[usize]) {
 
 #[test]
 fn daemons_are_killed_on_all_nodes_at_once() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let mut writers = Writer::on(&[1, 2, 3]);
     Load::around(&cluster, &mut writers, |load| {
@@ -120,7 +120,7 @@ fn daemons_are_killed_on_all_nodes_at_once() {
 
 #[test]
 fn nodes_are_stopped_one_at_a_time_while_others_write() {
-    let _alone = alone();
+    let _turn = beside_others();
     rolling_stop(&[]);
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn rolling_stop(with_c: &[usize]) {
 
 #[test]
 fn a_stopped_daemon_holds_the_others_up_for_a_bounded_time_only() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     // It cannot answer a synchronisation, which a membership change begins.
     cluster.host(3).signal_daemon(Signal::SIGSTOP);
@@ -172,7 +172,7 @@ fn a_stopped_daemon_holds_the_others_up_for_a_bounded_time_only() {
 
 #[test]
 fn a_corosync_that_stands_still_is_left_out_and_comes_back() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let mut writers = Writer::on(&[1, 2]);
     let three = cluster.host(3);

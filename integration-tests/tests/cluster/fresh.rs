@@ -15,12 +15,12 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
-use crate::alone;
+use crate::{alone, beside_others};
 
 #[test]
 fn who_reads_while_a_synchronisation_replaces_all_finds_everything() {
     const FILE_COUNT: usize = 20;
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let (one, three) = (cluster.host(1), cluster.host(3));
     let make = |data: &[u8]| {
@@ -78,7 +78,7 @@ fn who_reads_while_a_synchronisation_replaces_all_finds_everything() {
 
 #[test]
 fn what_another_node_has_replaced_is_read_anew_at_once() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let (one, three) = (cluster.host(1), cluster.host(3));
     for round in 0..50 {
@@ -122,7 +122,7 @@ fn what_another_node_has_replaced_is_read_anew_at_once() {
 
 #[test]
 fn what_another_node_has_renamed_is_overwritten_at_once() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let (one, three) = (cluster.host(1), cluster.host(3));
     for round in 0..20 {
@@ -182,7 +182,7 @@ const BELOW: &str = "/etc/pve/there/directory/below";
 fn who_works_on_what_other_nodes_replace_all_the_time_gets_no_strange_errors() {
     const ROUND_COUNT: usize = 300;
     const MAX_STALE_COUNT: usize = 4;
-    let _alone = alone();
+    let _turn = alone();
     let cluster = Cluster::running(3);
     let (one, two, three) = (cluster.host(1), cluster.host(2), cluster.host(3));
     one.mkdir("there").unwrap();
@@ -244,7 +244,7 @@ fn who_works_on_what_other_nodes_replace_all_the_time_gets_no_strange_errors() {
 
 #[test]
 fn nodes_that_append_in_turns_lose_no_line() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let (one, three) = (cluster.host(1), cluster.host(3));
     one.write("log", b"").unwrap();
@@ -273,7 +273,7 @@ fn nodes_that_append_in_turns_lose_no_line() {
 #[test]
 fn what_another_node_changes_shows_in_stat_without_delay() {
     const ROUND_COUNT: u64 = 100;
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let (one, three) = (cluster.host(1), cluster.host(3));
     let size = || fs::metadata("/etc/pve/there/file").map(|meta| meta.len());
@@ -309,7 +309,7 @@ fn what_another_node_changes_shows_in_stat_without_delay() {
 
 #[test]
 fn who_has_a_directory_open_that_another_node_removes_is_led_by_its_path() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let (one, three) = (cluster.host(1), cluster.host(3));
     one.mkdir("there").unwrap();

@@ -6,7 +6,7 @@
 use integration_tests::Cluster;
 use integration_tests::cluster::{DatabaseHolder, Load, Writer, assert_nothing_lost};
 
-use crate::alone;
+use crate::beside_others;
 
 /// What the joiner logs when it has seen that it needs updates.
 const UPDATING: &str = "waiting for updates from leader";
@@ -29,7 +29,7 @@ fn hold_up_joiner(load: &Load, cluster: &Cluster) -> DatabaseHolder {
 
 /// Tells a story in the middle of a synchronisation, under load on all nodes; in the end everything is there.
 fn interrupted(rounds: usize, story: impl Fn(&Load, &Cluster, DatabaseHolder)) {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let mut writers = Writer::on(&[1, 2, 3]);
     for _ in 0..rounds {

@@ -6,11 +6,11 @@ use integration_tests::Cluster;
 use integration_tests::cluster::LIMIT;
 use integration_tests::wait;
 
-use crate::alone;
+use crate::beside_others;
 
 #[test]
 fn without_corosync_a_node_serves_reads_and_refuses_writes() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::new(1);
     cluster.host(1).start_daemon();
     let host = cluster.host(1);
@@ -45,7 +45,7 @@ fn without_corosync_a_node_serves_reads_and_refuses_writes() {
 
 #[test]
 fn members_see_each_other_and_each_others_changes() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     for host in cluster.hosts() {
         cluster.expect("all nodes online with their addresses", || {
@@ -100,7 +100,7 @@ fn members_see_each_other_and_each_others_changes() {
 
 #[test]
 fn an_empty_node_and_one_with_older_data_join() {
-    let _alone = alone();
+    let _turn = beside_others();
     join_older(&[]);
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn join_older(with_c: &[usize]) {
 
 #[test]
 fn a_node_with_newer_data_brings_the_others_up_to_date() {
-    let _alone = alone();
+    let _turn = beside_others();
     join_newer(&[]);
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn join_newer(with_c: &[usize]) {
 
 #[test]
 fn five_nodes_run_and_two_may_leave() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(5);
     cluster.host(1).kill_daemon();
     cluster.host(2).kill_corosync();

@@ -8,14 +8,14 @@ use integration_tests::Cluster;
 use integration_tests::cluster::ClusterHost;
 use nix::errno::Errno;
 
-use crate::alone;
+use crate::beside_others;
 
 /// How long a lock that nobody refreshes is kept when somebody asks for it.
 const EXPIRY: Duration = Duration::from_secs(120);
 
 #[test]
 fn one_of_three_racing_for_a_lock_gets_it() {
-    let _alone = alone();
+    let _turn = beside_others();
     race(&[]);
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn race(with_c: &[usize]) {
 
 #[test]
 fn a_lock_changes_hands_under_contention_and_never_has_two_holders() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     cluster.host(1).mkdir_all("priv/lock").unwrap();
     cluster.host(1).write("counter", b"0").unwrap();
@@ -98,7 +98,7 @@ fn count_under_lock(cluster: &Cluster, host: &ClusterHost) {
 
 #[test]
 fn a_lock_expires_for_who_asks_unless_it_is_refreshed() {
-    let alone = alone();
+    let turn = beside_others();
     let cluster = Cluster::running(3);
     let [one, two, three] = [1, 2, 3].map(|number| cluster.host(number));
     two.mkdir_all("priv/lock").unwrap();
@@ -113,7 +113,7 @@ fn a_lock_expires_for_who_asks_unless_it_is_refreshed() {
         "only the holder may refresh"
     );
     // Idle from here on: another cluster may run beside this one.
-    drop(alone);
+    drop(turn);
     refresh_until(two, begin + EXPIRY / 3);
 
     // The lowest node, whose clock decides, gets its tree from another one: locks do not become younger by that.

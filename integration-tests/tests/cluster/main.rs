@@ -1,6 +1,7 @@
 //! Clusters of real daemons on real corosync.
 //!
-//! The tests of this program run one after the other: each one fills the machine.
+//! Most stories spend their time waiting for corosync and may be told two at a time, on as many threads as the test runner has.
+//! Those that fill the machine are told alone.
 
 #[cfg(test)]
 mod faults;
@@ -31,66 +32,48 @@ mod torture;
 #[cfg(test)]
 mod totem;
 
-use std::fs;
-use std::io::Write as _;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::Instant;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use parking_lot::{Mutex, MutexGuard};
+use integration_tests::{tell, wait};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Held by the test that runs.
-static MACHINE: Mutex<()> = Mutex::new(());
+/// Held for reading by each story that is told, for writing by one that needs the machine for itself.
+static MACHINE: RwLock<()> = RwLock::new(());
 
-/// How long a test may take.
-const PATIENCE: Duration = Duration::from_secs(400);
-
-/// Waits until no other cluster is on the machine.
-fn alone() -> Alone {
-    alone_for(PATIENCE)
+/// The right to have a cluster, until it is dropped.
+struct Turn<Guard> {
+    begin: Instant,
+    _guard: Guard,
 }
 
-/// The same for a test that may take this long.
-fn alone_for(patience: Duration) -> Alone {
-    let machine = MACHINE.lock();
-    let (done, is_done) = mpsc::channel::<()>();
-    std::thread::spawn(move || {
-        if is_done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-            tell("*** A TEST HANGS: ALL OF ITS DAEMONS ARE KILLED ***");
-            kill_children();
+/// Waits until no other story has the machine for itself.
+fn beside_others() -> Turn<RwLockReadGuard<'static, ()>> {
+    Turn::with(MACHINE.read())
+}
+
+/// Waits until no other story is told: for stories that fill the machine, or that judge what happens only under full load.
+fn alone() -> Turn<RwLockWriteGuard<'static, ()>> {
+    Turn::with(MACHINE.write())
+}
+
+impl<Guard> Turn<Guard> {
+    fn with(guard: Guard) -> Self {
+        Self {
+            begin: Instant::now(),
+            _guard: guard,
         }
-    });
-    Alone {
-        _machine: machine,
-        _done: done,
     }
 }
 
-/// As long as it lives, no other test has a cluster. One that hangs loses its daemons, so that what waits for them fails.
-struct Alone {
-    _machine: MutexGuard<'static, ()>,
-    _done: mpsc::Sender<()>,
-}
-
-/// Past the test runner, which hides the output of a test that succeeds. Opening /dev/stderr would cut a log file to nothing.
-fn tell(text: &str) {
-    let text = format!("\n{text}\n");
-    std::io::stderr()
-        .write_all(text.as_bytes())
-        .expect("standard error is open");
-}
-
-fn kill_children() {
-    let tasks = fs::read_dir("/proc/self/task").expect("/proc is mounted");
-    for task in tasks.flatten() {
-        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        for child in children
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-        {
-            // Fails for one that has just ended.
-            let _result = kill(Pid::from_raw(child), Signal::SIGKILL);
+impl<Guard> Drop for Turn<Guard> {
+    fn drop(&mut self) {
+        if wait::is_timed() {
+            let seconds = self.begin.elapsed().as_secs_f32();
+            let thread = std::thread::current();
+            tell(&format!(
+                "{seconds:5.1} s {}",
+                thread.name().unwrap_or_default()
+            ));
         }
     }
 }

@@ -5,8 +5,9 @@ use std::panic::catch_unwind;
 use std::time::Instant;
 
 use integration_tests::cluster::{c_daemon, ignored_stops};
+use integration_tests::tell;
 
-use crate::{alone_for, faults, life, locks, partition, tell};
+use crate::{alone, faults, life, locks, partition};
 
 /// Which of three hosts run the C daemon: every mix with both.
 const MIXES: [&[usize]; 6] = [&[1], &[2], &[3], &[1, 2], &[1, 3], &[2, 3]];
@@ -33,7 +34,7 @@ fn row(name: &str, mix: &[usize], result: &str) -> String {
 
 #[test]
 fn stories_with_c_daemons() {
-    let _alone = alone_for(std::time::Duration::from_secs(3600));
+    let _turn = alone();
     if c_daemon().is_none() {
         tell("*** PMXCFS_C is not set: NO SCENARIO WITH A C DAEMON WAS RUN ***");
         return;

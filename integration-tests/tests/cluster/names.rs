@@ -14,7 +14,7 @@ use integration_tests::Cluster;
 use integration_tests::cluster::Random;
 use integration_tests::wait;
 
-use crate::alone;
+use crate::{alone, beside_others};
 
 /// Where everything happens.
 const ROOM: &str = "/etc/pve/room";
@@ -64,7 +64,7 @@ type Case = fn(&View<'_>);
 /// Runs each case on node 3 some times, with names that start anew.
 fn each(cases: &[(&str, Case)]) {
     const ROUND_COUNT: usize = 3;
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let view = View {
         cluster: &cluster,
@@ -455,7 +455,7 @@ fn after_a_storm_of_renames_every_name_is_right() {
     /// How many of the 120 looks may meet such an answer.
     const MAX_LATE_COUNT: u64 = 3;
     let late_count = AtomicU64::new(0);
-    let _alone = alone();
+    let _turn = alone();
     let cluster = Cluster::running(3);
     let name = |number: u64| at(&format!("f{number}"));
     cluster.host(1).inside(|| fs::create_dir(ROOM).unwrap());

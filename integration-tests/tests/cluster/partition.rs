@@ -8,11 +8,11 @@ use integration_tests::cluster::{ClusterHost, Load, Writer, assert_nothing_lost}
 use integration_tests::daemon::control_program;
 use nix::errno::Errno;
 
-use crate::alone;
+use crate::beside_others;
 
 #[test]
 fn the_minority_side_refuses_writes_and_catches_up() {
-    let _alone = alone();
+    let _turn = beside_others();
     minority(&[]);
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn minority(with_c: &[usize]) {
 
 #[test]
 fn divergent_sides_become_one_and_the_loser_keeps_a_copy() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let three = cluster.host(3);
     three.write("both", b"before").unwrap();
@@ -175,7 +175,7 @@ fn what_was_replaced_is_a_problem_until_it_is_acknowledged(host: &ClusterHost, c
 
 #[test]
 fn a_node_that_is_cut_off_again_and_again_loses_nothing() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let mut writers = Writer::on(&[1, 2, 3]);
     Load::around(&cluster, &mut writers, |load| {
@@ -202,7 +202,7 @@ pub(crate) fn cut(load: &Load, cluster: &Cluster, number: usize) {
 
 #[test]
 fn all_nodes_apart_refuse_writes_until_they_meet() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let mut writers = Writer::on(&[1, 2, 3]);
     Load::around(&cluster, &mut writers, |load| {

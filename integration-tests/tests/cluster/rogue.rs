@@ -9,7 +9,7 @@ use integration_tests::cluster::{ClusterHost, LIMIT};
 use integration_tests::wait;
 use rust_corosync::{CsError, DispatchFlags, NodeId, cpg};
 
-use crate::alone;
+use crate::beside_others;
 
 /// Message type of a STATE, in the first two bytes.
 const STATE: [u8; 2] = [2, 0];
@@ -105,7 +105,7 @@ fn nonsense() -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn nonsense_of_a_member_stops_nobody() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     cluster.host(2).inside(|| {
         let rogue = Rogue::join();

@@ -10,7 +10,7 @@ use integration_tests::ipc_client::IpcError;
 use integration_tests::{Cluster, ClusterHost, wait};
 use nix::errno::Errno;
 
-use crate::alone;
+use crate::beside_others;
 
 fn value(host: &ClusterHost, key: &str, node: &str) -> Result<Vec<u8>, IpcError> {
     host.ipc(|ipc| ipc.status(key, node))
@@ -31,7 +31,7 @@ fn await_value(cluster: &Cluster, key: &str, node: &str, expected: &[u8]) {
 
 #[test]
 fn keys_and_values_of_all_nodes_are_known_to_all() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     for host in cluster.hosts() {
         set(host, "load", host.name().as_bytes());
@@ -84,7 +84,7 @@ fn keys_and_values_of_all_nodes_are_known_to_all() {
 
 #[test]
 fn rrd_values_of_all_nodes_are_known_to_all() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let now = seconds();
     for host in cluster.hosts() {
@@ -169,7 +169,7 @@ fn await_all_entries(cluster: &Cluster, count: usize) {
 
 #[test]
 fn the_log_is_one_and_survives_its_writers() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     for round in 0..5 {
         for host in cluster.hosts() {
@@ -209,7 +209,7 @@ fn seconds() -> u64 {
 #[test]
 fn what_is_logged_while_a_node_joins_reaches_all() {
     const JOIN_COUNT: usize = 5;
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let three = cluster.host(3);
     let mut count = 0;
@@ -252,7 +252,7 @@ fn what_is_logged_while_a_node_joins_reaches_all() {
 
 #[test]
 fn the_guest_list_follows_what_other_nodes_do() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let [one, two, three] = [1, 2, 3].map(|number| cluster.host(number));
     for host in cluster.hosts() {

@@ -11,7 +11,7 @@ use integration_tests::cluster::{Load, Writer, assert_nothing_lost};
 use integration_tests::{Cluster, ClusterHost, IpcClient, daemon};
 use nix::sys::signal::Signal;
 
-use crate::alone;
+use crate::beside_others;
 
 /// Stops node 3, while its writer writes, in a state that `make` brings about and `undo` ends.
 fn stop_in<T>(
@@ -34,7 +34,7 @@ fn stop_in<T>(
 
 #[test]
 fn a_stop_waits_for_nobody() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let [one, two, three] = [1, 2, 3].map(|number| cluster.host(number));
     let mut writers = Writer::on(&[1, 2, 3]);
@@ -129,7 +129,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 #[test]
 fn a_stop_is_bounded_and_status_answers_while_everything_hangs() {
     const FILE_COUNT: usize = 60;
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let (one, two) = (cluster.host(1), cluster.host(2));
 

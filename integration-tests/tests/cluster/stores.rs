@@ -7,7 +7,7 @@ use integration_tests::Cluster;
 use integration_tests::cluster::{ClusterHost, Load, Writer, assert_nothing_lost};
 use nix::errno::Errno;
 
-use crate::alone;
+use crate::beside_others;
 
 fn is_eio(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(Errno::EIO as i32)
@@ -15,7 +15,7 @@ fn is_eio(error: &std::io::Error) -> bool {
 
 #[test]
 fn another_process_in_a_database_slows_nobody() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let holder = cluster.host(3).hold_database();
     for number in 0..200 {
@@ -29,7 +29,7 @@ fn another_process_in_a_database_slows_nobody() {
 
 #[test]
 fn a_node_with_a_full_disk_takes_no_writes_until_there_is_room() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let three = cluster.host(3);
     let mut writers = Writer::on(&[1, 2, 3]);
@@ -51,7 +51,7 @@ fn a_node_with_a_full_disk_takes_no_writes_until_there_is_room() {
 
 #[test]
 fn a_node_that_cannot_store_what_it_gets_is_not_in_sync() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let three = cluster.host(3);
     three.kill_corosync();
@@ -83,7 +83,7 @@ fn a_node_that_cannot_store_what_it_gets_is_not_in_sync() {
 fn a_slow_disk_and_a_clock_that_is_set_stop_nobody() {
     const SYNC_DELAY: Duration = Duration::from_millis(200);
     const HOUR: Duration = Duration::from_secs(3600);
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::with_shims(3, &[]);
     let (one, three) = (cluster.host(1), cluster.host(3));
     let mut writers = Writer::on(&[1, 2, 3]);

@@ -3,7 +3,7 @@
 use integration_tests::Cluster;
 use integration_tests::cluster::ClusterHost;
 
-use crate::alone;
+use crate::beside_others;
 
 /// Corosync's own tool, started when a file says so, and a list of who called it.
 const HELD_TOOL: &str = r#"case $1 in
@@ -35,7 +35,7 @@ fn await_on_disk(cluster: &Cluster, hosts: &[usize], text: &str) {
 
 #[test]
 fn a_new_corosync_conf_reaches_every_host_and_is_loaded() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     for host in cluster.hosts() {
         host.replace_cfgtool(HELD_TOOL);
@@ -74,7 +74,7 @@ fn a_new_corosync_conf_reaches_every_host_and_is_loaded() {
 
 #[test]
 fn what_is_older_or_not_a_configuration_stays_off_the_disk() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let newer = ClusterHost::corosync_conf(3, 5);
     replace(cluster.host(1), &newer);
@@ -102,7 +102,7 @@ fn what_is_older_or_not_a_configuration_stays_off_the_disk() {
 
 #[test]
 fn a_node_that_was_away_gets_it_with_the_tree() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let three = cluster.host(3);
     three.stop_daemon();
@@ -118,7 +118,7 @@ fn a_node_that_was_away_gets_it_with_the_tree() {
 
 #[test]
 fn a_node_is_added_and_removed() {
-    let _alone = alone();
+    let _turn = beside_others();
     let cluster = Cluster::running(3);
     let names = |host: &ClusterHost| -> Option<Vec<String>> {
         Some(host.members().ok()?.into_keys().collect())

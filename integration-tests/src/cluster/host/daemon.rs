@@ -12,7 +12,7 @@ use crate::cluster::{LIMIT, MOUNT};
 use crate::{daemon, wait};
 
 /// Time in which a daemon has to obey SIGTERM.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Time in which the C daemon has to obey SIGTERM.
 const C_STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -24,6 +24,7 @@ pub fn ignored_stops() -> usize {
     IGNORED_STOPS.load(Ordering::Relaxed)
 }
 
+#[track_caller]
 fn end_within(limit: Duration, child: &mut Child) -> Option<ExitStatus> {
     wait::try_until(limit, || {
         child.try_wait().expect("a child can be waited for")
@@ -41,6 +42,7 @@ impl ClusterHost {
     ///
     /// # Panics
     /// If that fails.
+    #[track_caller]
     pub fn start_daemon(&self) {
         self.launch_daemon();
         let answers = wait::try_until(LIMIT, || {
@@ -124,7 +126,8 @@ impl ClusterHost {
     /// counted in [`ignored_stops`].
     ///
     /// # Panics
-    /// If it takes 5 s or its status is not 0; the C daemon may take longer.
+    /// If it takes 2 s or its status is not 0; the C daemon may take longer.
+    #[track_caller]
     pub fn stop_daemon(&self) {
         let mut child = self.take_daemon();
         let from = Instant::now();
@@ -150,6 +153,7 @@ impl ClusterHost {
     ///
     /// # Panics
     /// If there is none.
+    #[track_caller]
     pub fn kill_daemon(&self) {
         let mut child = self.take_daemon();
         send(&child, Signal::SIGKILL);
@@ -161,6 +165,7 @@ impl ClusterHost {
         self.daemon.lock().take().expect("a daemon runs")
     }
 
+    #[track_caller]
     fn await_end(&self, child: &mut Child) -> ExitStatus {
         end_within(LIMIT, child)
             .unwrap_or_else(|| panic!("{} does not end\n{}", self.name, self.log()))

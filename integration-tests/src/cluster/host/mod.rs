@@ -80,6 +80,11 @@ impl ClusterHost {
         }
     }
 
+    /// The thread whose children its processes are.
+    pub(super) fn thread(&self) -> i32 {
+        self.place.tid
+    }
+
     /// Its name, which is also that of the node.
     #[must_use]
     pub fn name(&self) -> &str {

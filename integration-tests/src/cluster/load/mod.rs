@@ -121,6 +121,7 @@ impl Load {
     ///
     /// # Panics
     /// If one does not.
+    #[track_caller]
     pub fn await_progress(&self, cluster: &Cluster) {
         let paused = self.paused.lock().clone();
         let hosts = self.counts.iter().map(|(host, _)| *host);
@@ -132,6 +133,7 @@ impl Load {
     ///
     /// # Panics
     /// If one does not.
+    #[track_caller]
     pub fn await_progress_on(&self, hosts: &[usize], cluster: &Cluster) {
         let writers = self.counts.iter().filter(|(host, _)| hosts.contains(host));
         for (host, counts) in writers {
@@ -146,6 +148,7 @@ impl Load {
     ///
     /// # Panics
     /// If they have not.
+    #[track_caller]
     pub fn await_refusal(&self, host: usize, cluster: &Cluster) {
         for (_, counts) in self.counts.iter().filter(|(of, _)| *of == host) {
             let mut mark = (0, u64::MAX);
@@ -166,6 +169,7 @@ impl Load {
     ///
     /// # Panics
     /// If an operation does not end.
+    #[track_caller]
     pub fn pause(&self, host: usize) {
         self.paused.lock().insert(host);
         for (_, counts) in self.counts.iter().filter(|(of, _)| *of == host) {

@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use integration_tests::Cluster;
 use integration_tests::cluster::{Load, Random, Writer, assert_nothing_lost};
+use integration_tests::{Cluster, tell};
 
-use crate::{PATIENCE, alone_for, tell};
+use crate::alone;
 use leaks::Usage;
 use plan::{Fault, Plan};
 
@@ -40,7 +40,7 @@ fn c_hosts() -> Vec<usize> {
 #[test]
 fn random_faults_lose_nothing_that_was_acknowledged() {
     let time = Duration::from_secs(number_from("PMXCFS_TORTURE_SECONDS").unwrap_or(30));
-    let _alone = alone_for(time + PATIENCE);
+    let _turn = alone();
     let seed = number_from("PMXCFS_TORTURE_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         now.map_or(1, |now| now.as_secs())
@@ -54,6 +54,7 @@ fn random_faults_lose_nothing_that_was_acknowledged() {
     println!("{command}");
     let mut random = Random::new(seed);
     let cluster = Cluster::with_shims(size, &c_hosts());
+    cluster.extend(time);
     let usages: Vec<Usage> = cluster.hosts().iter().map(Usage::of).collect();
     let hosts: Vec<usize> = (1..=size).collect();
     let mut writers = Writer::on(&hosts);

@@ -1,13 +1,13 @@
 //! Starting, watching and ending real daemons in throw-away directories.
 
+mod programs;
+
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
@@ -16,7 +16,11 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
+pub use programs::{binary, control_program};
+
 use crate::ipc_client::IpcClient;
+use crate::tell::tell;
+use crate::watchdog::Watchdog;
 use crate::{proc, wait};
 
 /// Name of the node that test daemons believe to be.
@@ -277,7 +281,7 @@ impl Host {
             pid,
             child: Some(child),
             started,
-            _watchdog: Watchdog::over(pid),
+            _watchdog: watchdog(pid),
         }
     }
 
@@ -302,7 +306,7 @@ impl Host {
             pid,
             child: None,
             started,
-            _watchdog: Watchdog::over(pid),
+            _watchdog: watchdog(pid),
         }
     }
 
@@ -380,6 +384,15 @@ fn throw_away_directory(parent: &Path) -> TempDir {
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
         .expect("the mode of an own directory can be set");
     directory
+}
+
+fn watchdog(pid: u32) -> Watchdog {
+    Watchdog::new(WATCHDOG_LIMIT, move || {
+        tell(&format!(
+            "daemon {pid} has run for {WATCHDOG_LIMIT:?}: killing it"
+        ));
+        proc::kill(pid);
+    })
 }
 
 /// How a daemon ended.
@@ -507,80 +520,4 @@ impl Drop for Daemon<'_> {
             self.signal(Signal::SIGKILL);
         }
     }
-}
-
-#[derive(Debug)]
-struct Watchdog {
-    _alive: mpsc::Sender<()>,
-}
-
-impl Watchdog {
-    fn over(pid: u32) -> Self {
-        let (alive, dropped) = mpsc::channel();
-        std::thread::spawn(move || {
-            if dropped.recv_timeout(WATCHDOG_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
-                eprintln!("daemon {pid} has run for {WATCHDOG_LIMIT:?}: killing it");
-                if let Ok(pid) = i32::try_from(pid) {
-                    let _already_gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                }
-            }
-        });
-        Self { _alive: alive }
-    }
-}
-
-/// The daemon's binary: `PMXCFS_BIN`, or the one of this build, brought up to date once per process.
-///
-/// # Panics
-/// If it cannot be built.
-#[must_use]
-pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| match std::env::var_os("PMXCFS_BIN") {
-        Some(path) => path.into(),
-        None => build("pmxcfs"),
-    })
-}
-
-/// The binary of `pmxcfs-ctl`: beside `PMXCFS_BIN`, or the one of this build, brought up to date once per process.
-///
-/// # Panics
-/// If it cannot be built.
-#[must_use]
-pub fn control_program() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| match std::env::var_os("PMXCFS_BIN") {
-        Some(path) => Path::new(&path).with_file_name("pmxcfs-ctl"),
-        None => build("pmxcfs-ctl"),
-    })
-}
-
-/// Builds a program in the profile of this one.
-fn build(name: &str) -> PathBuf {
-    let this = std::env::current_exe().expect("the path of this program");
-    // Tests run from PROFILE/deps, programs from PROFILE.
-    let profile_dir = this
-        .ancestors()
-        .skip(1)
-        .find(|directory| directory.file_name() != Some(OsStr::new("deps")))
-        .expect("a program lies in a directory");
-    let target_dir = profile_dir
-        .parent()
-        .expect("profiles lie in the target directory");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .args(["build", "--quiet", "--package", "pmxcfs", "--bin", name])
-        .arg("--target-dir")
-        .arg(target_dir);
-    if profile_dir.file_name() == Some(OsStr::new("release")) {
-        command.arg("--release");
-    }
-    let status = command.status().expect("cargo can be run");
-    assert!(
-        status.success(),
-        "cargo builds {name}; its messages stand above"
-    );
-    profile_dir.join(name)
 }
