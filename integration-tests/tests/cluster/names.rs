@@ -8,11 +8,9 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use integration_tests::Cluster;
 use integration_tests::cluster::Random;
-use integration_tests::wait;
 
 use crate::{alone, beside_others};
 
@@ -450,11 +448,6 @@ fn open_files_stay_what_they_are_when_another_node_takes_their_names() {
 fn after_a_storm_of_renames_every_name_is_right() {
     const ROUND_COUNT: u64 = 10;
     const NAME_COUNT: u64 = 12;
-    /// The kernel believes an answer that has crossed the news of a change for a second.
-    const KERNEL_BELIEF: Duration = Duration::from_secs(5);
-    /// How many of the 120 looks may meet such an answer.
-    const MAX_LATE_COUNT: u64 = 3;
-    let late_count = AtomicU64::new(0);
     let _turn = alone();
     let cluster = Cluster::running(3);
     let name = |number: u64| at(&format!("f{number}"));
@@ -503,17 +496,59 @@ fn after_a_storm_of_renames_every_name_is_right() {
         cluster.host(3).inside(|| {
             for (number, truth) in (0..).zip(&truth) {
                 let size = truth.as_ref().map(|text| text.len() as u64);
-                let is_right = || fs::metadata(name(number)).ok().map(|meta| meta.len()) == size;
-                if !is_right() {
-                    late_count.fetch_add(1, Ordering::Relaxed);
-                    wait::until(&name(number), KERNEL_BELIEF, || is_right().then_some(()));
-                }
+                let shown = fs::metadata(name(number)).ok().map(|meta| meta.len());
+                assert_eq!(shown, size, "{}", name(number));
                 assert_eq!(fs::read(name(number)).ok(), *truth, "{}", name(number));
             }
             assert_eq!(entry_count("."), truth.iter().flatten().count());
         });
     }
-    let late_count = late_count.into_inner();
-    assert!(late_count <= MAX_LATE_COUNT, "{late_count} names were late");
+    cluster.stop_and_compare();
+}
+
+#[test]
+fn a_file_that_changes_while_the_kernel_learns_its_name_shows_the_change() {
+    const ROUND_COUNT: usize = 150;
+    const LOOKER_COUNT: usize = 2;
+    let _turn = beside_others();
+    let cluster = Cluster::running(3);
+    let (one, three) = (cluster.host(1), cluster.host(3));
+    one.mkdir("room").unwrap();
+    let round = AtomicU64::new(0);
+    let is_over = AtomicBool::new(false);
+    let look = || {
+        while !is_over.load(Ordering::Acquire) {
+            let name = format!("f{}", round.load(Ordering::Acquire));
+            // Not there yet, of one size, or of the other.
+            let _seen = size(&name);
+        }
+    };
+    let mut late = Vec::new();
+    thread::scope(|scope| {
+        for _ in 0..LOOKER_COUNT {
+            scope.spawn(|| three.inside(look));
+        }
+        for number in 0..ROUND_COUNT {
+            let name = format!("f{number}");
+            one.inside(|| {
+                fs::write(at(&name), "x")?;
+                fs::write(at(&name), "longer")
+            })
+            .unwrap();
+            let path = format!("room/{name}");
+            three.ipc(|ipc| {
+                cluster.expect("the change", || {
+                    (ipc.config(&path).ok()? == b"longer").then_some(())
+                });
+            });
+            let shown = three.inside(|| size(&name)).ok();
+            if shown != Some(6) {
+                late.push((name, shown));
+            }
+            round.store(number as u64 + 1, Ordering::Release);
+        }
+        is_over.store(true, Ordering::Release);
+    });
+    assert!(late.is_empty(), "{late:?}");
     cluster.stop_and_compare();
 }

@@ -147,7 +147,8 @@ fn start_as(
         ipc: ipc_requests,
         cluster: cluster.as_ref().map(Cluster::view),
     });
-    let session = FuseSession::new(filesystem, connection).context("cannot serve the mount")?;
+    let session = FuseSession::new(filesystem, connection, runtimes.control().clone())
+        .context("cannot serve the mount")?;
     let serving = Arc::new(Serving::new(config, notifier, mount, fuse_requests, ipc));
     let control = runtimes.control();
     control::start(control, signals, &serving, &database, &sources);
