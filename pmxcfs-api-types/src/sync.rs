@@ -59,6 +59,8 @@ ranks! {
     LivenessState "liveness.state",
     GroupStatus "group.status",
     QuorumConnection "quorum.connection",
+    HistoryWaiting "history.waiting",
+    HistoryStats "history.stats",
 }
 
 /// A lock with a place in the order of locks.

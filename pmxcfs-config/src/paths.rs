@@ -88,6 +88,12 @@ impl Paths {
         self.state_dir.join("config.db")
     }
 
+    /// The history of changes. Not known to the C daemon.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.state_dir.join("history.db")
+    }
+
     /// The file whose lock says that an instance runs. Never removed.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {

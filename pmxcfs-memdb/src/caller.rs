@@ -7,6 +7,7 @@
 
 use pmxcfs_api_types::FsError;
 
+use crate::store::Asker;
 use crate::{Change, Operation, OrphanChange, Tree};
 
 /// A caller's wish, in terms of the tree that it meets.
@@ -39,6 +40,11 @@ pub trait Caller: Send {
         changes: &[Change],
         result: Result<u32, FsError>,
     ) -> Reply;
+
+    /// The program that asks, if it does so through the mount of this node. For the history.
+    fn asker(&self) -> Option<Asker> {
+        None
+    }
 
     /// Nothing was or will be done.
     fn refuse(self: Box<Self>, error: FsError);

@@ -15,7 +15,9 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Mutex, Rank, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use pmxcfs_api_types::time::wall_clock_secs;
 
-use crate::store::{EntrySource, ShutdownOutcome, Store, StoreHandle, Ticket};
+use crate::store::{
+    Asker, CommitSink, EntrySource, ShutdownOutcome, Store, StoreHandle, Ticket, Trail,
+};
 use crate::{
     Caller, Change, Entry, Observer, Operation, Plan, Precheck, ROOT_INODE, Reply, RootState,
     Stamp, Tree,
@@ -104,7 +106,7 @@ impl MemDb {
             writer: 0,
             mtime: wall_clock_secs(),
         };
-        let (reply, ticket) = self.change(|tree, changes| {
+        let (reply, ticket) = self.change_for(caller.asker(), |tree, changes| {
             let result = match caller.plan(tree) {
                 Err(error) => Err(error),
                 Ok(Plan::Orphan(change)) => tree.change_orphan(&change),
@@ -133,7 +135,8 @@ impl MemDb {
         caller: Option<Box<dyn Caller>>,
     ) -> Delivered {
         let observer = self.observer.get().cloned().filter(|_| caller.is_none());
-        let ((result, reply, after_unlock), ticket) = self.change(|tree, changes| {
+        let asker = caller.as_ref().and_then(|caller| caller.asker());
+        let ((result, reply, after_unlock), ticket) = self.change_for(asker, |tree, changes| {
             let result = tree.apply(operation, stamp, now_secs, changes);
             let after_unlock = observer.and_then(|observer| observer.applied(changes));
             let reply = caller.map(|caller| caller.answer(tree, changes, result));
@@ -154,17 +157,43 @@ impl MemDb {
         &self,
         call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,
     ) -> (R, Option<Ticket>) {
+        self.change_for(None, call)
+    }
+
+    fn change_for<R>(
+        &self,
+        asker: Option<Asker>,
+        call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,
+    ) -> (R, Option<Ticket>) {
         let mut changes = Vec::with_capacity(2);
         let mut tree = self.lock_for_change();
         let result = call(&mut tree, &mut changes);
         let store = self.store.get().filter(|_| !changes.is_empty());
-        let ticket =
-            store.map(|store| store.record(tree.root(), &changes, &|inode| tree.entry(inode)));
+        let ticket = store.map(|store| {
+            let former = tree.take_former();
+            let (root, entry) = (tree.root(), |inode| tree.entry(inode));
+            store.note(root, &changes, &entry, former, asker);
+            store.record(root, &changes, &entry)
+        });
         (result, ticket)
     }
 
+    /// Tells a history of each commit from now on; the first one stays. Call once the store runs.
+    pub fn tell_history(&self, sink: CommitSink) {
+        self.want_former(|_inode| false);
+        if let Some(store) = self.store.get() {
+            store.tell_history(sink);
+        }
+    }
+
+    /// Sets aside, for the history, the contents of removed files, and before their first change those of the present files
+    /// that it does not know.
+    pub fn want_former(&self, is_known: impl Fn(u64) -> bool) {
+        self.tree.write().want_former(is_known);
+    }
+
     /// Makes another tree the present one, as a sync does. `touched` are the inodes that differ from before or are gone;
-    /// there may be none, if only the root state differs.
+    /// there may be none, if only the root state differs. `leader` is the node that the new tree comes from.
     ///
     /// Everything applied so far is committed, then the new tree, in one transaction. Once that is on the disk the new
     /// tree shows up in memory, in one step; what is open goes on in it, see [`Tree::adopt`]. Readers see the former tree
@@ -175,7 +204,7 @@ impl MemDb {
     /// with everything that is open. The store has failed then, and tells its watchers when the database can be written
     /// again; what it holds by then is the former tree, even if the new one had been written and only could not be made
     /// durable.
-    pub fn replace_tree(&self, mut new: Tree, touched: &[u64]) -> Result<(), FsError> {
+    pub fn replace_tree(&self, mut new: Tree, touched: &[u64], leader: u32) -> Result<(), FsError> {
         let store = self.store.get().ok_or(FsError::Io)?;
         let mut touched = touched.to_vec();
         touched.sort_unstable();
@@ -186,11 +215,12 @@ impl MemDb {
             .map(|inode| (*inode, new.entry(*inode).cloned()))
             .collect();
         let replacement = self.replacement.lock();
-        {
-            let _no_change_is_under_way = self.tree.write();
+        let former = {
+            let tree = self.tree.write();
             self.is_replacing.store(true, Ordering::Relaxed);
-        }
-        let result = store.replace(rows, new.root());
+            tree.former_of(&touched)
+        };
+        let result = store.replace_with(rows, new.root(), Trail::of_sync(leader, former));
         let (result, after_unlock) = {
             let mut tree = self.tree.write();
             self.is_replacing.store(false, Ordering::Relaxed);

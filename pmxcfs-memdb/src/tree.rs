@@ -12,6 +12,7 @@
 mod before_send;
 mod digests;
 mod error;
+mod former;
 mod handles;
 mod load;
 mod locking;
@@ -39,6 +40,7 @@ use crate::{
 pub use before_send::Precheck;
 pub use digests::Snapshot;
 pub use error::{TreeError, TreeWarning};
+use former::FormerContents;
 pub use node::ListedEntry;
 use node::{Directory, Node, Privacy};
 use pins::Handles;
@@ -63,6 +65,7 @@ pub struct Tree {
     versions: FileVersions,
     locks: LockTable,
     handles: Handles,
+    former: FormerContents,
     warnings: Vec<TreeWarning>,
 }
 
@@ -98,6 +101,7 @@ impl Tree {
             versions: FileVersions::new(),
             locks: LockTable::default(),
             handles: Handles::default(),
+            former: FormerContents::default(),
             warnings: Vec::new(),
         }
     }

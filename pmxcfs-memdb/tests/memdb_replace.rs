@@ -116,7 +116,7 @@ fn a_sync_brings_the_new_tree_and_keeps_what_is_open() {
         ],
     );
     let index = new.index();
-    db.replace_tree(new, &touched).unwrap();
+    db.replace_tree(new, &touched, 1).unwrap();
 
     let tree = db.read();
     assert_eq!(tree.index(), index);
@@ -155,7 +155,7 @@ fn an_inode_that_a_sync_gives_to_another_file_is_not_what_somebody_has_open() {
     assert_eq!(new.lookup(b"theirs").unwrap().inode, ours);
     assert!(db.with_pins(|tree| tree.pin(ours, 0)));
     let epoch = db.read().epoch();
-    db.replace_tree(new, &touched).unwrap();
+    db.replace_tree(new, &touched, 1).unwrap();
     {
         let tree = db.read();
         assert!(tree.is_reused_since(ours, epoch));
@@ -168,7 +168,7 @@ fn an_inode_that_a_sync_gives_to_another_file_is_not_what_somebody_has_open() {
     let path = Bytes::from_static(b"file");
     delivered(&db, &Operation::Delete { path }).unwrap();
     assert!(db.read().is_orphan(file));
-    db.replace_tree(new, &[file]).unwrap();
+    db.replace_tree(new, &[file], 1).unwrap();
     let tree = db.read();
     assert!(!tree.is_orphan(file) && !tree.is_reused_since(file, 0));
     drop(tree);
@@ -190,7 +190,7 @@ fn ages_of_locks_survive_a_sync() {
     // The new tree's own record is much younger than the former one's.
     let entries: Vec<Entry> = new.entries().skip(1).cloned().collect();
     let new = Tree::from_entries(new.root(), entries, Rules::Replicated, 1000).unwrap();
-    db.replace_tree(new, &touched).unwrap();
+    db.replace_tree(new, &touched, 1).unwrap();
     let (expired, _ticket) = db.change(|tree, _changes| tree.lock_expired(path, &checksum, 121));
     assert!(expired);
 }
@@ -216,7 +216,7 @@ fn a_sync_that_fails_leaves_everything_as_it_was() {
         create("new"),
     ];
     let (new, touched) = elsewhere(&db, &operations);
-    assert_eq!(db.replace_tree(new, &touched), Err(FsError::Io));
+    assert_eq!(db.replace_tree(new, &touched, 1), Err(FsError::Io));
     assert!(db.is_failed());
     {
         let tree = db.read();
@@ -233,7 +233,7 @@ fn a_sync_that_fails_leaves_everything_as_it_was() {
     }
     let (new, touched) = elsewhere(&db, &operations);
     let index = new.index();
-    db.replace_tree(new, &touched).unwrap();
+    db.replace_tree(new, &touched, 1).unwrap();
     assert!(db.read().is_orphan(gone));
     assert_eq!(stored(&place).index(), index);
     db.shutdown(PATIENCE);
@@ -253,7 +253,7 @@ fn readers_go_on_and_changes_wait_while_the_database_is_written() {
     let holder = Connection::open(place.database()).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     std::thread::scope(|scope| {
-        let replaced = scope.spawn(|| db.replace_tree(new, &touched));
+        let replaced = scope.spawn(|| db.replace_tree(new, &touched, 1));
         let deadline = Instant::now() + PATIENCE;
         while db.store().unwrap().stats().failure_count < 3 {
             assert!(Instant::now() < deadline);
@@ -288,7 +288,7 @@ fn only_the_root_state_may_differ() {
     let mut root = former;
     root.mtime += 100;
     let new = Tree::from_entries(root, entries, Rules::Replicated, 0).unwrap();
-    db.replace_tree(new, &[]).unwrap();
+    db.replace_tree(new, &[], 1).unwrap();
     assert_eq!(db.read().root(), root);
     assert_eq!(stored(&place).root(), root);
 }

@@ -10,6 +10,8 @@ use clap::{ArgAction, Parser, ValueEnum};
 use pmxcfs_api_types::names::IPC_SERVICE;
 use pmxcfs_config::{PathOptions, Paths};
 
+use crate::history::settings::Settings;
+
 /// Status of a start that failed. Status 0 is not restarted by systemd, this is.
 pub const EXIT_FAILURE: u8 = 255;
 
@@ -66,6 +68,9 @@ pub struct Options {
     /// Name of this node [host name up to the first dot]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) history: Settings,
 }
 
 impl Options {

@@ -11,6 +11,7 @@ pub mod fuse;
 #[cfg(test)]
 mod fuzzing;
 pub mod health;
+mod history;
 pub mod ipc;
 pub mod logging;
 pub mod tools;

@@ -42,7 +42,7 @@ impl<S: TreeStore> Database<S> {
         else {
             return Err(inconsistent("states without an own state"));
         };
-        let leader_state = &leader_state.1;
+        let (leader_member, leader_state) = leader_state;
         if states.get(own).is_none_or(|(_, state)| state != announced) {
             return Err(inconsistent("the own state is not what was sent"));
         }
@@ -64,6 +64,7 @@ impl<S: TreeStore> Database<S> {
                 own_index.clone(),
                 leader_state.clone(),
                 leader_index.clone(),
+                leader_member.node,
             ));
         }
         Ok(Exchange { synced, messages })

@@ -53,11 +53,11 @@ pub trait TreeStore {
     fn acknowledge(&mut self, ticket: Option<Ticket>, reply: Reply);
 
     /// Makes another tree the present one, in one transaction that is durable when this returns. `touched` are the inodes
-    /// that differ from before or are gone. The new tree is to [`adopt`](Tree::adopt) the former one.
+    /// that differ from before or are gone, `leader` the node whose tree it is. The new tree is to [`adopt`](Tree::adopt) the former one.
     ///
     /// # Errors
     /// Why the store could not take it; the former tree stays then.
-    fn replace(&mut self, tree: Tree, touched: &[u64]) -> Result<(), String>;
+    fn replace(&mut self, tree: Tree, touched: &[u64], leader: u32) -> Result<(), String>;
 
     /// Whether something that was applied could not be recorded.
     fn is_failed(&self) -> bool;
@@ -238,7 +238,7 @@ impl<S: TreeStore> Application for Database<S> {
             Err(reason) => return Err(self.commit_failed(reason)),
         };
         self.store
-            .replace(built.tree, &following.touched())
+            .replace(built.tree, &following.touched(), following.leader_node)
             .map_err(SyncError::Store)?;
         self.failed_commit_count = 0;
         let discarded = built.discarded;

@@ -20,16 +20,24 @@ pub(super) struct Following {
     /// The leader's announcement, as bytes and decoded.
     leader_state: Bytes,
     leader: Index,
+    /// The leader.
+    pub(super) leader_node: u32,
     /// The updates of the leader so far; the last one of an inode counts.
     updates: BTreeMap<u64, Entry>,
 }
 
 impl Following {
-    pub(super) const fn new(own: Index, leader_state: Bytes, leader: Index) -> Self {
+    pub(super) const fn new(
+        own: Index,
+        leader_state: Bytes,
+        leader: Index,
+        leader_node: u32,
+    ) -> Self {
         Self {
             own,
             leader_state,
             leader,
+            leader_node,
             updates: BTreeMap::new(),
         }
     }

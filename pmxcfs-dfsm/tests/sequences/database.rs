@@ -50,7 +50,7 @@ impl TreeStore for Memory {
         reply(Ok(()));
     }
 
-    fn replace(&mut self, mut tree: Tree, _touched: &[u64]) -> Result<(), String> {
+    fn replace(&mut self, mut tree: Tree, _touched: &[u64], _leader: u32) -> Result<(), String> {
         tree.adopt(&mut self.0);
         self.0 = tree;
         Ok(())

@@ -148,7 +148,7 @@ impl TreeStore for Disk {
         reply(Ok(()));
     }
 
-    fn replace(&mut self, mut tree: Tree, _touched: &[u64]) -> Result<(), String> {
+    fn replace(&mut self, mut tree: Tree, _touched: &[u64], _leader: u32) -> Result<(), String> {
         if !self.is_failed {
             tree.adopt(&mut self.tree);
         }

@@ -53,4 +53,8 @@ pub use offline::{Access, ExamineError, Examined, JournalUse, examine, integrity
 pub use open::{Loaded, Store, StoreError};
 pub use repair::{Repair, RepairError, Repaired, empty_journal, repair, salvage};
 pub use warning::Warning;
-pub use writer::{EntryLookup, EntrySource, ShutdownOutcome, StoreHandle, StoreStats, Ticket};
+pub(crate) use writer::Trail;
+pub use writer::{
+    Asker, CommitSink, Committed, Effect, EntryLookup, EntrySource, Former, ShutdownOutcome, Step,
+    StoreHandle, StoreStats, TRAIL_LIMIT_BYTES, Ticket,
+};

@@ -43,6 +43,7 @@ impl Tree {
         self.versions.bump_all();
         self.guests.adopt(&former.guests);
         self.locks.adopt(&former.locks);
+        self.adopt_former(former);
         self.adopt_handles(former);
     }
 

@@ -136,6 +136,7 @@ impl Tree {
             return Err(FsError::NotDirectory);
         }
         self.step(stamp)?;
+        self.keep_former(inode);
         let entry = self.mark(inode, stamp);
         let former_size = entry.size;
         let outcome = entry.write(extent, data, truncate);
@@ -267,6 +268,7 @@ impl Tree {
 
     /// Takes an entry without children out of the tree.
     pub(super) fn remove(&mut self, inode: u64, changes: &mut Vec<Change>) {
+        self.keep_last(inode);
         self.detach(inode);
         let is_private = self.is_private(inode);
         let Some(node) = self.nodes.remove(&inode) else {

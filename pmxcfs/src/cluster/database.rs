@@ -39,8 +39,8 @@ impl TreeStore for ReplicatedTree {
     }
 
     /// The one place where the group waits for this node's disk: a member must not call itself synced before it is.
-    fn replace(&mut self, tree: Tree, touched: &[u64]) -> Result<(), String> {
-        let replaced = tokio::task::block_in_place(|| self.0.replace_tree(tree, touched));
+    fn replace(&mut self, tree: Tree, touched: &[u64], leader: u32) -> Result<(), String> {
+        let replaced = tokio::task::block_in_place(|| self.0.replace_tree(tree, touched, leader));
         replaced.map_err(|error| format!("unable to store the leader's data: {error}"))
     }
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use nix::sys::stat::{Mode, umask};
+use pmxcfs_api_types::NodeId;
 use pmxcfs_config::{Config, admin_gid, node_address, node_name};
 use pmxcfs_ipc::{Server, ServerConfig, Transport};
 use pmxcfs_memdb::{Rules, Submit};
@@ -33,6 +34,7 @@ use crate::cluster::Cluster;
 use crate::fs::Filesystem;
 use crate::fuse::{self, FuseSession, PveFilesystem};
 use crate::health::Sources;
+use crate::history::History;
 use crate::ipc::Operations;
 use crate::logging::{self, LogLevel, Stream};
 
@@ -108,6 +110,7 @@ fn start_as(
     let runtimes = Runtimes::start().context("cannot start the runtimes")?;
     let is_member = database.rules == Rules::Replicated;
     let (status, rrd) = start_status(&config, is_member)?;
+    let history = start_history(options, &config, &database, &status);
     let operations = Operations::new(Arc::clone(&database), Arc::clone(&status), config.admin_gid);
     let ipc_requests = operations.meter();
     let ipc = start_ipc(&config, options, operations, runtimes.ipc())
@@ -135,7 +138,7 @@ fn start_as(
         config.admin_gid,
     );
     database.observe(Arc::clone(&filesystem) as _);
-    let filesystem = PveFilesystem::new(filesystem);
+    let filesystem = PveFilesystem::new(filesystem, history.is_some());
     let fuse_requests = filesystem.meter();
     let sources = Arc::new(Sources {
         config: config.clone(),
@@ -146,6 +149,7 @@ fn start_as(
         fuse: fuse_requests,
         ipc: ipc_requests,
         cluster: cluster.as_ref().map(Cluster::view),
+        history: history.clone(),
     });
     let session = FuseSession::new(filesystem, connection, runtimes.control().clone())
         .context("cannot serve the mount")?;
@@ -159,6 +163,7 @@ fn start_as(
         cluster,
         rrd,
         database,
+        history,
         runtimes,
         lock,
     };
@@ -203,6 +208,36 @@ fn start_status(config: &Config, is_member: bool) -> anyhow::Result<(Arc<Status>
     ));
     status.set_quorate(!is_member);
     Ok((status, rrd))
+}
+
+/// The history of changes, unless it is off. Without a thread for it, the daemon serves as if it were.
+fn start_history(
+    options: &Options,
+    config: &Config,
+    database: &Database,
+    status: &Arc<Status>,
+) -> Option<Arc<History>> {
+    let mut settings = options.history.clone();
+    if !settings.history {
+        return None;
+    }
+    settings.file = config.paths.history();
+    let (own_name, status) = (config.node_name.clone(), Arc::clone(status));
+    let node_name = move |id: u32| {
+        let cluster = status.cluster().unwrap_or_default();
+        match cluster.nodes.get(&NodeId(id)) {
+            Some(node) => String::from_utf8_lossy(&node.name).into_owned(),
+            None if id == 0 => own_name.clone(),
+            None => id.to_string(),
+        }
+    };
+    match History::start(settings, database, Box::new(node_name)) {
+        Ok(history) => Some(Arc::new(history)),
+        Err(error) => {
+            tracing::warn!(%error, "cannot start the history's thread: no history of changes");
+            None
+        }
+    }
 }
 
 fn start_ipc(

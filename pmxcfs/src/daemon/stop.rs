@@ -27,6 +27,7 @@ use crate::cluster::Cluster;
 use crate::fuse::Mount;
 use crate::health::FuseOperation;
 use crate::health::counters::Meter;
+use crate::history::History;
 
 /// How long disconnecting the IPC clients may take.
 const IPC_PATIENCE: Duration = Duration::from_millis(200);
@@ -36,6 +37,9 @@ const REQUEST_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long writing the queued RRD values may take.
 const RRD_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long writing down the last changes may take.
+const HISTORY_PATIENCE: Duration = Duration::from_millis(150);
 
 /// How long the FUSE loop may take to return once its connection is aborted.
 const LOOP_PATIENCE: Duration = Duration::from_millis(300);
@@ -159,6 +163,8 @@ pub struct Daemon {
     pub(super) cluster: Option<Cluster>,
     pub(super) rrd: Arc<RrdWriter>,
     pub(super) database: Database,
+    /// `None` if it is off.
+    pub(super) history: Option<Arc<History>>,
     pub(super) runtimes: Runtimes,
     pub(super) lock: InstanceLock,
 }
@@ -173,6 +179,7 @@ impl Daemon {
             cluster,
             rrd,
             database,
+            history,
             runtimes,
             lock,
         } = self;
@@ -196,6 +203,9 @@ impl Daemon {
             tracing::warn!("{error}");
         }
         drop(database);
+        if let Some(history) = history {
+            history.stop(HISTORY_PATIENCE);
+        }
         instance::remove_pid_file(&serving.config.paths.pid_file);
         // Last: until here the control socket answers, and the signal's task bounds the stop.
         drop(runtimes);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use pmxcfs_api_types::FsError;
+use pmxcfs_memdb::store::Asker;
 use pmxcfs_memdb::{Caller, Change, EntryKind, Operation, OrphanChange, Plan, Reply, Tree};
 
 use super::attributes::{Attributes, check_mode, check_owner};
@@ -16,6 +17,7 @@ use super::handles::{Bound, Handle};
 use super::names::{ChangedBy, Place, Want};
 use super::node::Node;
 use super::plugins::Content;
+use crate::history::asker;
 
 /// What to do about a file that is there already when one is to be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -428,6 +430,7 @@ impl Filesystem {
         match subject {
             Ok(subject) => (self.submit)(Box::new(Request {
                 fs: Arc::clone(self),
+                asker: asker::current(),
                 subject,
                 plan,
                 answer,
@@ -456,6 +459,7 @@ impl Filesystem {
 /// A change on its way.
 struct Request<S, P, A, R> {
     fs: Arc<Filesystem>,
+    asker: Option<Asker>,
     subject: S,
     plan: P,
     answer: A,
@@ -496,6 +500,10 @@ where
                 }
             }
         })
+    }
+
+    fn asker(&self) -> Option<Asker> {
+        self.asker
     }
 
     fn refuse(self: Box<Self>, error: FsError) {

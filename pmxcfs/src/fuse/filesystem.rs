@@ -18,6 +18,7 @@ use pmxcfs_api_types::time::{wall_clock_secs, wrapped_seconds};
 use crate::fs::{Attributes, Filesystem, IfExists, Kind, NewAttributes, WriteAt};
 use crate::health::FuseOperation;
 use crate::health::counters::{Meter, Timed};
+use crate::history::asker::Asking;
 
 /// How long the kernel may believe names and attributes.
 const TTL: Duration = Duration::from_secs(1);
@@ -32,14 +33,17 @@ const UNIT_OF_BLOCKS: u64 = 512;
 pub struct PveFilesystem {
     pub(super) fs: Arc<Filesystem>,
     meter: &'static Meter<FuseOperation>,
+    /// Somebody wants to know who asks for changes.
+    has_history: bool,
 }
 
 impl PveFilesystem {
     /// Serves a filesystem.
     #[must_use]
-    pub fn new(fs: Arc<Filesystem>) -> Self {
+    pub fn new(fs: Arc<Filesystem>, has_history: bool) -> Self {
         Self {
             fs,
+            has_history,
             meter: Meter::new(),
         }
     }
@@ -48,6 +52,12 @@ impl PveFilesystem {
     #[must_use]
     pub fn meter(&self) -> &'static Meter<FuseOperation> {
         self.meter
+    }
+
+    /// Notes for the history who asks, until the result is dropped.
+    fn asking(&self, request: &Request) -> Option<Asking> {
+        let begin = || Asking::begin(request.uid(), request.pid());
+        self.has_history.then(begin)
     }
 
     fn time(&self, operation: FuseOperation) -> Timed {
@@ -94,7 +104,7 @@ impl FuseFilesystem for PveFilesystem {
 
     fn setattr(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -110,6 +120,7 @@ impl FuseFilesystem for PveFilesystem {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _asking = self.asking(request);
         let reply = attributes(self.time(FuseOperation::Setattr), reply);
         let new = NewAttributes {
             mode,
@@ -138,7 +149,7 @@ impl FuseFilesystem for PveFilesystem {
 
     fn mknod(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
@@ -146,6 +157,7 @@ impl FuseFilesystem for PveFilesystem {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
+        let _asking = self.asking(request);
         let kind = mode & libc::S_IFMT;
         if kind != libc::S_IFREG && kind != 0 {
             return reply.error(self.unsupported());
@@ -156,22 +168,25 @@ impl FuseFilesystem for PveFilesystem {
 
     fn mkdir(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         _mode: u32,
         _umask: u32,
         reply: ReplyEntry,
     ) {
+        let _asking = self.asking(request);
         let reply = entry(self.time(FuseOperation::Mkdir), reply);
         self.fs.mkdir(parent.0, name.as_bytes(), reply);
     }
 
-    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _asking = self.asking(request);
         self.remove(parent, name, self.time(FuseOperation::Unlink), reply);
     }
 
-    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _asking = self.asking(request);
         self.remove(parent, name, self.time(FuseOperation::Rmdir), reply);
     }
 
@@ -188,7 +203,7 @@ impl FuseFilesystem for PveFilesystem {
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -196,6 +211,7 @@ impl FuseFilesystem for PveFilesystem {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let _asking = self.asking(request);
         let reply = empty(self.time(FuseOperation::Rename), reply);
         // No flag can be kept across nodes, and programs fall back when the C daemon's EINVAL tells them so.
         if !flags.is_empty() {
@@ -207,6 +223,7 @@ impl FuseFilesystem for PveFilesystem {
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _asking = self.asking(request);
         let reply = opened(
             self.time(FuseOperation::Open),
             FopenFlags::FOPEN_DIRECT_IO,
@@ -236,7 +253,7 @@ impl FuseFilesystem for PveFilesystem {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -246,6 +263,7 @@ impl FuseFilesystem for PveFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _asking = self.asking(request);
         let mut timed = self.time(FuseOperation::Write);
         let at = match flags.0 & libc::O_APPEND {
             0 => WriteAt::Offset(offset),
@@ -358,6 +376,7 @@ impl FuseFilesystem for PveFilesystem {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let _asking = self.asking(request);
         let mut timed = self.time(FuseOperation::Create);
         let if_exists = match (flags & libc::O_EXCL, flags & libc::O_TRUNC) {
             (0, 0) => IfExists::Open,

@@ -20,8 +20,8 @@ use pmxcfs_status::{ClusterInfo, Status};
 
 use super::counters::{Meter, Operation, Totals};
 use super::report::{
-    Below, Cluster, Group, GroupMode, Latency, Member, Mode, Node, Paths, Process, Replacement,
-    Report, Requests, Rrd, Service, Store, Tree, Waiting,
+    Below, Cluster, Group, GroupMode, History, Latency, Member, Mode, Node, Paths, Process,
+    Replacement, Report, Requests, Rrd, Service, Store, Tree, Waiting,
 };
 use super::{FuseOperation, IpcOperation, problems};
 use crate::cluster::ClusterView;
@@ -41,6 +41,8 @@ pub(crate) struct Sources {
     pub(crate) ipc: &'static Meter<IpcOperation>,
     /// In cluster mode.
     pub(crate) cluster: Option<ClusterView>,
+    /// `None` if it is off.
+    pub(crate) history: Option<Arc<crate::history::History>>,
 }
 
 impl Sources {
@@ -63,6 +65,7 @@ impl Sources {
             tree: self.tree(),
             store: self.store(),
             rrd: self.rrd(),
+            history: self.history(),
             process: process(),
             fuse: requests(self.fuse),
             ipc: requests(self.ipc),
@@ -77,6 +80,19 @@ impl Sources {
         let view = self.cluster.as_ref();
         view.map(|view| view.replaced().acknowledge())
             .unwrap_or_default()
+    }
+
+    fn history(&self) -> Option<History> {
+        let (stats, delay_ms) = self.history.as_ref()?.shared.report();
+        Some(History {
+            failure: stats.failure,
+            version: stats.version,
+            delay_ms,
+            size_bytes: stats.size_bytes,
+            record_count: stats.record_count,
+            left_out_count: stats.left_out_count,
+            gap_count: stats.gap_count,
+        })
     }
 
     fn cluster(&self, view: &ClusterView) -> Cluster {

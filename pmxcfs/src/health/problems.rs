@@ -10,6 +10,7 @@
 //! | `group-stopped` | a group was left for good: a newer protocol or data that cannot be trusted |
 //! | `group-stalled` | a group's task has not been heard of for a while |
 //! | `corosync-lost` | a service cannot reach corosync |
+//! | `history-failed` | the history of changes cannot be written; the daemon serves without it |
 //! | `content-replaced` | a synchronisation replaced content of this node, and nobody has acknowledged it |
 
 use super::report::{Group, GroupMode, Member, Problem, Replacement, Report, Service};
@@ -43,6 +44,14 @@ pub fn problems(report: &Report) -> Vec<Problem> {
         add(
             "database-held",
             "another process holds the database, changes wait in the crash journal".to_owned(),
+        );
+    }
+    if let Some(history) = &report.history
+        && let Some(failure) = &history.failure
+    {
+        add(
+            "history-failed",
+            format!("the history of changes cannot be written: {failure}"),
         );
     }
     if let Some(cluster) = &report.cluster {

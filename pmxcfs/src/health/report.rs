@@ -36,6 +36,8 @@ pub struct Report {
     pub store: Store,
     /// The writer of RRD files.
     pub rrd: Rrd,
+    /// The history of changes, unless it is off.
+    pub history: Option<History>,
     /// The process as the kernel sees it.
     pub process: Process,
     /// Requests of the kernel, only of kinds that there were.
@@ -65,6 +67,26 @@ pub struct Problem {
     pub code: String,
     /// A sentence for people.
     pub text: String,
+}
+
+/// The history of changes. Counts since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// Why nothing can be written, if that is so.
+    pub failure: Option<String>,
+    /// Version of the tree that it has reached.
+    pub version: u64,
+    /// For how long the oldest change has waited that is not written.
+    pub delay_ms: u64,
+    /// Size of the file.
+    pub size_bytes: u64,
+    /// Records written.
+    pub record_count: u64,
+    /// Changes of paths that are left out.
+    pub left_out_count: u64,
+    /// Gaps: changes that came while none could be recorded.
+    pub gap_count: u64,
 }
 
 /// Membership in a cluster.

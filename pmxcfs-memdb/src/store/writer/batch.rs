@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::queue::Shared;
+use super::trail::{Committed, Trail};
 use crate::store::medium::{Backend, BackendError, Origin};
 use crate::{Entry, ROOT_INODE, RootState};
 
@@ -29,6 +30,8 @@ pub(crate) struct Batch {
     pub(crate) origin: Origin,
     /// Time of its first operation.
     pub(crate) since: Instant,
+    /// What a history is told of it.
+    pub(crate) trail: Trail,
 }
 
 impl Batch {
@@ -38,6 +41,7 @@ impl Batch {
         shared: &Shared,
         source: &dyn EntrySource,
         mut inodes: HashSet<u64>,
+        mut trail: Trail,
     ) -> Self {
         let mut journal = shared.journal.lock();
         let can_resume = journal.other_is_free();
@@ -49,7 +53,8 @@ impl Batch {
             let rows = inodes.iter().map(|inode| (*inode, entry(*inode)));
             visited = Some((rows.collect::<Vec<_>>(), root, taken));
         });
-        let (mut rows, root, taken) = visited.expect("the source calls its visitor");
+        let (mut rows, root, mut taken) = visited.expect("the source calls its visitor");
+        trail.extend(std::mem::take(&mut taken.trail));
         let sequence = taken.sequence;
         let since = taken.since.unwrap_or_else(Instant::now);
         shared.turn(&mut journal, taken, root);
@@ -61,6 +66,7 @@ impl Batch {
             sequence,
             origin: Origin::Operations,
             since,
+            trail,
         }
     }
 
@@ -92,7 +98,27 @@ impl Batch {
     }
 
     /// What has to be in the next batch if this one failed.
-    pub(crate) fn into_inodes(self) -> HashSet<u64> {
-        self.rows.into_iter().map(|(inode, _)| inode).collect()
+    pub(crate) fn into_carried(self) -> (HashSet<u64>, Trail) {
+        let inodes = self.rows.into_iter().map(|(inode, _)| inode);
+        (inodes.collect(), self.trail)
+    }
+
+    /// What a history is told when it is in the database.
+    pub(crate) fn into_committed(self) -> Committed {
+        let Trail {
+            steps,
+            former,
+            is_incomplete,
+            leader,
+            ..
+        } = self.trail;
+        Committed {
+            root: self.root,
+            steps,
+            rows: self.rows,
+            former,
+            is_incomplete,
+            leader,
+        }
     }
 }

@@ -18,6 +18,7 @@ use super::batch::{Batch, EntrySource};
 use super::log_state::LogState;
 use super::pacing::{self, GATHER_TIME, LogPacer, TRIES};
 use super::queue::{Queue, Shared};
+use super::trail::Trail;
 use crate::store::config::StoreConfig;
 use crate::store::identity::FileIdentity;
 use crate::store::medium::{Backend, BackendError, Checkpoint};
@@ -40,8 +41,8 @@ pub(crate) struct Committer {
     identity: FileIdentity,
     /// Opened when it is needed, and again after an error.
     pub(crate) backend: Option<Box<dyn Backend>>,
-    /// Entries of a batch that failed.
-    carried: HashSet<u64>,
+    /// Of a batch that failed.
+    carried: (HashSet<u64>, Trail),
     pub(crate) retry: Option<Retry>,
     /// The next commit is not made before, unless something is urgent.
     not_before: Option<Instant>,
@@ -65,7 +66,7 @@ impl Committer {
             config,
             identity,
             backend: None,
-            carried: HashSet::new(),
+            carried: Default::default(),
             retry: None,
             not_before: None,
             log: LogState::default(),
@@ -102,13 +103,13 @@ impl Committer {
     /// Commits what is queued, and makes it durable for those who asked.
     pub(crate) fn commit(&mut self) {
         if self.needs_transaction(&self.shared.queue.lock()) {
-            let carried = std::mem::take(&mut self.carried);
-            let batch = Batch::take(&self.shared, &*self.source, carried);
+            let (inodes, trail) = std::mem::take(&mut self.carried);
+            let batch = Batch::take(&self.shared, &*self.source, inodes, trail);
             let started = Instant::now();
             match self.backend().and_then(|backend| batch.write(backend)) {
-                Ok(()) => self.committed(&batch, started),
+                Ok(()) => self.committed(batch, started),
                 Err(error) => {
-                    self.carried = batch.into_inodes();
+                    self.carried = batch.into_carried();
                     return self.not_committed(error);
                 }
             }
@@ -136,7 +137,7 @@ impl Committer {
         Ok(self.backend.as_deref_mut().expect("it was opened above"))
     }
 
-    pub(crate) fn committed(&mut self, batch: &Batch, started: Instant) {
+    pub(crate) fn committed(&mut self, batch: Batch, started: Instant) {
         let now = Instant::now();
         let content_size = batch.content_size();
         let operation_count = {
@@ -159,10 +160,14 @@ impl Committer {
         self.works_again();
         self.shared.committed(batch.sequence);
         self.check_identity();
+        let since = batch.since;
+        if let Some(sink) = self.shared.sink.get() {
+            sink(batch.into_committed());
+        }
 
         let backend = self.backend.as_ref();
         let size = backend.map_or(0, |backend| backend.log_size());
-        if self.log.committed(size, operation_count, batch.since, now) {
+        if self.log.committed(size, operation_count, since, now) {
             self.checkpoint(Checkpoint::Passive);
         }
         let stuck_size = self.log.stuck_size();

@@ -9,6 +9,7 @@ use pmxcfs_api_types::FsError;
 use super::pacing::EARLY_COUNT;
 use super::queue::{Queue, Replacement, Shared, ShutdownOutcome};
 use super::stats::StoreStats;
+use super::trail::{Asker, CommitSink, Former, Trail};
 use crate::store::journal;
 use crate::{Change, Entry, RootState};
 
@@ -59,6 +60,28 @@ impl StoreHandle {
         Ticket(queue.sequence)
     }
 
+    /// Notes the same for the history, if there is one. Call right before or after [`record`](Self::record), under the same
+    /// lock of the tree. `former` are contents before the change.
+    pub(crate) fn note<'e>(
+        &self,
+        root: RootState,
+        changes: &[Change],
+        entry: &dyn Fn(u64) -> Option<&'e Entry>,
+        former: Vec<Former>,
+        asker: Option<Asker>,
+    ) {
+        if self.shared.sink.get().is_some() {
+            let mut queue = self.shared.queue.lock();
+            queue.trail.add(root, changes, entry, former, asker);
+        }
+    }
+
+    /// Tells a history of each commit from now on. The first one stays.
+    pub(crate) fn tell_history(&self, sink: CommitSink) {
+        // The daemon has one history.
+        let _first = self.shared.sink.set(sink);
+    }
+
     /// Brings a tree that replaces the present one into the database, as a sync does, and waits until it is on the disk.
     /// `rows` are the entries that differ, by inode in ascending order; `None` is gone. Everything recorded before is
     /// committed first; the rest is one transaction.
@@ -70,6 +93,16 @@ impl StoreHandle {
     /// [`FsError::Io`]: the database could not be written or is held by another process. It has, or will have as soon as
     /// it can be written, the former tree; until then [`StoreHandle::is_failed`].
     pub fn replace(&self, rows: Vec<(u64, Option<Entry>)>, root: RootState) -> Result<(), FsError> {
+        self.replace_with(rows, root, Trail::default())
+    }
+
+    /// The same, with what a history is told of it.
+    pub(crate) fn replace_with(
+        &self,
+        rows: Vec<(u64, Option<Entry>)>,
+        root: RootState,
+        trail: Trail,
+    ) -> Result<(), FsError> {
         let (sender, receiver) = mpsc::channel();
         {
             let mut queue = self.shared.queue.lock();
@@ -80,7 +113,12 @@ impl StoreHandle {
                 // The receiver waits for as long as the sender lives.
                 let _sent = sender.send(result);
             });
-            queue.replacement = Some(Replacement { rows, root, done });
+            queue.replacement = Some(Replacement {
+                rows,
+                root,
+                trail,
+                done,
+            });
             queue.asleep = false;
             self.shared.wake.notify_one();
         }

@@ -6,6 +6,7 @@
 //! | `thread` | what comes next |
 //! | `commit`, `batch` | a transaction, its retries, SQLite's log |
 //! | `replace`, `stop` | another tree; the end |
+//! | `trail` | what a history is told |
 //! | `pacing`, `log_state` | when; without clocks |
 
 mod batch;
@@ -18,6 +19,7 @@ mod replace;
 mod stats;
 mod stop;
 mod thread;
+mod trail;
 
 pub use batch::{EntryLookup, EntrySource};
 pub(crate) use commit::Committer;
@@ -27,3 +29,5 @@ pub use queue::ShutdownOutcome;
 pub(crate) use queue::{Queue, Shared};
 pub use stats::StoreStats;
 pub(crate) use thread::run;
+pub(crate) use trail::Trail;
+pub use trail::{Asker, CommitSink, Committed, Effect, Former, Step, TRAIL_LIMIT_BYTES};

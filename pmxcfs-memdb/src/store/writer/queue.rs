@@ -9,6 +9,7 @@
 //! that file count only once that batch is committed (`floor`).
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
@@ -17,6 +18,7 @@ use pmxcfs_api_types::sync::{Condvar, Mutex, MutexGuard, Rank};
 
 use super::pacing::LogPacer;
 use super::stats::StoreStats;
+use super::trail::{CommitSink, Trail};
 use crate::store::journal::Journal;
 use crate::{Entry, RootState};
 
@@ -34,6 +36,7 @@ pub(crate) struct Replacement {
     /// What differs, by inode in ascending order; `None` is gone.
     pub(crate) rows: Vec<(u64, Option<Entry>)>,
     pub(crate) root: RootState,
+    pub(crate) trail: Trail,
     pub(crate) done: Done,
 }
 
@@ -77,6 +80,8 @@ pub(crate) struct Queue {
     pub(crate) early_size: u64,
     /// Time of the first of them.
     pub(crate) queued_since: Option<Instant>,
+    /// What a history is told of them.
+    pub(crate) trail: Trail,
     /// The database differs from memory although nothing was recorded.
     pub(crate) unsaved: bool,
 
@@ -120,6 +125,7 @@ pub(crate) struct Taken {
     pub(crate) dirty: HashSet<u64>,
     /// Time of its first operation.
     pub(crate) since: Option<Instant>,
+    pub(crate) trail: Trail,
     records: Vec<u8>,
     /// Recording was off and is on again behind the batch.
     resumed: bool,
@@ -147,6 +153,7 @@ impl Queue {
             sequence: self.sequence,
             dirty: mem::take(&mut self.dirty),
             since: self.queued_since.take(),
+            trail: mem::take(&mut self.trail),
             records: mem::take(&mut self.buffer),
             resumed,
         }
@@ -164,6 +171,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Mutex<Journal>,
     /// Called when the store fails and when it works again.
     pub(crate) watchers: Mutex<Vec<Watcher>>,
+    /// Is told of each commit. Nothing is noted for it before it is there.
+    pub(crate) sink: OnceLock<CommitSink>,
 }
 
 impl Shared {
@@ -174,6 +183,7 @@ impl Shared {
             ended: Condvar::new(),
             journal: Mutex::new(Rank::StoreJournal, journal),
             watchers: Mutex::new(Rank::StoreWatchers, Vec::new()),
+            sink: OnceLock::new(),
         }
     }
 

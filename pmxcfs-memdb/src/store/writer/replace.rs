@@ -26,7 +26,12 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 /// Brings a tree into the database, and answers. After an error the store has failed, so whoever watches it hears when it
 /// is worth trying again.
 pub(crate) fn replace(committer: &mut Committer, replacement: Replacement) {
-    let Replacement { rows, root, done } = replacement;
+    let Replacement {
+        rows,
+        root,
+        trail,
+        done,
+    } = replacement;
     let now = Instant::now();
     let batch = Batch {
         rows,
@@ -34,15 +39,17 @@ pub(crate) fn replace(committer: &mut Committer, replacement: Replacement) {
         sequence: committer.shared.queue.lock().sequence,
         origin: Origin::Sync,
         since: now,
+        trail,
     };
-    let answer = match replace_until(committer, &batch, now + BUSY_PATIENCE) {
+    let inodes: Vec<u64> = batch.rows.iter().map(|(inode, _)| *inode).collect();
+    let answer = match replace_until(committer, batch, now + BUSY_PATIENCE) {
         Ok(()) => Ok(()),
         Err(error) => {
             committer.count_failure();
             {
                 // Has the former state written again.
                 let mut queue = committer.shared.queue.lock();
-                queue.dirty.extend(batch.into_inodes());
+                queue.dirty.extend(inodes);
                 queue.unsaved = true;
                 queue.urgent = true;
             }
@@ -55,16 +62,17 @@ pub(crate) fn replace(committer: &mut Committer, replacement: Replacement) {
 
 fn replace_until(
     committer: &mut Committer,
-    batch: &Batch,
+    batch: Batch,
     deadline: Instant,
 ) -> Result<(), BackendError> {
+    let (sequence, root) = (batch.sequence, batch.root);
     drain(committer, deadline).map_err(|reason| BackendError::Io(io::Error::other(reason)))?;
-    committer.shared.stop_journal(batch.sequence)?;
+    committer.shared.stop_journal(sequence)?;
     let started = Instant::now();
-    write_durably(committer, batch, deadline)?;
+    write_durably(committer, &batch, deadline)?;
     committer.committed(batch, started);
     committer.log.synced();
-    committer.shared.restart_journal(batch.sequence, batch.root);
+    committer.shared.restart_journal(sequence, root);
     Ok(())
 }
 

@@ -204,7 +204,7 @@ impl Bench {
             new.apply(operation, stamp, 0, &mut changes).unwrap();
         }
         let touched: Vec<u64> = changes.iter().map(pmxcfs_memdb::Change::inode).collect();
-        self.db.replace_tree(new, &touched).unwrap();
+        self.db.replace_tree(new, &touched, 1).unwrap();
     }
 
     /// The kernel forgets an id as often as it was told of it.

@@ -1,0 +1,79 @@
+//! Contents before a change, for a history.
+//!
+//! A history that begins knows no contents. It names the files whose content it knows; of the others it gets the content with
+//! their first change. Of removed files it always gets the last content, which no commit may have seen. Otherwise contents are
+//! changed in place and nobody pays for a copy.
+
+use std::collections::HashSet;
+use std::mem;
+
+use super::Tree;
+use crate::entry::{Entry, EntryKind};
+use crate::store::Former;
+
+/// What is wanted, and what was set aside.
+#[derive(Debug, Default)]
+pub(super) struct FormerContents {
+    /// Somebody takes what is set aside.
+    is_wanted: bool,
+    inodes: HashSet<u64>,
+    taken: Vec<Former>,
+}
+
+impl Tree {
+    /// From now on sets aside the contents of removed files, and before their first change those of the present files that are
+    /// not known.
+    pub(crate) fn want_former(&mut self, is_known: impl Fn(u64) -> bool) {
+        let files = self.entries().filter(|entry| !entry.is_directory());
+        let inodes = files.map(|entry| entry.inode);
+        let inodes = inodes.filter(|inode| !is_known(*inode)).collect();
+        self.former.is_wanted = true;
+        self.former.inodes = inodes;
+    }
+
+    /// Takes what was set aside.
+    pub(crate) fn take_former(&mut self) -> Vec<Former> {
+        mem::take(&mut self.former.taken)
+    }
+
+    /// The contents of these inodes, as far as they are wanted: another tree replaces this one.
+    pub(crate) fn former_of(&self, inodes: &[u64]) -> Vec<Former> {
+        let wanted = |inode: &&u64| self.former.inodes.contains(inode);
+        let found = inodes.iter().filter(wanted);
+        let found = found.filter_map(|inode| Some(former(self.entry(*inode)?, false)));
+        found.collect()
+    }
+
+    /// A file is about to be written to.
+    pub(super) fn keep_former(&mut self, inode: u64) {
+        if self.former.inodes.remove(&inode)
+            && let Some(node) = self.nodes.get(&inode)
+        {
+            self.former.taken.push(former(node.entry(), false));
+        }
+    }
+
+    /// An entry is about to be removed.
+    pub(super) fn keep_last(&mut self, inode: u64) {
+        if self.former.is_wanted
+            && let Some(node) = self.nodes.get(&inode)
+            && node.entry().kind == EntryKind::File
+        {
+            self.former.inodes.remove(&inode);
+            self.former.taken.push(former(node.entry(), true));
+        }
+    }
+
+    /// Goes on with what was wanted of a former tree.
+    pub(super) fn adopt_former(&mut self, former: &mut Self) {
+        self.former = mem::take(&mut former.former);
+    }
+}
+
+fn former(entry: &Entry, is_last: bool) -> Former {
+    Former {
+        inode: entry.inode,
+        data: entry.content(),
+        is_last,
+    }
+}

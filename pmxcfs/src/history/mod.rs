@@ -1,0 +1,101 @@
+//! The history: who changed what, and when.
+//!
+//! The store's thread tells each commit, after it, to the thread `history`, which keeps records in `history.db` beside the
+//! database. No write waits for it, and the daemon never needs it. `docs/operations.md` shows what operators do with it.
+//!
+//! | module | job |
+//! |---|---|
+//! | `settings` | what is kept |
+//! | `asker` | which program asks for a change |
+//! | `window` | changes of the last moments; writes to one file are one |
+//! | `busy` | files that change all the time |
+//! | `write`, `compare` | changes become records |
+//! | `base` | where records begin, and what differs after a gap |
+//! | `schema`, `record`, `prune` | the file, its rows, their end |
+//! | `worker`, `shared`, `priority` | the thread, what others see of it |
+
+pub(crate) mod asker;
+mod base;
+mod busy;
+mod compare;
+mod priority;
+mod prune;
+mod record;
+mod schema;
+pub(crate) mod settings;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod window;
+mod worker;
+mod write;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use pmxcfs_memdb::MemDb;
+
+use settings::Settings;
+use shared::Shared;
+use worker::{Message, Worker};
+use write::NodeName;
+
+/// The running history.
+pub(crate) struct History {
+    messages: Sender<Message>,
+    /// Closed when the thread has ended.
+    ended: parking_lot::Mutex<Receiver<()>>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl History {
+    /// Starts the thread. From now on it is told each commit of the tree's store.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub(crate) fn start(
+        settings: Settings,
+        tree: &Arc<MemDb>,
+        node_name: NodeName,
+    ) -> io::Result<Self> {
+        let (messages, received) = mpsc::channel();
+        let shared = Arc::new(Shared::new());
+        let (told, sender) = (Arc::clone(&shared), messages.clone());
+        tree.tell_history(Box::new(move |committed| {
+            if let Some(size) = told.admit(&committed) {
+                // Fails once the thread has ended.
+                let _sent = sender.send(Message::Committed(committed, size));
+            }
+        }));
+        // The base is taken before anybody can change the tree.
+        let worker = Worker::new(settings, Arc::clone(tree), Arc::clone(&shared), node_name);
+        let (ending, ended) = mpsc::channel();
+        let body = move || {
+            priority::give_way();
+            worker.run(&received);
+            drop::<Sender<()>>(ending);
+        };
+        // Not joined: a disk may never answer.
+        let _detached = thread::Builder::new()
+            .name("history".to_owned())
+            .spawn(body)?;
+        Ok(Self {
+            messages,
+            ended: parking_lot::Mutex::new(ended),
+            shared,
+        })
+    }
+
+    /// Ends the thread, or leaves it behind.
+    pub(crate) fn stop(&self, patience: Duration) {
+        let sent = self.messages.send(Message::Stop);
+        if sent.is_ok()
+            && self.ended.lock().recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout)
+        {
+            tracing::warn!("the history was not written to its end; the next start notes a gap");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Old records go.
+//!
+//! A record has what was before, so the oldest can go at any time: nothing later needs them. Each look removes a part only.
+
+use pmxcfs_api_types::time::wall_clock_secs;
+use rusqlite::{OptionalExtension, params};
+
+use super::schema::{HistoryError, HistoryFile};
+use super::settings::Settings;
+
+/// Records that one look removes at most.
+const COUNT: u32 = 5000;
+
+/// Part of the records that go when the file is too large.
+const PART: u32 = 16;
+
+const SECS_PER_DAY: u32 = 86_400;
+
+/// Pages that go back to the filesystem at once.
+const PAGES: u32 = 2000;
+
+/// Removes what is too old, and the oldest where the file is too large.
+pub(super) fn prune(file: &mut HistoryFile, settings: &Settings) -> Result<(), HistoryError> {
+    let oldest =
+        wall_clock_secs().saturating_sub(settings.history_days.saturating_mul(SECS_PER_DAY));
+    // Records are in the order in which they came; a clock that jumps makes some go later.
+    let too_old = "SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM record WHERE time < ?1 \
+                   AND seq < (SELECT min(seq) FROM record) + ?2)";
+    let too_old: i64 = file
+        .connection
+        .query_row(too_old, params![oldest, COUNT], |row| row.get(0))?;
+    remove_up_to(file, too_old)?;
+    if file.size()? > limit(settings) {
+        let select = "SELECT min(seq) + min(?1, (max(seq) - min(seq)) / ?2 + 1) FROM record";
+        let last: Option<i64> = file
+            .connection
+            .query_row(select, [COUNT, PART], |row| row.get(0))
+            .optional()?
+            .flatten();
+        remove_up_to(file, last.unwrap_or(0))?;
+    }
+    let free: i64 = file
+        .connection
+        .pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    if free > i64::from(PAGES) / 4 {
+        let vacuum = format!("PRAGMA incremental_vacuum({PAGES})");
+        file.connection.execute_batch(&vacuum)?;
+    }
+    Ok(())
+}
+
+/// Bytes that the file may have: as set, and at most a tenth of what is free.
+fn limit(settings: &Settings) -> u64 {
+    let directory = settings.file.parent();
+    let usage = directory.and_then(|directory| nix::sys::statvfs::statvfs(directory).ok());
+    let free = usage.map(|usage| usage.blocks_available() * usage.fragment_size());
+    settings.size_bytes().min(free.unwrap_or(u64::MAX) / 10)
+}
+
+fn remove_up_to(file: &mut HistoryFile, last: i64) -> Result<(), HistoryError> {
+    if last <= 0 {
+        return Ok(());
+    }
+    let transaction = file.connection.transaction()?;
+    let newest = "SELECT version, time FROM record WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1";
+    let newest: Option<(i64, u32)> = transaction
+        .query_row(newest, [last], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((version, time)) = newest else {
+        return Ok(());
+    };
+    transaction.execute_batch("CREATE TEMP TABLE IF NOT EXISTS freed (id INTEGER PRIMARY KEY)")?;
+    transaction.execute(
+        "INSERT OR IGNORE INTO freed SELECT content FROM record WHERE seq <= ?1 AND content IS NOT NULL \
+         UNION SELECT old_content FROM record WHERE seq <= ?1 AND old_content IS NOT NULL",
+        [last],
+    )?;
+    transaction.execute("DELETE FROM record WHERE seq <= ?1", [last])?;
+    transaction.execute_batch(
+        "DELETE FROM content WHERE id IN (SELECT id FROM freed) \
+         AND NOT EXISTS (SELECT 1 FROM record WHERE record.content = content.id) \
+         AND NOT EXISTS (SELECT 1 FROM record WHERE record.old_content = content.id) \
+         AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.content = content.id);
+         DELETE FROM freed",
+    )?;
+    transaction.execute(
+        "UPDATE state SET oldest_version = ?1, oldest_time = ?2",
+        params![version, time],
+    )?;
+    transaction.commit()?;
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! What the history's thread, the store's thread and reports share.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use pmxcfs_api_types::sync::{Mutex, Rank};
+use pmxcfs_memdb::store::{Committed, TRAIL_LIMIT_BYTES};
+
+use super::record::Record;
+use super::schema::HistoryFile;
+
+/// Backups hold the file for moments.
+const BUSY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Numbers of the history since the start.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stats {
+    /// Why nothing can be written; none while it can.
+    pub(crate) failure: Option<String>,
+    /// Records written.
+    pub(crate) record_count: u64,
+    /// Changes that were left out.
+    pub(crate) left_out_count: u64,
+    /// Records of gaps.
+    pub(crate) gap_count: u64,
+    /// Bytes on disk.
+    pub(crate) size_bytes: u64,
+    /// Version of the tree that the history has reached.
+    pub(crate) version: u64,
+}
+
+/// State shared between threads.
+pub(crate) struct Shared {
+    stats: Mutex<Stats>,
+    /// When the oldest change came that is not written.
+    waiting_since: Mutex<Option<Instant>>,
+    /// Bytes on their way to the thread.
+    queued: AtomicUsize,
+    /// Bytes that the thread has gathered.
+    gathered: AtomicUsize,
+    /// A commit did not fit.
+    is_lossy: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self {
+            stats: Mutex::new(Rank::HistoryStats, Stats::default()),
+            waiting_since: Mutex::new(Rank::HistoryWaiting, None),
+            queued: AtomicUsize::new(0),
+            gathered: AtomicUsize::new(0),
+            is_lossy: AtomicBool::new(false),
+        }
+    }
+
+    /// The size of a commit that fits; one that does not is lost.
+    pub(super) fn admit(&self, committed: &Committed) -> Option<usize> {
+        let contents = committed
+            .rows
+            .iter()
+            .filter_map(|(_, entry)| entry.as_ref());
+        let contents: usize = contents.map(|entry| entry.data.len()).sum();
+        let former = committed.former.iter().map(|former| former.data.len());
+        let steps = size_of_val(&committed.steps[..]) + size_of_val(&committed.rows[..]);
+        let size = contents + former.sum::<usize>() + steps;
+        let held = self.queued.load(Ordering::Relaxed) + self.gathered.load(Ordering::Relaxed);
+        if held + size > TRAIL_LIMIT_BYTES {
+            self.is_lossy.store(true, Ordering::Relaxed);
+            return None;
+        }
+        self.queued.fetch_add(size, Ordering::Relaxed);
+        self.waiting_since.lock().get_or_insert_with(Instant::now);
+        Some(size)
+    }
+
+    /// The thread has taken this many bytes, and holds so many.
+    pub(super) fn taken(&self, size: usize, gathered: usize) {
+        self.gathered.store(gathered, Ordering::Relaxed);
+        let queued = self.queued.fetch_sub(size, Ordering::Relaxed) - size;
+        if queued == 0 && gathered == 0 {
+            *self.waiting_since.lock() = None;
+        }
+    }
+
+    /// Whether a commit was lost since the last call.
+    pub(super) fn take_loss(&self) -> bool {
+        self.is_lossy.swap(false, Ordering::Relaxed)
+    }
+
+    pub(super) fn works(&self) {
+        self.stats.lock().failure = None;
+    }
+
+    /// Notes a failure. True if it is news. Another process may hold the file for a moment.
+    pub(super) fn fails(&self, failure: String, is_busy: bool) -> bool {
+        let since = *self.waiting_since.lock();
+        let has_waited = since.is_some_and(|since| since.elapsed() > BUSY_LIMIT);
+        (!is_busy || has_waited) && self.stats.lock().failure.replace(failure).is_none()
+    }
+
+    pub(super) fn written(&self, records: Vec<Record>, left_out_count: u64, version: u64) {
+        let gaps = records.iter().filter(|record| record.operation == "gap");
+        let gap_count = gaps.count() as u64;
+        let mut stats = self.stats.lock();
+        stats.record_count += records.len() as u64;
+        stats.left_out_count += left_out_count;
+        stats.gap_count += gap_count;
+        stats.version = version;
+    }
+
+    pub(super) fn measure(&self, file: &HistoryFile) -> rusqlite::Result<()> {
+        self.stats.lock().size_bytes = file.size()?;
+        Ok(())
+    }
+
+    /// Numbers, and for how long changes have waited in milliseconds.
+    pub(crate) fn report(&self) -> (Stats, u64) {
+        let since = *self.waiting_since.lock();
+        let delay = since.map_or(0, |since| since.elapsed().as_millis());
+        let stats = self.stats.lock().clone();
+        (stats, u64::try_from(delay).unwrap_or(u64::MAX))
+    }
+}
