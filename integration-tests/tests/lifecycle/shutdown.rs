@@ -38,7 +38,11 @@ fn each_stop_signal_ends_it_orderly() {
         check.equal(
             &row("plain database"),
             left,
-            vec![".pmxcfs.lockfile".to_owned(), "config.db".to_owned()],
+            vec![
+                ".pmxcfs.lockfile".to_owned(),
+                "config.db".to_owned(),
+                "history.db".to_owned(),
+            ],
         );
         let log = host.log();
         check.holds(&row("log"), log.contains("teardown filesystem"));

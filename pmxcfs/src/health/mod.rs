@@ -16,6 +16,7 @@ pub(crate) use gather::Sources;
 pub use operations::{FuseOperation, IpcOperation};
 pub use problems::{names, problems};
 pub(crate) use replaced::Replacements;
+use socket::Reply;
 
 /// Request of a report, without its newline.
 pub const REPORT_REQUEST: &[u8] = b"report";
@@ -23,11 +24,24 @@ pub const REPORT_REQUEST: &[u8] = b"report";
 /// Request that acknowledges all replacements. The answer is the array of them.
 pub const ACKNOWLEDGE_REQUEST: &[u8] = b"ack";
 
-/// One line of JSON. The answer to an unknown request is an `error`.
-pub(crate) fn answer(request: &[u8], sources: &Sources) -> Vec<u8> {
+/// Begin of a question to the history, which follows in JSON.
+pub const HISTORY_REQUEST: &[u8] = b"history ";
+
+/// One line of JSON, but the history answers for itself. The answer to an unknown request is an `error`.
+pub(crate) fn answer(request: &[u8], sources: &Sources) -> Reply {
+    if let Some(query) = request.strip_prefix(HISTORY_REQUEST)
+        && let Some(history) = sources.history.clone()
+    {
+        let query = query.to_vec();
+        return Reply::HandOver(Box::new(move |stream| history.serve(&query, stream)));
+    }
     let rendered = match request {
         REPORT_REQUEST => serde_json::to_vec(&sources.report()),
         ACKNOWLEDGE_REQUEST => serde_json::to_vec(&sources.acknowledge()),
+        off if off.starts_with(HISTORY_REQUEST) => {
+            let refusal = serde_json::json!({ "error": "the history is off on this node" });
+            serde_json::to_vec(&refusal)
+        }
         unknown => {
             let unknown = unknown.escape_ascii();
             let refusal = serde_json::json!({ "error": format!("unknown request '{unknown}'") });
@@ -37,5 +51,5 @@ pub(crate) fn answer(request: &[u8], sources: &Sources) -> Vec<u8> {
     let mut answer =
         rendered.expect("a report has only texts for keys and only numbers that JSON has");
     answer.push(b'\n');
-    answer
+    Reply::Text(answer)
 }

@@ -1,4 +1,5 @@
-//! The control socket: one line asks, one document answers, and the connection is closed.
+//! The control socket: one line asks, one document answers, and the connection is closed. Questions to the history are handed
+//! over to it.
 //!
 //! Only root on this host may ask, by the socket's mode and once more by the peer's user id. There is room for a few clients, and
 //! each has a few seconds in all; a new client gets the place of the oldest one after a moment. So clients that do not ask or
@@ -27,13 +28,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Longest request, its newline included.
-const REQUEST_SIZE: usize = 64;
+const REQUEST_SIZE: usize = 16 * 1024;
 
 /// Pause after a client that could not be accepted, for want of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Time between two checks that the socket is still under its name.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What becomes of a client that has asked.
+pub enum Reply {
+    /// It gets this, and the connection is closed.
+    Text(Vec<u8>),
+    /// Somebody else serves it from now on, who must not wait here.
+    HandOver(Box<dyn FnOnce(UnixStream) + Send>),
+}
 
 /// A control socket. Dropping it removes it.
 #[derive(Debug)]
@@ -62,7 +71,7 @@ impl ControlSocket {
 
     /// Serves it for ever, and makes it anew if it vanishes. `answer` is called with a request, without its newline; it must
     /// not wait for anything.
-    pub async fn serve(mut self, answer: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) {
+    pub async fn serve(mut self, answer: impl Fn(&[u8]) -> Reply + Send + Sync + 'static) {
         let answer = Arc::new(answer);
         let mut clients = Clients::default();
         let mut looks = interval(LOOK_INTERVAL);
@@ -177,9 +186,9 @@ impl Clients {
 
 async fn serve_client(
     mut stream: UnixStream,
-    answer: &(impl Fn(&[u8]) -> Vec<u8> + Sync),
+    answer: &(impl Fn(&[u8]) -> Reply + Sync),
 ) -> io::Result<()> {
-    let mut request = [0; REQUEST_SIZE];
+    let mut request = vec![0; REQUEST_SIZE];
     let mut size = 0;
     let length = loop {
         // 0 if the client is gone, or its request does not fit.
@@ -192,7 +201,13 @@ async fn serve_client(
             break length;
         }
     };
-    stream.write_all(&answer(&request[..length])).await
+    match answer(&request[..length]) {
+        Reply::Text(text) => stream.write_all(&text).await,
+        Reply::HandOver(serve) => {
+            serve(stream);
+            Ok(())
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@
 //! | `write`, `compare` | changes become records |
 //! | `base` | where records begin, and what differs after a gap |
 //! | `schema`, `record`, `prune` | the file, its rows, their end |
+//! | `query` | questions, answered from the file and the tree |
+//! | `serve` | questions and followers at the control socket |
 //! | `worker`, `shared`, `priority` | the thread, what others see of it |
 
 pub(crate) mod asker;
@@ -20,8 +22,10 @@ mod busy;
 mod compare;
 mod priority;
 mod prune;
-mod record;
-mod schema;
+pub(crate) mod query;
+pub(crate) mod record;
+pub(crate) mod schema;
+mod serve;
 pub(crate) mod settings;
 mod shared;
 #[cfg(test)]
@@ -31,6 +35,7 @@ mod worker;
 mod write;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -46,6 +51,9 @@ use write::NodeName;
 /// The running history.
 pub(crate) struct History {
     messages: Sender<Message>,
+    tree: Arc<MemDb>,
+    file: PathBuf,
+    readers: serve::Readers,
     /// Closed when the thread has ended.
     ended: parking_lot::Mutex<Receiver<()>>,
     pub(crate) shared: Arc<Shared>,
@@ -61,6 +69,7 @@ impl History {
         tree: &Arc<MemDb>,
         node_name: NodeName,
     ) -> io::Result<Self> {
+        let file = settings.file.clone();
         let (messages, received) = mpsc::channel();
         let shared = Arc::new(Shared::new());
         let (told, sender) = (Arc::clone(&shared), messages.clone());
@@ -84,9 +93,24 @@ impl History {
             .spawn(body)?;
         Ok(Self {
             messages,
+            tree: Arc::clone(tree),
+            file,
+            readers: serve::Readers::new(),
             ended: parking_lot::Mutex::new(ended),
             shared,
         })
+    }
+
+    /// Waits until everything acknowledged so far is written, or for so long.
+    pub(crate) fn flush(&self, patience: Duration) {
+        let (done, is_done) = mpsc::channel::<()>();
+        let messages = self.messages.clone();
+        self.tree.sync(move |_result| {
+            // Fails once the thread has ended.
+            let _sent = messages.send(Message::Flush(done));
+        });
+        // An error in any case: nothing is ever sent.
+        let _closed = is_done.recv_timeout(patience);
     }
 
     /// Ends the thread, or leaves it behind.

@@ -173,6 +173,15 @@ impl HistoryFile {
     }
 }
 
+/// Opens it for a reader.
+pub(crate) fn open_read_only(path: &Path) -> Result<Connection, HistoryError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    set(&connection, "busy_timeout", 2000)?;
+    check(&connection)?;
+    Ok(connection)
+}
+
 /// Puts a file aside that is of no use, in place of the one before. Returns its new name.
 pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let name = |ending: &str| {

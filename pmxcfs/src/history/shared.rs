@@ -3,14 +3,21 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_memdb::store::{Committed, TRAIL_LIMIT_BYTES};
+use tokio::sync::broadcast;
 
 use super::record::Record;
 use super::schema::HistoryFile;
 
 /// Backups hold the file for moments.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Records that followers are told of at once, and how often they are told before the slowest one falls behind. Together some
+/// MiB at most.
+const LINE_COUNT: usize = 256;
+const LINES_COUNT: usize = 32;
 
 /// Numbers of the history since the start.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +36,15 @@ pub(crate) struct Stats {
     pub(crate) version: u64,
 }
 
+/// Records for followers.
+#[derive(Debug, Clone)]
+pub(super) struct Lines {
+    /// Number of the last one.
+    pub(super) last_seq: i64,
+    /// A line of JSON for each.
+    pub(super) text: Bytes,
+}
+
 /// State shared between threads.
 pub(crate) struct Shared {
     stats: Mutex<Stats>,
@@ -38,6 +54,8 @@ pub(crate) struct Shared {
     queued: AtomicUsize,
     /// Bytes that the thread has gathered.
     gathered: AtomicUsize,
+    /// Each one reads what it has not read yet.
+    followers: broadcast::Sender<Lines>,
     /// A commit did not fit.
     is_lossy: AtomicBool,
 }
@@ -49,6 +67,7 @@ impl Shared {
             waiting_since: Mutex::new(Rank::HistoryWaiting, None),
             queued: AtomicUsize::new(0),
             gathered: AtomicUsize::new(0),
+            followers: broadcast::Sender::new(LINES_COUNT),
             is_lossy: AtomicBool::new(false),
         }
     }
@@ -99,6 +118,7 @@ impl Shared {
     }
 
     pub(super) fn written(&self, records: Vec<Record>, left_out_count: u64, version: u64) {
+        self.tell_followers(&records);
         let gaps = records.iter().filter(|record| record.operation == "gap");
         let gap_count = gaps.count() as u64;
         let mut stats = self.stats.lock();
@@ -106,6 +126,23 @@ impl Shared {
         stats.left_out_count += left_out_count;
         stats.gap_count += gap_count;
         stats.version = version;
+    }
+
+    /// A follower hears of each transaction from now on.
+    pub(super) fn follow(&self) -> broadcast::Receiver<Lines> {
+        self.followers.subscribe()
+    }
+
+    fn tell_followers(&self, records: &[Record]) {
+        if self.followers.receiver_count() == 0 {
+            return;
+        }
+        for part in records.chunks(LINE_COUNT) {
+            let last_seq = part.last().map_or(0, |record| record.seq);
+            let text = part.iter().flat_map(Record::to_line).collect();
+            // Fails if the last one has just left.
+            let _told = self.followers.send(Lines { last_seq, text });
+        }
     }
 
     pub(super) fn measure(&self, file: &HistoryFile) -> rusqlite::Result<()> {

@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use pmxcfs_api_types::time::wall_clock_secs;
@@ -49,6 +49,8 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) enum Message {
     /// A commit, and its size.
     Committed(Committed, usize),
+    /// Write down everything so far, then drop the sender.
+    Flush(Sender<()>),
     /// End.
     Stop,
 }
@@ -113,6 +115,7 @@ impl Worker {
                     self.take(committed);
                     self.shared.taken(size, self.window.size);
                 }
+                Ok(Message::Flush(_done)) => self.try_write(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }

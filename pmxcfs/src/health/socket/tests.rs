@@ -35,8 +35,8 @@ impl Place {
     /// Answers with the request, or with very much.
     fn start_with(&self, patience: Duration) -> Served {
         let answer = |request: &[u8]| match request {
-            b"long" => vec![b'x'; LONG],
-            _ => request.to_vec(),
+            b"long" => Reply::Text(vec![b'x'; LONG]),
+            _ => Reply::Text(request.to_vec()),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

@@ -1,0 +1,399 @@
+//! Questions to a history, answered from the file and from the tree as it is now.
+//!
+//! What was at a path at some moment is what the first later record says was there before; if there is none, it is what is there
+//! now. So contents that have not changed since the history began need not be in it.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use anyhow::{Context as _, bail};
+use pmxcfs_memdb::{Entry, EntryKind};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use serde::{Deserialize, Serialize};
+use similar::TextDiff;
+
+use super::record::{COLUMNS, DIRECTORY, Record, Side, rfc3339};
+
+/// Largest content.
+const CONTENT_SIZE: usize = 2 << 20;
+
+/// A moment in the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Moment {
+    /// Right after this version of the tree.
+    Version(u64),
+    /// At the end of this second.
+    Time(u32),
+}
+
+/// A question. Paths are bytes, without a leading slash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Query {
+    /// Records, the newest first.
+    List {
+        /// Of this entry and what is below it.
+        path: Option<Vec<u8>>,
+        /// After this moment.
+        since: Option<Moment>,
+        /// Of the node with this name or id.
+        node: Option<String>,
+        /// At most so many.
+        limit: Option<u64>,
+    },
+    /// The content at a path; a line of JSON, a [`Head`], comes first.
+    Show {
+        /// The path.
+        path: Vec<u8>,
+        /// When; now if absent.
+        at: Option<Moment>,
+    },
+    /// A unified diff.
+    Diff {
+        /// Of this entry and what is below it.
+        path: Option<Vec<u8>>,
+        /// From this moment; from the beginning if absent.
+        since: Option<Moment>,
+        /// To this one; to the present if absent.
+        until: Option<Moment>,
+    },
+    /// Records as they come, the oldest first.
+    Follow {
+        /// First those after this version.
+        from: Option<u64>,
+    },
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing.
+    Absent,
+    /// A directory.
+    Directory,
+    /// A file; its content unless that was not kept.
+    File(Option<Vec<u8>>),
+}
+
+/// What precedes a content.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    /// A directory; no content follows.
+    pub(crate) is_directory: bool,
+    /// Bytes that follow.
+    pub(crate) size: usize,
+}
+
+/// Finds what is at a path now.
+pub(crate) type Present<'a> = &'a dyn Fn(&[u8]) -> Option<Entry>;
+
+/// Answers questions.
+pub(crate) struct Reader<'a> {
+    /// The file.
+    pub(crate) connection: Connection,
+    /// The tree.
+    pub(crate) present: Present<'a>,
+}
+
+impl Reader<'_> {
+    /// Writes the answer. Of records, lines of JSON. [`Query::Follow`] gives those of the past.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what is asked for is not in it; then nothing was written. Or the output fails.
+    pub(crate) fn answer(&self, query: &Query, out: &mut dyn Write) -> anyhow::Result<()> {
+        match query {
+            Query::List {
+                path,
+                since,
+                node,
+                limit,
+            } => self.list(path.as_deref(), *since, node.as_deref(), *limit, out),
+            Query::Show { path, at } => self.show(path, *at, out),
+            Query::Diff { path, since, until } => self.diff(path.as_deref(), *since, *until, out),
+            Query::Follow { from } => {
+                let after = from.map(Moment::Version);
+                let mut seq = self.seq_at(after)?;
+                while let Some(last) = self.page(seq, out)? {
+                    seq = last;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn list(
+        &self,
+        path: Option<&[u8]>,
+        since: Option<Moment>,
+        node: Option<&str>,
+        limit: Option<u64>,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<()> {
+        let mut condition = Condition::below(path);
+        condition.after(since);
+        if let Some(node) = node {
+            condition.and("(r.node = ? OR CAST(r.node_id AS TEXT) = ?)");
+            let node = Value::Text(node.to_owned());
+            condition.values.extend([node.clone(), node]);
+        }
+        let limit = limit
+            .and_then(|limit| i64::try_from(limit).ok())
+            .unwrap_or(-1);
+        let select = format!(
+            "SELECT {COLUMNS} FROM record AS r WHERE {} ORDER BY r.seq DESC LIMIT {limit}",
+            condition.text
+        );
+        let mut statement = self.connection.prepare(&select)?;
+        let records = statement.query_map(params_from_iter(condition.values), Record::read)?;
+        for record in records {
+            out.write_all(&record?.to_line())?;
+        }
+        Ok(())
+    }
+
+    fn show(&self, path: &[u8], at: Option<Moment>, out: &mut dyn Write) -> anyhow::Result<()> {
+        let shown = path.escape_ascii();
+        let content = match self.state(path, at)? {
+            State::Absent => bail!("there was no {shown} at that moment"),
+            State::File(None) => {
+                bail!("the content of {shown} at that moment was not kept, only that it changed")
+            }
+            State::File(Some(content)) => Some(content),
+            State::Directory => None,
+        };
+        let head = Head {
+            is_directory: content.is_none(),
+            size: content.as_ref().map_or(0, Vec::len),
+        };
+        serde_json::to_writer(&mut *out, &head)?;
+        out.write_all(b"\n")?;
+        out.write_all(&content.unwrap_or_default())?;
+        Ok(())
+    }
+
+    /// What was at a path at a moment.
+    pub(crate) fn state(&self, path: &[u8], at: Option<Moment>) -> anyhow::Result<State> {
+        self.require_kept(at)?;
+        let Some(after) = Condition::later(at) else {
+            return Ok(present(self.present, path));
+        };
+        // Each has an index, in the order of records.
+        let first = |column: &str| {
+            let select = format!(
+                "SELECT {COLUMNS} FROM record AS r WHERE r.{column} = ?1 AND {after} ORDER BY r.seq LIMIT 1"
+            );
+            let mut statement = self.connection.prepare_cached(&select)?;
+            statement.query_row([path], Record::read).optional()
+        };
+        let (at_path, moved) = (first("path")?, first("from_path")?);
+        match (at_path, moved) {
+            (None, None) => Ok(present(self.present, path)),
+            (Some(record), Some(moved)) if record.seq <= moved.seq => self.side(&record.before),
+            (Some(record), None) => self.side(&record.before),
+            (_, Some(moved)) => self.side(&moved.after),
+        }
+    }
+
+    fn side(&self, side: &Side) -> anyhow::Result<State> {
+        let content = match (side.kind, side.content) {
+            (None, _) => return Ok(State::Absent),
+            (Some(DIRECTORY), _) => return Ok(State::Directory),
+            (Some(_), None) => return Ok(State::File(None)),
+            (Some(_), Some(content)) => content,
+        };
+        let select = "SELECT data FROM content WHERE id = ?1";
+        let frame: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached(select)?
+            .query_row([content], |row| row.get(0))?;
+        let data = frame.map(|frame| zstd::bulk::decompress(&frame, CONTENT_SIZE));
+        Ok(State::File(
+            data.transpose().context("a content is damaged")?,
+        ))
+    }
+
+    fn diff(
+        &self,
+        path: Option<&[u8]>,
+        since: Option<Moment>,
+        until: Option<Moment>,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<()> {
+        let (oldest, _) = self.oldest()?;
+        let since = since.unwrap_or(Moment::Version(oldest));
+        self.require_kept(Some(since))?;
+        let mut condition = Condition::below(path);
+        condition.after(Some(since));
+        let select = format!(
+            "SELECT r.path, r.from_path FROM record AS r WHERE r.operation != 'gap' AND {}",
+            condition.text
+        );
+        let mut statement = self.connection.prepare(&select)?;
+        let mut rows = statement.query(params_from_iter(condition.values))?;
+        let mut paths = BTreeSet::<Vec<u8>>::new();
+        while let Some(row) = rows.next()? {
+            paths.insert(row.get(0)?);
+            paths.extend(row.get::<_, Option<Vec<u8>>>(1)?);
+        }
+        let is_below = |changed: &[u8]| {
+            path.is_none_or(|path| {
+                let rest = changed.strip_prefix(path);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+            })
+        };
+        for changed in paths.iter().filter(|changed| is_below(changed)) {
+            let old = self.state(changed, Some(since))?;
+            let new = self.state(changed, until)?;
+            if old != new || matches!(old, State::File(None)) {
+                out.write_all(&render_diff(changed, &old, &new))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records after one, the oldest first, a page of them. Returns the number of the last one.
+    pub(crate) fn page(&self, seq: i64, out: &mut dyn Write) -> anyhow::Result<Option<i64>> {
+        let select =
+            format!("SELECT {COLUMNS} FROM record AS r WHERE r.seq > ?1 ORDER BY r.seq LIMIT 1000");
+        let mut statement = self.connection.prepare_cached(&select)?;
+        let mut last = None;
+        for record in statement.query_map([seq], Record::read)? {
+            let record = record?;
+            out.write_all(&record.to_line())?;
+            last = Some(record.seq);
+        }
+        Ok(last)
+    }
+
+    /// The number of the last record up to a moment; of the last one at all if there is none.
+    pub(crate) fn seq_at(&self, at: Option<Moment>) -> anyhow::Result<i64> {
+        self.require_kept(at)?;
+        let newest = "SELECT coalesce(max(seq), 0) FROM record";
+        let newest: i64 = self.connection.query_row(newest, [], |row| row.get(0))?;
+        let Some(later) = Condition::later(at) else {
+            return Ok(newest);
+        };
+        let first = format!("SELECT min(r.seq) FROM record AS r WHERE {later}");
+        let first: Option<i64> = self.connection.query_row(&first, [], |row| row.get(0))?;
+        Ok(first.map_or(newest, |first| first - 1))
+    }
+
+    fn oldest(&self) -> anyhow::Result<(u64, u32)> {
+        let select = "SELECT oldest_version, oldest_time FROM state";
+        let oldest: Option<(i64, u32)> = self
+            .connection
+            .query_row(select, params![], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (version, time) = oldest.context("the history has not begun")?;
+        Ok((version.cast_unsigned(), time))
+    }
+
+    /// Fails for a moment before the history begins.
+    fn require_kept(&self, at: Option<Moment>) -> anyhow::Result<()> {
+        let (version, time) = self.oldest()?;
+        let is_kept = match at {
+            None => true,
+            Some(Moment::Version(at)) => at >= version,
+            Some(Moment::Time(at)) => at >= time,
+        };
+        if !is_kept {
+            let since = rfc3339(time);
+            bail!("the history begins with version {version}, {since}");
+        }
+        Ok(())
+    }
+}
+
+/// Which records.
+struct Condition {
+    text: String,
+    values: Vec<Value>,
+}
+
+impl Condition {
+    /// Those of an entry and of what is below it. A gap concerns all.
+    fn below(path: Option<&[u8]>) -> Self {
+        let Some(path) = path.filter(|path| !path.is_empty()) else {
+            return Self {
+                text: "1".to_owned(),
+                values: Vec::new(),
+            };
+        };
+        let blob = |bytes: &[u8]| Value::Blob(bytes.to_vec());
+        let (low, high) = ([path, b"/"].concat(), [path, b"0"].concat());
+        let one = [blob(path), blob(&low), blob(&high)];
+        Self {
+            text: "(r.path = ? OR (r.path >= ? AND r.path < ?) OR r.from_path = ? \
+                   OR (r.from_path >= ? AND r.from_path < ?))"
+                .to_owned(),
+            values: [one.clone(), one].concat(),
+        }
+    }
+
+    fn and(&mut self, text: &str) {
+        self.text = format!("{} AND {text}", self.text);
+    }
+
+    fn after(&mut self, moment: Option<Moment>) {
+        if let Some(later) = Self::later(moment) {
+            self.and(&later);
+        }
+    }
+
+    /// Numbers only, so that it needs no values.
+    fn later(moment: Option<Moment>) -> Option<String> {
+        Some(match moment? {
+            Moment::Version(version) => format!("r.version > {}", version.cast_signed()),
+            Moment::Time(time) => format!("r.time > {time}"),
+        })
+    }
+}
+
+fn present(present: Present<'_>, path: &[u8]) -> State {
+    match present(path) {
+        None => State::Absent,
+        Some(entry) if entry.kind == EntryKind::Directory => State::Directory,
+        Some(entry) => State::File(Some(entry.content().to_vec())),
+    }
+}
+
+/// As `diff -u` and `git diff` show it.
+pub(crate) fn render_diff(path: &[u8], old: &State, new: &State) -> Vec<u8> {
+    let shown = path.escape_ascii();
+    let note = |text: &str| format!("{text}: {shown}\n").into_bytes();
+    let (old_text, new_text) = match (old, new) {
+        (State::Absent, State::Directory) => return note("Directory made"),
+        (State::Directory, State::Absent) => return note("Directory removed"),
+        (State::File(None), _) | (_, State::File(None)) => {
+            return note("Changed, content not kept");
+        }
+        (old, new) => (content(old), content(new)),
+    };
+    let (Ok(old_text), Ok(new_text)) =
+        (std::str::from_utf8(old_text), std::str::from_utf8(new_text))
+    else {
+        return note("Binary file differs");
+    };
+    let name = |state: &State, side: &str| match state {
+        State::File(_) => format!("{side}/{shown}"),
+        _ => "/dev/null".to_owned(),
+    };
+    let diff = TextDiff::from_lines(old_text, new_text);
+    let mut unified = diff.unified_diff();
+    let text = unified.header(&name(old, "a"), &name(new, "b")).to_string();
+    if text.is_empty() && old != new {
+        return note(if *old == State::Absent {
+            "Empty file made"
+        } else {
+            "Empty file removed"
+        });
+    }
+    text.into_bytes()
+}
+
+fn content(state: &State) -> &[u8] {
+    match state {
+        State::File(Some(content)) => content,
+        _ => b"",
+    }
+}
