@@ -143,7 +143,6 @@ impl Store {
             .is_some_and(|row| row.version == stored.version);
         let queue = Queue {
             sequence: resumed.sequence,
-            journaled: resumed.sequence,
             committed: resumed.committed,
             journaling: resumed.journal.is_usable(),
             early_size: early_size(0, limit),

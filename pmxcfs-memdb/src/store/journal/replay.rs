@@ -75,6 +75,14 @@ pub(crate) struct Recovery {
     pub(crate) dropped_count: usize,
 }
 
+impl Recovery {
+    /// Sequence number of the last operation.
+    pub(crate) fn sequence(&self) -> u64 {
+        let last = self.records.last();
+        last.map_or(self.committed, |record| record.sequence)
+    }
+}
+
 /// One state that the journal knows.
 struct Place {
     sequence: u64,

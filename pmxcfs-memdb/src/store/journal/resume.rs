@@ -108,7 +108,7 @@ impl Found {
                 operation_count: recovery.dropped_count,
             });
         }
-        let mut journal = Journal::new(place, database, limit);
+        let mut journal = Journal::new(place, database, limit, recovery.committed);
         let started = files.and_then(|files| journal.go_on(files, &recovery, stored));
         if let Err(error) = started
             && journal.place().is_configured()
@@ -119,10 +119,7 @@ impl Found {
         }
         Resumed {
             journal,
-            sequence: recovery
-                .records
-                .last()
-                .map_or(recovery.committed, |record| record.sequence),
+            sequence: recovery.sequence(),
             committed: recovery.committed,
             touched: self.touched,
             warnings,

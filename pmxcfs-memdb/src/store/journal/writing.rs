@@ -9,10 +9,10 @@
 //! need not find and clear pages.
 //!
 //! Somebody may remove the files, or the whole directory, while they are open. Records that are written then would be
-//! found by no start. So each write looks whether the files still have a name, and makes a file anew that has none, with
-//! all that is in it: an open file can be read as long as somebody has it open.
+//! found by no start. So each write looks whether its file still has a name, and each batch looks at both; a file that has
+//! none is made anew with all that is in it, since an open file can be read as long as somebody has it open.
 
-use std::io;
+use std::{io, mem};
 
 use super::files::{Files, JournalPlace, SEGMENT_COUNT};
 use super::record;
@@ -24,6 +24,9 @@ use crate::store::medium::SegmentFile;
 
 /// What each file keeps for its next use; no more is written to one between two commits, unless the database is slow.
 const KEPT_SIZE: u64 = 8 * 1024 * 1024;
+
+/// A buffer for records that grew beyond this in a burst is given back.
+const SPARE_CAPACITY: usize = 1024 * 1024;
 
 /// One of the two files.
 struct Segment {
@@ -124,17 +127,37 @@ pub(crate) struct Journal {
     limit: u64,
     segments: Option<[Segment; SEGMENT_COUNT]>,
     current: usize,
+    /// Last operation that is in the files.
+    written: u64,
+    /// What is in the files counts once the database has this operation.
+    floor: u64,
+    /// Last operation that is in the database.
+    committed: u64,
+    /// Bytes of records written so far.
+    written_bytes: u64,
+    /// A buffer for the records that come next.
+    spare: Vec<u8>,
 }
 
 impl Journal {
-    /// A journal that has no files yet and takes nothing.
-    pub(crate) fn new(place: JournalPlace, database: FileIdentity, limit: u64) -> Self {
+    /// A journal that has no files yet and takes nothing, of a database that has this operation.
+    pub(crate) fn new(
+        place: JournalPlace,
+        database: FileIdentity,
+        limit: u64,
+        committed: u64,
+    ) -> Self {
         Self {
             place,
             database,
             limit,
             segments: None,
             current: 0,
+            written: committed,
+            floor: 0,
+            committed,
+            written_bytes: 0,
+            spare: Vec::new(),
         }
     }
 
@@ -146,6 +169,7 @@ impl Journal {
         recovery: &Recovery,
         stored: RootState,
     ) -> io::Result<()> {
+        self.written = recovery.sequence();
         let [first, second] = files;
         let mut segments = [
             Segment::new(first, recovery.live[0])?,
@@ -178,6 +202,21 @@ impl Journal {
         }
     }
 
+    /// Whether an operation survives the death of the process.
+    pub(crate) fn covers(&self, sequence: u64) -> bool {
+        sequence <= self.committed || (sequence <= self.written && self.floor <= self.committed)
+    }
+
+    /// Bytes of records written since the start.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// An empty buffer for the next records.
+    pub(crate) fn take_spare(&mut self) -> Vec<u8> {
+        mem::take(&mut self.spare)
+    }
+
     /// Bytes in use in both files.
     pub(crate) fn size(&self) -> u64 {
         let segments = self.segments.iter().flatten();
@@ -200,7 +239,7 @@ impl Journal {
 
     /// Writes records as [`encode`](record::encode) makes them, the last one of this operation. After an error they may
     /// not be followed by others in the same segment.
-    pub(crate) fn append(&mut self, records: &mut [u8], last_sequence: u64) -> io::Result<()> {
+    pub(crate) fn append(&mut self, mut records: Vec<u8>, last_sequence: u64) -> io::Result<()> {
         let total = self.size() + records.len() as u64;
         let Some(segments) = &mut self.segments else {
             return Err(io::ErrorKind::NotFound.into());
@@ -211,8 +250,17 @@ impl Journal {
                 format!("the journal would exceed its limit of {} bytes", self.limit),
             ));
         }
-        segments[self.current].append(records, last_sequence)?;
-        self.ensure_linked()
+        let segment = &mut segments[self.current];
+        segment.append(&mut records, last_sequence)?;
+        if !segment.file.is_linked()? {
+            self.ensure_linked()?;
+        }
+        self.written = last_sequence;
+        self.written_bytes += records.len() as u64;
+        records.clear();
+        records.shrink_to(SPARE_CAPACITY);
+        self.spare = records;
+        Ok(())
     }
 
     /// Makes files that are in use anew if somebody has removed them.
@@ -231,13 +279,23 @@ impl Journal {
     }
 
     /// Lets records behind the operation `sequence`, which led to the state `base`, go to the other file, which is free.
-    pub(crate) fn turn(&mut self, sequence: u64, base: RootState) -> io::Result<()> {
+    /// They count at once, or after a gap (`is_resumed`) when the database has that operation.
+    pub(crate) fn turn(
+        &mut self,
+        sequence: u64,
+        base: RootState,
+        is_resumed: bool,
+    ) -> io::Result<()> {
         let header = self.header(sequence, base);
         let other = self.other();
         if let Some(segments) = &mut self.segments {
             // After an error a part of a header is recognised as such; the file stays free.
             segments[other].begin(header)?;
             self.current = other;
+        }
+        if is_resumed {
+            self.floor = sequence;
+            self.written = sequence;
         }
         Ok(())
     }
@@ -256,6 +314,7 @@ impl Journal {
 
     /// The database has this operation: frees the other file if it is not needed any more.
     pub(crate) fn committed(&mut self, sequence: u64) {
+        self.committed = sequence;
         let other = self.other();
         if let Some(segments) = &mut self.segments
             && segments[other].size > 0

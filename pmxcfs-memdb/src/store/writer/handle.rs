@@ -152,7 +152,7 @@ impl StoreHandle {
         }
         let answer = {
             let mut queue = self.shared.queue.lock();
-            if queue.covers(ticket.0) {
+            if ticket.0 <= queue.committed {
                 Ok(())
             } else if queue.failure.is_some() || queue.closed {
                 Err(FsError::Io)
@@ -200,14 +200,12 @@ impl StoreHandle {
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let shared = &self.shared;
-        let (journal_size_bytes, journal_allocated_bytes) = {
-            let journal = shared.journal.lock();
-            (journal.size(), journal.allocated())
-        };
+        let journal = shared.journal.lock();
         let queue = shared.queue.lock();
         StoreStats {
-            journal_size_bytes,
-            journal_allocated_bytes,
+            journaled_bytes: journal.written_bytes(),
+            journal_size_bytes: journal.size(),
+            journal_allocated_bytes: journal.allocated(),
             waiter_count: queue.waiters.len(),
             queued_entry_count: queue.dirty.len(),
             queued_operation_count: queue.sequence.saturating_sub(queue.committed),

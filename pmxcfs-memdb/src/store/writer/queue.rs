@@ -6,7 +6,7 @@
 //!
 //! When a record cannot be written (no space, too large), the journal has a gap from there on. It must not go on as if
 //! nothing were missing: commits acknowledge operations until a new file starts at the state of a batch, and records in
-//! that file count only once that batch is committed (`floor`).
+//! that file count only once that batch is committed ([`Journal::covers`]).
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -14,16 +14,13 @@ use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use pmxcfs_api_types::FsError;
-use pmxcfs_api_types::sync::{Condvar, Mutex, MutexGuard, Rank};
+use pmxcfs_api_types::sync::{Condvar, Mutex, Rank};
 
 use super::pacing::LogPacer;
 use super::stats::StoreStats;
 use super::trail::{CommitSink, Trail};
 use crate::store::journal::Journal;
 use crate::{Entry, RootState};
-
-/// A buffer that grew beyond this in a burst is given back.
-const SPARE_CAPACITY: usize = 1024 * 1024;
 
 /// Called once with the outcome.
 pub(crate) type Done = Box<dyn FnOnce(Result<(), FsError>) + Send>;
@@ -87,10 +84,6 @@ pub(crate) struct Queue {
 
     /// Records are written. Off while the journal has a gap.
     pub(crate) journaling: bool,
-    /// Last operation in the journal.
-    pub(crate) journaled: u64,
-    /// Records count once the database has this operation.
-    pub(crate) floor: u64,
     /// Last operation in the database.
     pub(crate) committed: u64,
     /// Operations to be answered when they are committed.
@@ -132,11 +125,6 @@ pub(crate) struct Taken {
 }
 
 impl Queue {
-    /// Whether an operation survives the death of the process.
-    pub(crate) fn covers(&self, sequence: u64) -> bool {
-        sequence <= self.committed || (sequence <= self.journaled && self.floor <= self.committed)
-    }
-
     /// Whether the database lacks something.
     pub(crate) fn has_uncommitted(&self) -> bool {
         self.unsaved || self.sequence > self.committed
@@ -191,42 +179,24 @@ impl Shared {
     /// gap. False if only a commit can do that.
     pub(crate) fn flush(&self, wanted: u64) -> bool {
         let mut journal = self.journal.lock();
-        let (records, sequence) = {
-            let mut queue = self.queue.lock();
-            if queue.covers(wanted) || queue.buffer.is_empty() {
-                return queue.covers(wanted);
-            }
-            (mem::take(&mut queue.buffer), queue.sequence)
-        };
-        self.write(&mut journal, records, sequence)
-            .is_some_and(|queue| queue.covers(wanted))
+        if !journal.covers(wanted) {
+            let spare = journal.take_spare();
+            let (records, sequence) = {
+                let mut queue = self.queue.lock();
+                (mem::replace(&mut queue.buffer, spare), queue.sequence)
+            };
+            self.write(&mut journal, records, sequence);
+        }
+        journal.covers(wanted)
     }
 
-    /// Writes records up to this operation. Gives the queue back if that was done.
-    fn write(
-        &self,
-        journal: &mut Journal,
-        mut records: Vec<u8>,
-        sequence: u64,
-    ) -> Option<MutexGuard<'_, Queue>> {
-        if records.is_empty() {
-            return None;
-        }
-        let written = journal.append(&mut records, sequence);
-        if let Err(error) = written {
+    /// Writes records up to this operation.
+    fn write(&self, journal: &mut Journal, records: Vec<u8>, sequence: u64) {
+        if !records.is_empty()
+            && let Err(error) = journal.append(records, sequence)
+        {
             self.interrupt(journal, &error);
-            return None;
         }
-        let size = records.len() as u64;
-        records.clear();
-        records.shrink_to(SPARE_CAPACITY);
-        let mut queue = self.queue.lock();
-        queue.journaled = sequence;
-        queue.stats.journaled_bytes += size;
-        if queue.buffer.capacity() == 0 {
-            queue.buffer = records;
-        }
-        Some(queue)
     }
 
     /// The journal has a gap from here on.
@@ -251,7 +221,7 @@ impl Shared {
     /// Ends the part of the journal that a batch covers, which led to the state `root`: writes the rest of its records,
     /// then lets new ones go to the other file if that is free. The journal is locked since before the batch was taken.
     pub(crate) fn turn(&self, journal: &mut Journal, taken: Taken, root: RootState) {
-        drop(self.write(journal, taken.records, taken.sequence));
+        self.write(journal, taken.records, taken.sequence);
         if let Err(error) = journal.ensure_linked() {
             self.interrupt(journal, &error);
         }
@@ -261,13 +231,8 @@ impl Shared {
     }
 
     fn begin(&self, journal: &mut Journal, sequence: u64, root: RootState, is_resumed: bool) {
-        match journal.turn(sequence, root) {
-            Ok(()) if is_resumed => {
-                let mut queue = self.queue.lock();
-                queue.journaling = true;
-                queue.floor = sequence;
-                queue.journaled = sequence;
-            }
+        match journal.turn(sequence, root, is_resumed) {
+            Ok(()) if is_resumed => self.queue.lock().journaling = true,
             Ok(()) => {}
             Err(error) => self.interrupt(journal, &error),
         }
@@ -305,7 +270,7 @@ impl Shared {
             let mut journal = self.journal.lock();
             let mut queue = self.queue.lock();
             queue.committed = sequence;
-            if queue.journaling && queue.floor <= sequence {
+            if queue.journaling {
                 queue.journal_pacer.reset();
             }
             drop(queue);

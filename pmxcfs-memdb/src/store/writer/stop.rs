@@ -82,8 +82,8 @@ fn close_database(committer: &mut Committer, deadline: Instant) -> ShutdownOutco
 
 fn give_up(committer: &mut Committer, reason: String) -> ShutdownOutcome {
     committer.backend = None;
-    let queue = committer.shared.queue.lock();
-    if queue.covers(queue.sequence) {
+    let sequence = committer.shared.queue.lock().sequence;
+    if committer.shared.journal.lock().covers(sequence) {
         ShutdownOutcome::JournalKept { reason }
     } else {
         ShutdownOutcome::Lost { reason }
