@@ -26,6 +26,36 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[test]
+fn changes_of_another_program_are_noticed_and_reads_are_not() {
+    let place = Place::new();
+    let fixture = Fixture::open(place.config());
+    let a = fixture.create("a");
+    fixture.sync().unwrap();
+    let changes = || fixture.store.stats().foreign_change_count;
+    let other = Connection::open(place.database()).unwrap();
+    let read = || other.execute_batch("SELECT * FROM tree; PRAGMA wal_checkpoint(PASSIVE)");
+    read().unwrap();
+    fixture.write(a, 0, b"content");
+    fixture.sync().unwrap();
+    read().unwrap();
+    fixture.write(a, 0, b"CONTENT");
+    fixture.sync().unwrap();
+    assert_eq!(changes(), 0);
+
+    other
+        .execute_batch("DELETE FROM tree WHERE name='a'")
+        .unwrap();
+    until("a look at an idle database", || changes() == 1);
+    other.execute_batch("UPDATE tree SET mtime=1").unwrap();
+    fixture.write(a, 0, b"again");
+    fixture.sync().unwrap();
+    assert_eq!(changes(), 2);
+    assert_eq!(place.stored(), fixture.state());
+    drop(other);
+    assert_eq!(fixture.store.shutdown(PATIENCE), ShutdownOutcome::Clean);
+}
+
+#[test]
 fn a_process_that_holds_the_database_delays_nobody() {
     let place = Place::new();
     let fixture = Fixture::open(place.config());

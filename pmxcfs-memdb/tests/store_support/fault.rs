@@ -264,6 +264,10 @@ impl FaultyBackend {
 }
 
 impl Backend for FaultyBackend {
+    fn was_changed(&mut self) -> Result<bool, BackendError> {
+        self.inner.as_deref_mut().expect("it is open").was_changed()
+    }
+
     fn begin(&mut self) -> Result<(), BackendError> {
         self.run(|inner| inner.begin())
     }

@@ -179,6 +179,7 @@ impl Sources {
             journal_allocated_bytes: stats.journal_allocated_bytes,
             log_size_bytes: stats.log_size_bytes,
             checkpoint_count: stats.checkpoint_count,
+            foreign_change_count: stats.foreign_change_count,
         }
     }
 

@@ -267,6 +267,8 @@ pub struct Store {
     pub log_size_bytes: u64,
     /// Checkpoints of that log.
     pub checkpoint_count: u64,
+    /// Times that another program had changed the database.
+    pub foreign_change_count: u64,
 }
 
 /// The RRD writer. Counters are those since the start.

@@ -17,6 +17,8 @@ pub struct SqliteBackend {
     database: PathBuf,
     /// The file's directory entry and what was written before this connection are known to be on disk.
     base_synced: bool,
+    /// SQLite's counter of the commits of others, as it was last seen.
+    data_version: i64,
 }
 
 const UPDATE: &str = "UPDATE tree SET parent=?2, version=?3, writer=?4, mtime=?5, type=?6, name=?7, data=?8 WHERE inode=?1";
@@ -56,8 +58,10 @@ impl SqliteBackend {
     /// # Errors
     /// [`BackendError`].
     pub fn open(database: &Path) -> Result<Self, BackendError> {
+        let connection = schema::open_for_writing(database)?;
         Ok(Self {
-            connection: schema::open_for_writing(database)?,
+            data_version: data_version(&connection)?,
+            connection,
             database: database.to_owned(),
             base_synced: false,
         })
@@ -91,12 +95,23 @@ impl SqliteBackend {
     }
 }
 
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut statement = connection.prepare_cached("PRAGMA data_version")?;
+    statement.query_row([], |row| row.get(0))
+}
+
 fn parameters<'a>(values: &'a RowValues<'_>) -> [&'a dyn ToSql; 8] {
     let (inode, parent, version, writer, mtime, kind, name, data) = values;
     [inode, parent, version, writer, mtime, kind, name, data]
 }
 
 impl Backend for SqliteBackend {
+    fn was_changed(&mut self) -> Result<bool, BackendError> {
+        let current = data_version(&self.connection)?;
+        let former = std::mem::replace(&mut self.data_version, current);
+        Ok(current != former)
+    }
+
     fn begin(&mut self) -> Result<(), BackendError> {
         Ok(self.connection.execute_batch("BEGIN IMMEDIATE")?)
     }

@@ -2,12 +2,14 @@
 //!
 //! | what happens | what the thread does |
 //! |---|---|
-//! | another process holds the database | tries again for ever; nobody notices, the crash journal takes what comes |
-//! | a commit fails otherwise | tries a few times, then the store is failed: changes are refused until a commit works, which is tried every second |
+//! | another process holds the database | retries without end; nobody notices, the crash journal takes what comes |
+//! | another program changes rows | warns and counts: memory is the truth, and later commits replace those rows |
+//! | a commit fails otherwise | retries a few times, then the store has failed: changes are refused until a retry works, one each second |
 //! | the database file is removed or replaced | goes on, and says so once |
 //! | the disk is slow | only callers of `sync` and of `replace` wait for it; meanwhile the crash journal takes what comes |
 
 use std::collections::HashSet;
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,19 +18,18 @@ use pmxcfs_api_types::time::wall_clock_secs;
 
 use super::batch::{Batch, EntrySource};
 use super::log_state::LogState;
-use super::pacing::{self, GATHER_TIME, LogPacer, TRIES};
-use super::queue::{Queue, Shared};
+use super::pacing::{self, GATHER_TIME, LOOK_INTERVAL, LogPacer, TRIES};
+use super::queue::{Queue, Safety, Shared};
 use super::trail::Trail;
 use crate::store::config::StoreConfig;
 use crate::store::identity::FileIdentity;
 use crate::store::medium::{Backend, BackendError, Checkpoint};
 
-/// A batch that has to be tried again.
-pub(crate) struct Retry {
-    /// When.
-    pub(crate) at: Instant,
+/// The next try after one that failed.
+struct Retry {
+    at: Instant,
     /// Errors so far, those of a held database not counted.
-    pub(crate) error_count: u32,
+    error_count: u32,
     /// Times the database was held.
     busy_count: u32,
 }
@@ -43,12 +44,15 @@ pub(crate) struct Committer {
     pub(crate) backend: Option<Box<dyn Backend>>,
     /// Of a batch that failed.
     carried: (HashSet<u64>, Trail),
-    pub(crate) retry: Option<Retry>,
+    retry: Option<Retry>,
     /// The next commit is not made before, unless something is urgent.
     not_before: Option<Instant>,
+    /// When to look for changes of other programs, if nothing is committed before.
+    pub(crate) look_at: Instant,
     pub(crate) log: LogState,
     moved_is_known: bool,
     busy_pacer: LogPacer,
+    change_pacer: LogPacer,
     checkpoint_pacer: LogPacer,
     sync_pacer: LogPacer,
 }
@@ -69,16 +73,18 @@ impl Committer {
             carried: Default::default(),
             retry: None,
             not_before: None,
+            look_at: Instant::now() + LOOK_INTERVAL,
             log: LogState::default(),
             moved_is_known: false,
             busy_pacer: LogPacer::default(),
+            change_pacer: LogPacer::default(),
             checkpoint_pacer: LogPacer::default(),
             sync_pacer: LogPacer::default(),
         }
     }
 
-    pub(crate) fn has_work(&self, queue: &Queue) -> bool {
-        self.needs_transaction(queue) || !queue.syncs.is_empty()
+    fn has_work(&self, queue: &Queue) -> bool {
+        self.needs_transaction(queue) || queue.waits_for(Safety::Durable, u64::MAX)
     }
 
     fn needs_transaction(&self, queue: &Queue) -> bool {
@@ -100,30 +106,94 @@ impl Committer {
         Some(self.not_before.map_or(gathered, |at| at.max(gathered)))
     }
 
-    /// Commits what is queued, and makes it durable for those who asked.
+    /// Commits what is queued, and makes it durable for callers that wait for that.
     pub(crate) fn commit(&mut self) {
+        if let Err(error) = self.try_commit() {
+            self.note_failure(&error);
+        }
+    }
+
+    /// Commits until nothing is queued. Gives up as [`Committer::insist`] does.
+    pub(crate) fn drain(&mut self, deadline: Instant) -> Result<(), BackendError> {
+        self.insist(deadline, |committer| {
+            while committer.has_work(&committer.shared.queue.lock()) {
+                committer.try_commit()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Repeats a step until it works. Gives up when the store has failed, or at the deadline, which a shutdown may bring
+    /// forward.
+    pub(crate) fn insist(
+        &mut self,
+        mut deadline: Instant,
+        mut step: impl FnMut(&mut Self) -> Result<(), BackendError>,
+    ) -> Result<(), BackendError> {
+        while let Err(error) = step(self) {
+            let has_failed = self.note_failure(&error);
+            if has_failed || Instant::now() >= deadline {
+                return Err(error);
+            }
+            let retry_at = self.retry.as_ref().map_or(deadline, |retry| retry.at);
+            let mut queue = self.shared.queue.lock();
+            let (stop, until) = (queue.stop, retry_at.min(deadline));
+            while queue.stop == stop && !self.shared.wake.wait_until(&mut queue, until) {}
+            deadline = deadline.min(queue.stop.unwrap_or(deadline));
+        }
+        Ok(())
+    }
+
+    fn try_commit(&mut self) -> Result<(), BackendError> {
         if self.needs_transaction(&self.shared.queue.lock()) {
-            let (inodes, trail) = std::mem::take(&mut self.carried);
+            let (inodes, trail) = mem::take(&mut self.carried);
             let batch = Batch::take(&self.shared, &*self.source, inodes, trail);
             let started = Instant::now();
-            match self.backend().and_then(|backend| batch.write(backend)) {
-                Ok(()) => self.committed(batch, started),
-                Err(error) => {
-                    self.carried = batch.into_carried();
-                    return self.not_committed(error);
-                }
+            if let Err(error) = self.write(&batch) {
+                self.carried = batch.into_carried();
+                return Err(error);
             }
+            self.committed(batch, started);
         }
         let (committed, is_asked) = {
             let queue = self.shared.queue.lock();
             let committed = queue.committed;
-            let is_asked = |(sequence, _): &(u64, _)| *sequence <= committed;
-            (committed, queue.syncs.iter().any(is_asked))
+            (committed, queue.waits_for(Safety::Durable, committed))
         };
         if is_asked {
             let answer = self.sync();
-            self.shared.answer_syncs(committed, answer);
+            self.shared.answer(Safety::Durable, committed, answer);
         }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        self.look()?;
+        batch.write(self.backend()?)
+    }
+
+    /// As a commit, and on the disk afterwards. After an error the database may have the batch.
+    pub(crate) fn write_durably(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        let backend = self.backend()?;
+        batch.write(backend)?;
+        backend.sync()
+    }
+
+    /// Warns if another program has changed the database.
+    pub(crate) fn look(&mut self) -> Result<(), BackendError> {
+        let now = Instant::now();
+        self.look_at = now + LOOK_INTERVAL;
+        if self.backend()?.was_changed()? {
+            self.shared.queue.lock().stats.foreign_change_count += 1;
+            if self.change_pacer.due(now) {
+                tracing::warn!(
+                    path = %self.config.database.display(),
+                    "another program has changed the database. The daemon does not read that change, and its own commits \
+                     replace what was changed: make changes in the mounted filesystem, or stop the daemon before"
+                );
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn backend(&mut self) -> Result<&mut dyn Backend, BackendError> {
@@ -194,19 +264,17 @@ impl Committer {
         }
     }
 
-    pub(crate) fn count_failure(&self) {
+    /// Plans the next try. Returns whether the error has made the store fail.
+    fn note_failure(&mut self, error: &BackendError) -> bool {
         self.shared.queue.lock().stats.failure_count += 1;
-    }
-
-    fn not_committed(&mut self, error: BackendError) {
-        self.count_failure();
         let now = Instant::now();
         let mut retry = self.retry.take().unwrap_or(Retry {
             at: now,
             error_count: 0,
             busy_count: 0,
         });
-        if matches!(error, BackendError::Busy(_)) {
+        let is_busy = matches!(error, BackendError::Busy(_));
+        if is_busy {
             retry.at = now + pacing::busy_delay(retry.busy_count);
             retry.busy_count = retry.busy_count.saturating_add(1);
             self.shared.queue.lock().stats.busy_count = retry.busy_count;
@@ -222,11 +290,13 @@ impl Committer {
             self.backend = None;
             retry.at = now + pacing::error_delay(retry.error_count);
             retry.error_count = retry.error_count.saturating_add(1);
-            if retry.error_count >= TRIES {
-                self.fail(&error);
-            }
+        }
+        let has_failed = !is_busy && retry.error_count >= TRIES;
+        if has_failed {
+            self.fail(error);
         }
         self.retry = Some(retry);
+        has_failed
     }
 
     /// Changes are refused from now on.
@@ -242,8 +312,7 @@ impl Committer {
             );
             self.tell_watchers(true);
         }
-        self.shared.answer_waiters(Some(FsError::Io));
-        self.shared.answer_syncs(u64::MAX, Err(FsError::Io));
+        self.shared.refuse_waiters();
     }
 
     fn tell_watchers(&self, failed: bool) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pmxcfs_api_types::FsError;
 
 use super::pacing::EARLY_COUNT;
-use super::queue::{Queue, Replacement, Shared, ShutdownOutcome};
+use super::queue::{Queue, Replacement, Safety, Shared, ShutdownOutcome};
 use super::stats::StoreStats;
 use super::trail::{Asker, CommitSink, Former, Trail};
 use crate::store::journal;
@@ -157,8 +157,9 @@ impl StoreHandle {
             } else if queue.failure.is_some() || queue.closed {
                 Err(FsError::Io)
             } else {
-                queue.waiters.push((ticket.0, Box::new(done)));
-                return self.shared.hurry(&mut queue);
+                return self
+                    .shared
+                    .wait(&mut queue, Safety::Committed, ticket.0, done);
             }
         };
         done(answer);
@@ -172,8 +173,9 @@ impl StoreHandle {
             let mut queue = self.shared.queue.lock();
             if queue.failure.is_none() && !queue.closed {
                 let sequence = queue.sequence;
-                queue.syncs.push((sequence, Box::new(done)));
-                return self.shared.hurry(&mut queue);
+                return self
+                    .shared
+                    .wait(&mut queue, Safety::Durable, sequence, done);
             }
         }
         done(Err(FsError::Io));
@@ -232,7 +234,7 @@ impl StoreHandle {
             queue.outcome.clone()
         };
         outcome.unwrap_or_else(|| {
-            self.shared.answer_waiters(Some(FsError::Io));
+            self.shared.refuse_waiters();
             ShutdownOutcome::Unfinished { deadline }
         })
     }

@@ -35,6 +35,9 @@ const MANY_OPERATIONS: u64 = 40;
 /// As [`SYNC_TIME`] for few operations. Each sync costs writes of the filesystem's own, so an idle cluster pays less.
 const IDLE_SYNC_TIME: Duration = Duration::from_secs(4);
 
+/// How often an idle thread looks whether another program has changed the database.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Time between two tries of a sync that fails.
 pub(crate) const SYNC_RETRY_TIME: Duration = Duration::from_secs(1);
 

@@ -62,6 +62,22 @@ pub enum ShutdownOutcome {
     },
 }
 
+/// What a caller waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Safety {
+    /// A commit.
+    Committed,
+    /// A commit that is on the disk.
+    Durable,
+}
+
+/// A caller that waits for the safety of an operation.
+pub(crate) struct Waiter {
+    pub(crate) safety: Safety,
+    pub(crate) sequence: u64,
+    pub(crate) done: Done,
+}
+
 /// What was done in memory, how far that has come, and what the thread is asked to do.
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -86,10 +102,7 @@ pub(crate) struct Queue {
     pub(crate) journaling: bool,
     /// Last operation in the database.
     pub(crate) committed: u64,
-    /// Operations to be answered when they are committed.
-    pub(crate) waiters: Vec<(u64, Done)>,
-    /// Operations to be answered when they are on the disk.
-    pub(crate) syncs: Vec<(u64, Done)>,
+    pub(crate) waiters: Vec<Waiter>,
 
     /// Something waits for a commit.
     pub(crate) urgent: bool,
@@ -128,6 +141,12 @@ impl Queue {
     /// Whether the database lacks something.
     pub(crate) fn has_uncommitted(&self) -> bool {
         self.unsaved || self.sequence > self.committed
+    }
+
+    /// Whether a caller waits for this safety of an operation up to this one.
+    pub(crate) fn waits_for(&self, safety: Safety, last: u64) -> bool {
+        let mut waiters = self.waiters.iter();
+        waiters.any(|waiter| waiter.safety == safety && waiter.sequence <= last)
     }
 
     /// Takes all for a batch. `can_resume` tells that the journal can start a new file behind it.
@@ -276,7 +295,7 @@ impl Shared {
             drop(queue);
             journal.committed(sequence);
         }
-        self.answer_waiters(None);
+        self.answer(Safety::Committed, sequence, Ok(()));
     }
 
     /// Takes nothing any more: writes what was recorded to the journal, and answers everybody.
@@ -291,8 +310,7 @@ impl Shared {
         if let Some(replacement) = replacement {
             (replacement.done)(Err(FsError::Io));
         }
-        self.answer_syncs(u64::MAX, Err(FsError::Io));
-        self.answer_waiters(Some(FsError::Io));
+        self.refuse_waiters();
     }
 
     /// Makes the thread look at the queue now.
@@ -302,33 +320,40 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Answers those whose operation is committed by now; with an error, all the others too.
-    pub(crate) fn answer_waiters(&self, others: Option<FsError>) {
-        let (answered, committed) = {
-            let mut queue = self.queue.lock();
-            let committed = queue.committed;
-            let is_answered =
-                |(sequence, _): &mut (u64, Done)| *sequence <= committed || others.is_some();
-            let answered: Vec<_> = queue.waiters.extract_if(.., is_answered).collect();
-            (answered, committed)
-        };
-        for (sequence, done) in answered {
-            match others {
-                Some(error) if sequence > committed => done(Err(error)),
-                _ => done(Ok(())),
-            }
-        }
+    /// Has a caller wait, and the thread hurry.
+    pub(crate) fn wait(
+        &self,
+        queue: &mut Queue,
+        safety: Safety,
+        sequence: u64,
+        done: impl FnOnce(Result<(), FsError>) + Send + 'static,
+    ) {
+        queue.waiters.push(Waiter {
+            safety,
+            sequence,
+            done: Box::new(done),
+        });
+        self.hurry(queue);
     }
 
-    /// Answers those who wait for durability of operations up to this one.
-    pub(crate) fn answer_syncs(&self, last: u64, answer: Result<(), FsError>) {
-        let answered: Vec<_> = {
-            let mut queue = self.queue.lock();
-            let is_answered = |(sequence, _): &mut (u64, Done)| *sequence <= last;
-            queue.syncs.extract_if(.., is_answered).collect()
-        };
-        for (_, done) in answered {
-            done(answer);
+    /// Answers callers that wait for this safety of operations up to this one.
+    pub(crate) fn answer(&self, safety: Safety, last: u64, answer: Result<(), FsError>) {
+        self.answer_if(answer, |waiter| {
+            waiter.safety == safety && waiter.sequence <= last
+        });
+    }
+
+    /// Answers all callers that wait with an error.
+    pub(crate) fn refuse_waiters(&self) {
+        self.answer_if(Err(FsError::Io), |_| true);
+    }
+
+    fn answer_if(&self, answer: Result<(), FsError>, is_meant: impl FnMut(&mut Waiter) -> bool) {
+        let mut queue = self.queue.lock();
+        let answered: Vec<Waiter> = queue.waiters.extract_if(.., is_meant).collect();
+        drop(queue);
+        for waiter in answered {
+            (waiter.done)(answer);
         }
     }
 }

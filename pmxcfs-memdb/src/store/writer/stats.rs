@@ -22,6 +22,8 @@ pub struct StoreStats {
     pub last_commit_secs: u32,
     /// Times in a row that a commit found the database held by another process.
     pub busy_count: u32,
+    /// Times that another program had changed the database.
+    pub foreign_change_count: u64,
     /// Redo bytes written to the crash journal since the start.
     pub journaled_bytes: u64,
     /// Bytes of header and records in the crash journal now.
@@ -34,6 +36,6 @@ pub struct StoreStats {
     pub queued_entry_count: usize,
     /// Operations that are not in the database yet.
     pub queued_operation_count: u64,
-    /// Operations whose caller waits for a commit.
+    /// Callers that wait for a commit or a sync.
     pub waiter_count: usize,
 }

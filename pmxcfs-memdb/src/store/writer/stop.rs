@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::commit::Committer;
-use super::pacing::TRIES;
 use super::queue::ShutdownOutcome;
 use crate::store::medium::Checkpoint;
 
@@ -12,43 +11,11 @@ const LAST_CHECKPOINT_TIME: Duration = Duration::from_millis(200);
 
 /// Brings everything into the database and closes it, as far as that can be done in time.
 pub(crate) fn finish(committer: &mut Committer, deadline: Instant) -> ShutdownOutcome {
-    let drained = drain(committer, deadline);
+    let drained = committer.drain(deadline);
     committer.shared.close();
     match drained {
         Ok(()) => close_database(committer, deadline),
-        Err(reason) => give_up(committer, reason),
-    }
-}
-
-/// Commits all there is.
-pub(crate) fn drain(committer: &mut Committer, mut deadline: Instant) -> Result<(), String> {
-    let error_count = committer
-        .retry
-        .as_ref()
-        .map_or(0, |retry| retry.error_count);
-    let mut errors = error_count.min(TRIES - 1);
-    loop {
-        if !committer.has_work(&committer.shared.queue.lock()) {
-            return Ok(());
-        }
-        committer.commit();
-        let Some(retry) = &committer.retry else {
-            continue;
-        };
-        let held = retry.error_count <= errors;
-        errors = retry.error_count;
-        if errors >= TRIES && !held {
-            return Err("the database cannot be written".to_owned());
-        }
-        if Instant::now() >= deadline {
-            return Err("another process holds the database".to_owned());
-        }
-        let until = retry.at.min(deadline);
-        let shared = &committer.shared;
-        let mut queue = shared.queue.lock();
-        let stop = queue.stop;
-        while queue.stop == stop && !shared.wake.wait_until(&mut queue, until) {}
-        deadline = deadline.min(queue.stop.unwrap_or(deadline));
+        Err(error) => give_up(committer, error.to_string()),
     }
 }
 

@@ -15,6 +15,7 @@ enum Task {
     Replace(Replacement),
     Sync,
     Tidy,
+    Look,
     Stop(Instant),
 }
 
@@ -41,6 +42,10 @@ pub(crate) fn run(mut committer: Committer) {
                 // Gives back what is only of use while there is something to do.
                 committer.checkpoint(Checkpoint::Truncate);
                 shared.journal.lock().release();
+            }
+            Task::Look => {
+                // A database that cannot be opened is told of when something has to be committed.
+                let _result = committer.look();
             }
             Task::Stop(deadline) => break deadline,
         }
@@ -73,13 +78,13 @@ fn next_task(committer: &Committer) -> Task {
         if empty_at.is_some_and(|at| at <= now) {
             return Task::Tidy;
         }
-        queue.asleep = due.is_none();
-        match [due, sync_at, empty_at].into_iter().flatten().min() {
-            Some(until) => {
-                shared.wake.wait_until(&mut queue, until);
-            }
-            None => shared.wake.wait(&mut queue),
+        if committer.look_at <= now {
+            return Task::Look;
         }
+        queue.asleep = due.is_none();
+        let times = [due, sync_at, empty_at].into_iter().flatten();
+        let until = times.fold(committer.look_at, Instant::min);
+        shared.wake.wait_until(&mut queue, until);
         queue.asleep = false;
     }
 }

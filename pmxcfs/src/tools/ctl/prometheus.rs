@@ -347,6 +347,11 @@ fn show_numbers(report: &Report, page: &mut Page) {
             &store.checkpoint_count,
         ),
         (
+            "store_foreign_changes_total",
+            "Times that another program had changed the database.",
+            &store.foreign_change_count,
+        ),
+        (
             "rrd_queued_values",
             "Values waiting for RRD.",
             &report.rrd.queued_count,

@@ -208,6 +208,14 @@ fn show_store(store: &Store, now_secs: u64, page: &mut Page) {
         bytes(store.log_size_bytes),
         count(store.checkpoint_count, "checkpoint")
     );
+    if store.foreign_change_count > 0 {
+        line!(
+            page,
+            "",
+            "another program changed the database: {} noticed",
+            count(store.foreign_change_count, "change")
+        );
+    }
 }
 
 /// The parts with one line each.
