@@ -154,3 +154,13 @@ impl Node {
         self.digest.get().is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_takes_the_room_that_the_architecture_says() {
+        assert_eq!((size_of::<Entry>(), size_of::<Node>()), (104, 128));
+    }
+}
