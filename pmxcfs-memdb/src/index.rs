@@ -1,8 +1,6 @@
 //! The index: inode and digest of every entry, which members of a cluster exchange to find what they differ in.
 
-use std::cmp::Ordering;
-
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{checksum::Digest, entry::RootState};
 
@@ -101,23 +99,30 @@ impl Index {
     ///
     /// # Errors
     /// What makes the bytes not an index.
-    pub fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, IndexError> {
         let actual = bytes.len();
-        let Some((header, body)) = bytes.split_first_chunk::<HEADER_LENGTH>() else {
+        if actual < HEADER_LENGTH {
             return Err(IndexError::Short(actual));
-        };
-        let mut fields = Fields(header);
-        let (version, last_inode) = (fields.u64(), fields.u64());
-        let (writer, mtime) = (fields.u32(), fields.u32());
-        let (count, stated) = (fields.u32(), fields.u32());
+        }
+        let (version, last_inode) = (bytes.get_u64_le(), bytes.get_u64_le());
+        let (writer, mtime) = (bytes.get_u32_le(), bytes.get_u32_le());
+        let (count, stated) = (bytes.get_u32_le(), bytes.get_u32_le());
         if usize::try_from(stated) != Ok(actual) {
             return Err(IndexError::Length { stated, actual });
         }
-        let (chunks, rest) = body.as_chunks::<ENTRY_LENGTH>();
+        let (chunks, rest) = bytes.as_chunks::<ENTRY_LENGTH>();
         if !rest.is_empty() || usize::try_from(count) != Ok(chunks.len()) {
             return Err(IndexError::Count {
                 stated: count,
                 actual,
+            });
+        }
+        let entries: Vec<IndexEntry> = chunks.iter().map(decode_entry).collect();
+        let mut pairs = entries.windows(2);
+        if let Some(pair) = pairs.find(|pair| pair[0].inode >= pair[1].inode) {
+            return Err(IndexError::Order {
+                previous: pair[0].inode,
+                inode: pair[1].inode,
             });
         }
         Ok(Self {
@@ -127,78 +132,44 @@ impl Index {
                 mtime,
             },
             last_inode,
-            entries: decode_entries(chunks)?,
+            entries,
         })
     }
 
     /// Inodes of the entries that `other` lacks or has with another digest: what a leader with this index sends to a
     /// member with the other one.
     pub fn changed_against<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u64> + 'a {
-        let mut theirs = other.entries.iter().peekable();
-        self.entries.iter().filter_map(move |mine| {
-            while theirs.next_if(|their| their.inode < mine.inode).is_some() {}
-            match theirs.peek() {
-                Some(their) if *their == mine => None,
-                _ => Some(mine.inode),
-            }
-        })
+        let differs = |mine: &IndexEntry, their: Option<&IndexEntry>| their != Some(mine);
+        self.compare(other, differs)
     }
 
     /// Inodes of the entries that `other` lacks: what a member with this index removes when it follows a leader with
     /// the other one.
     pub fn absent_from<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u64> + 'a {
+        self.compare(other, |_mine, their| their.is_none())
+    }
+
+    /// Inodes of the entries for which `is_meant`, given the entry of `other` with the same inode.
+    fn compare<'a>(
+        &'a self,
+        other: &'a Self,
+        is_meant: fn(&IndexEntry, Option<&IndexEntry>) -> bool,
+    ) -> impl Iterator<Item = u64> + 'a {
         let mut theirs = other.entries.iter().peekable();
         self.entries.iter().filter_map(move |mine| {
             while theirs.next_if(|their| their.inode < mine.inode).is_some() {}
-            match theirs.peek().map(|their| their.inode.cmp(&mine.inode)) {
-                Some(Ordering::Equal) => None,
-                _ => Some(mine.inode),
-            }
+            let their = theirs.next_if(|their| their.inode == mine.inode);
+            is_meant(mine, their).then_some(mine.inode)
         })
     }
 }
 
-fn decode_entries(chunks: &[[u8; ENTRY_LENGTH]]) -> Result<Vec<IndexEntry>, IndexError> {
-    let mut entries: Vec<IndexEntry> = Vec::with_capacity(chunks.len());
-    for chunk in chunks {
-        let mut fields = Fields(chunk);
-        let entry = IndexEntry {
-            inode: fields.u64(),
-            digest: fields.take(),
-        };
-        if let Some(previous) = entries.last().map(|entry| entry.inode)
-            && previous >= entry.inode
-        {
-            return Err(IndexError::Order {
-                previous,
-                inode: entry.inode,
-            });
-        }
-        entries.push(entry);
-    }
-    Ok(entries)
-}
-
-/// Reads fields off the front of an array whose length was checked.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (field, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .expect("the fields add up to the length of the array");
-        self.0 = rest;
-        *field
-    }
-
-    fn u64(&mut self) -> u64 {
-        u64::from_le_bytes(self.take())
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_le_bytes(self.take())
-    }
+fn decode_entry(chunk: &[u8; ENTRY_LENGTH]) -> IndexEntry {
+    let mut fields = &chunk[..];
+    let inode = fields.get_u64_le();
+    let mut digest = Digest::default();
+    fields.copy_to_slice(&mut digest);
+    IndexEntry { inode, digest }
 }
 
 #[cfg(test)]

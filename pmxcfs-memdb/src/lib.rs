@@ -5,6 +5,7 @@ mod change;
 mod checksum;
 mod content;
 mod entry;
+mod finding;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -24,11 +25,12 @@ pub use change::Change;
 pub use checksum::Digest;
 pub use content::splice;
 pub use entry::{Entry, EntryKind, ROOT_INODE, RootState};
+pub use finding::{Finding, Problem};
 pub use guests::{Guest, GuestList};
 pub use index::{Index, IndexEntry, IndexError};
 pub use memdb::{Delivered, MemDb};
 pub use observer::{AfterUnlock, Observer};
 pub use operation::{Operation, OrphanChange, Stamp};
 pub use statfs::Statfs;
-pub use tree::{ListedEntry, Precheck, Rules, Snapshot, Tree, TreeError, TreeWarning};
+pub use tree::{ListedEntry, Precheck, Rules, Snapshot, Tree};
 pub use versions::VERSIONED_PATH_COUNT;

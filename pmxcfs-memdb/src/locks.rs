@@ -9,27 +9,17 @@ use pmxcfs_api_types::limits::LOCK_TIMEOUT_SECS;
 
 use crate::checksum::Digest;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct LockRecord {
-    checksum: Digest,
-    seen_secs: u64,
-}
-
-/// When each lock directory was first seen in its present state, by inode.
+/// For each lock directory, by inode: the state in which it was last seen, and since when it is in that state.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LockTable {
-    records: HashMap<u64, LockRecord>,
-}
+pub(crate) struct LockTable(HashMap<u64, (Digest, u64)>);
 
 /// Result of an expiry test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockAge {
-    /// It was not known, and is young from now on.
-    New,
+    /// It is not too old, or was not known and is young from now on.
+    Young,
     /// It was known in another state, and is young from now on.
     Changed,
-    /// It is known and not too old.
-    Fresh,
     /// It has not been refreshed for longer than a lock may last.
     Expired,
 }
@@ -37,41 +27,34 @@ pub(crate) enum LockAge {
 impl LockTable {
     /// A lock was taken or refreshed.
     pub(crate) fn reset(&mut self, inode: u64, checksum: Digest, now_secs: u64) {
-        self.records.insert(
-            inode,
-            LockRecord {
-                checksum,
-                seen_secs: now_secs,
-            },
-        );
+        self.0.insert(inode, (checksum, now_secs));
     }
 
     /// A lock is gone.
     pub(crate) fn forget(&mut self, inode: u64) {
-        self.records.remove(&inode);
+        self.0.remove(&inode);
     }
 
-    /// The expiry test. It makes a record for a lock in a state that it has not seen before.
+    /// The expiry test. It remembers the state of a lock.
     pub(crate) fn test(&mut self, inode: u64, checksum: &Digest, now_secs: u64) -> LockAge {
-        let age = match self.records.get(&inode) {
-            None => LockAge::New,
-            Some(record) if record.checksum != *checksum => LockAge::Changed,
-            Some(record) if now_secs.saturating_sub(record.seen_secs) > LOCK_TIMEOUT_SECS => {
-                return LockAge::Expired;
-            }
-            Some(_) => return LockAge::Fresh,
-        };
-        self.reset(inode, *checksum, now_secs);
-        age
+        let (known, since) = *self.0.entry(inode).or_insert((*checksum, now_secs));
+        if known != *checksum {
+            self.reset(inode, *checksum, now_secs);
+            return LockAge::Changed;
+        }
+        match now_secs.saturating_sub(since) > LOCK_TIMEOUT_SECS {
+            true => LockAge::Expired,
+            false => LockAge::Young,
+        }
     }
 
     /// Takes over the ages of locks that another table knows in the same state.
     pub(crate) fn adopt(&mut self, former: &Self) {
-        for (inode, record) in &mut self.records {
-            if let Some(known) = former.records.get(inode)
-                && known.checksum == record.checksum
+        for (inode, (checksum, since)) in &mut self.0 {
+            if let Some((known, known_since)) = former.0.get(inode)
+                && known == checksum
             {
-                record.seen_secs = known.seen_secs;
+                *since = *known_since;
             }
         }
     }

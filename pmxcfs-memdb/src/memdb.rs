@@ -7,7 +7,7 @@
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -102,15 +102,11 @@ impl MemDb {
         if self.is_failed() {
             return caller.refuse(FsError::Io);
         }
-        let stamp = Stamp {
-            writer: 0,
-            mtime: wall_clock_secs(),
-        };
         let (reply, ticket) = self.change_for(caller.asker(), |tree, changes| {
             let result = match caller.plan(tree) {
                 Err(error) => Err(error),
                 Ok(Plan::Orphan(change)) => tree.change_orphan(&change),
-                Ok(Plan::Apply(operation)) => self.apply_local(tree, &operation, stamp, changes),
+                Ok(Plan::Apply(operation)) => self.apply_local(tree, &operation, changes),
             };
             caller.answer(tree, changes, result)
         });
@@ -262,10 +258,13 @@ impl MemDb {
         &self,
         tree: &mut Tree,
         operation: &Operation,
-        stamp: Stamp,
         changes: &mut Vec<Change>,
     ) -> Result<u32, FsError> {
-        let now_secs = self.now_secs();
+        let stamp = Stamp {
+            writer: 0,
+            mtime: wall_clock_secs(),
+        };
+        let now_secs = self.started.elapsed().as_secs();
         match (tree.check_before_send(operation)?, operation) {
             (Precheck::NothingToDo, _) => return Ok(0),
             (Precheck::FillWithZeros { size }, Operation::Write { path, .. }) => {
@@ -279,9 +278,7 @@ impl MemDb {
             }
             _ => {}
         }
-        if let Operation::SetMtime { path, mtime: 0 } = operation
-            && tree.is_lock_directory(path)
-        {
+        if let Operation::SetMtime { path, mtime: 0 } = operation {
             return tree.unlock_or_touch(path, stamp, now_secs, changes);
         }
         tree.apply(operation, stamp, now_secs, changes)
@@ -291,10 +288,16 @@ impl MemDb {
     ///
     /// # Errors
     /// As the operation.
-    pub fn apply_and_wait(&self, operation: Operation) -> Result<u32, FsError> {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        self.submit(Box::new(Waited { operation, sender }));
-        receiver.recv().unwrap_or(Err(FsError::Io))
+    pub fn apply_and_wait(&self, operation: &Operation) -> Result<u32, FsError> {
+        let (result, ticket) =
+            self.change(|tree, changes| self.apply_local(tree, operation, changes));
+        let (sender, receiver) = mpsc::channel();
+        let reply = move |durable| {
+            // The receiver waits for as long as the sender lives.
+            let _sent = sender.send(durable);
+        };
+        self.acknowledge(ticket, Box::new(reply));
+        receiver.recv().unwrap_or(Err(FsError::Io)).and(result)
     }
 
     /// Calls `done` when everything applied so far is on disk.
@@ -308,39 +311,6 @@ impl MemDb {
     /// Commits what is queued and closes the database, within the deadline. `None` if the store never ran.
     pub fn shutdown(&self, deadline: Duration) -> Option<ShutdownOutcome> {
         self.store.get().map(|store| store.shutdown(deadline))
-    }
-
-    /// Seconds of the monotonic clock that lock ages are counted in.
-    fn now_secs(&self) -> u64 {
-        self.started.elapsed().as_secs()
-    }
-}
-
-/// A caller that a thread waits for.
-struct Waited {
-    operation: Operation,
-    sender: std::sync::mpsc::Sender<Result<u32, FsError>>,
-}
-
-impl Caller for Waited {
-    fn plan(&mut self, _tree: &mut Tree) -> Result<Plan, FsError> {
-        Ok(Plan::Apply(self.operation.clone()))
-    }
-
-    fn answer(
-        self: Box<Self>,
-        _tree: &mut Tree,
-        _changes: &[Change],
-        result: Result<u32, FsError>,
-    ) -> Reply {
-        Box::new(move |durable| {
-            // Nobody listens any more if the receiver is gone.
-            let _sent = self.sender.send(durable.and(result));
-        })
-    }
-
-    fn refuse(self: Box<Self>, error: FsError) {
-        let _sent = self.sender.send(Err(error));
     }
 }
 

@@ -11,7 +11,6 @@
 
 mod before_send;
 mod digests;
-mod error;
 mod former;
 mod handles;
 mod load;
@@ -32,6 +31,7 @@ use pmxcfs_api_types::{
 
 use crate::{
     entry::{Entry, EntryKind, ROOT_INODE, RootState},
+    finding::Finding,
     guests::{GuestList, GuestRegister},
     locks::LockTable,
     statfs::Statfs,
@@ -39,7 +39,6 @@ use crate::{
 };
 pub use before_send::Precheck;
 pub use digests::Snapshot;
-pub use error::{TreeError, TreeWarning};
 use former::FormerContents;
 pub use node::ListedEntry;
 use node::{Directory, Node, Privacy};
@@ -66,7 +65,7 @@ pub struct Tree {
     locks: LockTable,
     handles: Handles,
     former: FormerContents,
-    warnings: Vec<TreeWarning>,
+    warnings: Vec<Finding>,
 }
 
 /// A name in a directory that exists.
@@ -237,7 +236,7 @@ impl Tree {
 
     /// What an operator should know about the entries that the tree was built from.
     #[must_use]
-    pub fn warnings(&self) -> &[TreeWarning] {
+    pub fn warnings(&self) -> &[Finding] {
         &self.warnings
     }
 

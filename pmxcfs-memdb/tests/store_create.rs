@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use pmxcfs_memdb::EntryKind;
-use pmxcfs_memdb::store::{CreateError, ShutdownOutcome, create};
+use pmxcfs_memdb::store::{ShutdownOutcome, StoreError, create};
 use store_support::{Fixture, PATIENCE, Place, State};
 
 fn state(names: &[&str]) -> State {
@@ -20,7 +20,7 @@ fn state(names: &[&str]) -> State {
     state
 }
 
-fn write(place: &Place, state: &State) -> Result<(), CreateError> {
+fn write(place: &Place, state: &State) -> Result<(), StoreError> {
     let entries: Vec<_> = state.entries.values().cloned().collect();
     create(&place.database(), state.root, &entries)
 }
@@ -47,7 +47,7 @@ fn a_database_in_use_is_left_alone() {
     fixture.create("a");
     fixture.sync().unwrap();
     let error = write(&place, &state(&["b"])).unwrap_err();
-    assert!(matches!(error, CreateError::InUse(_)), "{error}");
+    assert!(error.to_string().contains("is in use"), "{error}");
     assert_eq!(place.stored(), fixture.state());
     fixture.store.shutdown(PATIENCE);
 }

@@ -13,15 +13,17 @@
 
 mod layout;
 
+use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use pmxcfs_api_types::time::utc;
 
+use super::error::{StoreError, cannot};
 use crate::Entry;
 pub use layout::Discarded;
 use layout::Layout;
@@ -55,19 +57,8 @@ pub struct Saved {
     pub left_out_count: usize,
 }
 
-/// Why entries could not be kept.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot keep discarded entries in {}", path.display())]
-pub struct SaveError {
-    /// What could not be made or written.
-    pub path: PathBuf,
-    /// Why.
-    pub source: io::Error,
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> SaveError {
-    let path = path.to_owned();
-    |source| SaveError { path, source }
+fn at<E: Into<Box<dyn Error + Send + Sync>>>(path: &Path) -> impl FnOnce(E) -> StoreError {
+    cannot("keep discarded entries in", path)
 }
 
 /// Puts entries into a new directory inside of `directory`, which is made if it is missing, and removes the oldest of them
@@ -78,12 +69,12 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> SaveError {
 /// keep.
 ///
 /// # Errors
-/// [`SaveError`]. Nothing new is left behind then.
+/// [`StoreError`]. Nothing new is left behind then.
 pub fn save_discarded(
     directory: &Path,
     entries: &[Discarded],
     now_secs: u32,
-) -> Result<Option<Saved>, SaveError> {
+) -> Result<Option<Saved>, StoreError> {
     if entries.is_empty() {
         return Ok(None);
     }
@@ -132,7 +123,7 @@ pub fn unacknowledged_saves(directory: &Path) -> Vec<(PathBuf, Vec<String>)> {
 }
 
 /// Writes a save. Returns how many entries have their content in it, and how many do not.
-fn write(save: &Path, entries: &[Discarded]) -> Result<(usize, usize), SaveError> {
+fn write(save: &Path, entries: &[Discarded]) -> Result<(usize, usize), StoreError> {
     make_directory(save)?;
     let files = save.join("files");
     make_directory(&files)?;
@@ -196,7 +187,7 @@ fn add_line(index: &mut String, discarded: &Discarded, place: Option<&PathBuf>) 
     };
 }
 
-fn write_file(path: &Path, entry: &Entry) -> Result<(), SaveError> {
+fn write_file(path: &Path, entry: &Entry) -> Result<(), StoreError> {
     let mut file = create(path)?;
     let modified = UNIX_EPOCH + Duration::from_secs(u64::from(entry.mtime));
     file.write_all(&entry.content())
@@ -205,7 +196,7 @@ fn write_file(path: &Path, entry: &Entry) -> Result<(), SaveError> {
         .map_err(at(path))
 }
 
-fn create(path: &Path) -> Result<File, SaveError> {
+fn create(path: &Path) -> Result<File, StoreError> {
     OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -214,14 +205,13 @@ fn create(path: &Path) -> Result<File, SaveError> {
         .map_err(at(path))
 }
 
-fn make_directory(path: &Path) -> Result<(), SaveError> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(path)(error)),
-        _ => Ok(()),
-    }
+fn make_directory(path: &Path) -> Result<(), StoreError> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(path).map_err(at(path))
 }
 
-fn sync(directory: &Path) -> Result<(), SaveError> {
+fn sync(directory: &Path) -> Result<(), StoreError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(at(directory))

@@ -13,64 +13,15 @@ use std::path::{Path, PathBuf};
 use pmxcfs_api_types::time::wall_clock_secs;
 
 use super::config::StoreConfig;
-use super::database::{CreateError, create, wal_path};
+use super::database::{create, wal_path};
+use super::error::{StoreError, cannot};
 use super::journal::{free_name, journal_files};
 use super::warning::Warning;
 use crate::RootState;
 
-/// Why a file of zero bytes is no database to start with. Nothing was touched.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the database {} has 0 bytes: its content is lost, and a start would begin with an empty tree. {} Put a good copy in \
-     its place, or remove the file to begin anew", path.display(), describe(beside, copies)
-)]
-pub struct EmptyDatabase {
-    /// The database.
-    pub path: PathBuf,
-    /// SQLite's log and files of the crash journal that are there.
-    pub beside: Vec<PathBuf>,
-    /// Copies of the database that are in its directory.
-    pub copies: Vec<PathBuf>,
-}
-
-fn describe(beside: &[PathBuf], copies: &[PathBuf]) -> String {
-    let list = |what: &str, paths: &[PathBuf]| {
-        let names: Vec<_> = paths
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        match names.is_empty() {
-            true => format!("No {what} is there."),
-            false => format!("There is a {what}: {}.", names.join(", ")),
-        }
-    };
-    let rest = list("log or crash journal", beside);
-    format!("{rest} {}", list("copy", copies))
-}
-
-/// Why there is no database.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FirstStartError {
-    /// It has zero bytes.
-    #[error(transparent)]
-    Empty(#[from] EmptyDatabase),
-    /// It cannot be made.
-    #[error(transparent)]
-    Create(#[from] CreateError),
-    /// A log that belongs to no database any more cannot be moved away.
-    #[error("cannot rename {}, the log of a database that is gone", path.display())]
-    Log {
-        /// The log.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 /// Makes a database of no entries if this is a first start: it is on the disk when this returns. Tells whether it was
 /// made, and what the operator should know.
-pub(crate) fn prepare(config: &StoreConfig) -> Result<(bool, Vec<Warning>), FirstStartError> {
+pub(crate) fn prepare(config: &StoreConfig) -> Result<(bool, Vec<Warning>), StoreError> {
     let path = &config.database;
     let mut warnings = Vec::new();
     match fs::metadata(path) {
@@ -94,7 +45,8 @@ pub(crate) fn prepare(config: &StoreConfig) -> Result<(bool, Vec<Warning>), Firs
     Ok((true, warnings))
 }
 
-fn check_empty(config: &StoreConfig) -> Result<(), EmptyDatabase> {
+/// Fails if a file of zero bytes is no database to start with. Touches nothing.
+fn check_empty(config: &StoreConfig) -> Result<(), StoreError> {
     let path = &config.database;
     let journal = config.journal_dir.iter();
     let mut beside = vec![wal_path(path)];
@@ -103,24 +55,35 @@ fn check_empty(config: &StoreConfig) -> Result<(), EmptyDatabase> {
     if beside.is_empty() && config.accept_empty {
         return Ok(());
     }
-    Err(EmptyDatabase {
-        path: path.clone(),
-        beside,
-        copies: copies(path),
-    })
+    Err(StoreError::new(format!(
+        "the database {} has 0 bytes: its content is lost, and a start would begin with an empty tree. {} {} Put a good \
+         copy in its place, or remove the file to begin anew",
+        path.display(),
+        list("log or crash journal", &beside),
+        list("copy", &copies(path))
+    )))
+}
+
+fn list(what: &str, paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    match names.is_empty() {
+        true => format!("No {what} is there."),
+        false => format!("There is a {what}: {}.", names.join(", ")),
+    }
 }
 
 /// Keeps a log that SQLite would apply to the new database, or delete.
-fn move_log_away(database: &Path) -> Result<Option<Warning>, FirstStartError> {
+fn move_log_away(database: &Path) -> Result<Option<Warning>, StoreError> {
     let path = wal_path(database);
-    let kept = free_name(&path, wall_clock_secs());
-    match kept.filter(|_| has_content(&path)) {
-        Some(kept) => match fs::rename(&path, &kept) {
-            Ok(()) => Ok(Some(Warning::LogKept { kept })),
-            Err(source) => Err(FirstStartError::Log { path, source }),
-        },
-        None => Ok(None),
+    let kept = free_name(&path, wall_clock_secs()).filter(|_| has_content(&path));
+    if let Some(kept) = &kept {
+        let what = "rename the log of a database that is gone,";
+        fs::rename(&path, kept).map_err(cannot(what, &path))?;
     }
+    Ok(kept.map(|kept| Warning::LogKept { kept }))
 }
 
 /// Files that begin with the database's name, as `pmxcfs-db` and operators name copies, and those of the directory

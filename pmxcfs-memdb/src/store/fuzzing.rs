@@ -6,10 +6,9 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::database;
-use super::finding::Finding;
 use super::identity::FileIdentity;
-use super::journal::{self, SEGMENT_COUNT, Scanned, SegmentHeader};
-use crate::{Entry, EntryKind, Index, ROOT_INODE, RootState, Rules, Tree, TreeError};
+use super::journal::{self, JournalFile, JournalHeader, SEGMENT_COUNT};
+use crate::{Entry, EntryKind, Finding, Index, Problem, ROOT_INODE, RootState, Rules, Tree};
 
 const IDENTITY: FileIdentity = FileIdentity {
     device: 1,
@@ -36,7 +35,7 @@ pub fn crash_journal(bytes: &[u8]) {
         return;
     };
     let (first, second) = rest.split_at(rest.len() * usize::from(mode >> 3) / 32);
-    let mut segments: [Option<Scanned>; SEGMENT_COUNT] = [None, None];
+    let mut segments: [Option<JournalFile>; SEGMENT_COUNT] = [None, None];
     let mut next_sequence = 1;
     for (index, file) in [first, second].into_iter().enumerate() {
         let file = if mode & (1 << index) != 0 {
@@ -46,7 +45,7 @@ pub fn crash_journal(bytes: &[u8]) {
         };
         let size = file.len();
         if let Ok(Some(scanned)) = journal::scan(Bytes::from(file)) {
-            assert!(scanned.valid_size + scanned.torn_size <= size);
+            assert!(scanned.valid_size + scanned.torn_bytes <= size);
             let room = scanned.valid_size - HEADER_SIZE;
             assert!(scanned.records.len() <= room / (RECORD_HEADER + MARK_SIZE));
             segments[index] = Some(scanned);
@@ -75,7 +74,7 @@ pub fn crash_journal(bytes: &[u8]) {
 /// The bytes in a file with a header and with lengths, numbers and checksums of records that hold together. What the steps say
 /// stays.
 fn mended(bytes: &[u8], next_sequence: &mut u64) -> Vec<u8> {
-    let header = SegmentHeader {
+    let header = JournalHeader {
         database: IDENTITY,
         first_sequence: *next_sequence,
         base: RootState::default(),
@@ -222,7 +221,7 @@ fn check_tree(root: RootState, entries: Vec<Entry>) {
     let count = entries.len();
     let tree = match Tree::from_entries(root, entries, Rules::Replicated, 0) {
         Ok(tree) => tree,
-        Err(TreeError::DuplicateGuest { .. }) => return,
+        Err(finding) if matches!(finding.problem, Problem::DuplicateGuest { .. }) => return,
         Err(error) => panic!("entries that were accepted make no tree: {error}"),
     };
     assert_eq!(tree.entries().count(), count + 1);

@@ -8,11 +8,13 @@ use std::time::UNIX_EPOCH;
 
 /// Device, inode number, and the time of creation, since inode numbers are used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FileIdentity {
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    /// Nanoseconds since 1970; 0 on filesystems that do not know.
-    pub(crate) created_ns: u64,
+pub struct FileIdentity {
+    /// Device that the file is on.
+    pub device: u64,
+    /// Its inode number there.
+    pub inode: u64,
+    /// When it was made, nanoseconds since 1970; 0 on filesystems that do not know.
+    pub created_ns: u64,
 }
 
 impl FileIdentity {

@@ -13,7 +13,8 @@
 //! | `journal` | the crash journal |
 //! | `database` | the database file: table, rows, a whole database at once |
 //! | `writer` | the thread, and what mutators hand to it |
-//! | `finding`, `foreign_log` | what can be wrong with rows, and with SQLite's log |
+//! | `error` | why something cannot be done |
+//! | `foreign_log` | what can be wrong with SQLite's log |
 //! | `discarded` | what a sync took away, as files for the operator |
 //! | `offline`, `read_only` | a database and its journal as a start would see them, without changing anything, for tools |
 //! | `inspect` | the journal's files as they are, for tools |
@@ -22,7 +23,7 @@
 mod config;
 mod database;
 mod discarded;
-mod finding;
+mod error;
 mod first_start;
 mod foreign_log;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -39,19 +40,20 @@ mod warning;
 mod writer;
 
 pub use config::{StoreConfig, SystemMedium};
-pub use database::{CreateError, OpenError, SqliteBackend, create};
-pub use discarded::{
-    ACKNOWLEDGED, Discarded, SaveError, Saved, save_discarded, unacknowledged_saves,
-};
-pub use finding::{Finding, Problem};
-pub use first_start::{EmptyDatabase, FirstStartError};
+pub use database::{SqliteBackend, create};
+pub use discarded::{ACKNOWLEDGED, Discarded, Saved, save_discarded, unacknowledged_saves};
+pub use error::StoreError;
 pub use foreign_log::{ForeignLog, foreign_log};
-pub use inspect::{InspectError, JournalFile, read_journal_file};
-pub use journal::{JournalRecord, JournalRefusal, JournalStep, SegmentError, journal_files};
+pub use identity::FileIdentity;
+pub use inspect::read_journal_file;
+pub use journal::{
+    JournalFile, JournalHeader, JournalRecord, JournalRefusal, JournalStep, SegmentError,
+    journal_files,
+};
 pub use medium::{Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile};
-pub use offline::{Access, ExamineError, Examined, JournalUse, examine, integrity};
-pub use open::{Loaded, Store, StoreError};
-pub use repair::{Repair, RepairError, Repaired, empty_journal, repair, salvage};
+pub use offline::{Access, Examined, JournalUse, examine, integrity};
+pub use open::{Loaded, Store};
+pub use repair::{Repair, Repaired, empty_journal, repair, salvage};
 pub use warning::Warning;
 pub(crate) use writer::Trail;
 pub use writer::{

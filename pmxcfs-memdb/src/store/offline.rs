@@ -5,73 +5,18 @@
 //! companion files being made beside it.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode};
 
 use super::database::{self, RawRow, Rows};
-use super::finding::{Finding, Problem};
+use super::error::{StoreError, cannot};
 use super::identity::FileIdentity;
-use super::inspect::{self, InspectError};
+use super::inspect;
 use super::journal::{self, JournalRefusal, Recovery};
 use super::read_only;
-use crate::{Entry, RootState, Rules, Tree, TreeError, TreeWarning};
-
-/// Why a database cannot be read at all.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExamineError {
-    /// There is no such file, or it may not be looked at.
-    #[error("cannot access the database {}", path.display())]
-    Access {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// SQLite cannot open it or cannot read its table.
-    #[error("cannot read the database {}", path.display())]
-    Read {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        source: rusqlite::Error,
-    },
-    /// Another program was killed in the middle of a transaction, and it is not in the daemon's journal mode.
-    #[error(
-        "the database {path} was left in the middle of a transaction by another program; let SQLite undo that: \
-         sqlite3 {path} .schema", path = .0.display()
-    )]
-    Unfinished(PathBuf),
-    /// Somebody wrote to it meanwhile.
-    #[error("the database {} was changed while it was read: another program uses it; try again", .0.display())]
-    Changed(PathBuf),
-}
-
-impl ExamineError {
-    /// Whether the file is there and cannot be a database of this program, so that the daemon does not start with it.
-    #[must_use]
-    pub fn is_damage(&self) -> bool {
-        let Self::Read { source, .. } = self else {
-            return false;
-        };
-        match source.sqlite_error_code() {
-            Some(
-                ErrorCode::CannotOpen
-                | ErrorCode::PermissionDenied
-                | ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::ReadOnly
-                | ErrorCode::OutOfMemory
-                | ErrorCode::SystemIoFailure,
-            ) => false,
-            Some(_) => true,
-            None => false,
-        }
-    }
-}
+use crate::{Entry, Finding, Problem, RootState, Rules, Tree};
 
 /// Who else may be using a database while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +60,7 @@ pub enum JournalUse {
     /// It has records that cannot be applied. A start puts it aside and goes on without.
     Refused(JournalRefusal),
     /// It cannot be read. A start puts it aside and goes on without.
-    Unreadable(InspectError),
+    Unreadable(StoreError),
     /// It has records that the database lacks, but the rows alone are refused already, so a start does not get to them.
     Waiting {
         /// How many.
@@ -126,19 +71,22 @@ pub enum JournalUse {
 /// Reads and checks a database, and applies the crash journal in `journal_dir` in memory.
 ///
 /// # Errors
-/// [`ExamineError`]. A database whose rows are refused is no error.
+/// [`StoreError`]: the database cannot be read. A database whose rows are refused is no error.
 pub fn examine(
     database: &Path,
     access: Access,
     journal_dir: Option<&Path>,
-) -> Result<Examined, ExamineError> {
+) -> Result<Examined, StoreError> {
     let before = stamp(database)?;
     let mut rows = Rows::default();
     for row in raw_rows(database, access)? {
         rows.add(row);
     }
     if access == Access::Idle && stamp(database)? != before {
-        return Err(ExamineError::Changed(database.to_owned()));
+        return Err(StoreError::new(format!(
+            "the database {} was changed while it was read: another program uses it; try again",
+            database.display()
+        )));
     }
     let (journal, root) = match journal_dir {
         Some(directory) => replay(database, directory, &mut rows),
@@ -151,8 +99,8 @@ pub fn examine(
 /// for a sound file.
 ///
 /// # Errors
-/// [`ExamineError`].
-pub fn integrity(database: &Path, access: Access) -> Result<Vec<String>, ExamineError> {
+/// [`StoreError`]: the file cannot be read.
+pub fn integrity(database: &Path, access: Access) -> Result<Vec<String>, StoreError> {
     let connection = connect(database, access)?;
     let check = || -> rusqlite::Result<Vec<String>> {
         let mut statement = connection.prepare("PRAGMA integrity_check")?;
@@ -169,7 +117,7 @@ pub fn integrity(database: &Path, access: Access) -> Result<Vec<String>, Examine
 }
 
 /// The rows of an open database as they are; none where it has no table yet.
-pub(super) fn raw_rows(database: &Path, access: Access) -> Result<Vec<RawRow>, ExamineError> {
+pub(super) fn raw_rows(database: &Path, access: Access) -> Result<Vec<RawRow>, StoreError> {
     let connection = connect(database, access)?;
     let read = || -> rusqlite::Result<Vec<RawRow>> {
         let mut rows = Vec::new();
@@ -186,18 +134,16 @@ pub(super) fn raw_rows(database: &Path, access: Access) -> Result<Vec<RawRow>, E
     read().map_err(read_error(database))
 }
 
-pub(super) fn access_error(database: &Path) -> impl FnOnce(io::Error) -> ExamineError {
-    let path = database.to_owned();
-    move |source| ExamineError::Access { path, source }
-}
-
-fn read_error(database: &Path) -> impl FnOnce(rusqlite::Error) -> ExamineError {
-    let path = database.to_owned();
+fn read_error(database: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError {
     move |source| match source.sqlite_error_code() {
-        Some(ErrorCode::ReadOnly) if has_content(&path, "-journal") => {
-            ExamineError::Unfinished(path)
+        Some(ErrorCode::ReadOnly) if has_content(database, "-journal") => {
+            let path = database.display();
+            StoreError::new(format!(
+                "the database {path} was left in the middle of a transaction by another program; let SQLite undo that: \
+                 sqlite3 {path} .schema"
+            ))
         }
-        _ => ExamineError::Read { path, source },
+        _ => cannot("read the database", database)(source),
     }
 }
 
@@ -208,12 +154,9 @@ pub(super) fn plan(
     rows: &Rows,
 ) -> Result<Recovery, JournalUse> {
     let segments = inspect::scan_directory(journal_dir).map_err(JournalUse::Unreadable)?;
-    let identity = FileIdentity::of(database).map_err(|source| {
-        JournalUse::Unreadable(InspectError::Read {
-            path: database.to_owned(),
-            source,
-        })
-    })?;
+    let identity = FileIdentity::of(database)
+        .map_err(cannot("read", database))
+        .map_err(JournalUse::Unreadable)?;
     let stored = database::effective_root(rows.version_row, &rows.entries);
     journal::plan(segments, identity, stored).map_err(JournalUse::Refused)
 }
@@ -257,7 +200,11 @@ pub(super) fn judge(mut rows: Rows, journal: JournalUse, replayed: Option<RootSt
     let is_refused = findings.iter().any(Finding::is_refused);
     let is_hidden = |entry: &&Entry| matches!(&entry.name[..], b"." | b"..");
     let hidden = rows.entries.iter().filter(is_hidden);
-    findings.extend(hidden.map(|entry| finding(entry, Problem::HiddenName)));
+    findings.extend(hidden.map(|entry| Finding {
+        inode: entry.inode,
+        name: entry.name.clone(),
+        problem: Problem::HiddenName,
+    }));
     if !is_refused {
         check_tree(root, &rows.entries, &mut findings);
     }
@@ -270,52 +217,27 @@ pub(super) fn judge(mut rows: Rows, journal: JournalUse, replayed: Option<RootSt
     }
 }
 
-fn finding(entry: &Entry, problem: Problem) -> Finding {
-    Finding {
-        inode: entry.inode,
-        name: entry.name.clone(),
-        problem,
-    }
-}
-
 /// The tree tells one duplicate at a time, so it is built anew without each that was found.
 fn check_tree(root: RootState, entries: &[Entry], findings: &mut Vec<Finding>) {
     let mut kept = entries.to_vec();
     loop {
         match Tree::from_entries(root, kept.iter().cloned(), Rules::Local, 0) {
             Ok(tree) => {
-                let misplaced = tree.warnings().iter().filter_map(|warning| match warning {
-                    TreeWarning::GuestDirectoryIsFile { path } => tree.lookup(path),
-                    TreeWarning::Unreachable { .. } => None,
-                });
-                findings
-                    .extend(misplaced.map(|entry| finding(entry, Problem::GuestDirectoryIsFile)));
+                findings.extend_from_slice(tree.warnings());
                 return;
             }
-            Err(TreeError::DuplicateGuest {
-                vmid,
-                first,
-                first_inode,
-                second_inode,
-                ..
-            }) => {
-                let problem = Problem::DuplicateGuest {
-                    vmid,
-                    other: first_inode,
-                    other_path: first,
-                };
-                let at = kept.iter().position(|entry| entry.inode == second_inode);
-                let Some(at) = at else { return };
-                findings.push(finding(&kept.remove(at), problem));
-            }
             // Everything else is found in the rows before.
-            Err(_) => return,
+            Err(finding) if !matches!(finding.problem, Problem::DuplicateGuest { .. }) => return,
+            Err(finding) => {
+                kept.retain(|entry| entry.inode != finding.inode);
+                findings.push(finding);
+            }
         }
     }
 }
 
 /// Opens a database such that nothing is made beside it where that is possible.
-pub(super) fn connect(database: &Path, access: Access) -> Result<Connection, ExamineError> {
+pub(super) fn connect(database: &Path, access: Access) -> Result<Connection, StoreError> {
     if access == Access::Live || is_pending(database) {
         return read_only::open_shared(database).map_err(read_error(database));
     }
@@ -335,8 +257,8 @@ fn has_content(database: &Path, suffix: &str) -> bool {
 }
 
 /// Changes whenever somebody writes to the database.
-fn stamp(database: &Path) -> Result<(u64, u64, i64, i64, bool), ExamineError> {
-    let metadata = fs::metadata(database).map_err(access_error(database))?;
+fn stamp(database: &Path) -> Result<(u64, u64, i64, i64, bool), StoreError> {
+    let metadata = fs::metadata(database).map_err(cannot("access the database", database))?;
     Ok((
         metadata.ino(),
         metadata.len(),

@@ -3,70 +3,20 @@
 //! SQLite's locks do not survive a fork, and a process without them may lose its log to another one that closes the
 //! database. So nothing is kept open here: the store's thread opens the database again.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::{fmt, io};
 
 use super::config::StoreConfig;
-use super::database::{self, OpenError, schema};
-use super::finding::Finding;
-use super::first_start::{self, FirstStartError};
+use super::database::{self, schema};
+use super::error::{StoreError, cannot};
+use super::first_start;
 use super::foreign_log::foreign_log;
 use super::identity::FileIdentity;
 use super::journal::{self, JournalPlace};
 use super::warning::Warning;
 use super::writer::{self, Committer, EntrySource, Queue, Shared, StoreHandle, early_size};
-use crate::{Entry, RootState};
-
-/// Why there is no store.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// There is no database and none was made.
-    #[error(transparent)]
-    FirstStart(#[from] FirstStartError),
-    /// The database cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// Its rows cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        source: rusqlite::Error,
-    },
-    /// Its rows make no tree. The database is untouched.
-    #[error("{} has {} that cannot be loaded, first: {}", path.display(), Rows(findings), First(findings))]
-    Refused {
-        /// The database.
-        path: PathBuf,
-        /// All findings, those that alone would be taken included.
-        findings: Vec<Finding>,
-    },
-}
-
-struct Rows<'a>(&'a [Finding]);
-
-impl fmt::Display for Rows<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.iter().filter(|finding| finding.is_refused()).count() {
-            1 => f.write_str("1 fault"),
-            count => write!(f, "{count} faults"),
-        }
-    }
-}
-
-struct First<'a>(&'a [Finding]);
-
-impl fmt::Display for First<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.iter().find(|finding| finding.is_refused()) {
-            Some(finding) => finding.fmt(f),
-            None => Ok(()),
-        }
-    }
-}
+use crate::{Entry, Finding, RootState};
 
 /// The content of a store that was opened.
 #[derive(Debug)]
@@ -100,31 +50,22 @@ impl Store {
         let (created, first_warnings) = first_start::prepare(&config)?;
         let log = foreign_log(&path);
         let opened = schema::open(&path)?;
-        let mut rows = database::read(&opened.connection).map_err(|source| StoreError::Read {
-            path: path.clone(),
-            source,
-        })?;
+        let mut rows =
+            database::read(&opened.connection).map_err(cannot("read the database", &path))?;
         drop(opened.connection);
-        let identity = FileIdentity::of(&path).map_err(|source| OpenError::File {
-            path: path.clone(),
-            source,
-        })?;
+        let identity = FileIdentity::of(&path).map_err(cannot("access the database", &path))?;
 
         let stored = database::effective_root(rows.version_row, &rows.entries);
-        let refused = |findings: Vec<Finding>| StoreError::Refused {
-            path: path.clone(),
-            findings,
-        };
         if rows.findings.iter().any(Finding::is_refused) {
             database::validate(rows.version_row, &rows.entries, &mut rows.findings);
-            return Err(refused(rows.findings));
+            return Err(StoreError::refused(&path, rows.findings));
         }
         let place = JournalPlace::new(Arc::clone(&config.medium), config.journal_dir.clone());
         let found = journal::find(&place, identity, stored, &mut rows.entries);
         let version_row = found.root().or(rows.version_row);
         database::validate(version_row, &rows.entries, &mut rows.findings);
         if rows.findings.iter().any(Finding::is_refused) {
-            return Err(refused(rows.findings));
+            return Err(StoreError::refused(&path, rows.findings));
         }
 
         let mut root = database::effective_root(version_row, &rows.entries);
@@ -133,24 +74,25 @@ impl Store {
         }
         let limit = config.journal_limit_bytes;
         let aside = path.parent().unwrap_or(Path::new("."));
-        let resumed = found.resume(place, identity, stored, limit, aside);
+        let (journal, recovery, journal_warnings) =
+            found.resume(place, identity, stored, limit, aside);
         let mut warnings = first_warnings;
-        warnings.extend(resumed.warnings);
+        warnings.extend(journal_warnings);
         warnings.extend(log.map(Warning::ForeignLog));
         warnings.extend(rows.findings.into_iter().map(Warning::Row));
         let version_is_stored = rows
             .version_row
             .is_some_and(|row| row.version == stored.version);
         let queue = Queue {
-            sequence: resumed.sequence,
-            committed: resumed.committed,
-            journaling: resumed.journal.is_usable(),
+            sequence: recovery.sequence(),
+            committed: recovery.committed,
+            journaling: journal.is_usable(),
             early_size: early_size(0, limit),
-            dirty: resumed.touched,
+            dirty: recovery.touched,
             unsaved: !version_is_stored,
             ..Queue::default()
         };
-        let shared = Shared::new(queue, resumed.journal);
+        let shared = Shared::new(queue, journal);
         let store = Self {
             handle: Arc::new(StoreHandle::new(Arc::new(shared))),
             config,

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::finding::Finding;
 use super::foreign_log::ForeignLog;
 use super::journal::JournalRefusal;
+use crate::Finding;
 
 /// What an operator should know about a start that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,8 @@
-//! What is refused before an operation is sent, or applied in local mode.
+//! The checks before an operation is sent, or applied in local mode.
 //!
-//! The counterpart of [`Tree::apply`]: there every node must decide alike, here local knowledge may be used. Each rule
-//! prevents something that C peers carry out to their harm, or a limit that nobody enforces at delivery because nodes
-//! would part over it. A rule that does not apply says nothing: whether the operation is possible at all is decided by
-//! [`Tree::apply`], in its order of checks.
+//! These checks may use local knowledge; [`Tree::apply`] may not, since all nodes must decide alike there. A check refuses
+//! an operation that harms C peers, or one beyond a limit that delivery cannot enforce, because C peers do not. Whether an
+//! operation is possible at all is up to [`Tree::apply`], in its order of checks.
 
 use pmxcfs_api_types::{
     FsError, VmType,
@@ -18,17 +17,16 @@ use crate::{
     operation::Operation,
 };
 
-/// How to go on with an operation that is not refused.
+/// What to do with an operation that passed the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Precheck {
     /// Send or apply it.
     Proceed,
-    /// It succeeds without a change. It must not be sent.
+    /// Report success and send nothing: it changes nothing.
     NothingToDo,
-    /// It would grow a file without data, and C peers cannot live with a size that has no data. Write this many zeros
-    /// from offset 0 on instead, in order, at most
-    /// [`MAX_REQUEST_SIZE`](pmxcfs_api_types::limits::MAX_REQUEST_SIZE) bytes each.
+    /// It would give an empty file a size without data, which kills C peers. Write this many zeros from offset 0 instead, in
+    /// order, at most [`MAX_REQUEST_SIZE`](pmxcfs_api_types::limits::MAX_REQUEST_SIZE) bytes each.
     FillWithZeros {
         /// The new size in bytes.
         size: u32,
@@ -41,7 +39,7 @@ impl Tree {
     /// # Errors
     /// `TooBig` for a write beyond the largest file, added in 64 bits; `NoSpace` beyond the limits of the filesystem;
     /// `Invalid` for a name with a NUL byte and for a move of a directory into itself; `NotEmpty`, `NotDirectory`,
-    /// `IsDirectory` and `Access` for what would harm C peers.
+    /// `IsDirectory` and `Access` for operations that harm C peers.
     pub fn check_before_send(&self, operation: &Operation) -> Result<Precheck, FsError> {
         match operation {
             Operation::Mkdir { path } => {
@@ -74,8 +72,8 @@ impl Tree {
         Ok(Precheck::Proceed)
     }
 
-    /// The filesystem's size is not enforced by C peers, so it cannot be at delivery. A file that becomes larger without
-    /// any data would be a hole, which kills a C peer that reads or sends it.
+    /// C peers do not limit the filesystem's size, so delivery cannot. A file that grows without data would be a hole, which
+    /// kills a C peer that reads or sends it.
     fn check_write(
         &self,
         path: &[u8],
@@ -131,9 +129,9 @@ impl Tree {
         Ok(())
     }
 
-    /// A directory with entries is refused by C peers only when its target is already gone from their memory, and later
-    /// makes their database unloadable. A file in the place of a directory or the reverse is refused by the kernel, but
-    /// the kernel may know an older state; replacing a config by a directory would leave the guest on the list.
+    /// C peers refuse to move a directory with entries only after its target has left their memory, and later cannot load
+    /// their database. The kernel refuses to replace a file by a directory or the reverse, but may know an older state; a
+    /// directory in the place of a config would leave the guest on the list.
     fn refuse_bad_replacement(&self, source: u64, target: u64) -> Result<(), FsError> {
         match (self.kind(source), self.kind(target)) {
             (EntryKind::File, EntryKind::Directory) => Err(FsError::IsDirectory),
@@ -145,9 +143,8 @@ impl Tree {
         }
     }
 
-    /// Removing a directory that has the path of a guest config takes the id of a guest that may well exist off the
-    /// list of every C peer; the id can then be used twice, and no node starts again. Local mode mends that where it
-    /// happens.
+    /// When a directory with the path of a guest config is removed, every C peer takes that id off its list, although a guest
+    /// may have it; the id can then be used twice, and no node starts again. Local mode keeps such an id on the list.
     fn refuse_directory_like_config(&self, path: &[u8]) -> Result<(), FsError> {
         if self.rules == Rules::Replicated
             && GuestConfig::parse(path).is_some()
@@ -158,7 +155,7 @@ impl Tree {
         Ok(())
     }
 
-    /// C daemons refuse to start, and to end a sync, when a guest directory of a node is a file.
+    /// C daemons neither start nor complete a synchronisation when a guest directory of a node is a file.
     fn refuse_file_like_guest_directory(&self, path: &[u8]) -> Result<(), FsError> {
         if is_guest_directory(path) && self.resolve(path).is_none() {
             return Err(FsError::Access);
@@ -166,7 +163,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The number of inodes is not enforced by C peers, so it cannot be at delivery.
+    /// C peers do not limit the number of inodes, so delivery cannot.
     fn require_room_for_entry(&self, path: &[u8]) -> Result<(), FsError> {
         let is_possible = self
             .slot(path)

@@ -1,16 +1,19 @@
 //! Building a tree from entries, at start and after a sync.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use pmxcfs_api_types::path::LOCK_DIRECTORY;
 
-use super::{Node, Rules, Tree, TreeError, TreeWarning};
+use super::{Node, Rules, Tree};
 use crate::entry::{Entry, EntryKind, ROOT_INODE, RootState};
+use crate::finding::{Finding, Problem};
 
 impl Tree {
     /// Builds a tree from entries in any order, the root not among them. What the database's rows must be like has been
     /// checked before. Locks are young from `now_secs` on (monotonic); every change counter becomes 1.
     ///
-    /// Entries that no path leads to are kept, counted and hashed, and told by [`Tree::warnings`].
+    /// Entries that no path leads to are kept, counted and hashed.
     ///
     /// # Errors
     /// What the entries have that no tree can have.
@@ -19,14 +22,11 @@ impl Tree {
         entries: impl IntoIterator<Item = Entry>,
         rules: Rules,
         now_secs: u64,
-    ) -> Result<Self, TreeError> {
+    ) -> Result<Self, Finding> {
         let mut tree = Self::new(root, rules);
-        for entry in entries {
-            tree.keep(entry)?;
-        }
+        tree.keep(entries)?;
         tree.attach_all()?;
         tree.mark_privacy();
-        tree.warn_of_unreachable();
         tree.scan_guests()?;
         tree.start_lock_ages(now_secs);
         tree.versions.bump_all();
@@ -47,80 +47,74 @@ impl Tree {
         self.adopt_handles(former);
     }
 
-    fn keep(&mut self, mut entry: Entry) -> Result<(), TreeError> {
-        let inode = entry.inode;
-        if self.nodes.contains_key(&inode) {
-            return Err(TreeError::DuplicateInode(inode));
+    /// Collects all nodes in one go: a map that grows in order is half empty.
+    fn keep(&mut self, entries: impl IntoIterator<Item = Entry>) -> Result<(), Finding> {
+        let root = std::mem::take(&mut self.nodes).into_iter();
+        let nodes = entries.into_iter().map(|mut entry| {
+            if !entry.data.is_empty() {
+                entry.size = u32::try_from(entry.data.len()).unwrap_or(u32::MAX);
+            }
+            self.size_total += u64::from(entry.size);
+            (entry.inode, Node::new(entry))
+        });
+        let mut nodes: Vec<(u64, Node)> = root.chain(nodes).collect();
+        nodes.sort_by_key(|(inode, _)| *inode);
+        let mut pairs = nodes.windows(2);
+        if let Some([_, (inode, node)]) = pairs.find(|pair| pair[0].0 == pair[1].0) {
+            return Err(Finding {
+                inode: *inode,
+                name: node.entry().name.clone(),
+                problem: Problem::DuplicateInode,
+            });
         }
-        if !entry.data.is_empty() {
-            entry.size = u32::try_from(entry.data.len()).unwrap_or(u32::MAX);
-        }
-        self.size_total += u64::from(entry.size);
-        self.nodes.insert(inode, Node::new(entry));
+        self.nodes = nodes.into_iter().collect();
         Ok(())
     }
 
     /// Enters each entry in its directory, if that is one.
-    fn attach_all(&mut self) -> Result<(), TreeError> {
+    fn attach_all(&mut self) -> Result<(), Finding> {
         let children: Vec<(u64, u64, Bytes)> = self
             .entries()
             .skip(1)
             .map(|entry| (entry.inode, entry.parent, entry.name.clone()))
             .collect();
         for (inode, parent, name) in children {
-            let Some(node) = self.nodes.get_mut(&parent) else {
-                return Err(TreeError::MissingParent {
-                    inode,
-                    parent,
-                    name,
-                });
+            let problem = match self.nodes.get_mut(&parent).map(|node| &mut node.directory) {
+                None => Problem::MissingParent { parent },
+                Some(None) => continue,
+                Some(Some(directory)) => match directory.children.insert(name.clone(), inode) {
+                    None => continue,
+                    Some(other) => Problem::DuplicateName { parent, other },
+                },
             };
-            let Some(directory) = &mut node.directory else {
-                continue;
-            };
-            if let Some(first) = directory.children.insert(name.clone(), inode) {
-                return Err(TreeError::DuplicateName {
-                    parent,
-                    name,
-                    first,
-                    second: inode,
-                });
-            }
+            return Err(Finding {
+                inode,
+                name,
+                problem,
+            });
         }
         Ok(())
     }
 
     /// Tells every directory below the root what is private in it.
     fn mark_privacy(&mut self) {
+        let mut directories: HashMap<u64, Vec<u64>> = HashMap::new();
+        for entry in self.entries().skip(1).filter(|entry| entry.is_directory()) {
+            let siblings = directories.entry(entry.parent).or_default();
+            siblings.push(entry.inode);
+        }
         let mut waiting = vec![ROOT_INODE];
         while let Some(inode) = waiting.pop() {
-            let Some((directory, privacy)) = self.directory(inode).zip(self.privacy(inode)) else {
-                continue;
-            };
-            for child in directory.children.values().copied().collect::<Vec<_>>() {
-                let Some(node) = self.nodes.get_mut(&child) else {
-                    continue;
-                };
-                let privacy = privacy.child(&node.entry().name);
+            let privacy = self.privacy(inode);
+            for child in directories.remove(&inode).into_iter().flatten() {
+                let node = self.node_mut(child);
+                let privacy = privacy.map(|privacy| privacy.child(&node.entry().name));
                 if let Some(directory) = &mut node.directory {
-                    directory.privacy = Some(privacy);
-                    waiting.push(child);
+                    directory.privacy = privacy;
                 }
+                waiting.push(child);
             }
         }
-    }
-
-    fn warn_of_unreachable(&mut self) {
-        let unreachable = self
-            .entries()
-            .skip(1)
-            .filter(|entry| self.privacy(entry.parent).is_none())
-            .map(|entry| TreeWarning::Unreachable {
-                inode: entry.inode,
-                parent: entry.parent,
-                name: entry.name.clone(),
-            });
-        self.warnings = unreachable.collect();
     }
 
     fn start_lock_ages(&mut self, now_secs: u64) {

@@ -21,8 +21,8 @@ impl Tree {
     }
 
     /// The expiry test: whether the lock at this path has been in the state with this checksum for more than 120 whole
-    /// seconds of the monotonic clock. A state that was not seen before is young from now on. False for a path that is
-    /// no lock directory.
+    /// seconds of the monotonic clock. The age of a state that was not seen before begins now. False for a path that is no
+    /// lock directory.
     pub fn lock_expired(&mut self, path: &[u8], checksum: &Digest, now_secs: u64) -> bool {
         let Some(inode) = self.lock_directory(path) else {
             return false;
@@ -37,8 +37,8 @@ impl Tree {
         age == LockAge::Expired
     }
 
-    /// What local mode does when a lock's mtime is set to 0: an expired lock is deleted, anything else gets the mtime 0
-    /// with the checks of [`Operation::SetMtime`].
+    /// Sets an mtime to 0 in local mode: deletes an expired lock; anything else gets the mtime 0 with the checks of
+    /// [`Operation::SetMtime`].
     ///
     /// # Errors
     /// Those of the deletion or of setting the mtime; `Access` for a lock that has not expired.

@@ -1,8 +1,8 @@
 //! The one mutator.
 //!
-//! Checks come in the order in which the C daemon makes them, because the first that fails decides the errno. Nothing is
-//! changed before all have passed. Nothing here may depend on the clock, on limits, or on anything else that differs
-//! between nodes; `now_secs` only serves the ages of locks.
+//! Checks come in the C daemon's order, because the first that fails decides the errno, and an operation changes nothing
+//! before all have passed. Nothing here may depend on the clock, on limits, or on anything else that differs between
+//! nodes; `now_secs` only serves the ages of locks.
 
 use bytes::Bytes;
 use pmxcfs_api_types::{FsError, path::GuestConfig};
@@ -16,15 +16,15 @@ use crate::{
 };
 
 impl Tree {
-    /// Applies one operation, local or delivered, and appends its effects to `changes` in the order in which they
-    /// happened. Gives the number of bytes written, 0 for other operations. `now_secs` is monotonic.
+    /// Applies one operation, local or delivered, and appends its effects to `changes`, in order. Returns the number of bytes
+    /// written, 0 for other operations. `now_secs` is monotonic.
     ///
-    /// A refused operation changes nothing and reports nothing, with one exception: with [`Rules::Replicated`] a rename
-    /// of a directory that has entries is refused with `NotEmpty` after its target has been removed, as C peers do.
+    /// A refused operation changes nothing and reports nothing, with one exception: with [`Rules::Replicated`] a rename of a
+    /// directory that has entries removes its target and is then refused with `NotEmpty`, as by C peers.
     ///
     /// # Errors
-    /// `TooBig`, `NotFound`, `NotDirectory`, `Access`, `Exists`, `NotEmpty`, `Invalid` as the operation's checks say;
-    /// `Io` if the version of the database cannot grow.
+    /// `TooBig`, `NotFound`, `NotDirectory`, `Access`, `Exists`, `NotEmpty`, `Invalid` from the operation's checks; `Io` if the
+    /// version of the database cannot grow.
     pub fn apply(
         &mut self,
         operation: &Operation,
@@ -58,10 +58,10 @@ impl Tree {
         Ok(0)
     }
 
-    /// Gives every hole the zeros that it reads as, and appends what was done to `changes`. No version moves.
+    /// Fills every hole with the zeros that it reads as, and appends the effects to `changes`. No version moves.
     ///
-    /// To be called before the index of this node is announced: a C follower cannot hold a size without data, so it can
-    /// only agree with an index that was computed over the zeros.
+    /// Call this before the node announces its index: a C follower cannot hold a size without data, so it agrees only with
+    /// an index over the zeros.
     pub fn fill_holes(&mut self, changes: &mut Vec<Change>) {
         for node in self.nodes.values_mut() {
             if node.entry().is_hole() {
@@ -180,9 +180,9 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether deleting an entry with the path of a guest config takes the id off the list. C peers do so for a
-    /// directory too, although it is no guest and the id may be in use elsewhere; since the list decides what is
-    /// refused, a node among them must do the same.
+    /// Whether deleting an entry with the path of a guest config takes the id off the list. C peers do so for a directory,
+    /// too, although it is no guest and another node may have the id. The list decides what is refused, so a node among
+    /// them must do the same.
     const fn deletion_frees_id(&self, kind: EntryKind) -> bool {
         match self.rules {
             Rules::Local => matches!(kind, EntryKind::File),
@@ -223,7 +223,7 @@ impl Tree {
         }
     }
 
-    /// Counts a successful change in the root. `Io` without effect if the version cannot grow.
+    /// Counts a change in the root. `Io` without effect if the version cannot grow.
     pub(super) fn step(&mut self, stamp: Stamp) -> Result<(), FsError> {
         let root = self.node_mut(ROOT_INODE).entry_mut();
         root.version = root.version.checked_add(1).ok_or(FsError::Io)?;
@@ -242,8 +242,8 @@ impl Tree {
         entry
     }
 
-    /// Makes a new entry, whose inode is the new version of the database. `Io` if that inode is in use, which takes a
-    /// database whose version is lower than one of its inodes.
+    /// Makes a new entry, whose inode is the new version of the database. `Io` if that inode is in use: the version of the
+    /// database was lower than one of its inodes.
     fn make(&mut self, slot: Slot<'_>, kind: EntryKind, stamp: Stamp) -> Result<u64, FsError> {
         let inode = self.root().version.checked_add(1).ok_or(FsError::Io)?;
         if self.nodes.contains_key(&inode) {

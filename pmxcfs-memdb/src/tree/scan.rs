@@ -8,8 +8,12 @@ use pmxcfs_api_types::{
     path::{GuestConfig, guest_config_name, is_node_name},
 };
 
-use super::{Directory, Tree, TreeError, TreeWarning};
-use crate::{entry::ROOT_INODE, guests::GuestRegister};
+use super::{Directory, Tree};
+use crate::{
+    entry::ROOT_INODE,
+    finding::{Finding, Problem},
+    guests::GuestRegister,
+};
 
 /// A guest config that was found.
 struct Found<'a> {
@@ -20,7 +24,7 @@ struct Found<'a> {
 
 impl Tree {
     /// Enters every guest config below `nodes` in the list. Without a directory `nodes` the list stays as it is.
-    pub(super) fn scan_guests(&mut self) -> Result<(), TreeError> {
+    pub(super) fn scan_guests(&mut self) -> Result<(), Finding> {
         let Some(nodes) = self
             .child_inode(ROOT_INODE, b"nodes")
             .and_then(|inode| self.directory(inode))
@@ -42,11 +46,7 @@ impl Tree {
             vmid: *vmid,
         });
         self.guests = GuestRegister::from_scan(configs);
-        self.warnings.extend(
-            misplaced
-                .into_iter()
-                .map(|path| TreeWarning::GuestDirectoryIsFile { path }),
-        );
+        self.warnings = misplaced;
         Ok(())
     }
 
@@ -55,15 +55,16 @@ impl Tree {
         node: &'a [u8],
         directory: &'a Directory,
         found: &mut BTreeMap<Vmid, Found<'a>>,
-        misplaced: &mut Vec<Bytes>,
-    ) -> Result<(), TreeError> {
+        misplaced: &mut Vec<Finding>,
+    ) -> Result<(), Finding> {
         for kind in VmType::ALL {
             let Some(inode) = directory.children.get(kind.directory().as_bytes()) else {
                 continue;
             };
             match self.directory(*inode) {
                 Some(configs) => self.scan_configs(node, kind, configs, found)?,
-                None => misplaced.extend(self.path_of(*inode)),
+                None => misplaced
+                    .push(self.finding(*inode, |path| Problem::GuestDirectoryIsFile { path })),
             }
         }
         Ok(())
@@ -75,7 +76,7 @@ impl Tree {
         kind: VmType,
         configs: &'a Directory,
         found: &mut BTreeMap<Vmid, Found<'a>>,
-    ) -> Result<(), TreeError> {
+    ) -> Result<(), Finding> {
         for (name, inode) in &configs.children {
             let Some(vmid) = guest_config_name(name) else {
                 continue;
@@ -92,21 +93,25 @@ impl Tree {
                     });
                 }
                 btree_map::Entry::Occupied(first) => {
-                    return Err(self.duplicate_guest(vmid, first.get().inode, *inode));
+                    let other = first.get().inode;
+                    let other_path = self.path_of(other).unwrap_or_default();
+                    return Err(self.finding(*inode, |path| Problem::DuplicateGuest {
+                        vmid,
+                        path,
+                        other,
+                        other_path,
+                    }));
                 }
             }
         }
         Ok(())
     }
 
-    fn duplicate_guest(&self, vmid: Vmid, first_inode: u64, second_inode: u64) -> TreeError {
-        let path = |inode| self.path_of(inode).unwrap_or_default();
-        TreeError::DuplicateGuest {
-            vmid,
-            first: path(first_inode),
-            first_inode,
-            second: path(second_inode),
-            second_inode,
+    fn finding(&self, inode: u64, problem: impl FnOnce(Bytes) -> Problem) -> Finding {
+        Finding {
+            inode,
+            name: self.nodes[&inode].entry().name.clone(),
+            problem: problem(self.path_of(inode).unwrap_or_default()),
         }
     }
 }

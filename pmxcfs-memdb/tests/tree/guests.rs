@@ -4,7 +4,7 @@ use pmxcfs_api_types::{
     FsError::{Exists, NotFound},
     Vmid,
 };
-use pmxcfs_memdb::{RootState, Rules, Tree, TreeError, TreeWarning};
+use pmxcfs_memdb::{Finding, Problem, RootState, Rules, Tree};
 
 use crate::harness::{Bench, bytes, directory, file};
 
@@ -183,7 +183,7 @@ fn removing_a_directory_like_a_config_frees_the_id_among_c_peers_only() {
     }
 }
 
-fn scan(entries: Vec<pmxcfs_memdb::Entry>) -> Result<Tree, TreeError> {
+fn scan(entries: Vec<pmxcfs_memdb::Entry>) -> Result<Tree, Finding> {
     let mut all = vec![
         directory(2, 0, "nodes"),
         directory(3, 2, "a"),
@@ -227,13 +227,12 @@ fn a_scan_names_both_configs_of_a_duplicate_id() {
     ])
     .expect_err("a duplicate");
     assert_eq!(
-        error,
-        TreeError::DuplicateGuest {
+        error.problem,
+        Problem::DuplicateGuest {
             vmid: Vmid(100),
-            first: bytes("nodes/a/qemu-server/100.conf"),
-            first_inode: 10,
-            second: bytes("nodes/b/lxc/100.conf"),
-            second_inode: 11,
+            path: bytes("nodes/b/lxc/100.conf"),
+            other: 10,
+            other_path: bytes("nodes/a/qemu-server/100.conf"),
         }
     );
     let text = error.to_string();
@@ -250,10 +249,11 @@ fn a_scan_names_both_configs_of_a_duplicate_id() {
 #[test]
 fn a_file_in_the_place_of_a_guest_directory_is_a_warning() {
     let tree = scan(vec![file(10, 3, "lxc", ""), file(11, 6, "100.conf", "")]).expect("a tree");
-    let warning = TreeWarning::GuestDirectoryIsFile {
-        path: bytes("nodes/a/lxc"),
+    let [warning] = tree.warnings() else {
+        panic!("{:?}", tree.warnings());
     };
-    assert_eq!(tree.warnings(), [warning]);
+    assert_eq!(warning.inode, 10);
+    assert!(warning.to_string().contains("nodes/a/lxc"), "{warning}");
     assert_eq!(Bench::with(tree).guests(), ["100 a qemu"]);
 }
 

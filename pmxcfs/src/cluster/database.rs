@@ -75,7 +75,7 @@ fn keep(directory: &Path, discarded: &[Discarded]) -> Replacement {
     let now_secs = wall_clock_secs();
     let saved = save_discarded(directory, discarded, now_secs);
     let saved = saved.unwrap_or_else(|error| {
-        tracing::error!(cause = %error.source, "{error}");
+        tracing::error!(error = &error as &dyn std::error::Error, "{error}");
         None
     });
     if let Some(saved) = &saved {

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use pmxcfs_api_types::limits::MAX_FILE_SIZE;
 use pmxcfs_api_types::names::COROSYNC_CONF;
@@ -52,10 +52,11 @@ impl Database {
             tracing::warn!("{}: {warning}", file.display());
         }
         let rules = rules(config, &loaded.entries, import.is_some());
-        let tree =
-            Tree::from_entries(loaded.root, loaded.entries, rules, 0).with_context(failed)?;
+        let tree = Tree::from_entries(loaded.root, loaded.entries, rules, 0)
+            .map_err(|finding| anyhow!("{finding} - {}", finding.advice()))
+            .with_context(failed)?;
         for warning in tree.warnings() {
-            tracing::warn!("{}: {warning}", file.display());
+            tracing::warn!("{}: {warning} - {}", file.display(), warning.advice());
         }
         let db = MemDb::new(tree, started);
         db.start_store(store)
@@ -97,8 +98,8 @@ fn first_start_import(config: &Config) -> anyhow::Result<Option<Bytes>> {
 /// The leading slash keeps the import from counting as a change of the versioned path.
 fn import_corosync_conf(db: &MemDb, data: Bytes) -> anyhow::Result<()> {
     let path = Bytes::from(format!("/{COROSYNC_CONF}"));
-    db.apply_and_wait(Operation::Create { path: path.clone() })?;
-    db.apply_and_wait(Operation::Write {
+    db.apply_and_wait(&Operation::Create { path: path.clone() })?;
+    db.apply_and_wait(&Operation::Write {
         path,
         offset: 0,
         data,

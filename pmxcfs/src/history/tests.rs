@@ -46,7 +46,7 @@ impl Bench {
     }
 
     fn apply(&self, operation: Operation) {
-        self.db.apply_and_wait(operation).expect("it is allowed");
+        self.db.apply_and_wait(&operation).expect("it is allowed");
     }
 
     fn write(&self, path: &'static str, data: &'static str) {

@@ -107,7 +107,7 @@ fn a_daemon_is_not_disturbed_by_a_reader_of_its_last_commit() {
     let db = MemDb::new(tree, Instant::now());
     db.start_store(store).unwrap();
     let create = |name: &'static str| {
-        db.apply_and_wait(Operation::Create { path: name.into() })
+        db.apply_and_wait(&Operation::Create { path: name.into() })
             .unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
         db.sync(move |result| sender.send(result).unwrap());

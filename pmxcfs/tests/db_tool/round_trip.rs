@@ -242,7 +242,7 @@ fn everything_that_cannot_be_stored_is_told_before_anything_is_written() {
     fs::write(source.join("nodes/b/qemu-server"), "").unwrap();
     import(&["--skip-special", "--replace"])
         .expect(2)
-        .says("'nodes/b/qemu-server' has to be a directory");
+        .says("'nodes/b/qemu-server' should be a directory");
     fs::remove_file(source.join("nodes/b/qemu-server")).unwrap();
     fs::create_dir(source.join("nodes/b/qemu-server")).unwrap();
     for path in ["nodes/a/lxc/100.conf", "nodes/b/qemu-server/100.conf"] {
@@ -250,7 +250,7 @@ fn everything_that_cannot_be_stored_is_told_before_anything_is_written() {
     }
     import(&["--skip-special", "--replace"])
         .expect(2)
-        .says("guest 100 has two configs");
+        .says("guest 100 has another config");
     assert_eq!(place.files(), ["config.db"]);
 }
 

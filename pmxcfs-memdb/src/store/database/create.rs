@@ -7,51 +7,30 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::schema::{self, OpenError};
+use super::schema;
 use super::sqlite::SqliteBackend;
+use crate::store::error::{StoreError, cannot};
 use crate::store::medium::{Backend, BackendError, Origin};
 use crate::{Entry, RootState};
-
-/// Why no database was written. What was there is unchanged.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CreateError {
-    /// SQLite's log lies beside the database: it is in use, or was not closed in good order.
-    #[error("{} is in use, or its last user was killed: start and stop the daemon first", .0.display())]
-    InUse(PathBuf),
-    /// The new file cannot be made.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The new file cannot be written.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    /// The new file cannot be put in place.
-    #[error("cannot replace {}", path.display())]
-    Replace {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 /// Writes a database of these entries, mode 0600, in place of what is at `path`. The caller sees to it that no daemon
 /// uses it, by holding the daemon's lock file.
 ///
 /// # Errors
-/// [`CreateError`].
-pub fn create(path: &Path, root: RootState, entries: &[Entry]) -> Result<(), CreateError> {
+/// [`StoreError`]; what is at `path` stays as it was. A log beside it says that it is in use.
+pub fn create(path: &Path, root: RootState, entries: &[Entry]) -> Result<(), StoreError> {
     if fs::metadata(schema::wal_path(path)).is_ok_and(|metadata| metadata.len() > 0) {
-        return Err(CreateError::InUse(path.to_owned()));
+        return Err(StoreError::new(format!(
+            "{} is in use, or its last user was killed: start and stop the daemon first",
+            path.display()
+        )));
     }
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".new-{}", std::process::id()));
     let draft = PathBuf::from(draft);
-    let result = build(&draft, root, entries).and_then(|()| {
-        replace(&draft, path).map_err(|source| CreateError::Replace {
-            path: path.to_owned(),
-            source,
-        })
+    let result = schema::open(&draft).map(drop).and_then(|()| {
+        fill(&draft, root, entries).map_err(cannot("write", &draft))?;
+        replace(&draft, path).map_err(cannot("replace", path))
     });
     if result.is_err() {
         for suffix in ["", "-wal", "-shm"] {
@@ -64,8 +43,7 @@ pub fn create(path: &Path, root: RootState, entries: &[Entry]) -> Result<(), Cre
     result
 }
 
-fn build(draft: &Path, root: RootState, entries: &[Entry]) -> Result<(), CreateError> {
-    drop(schema::open(draft)?);
+fn fill(draft: &Path, root: RootState, entries: &[Entry]) -> Result<(), BackendError> {
     let mut backend = Box::new(SqliteBackend::open(draft)?);
     backend.begin()?;
     for entry in entries {
@@ -74,7 +52,7 @@ fn build(draft: &Path, root: RootState, entries: &[Entry]) -> Result<(), CreateE
     backend.put_root(root, Origin::Operations)?;
     backend.commit()?;
     backend.sync()?;
-    Ok(backend.close()?)
+    backend.close()
 }
 
 fn replace(draft: &Path, path: &Path) -> io::Result<()> {

@@ -1,17 +1,20 @@
 //! Reading all rows, and the checks of a database at start.
 //!
-//! Reading and checking are two steps because the crash journal is applied between them. Rows arrive in the order of
-//! their signed inode, which decides some of the checks: the C daemon reads them in that order too.
+//! Reading and checking are two steps because the crash journal is applied between them. Rows come in the order of their
+//! signed inodes, as the C daemon reads them; some checks depend on that order.
 
 use std::collections::{HashMap, HashSet};
+use std::iter;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pmxcfs_api_types::limits::MAX_FILE_SIZE;
 use rusqlite::{Connection, Row};
 
 use super::schema::VERSION_ROW_NAME;
-use crate::store::finding::{Finding, Problem};
-use crate::{Entry, EntryKind, ROOT_INODE, RootState};
+use crate::{Entry, EntryKind, Finding, Problem, ROOT_INODE, RootState};
+
+/// Size of a buffer that names share. It lives as long as one of them.
+const NAME_BUFFER_SIZE: usize = 64 * 1024;
 
 /// The rows of a database, each well-formed in itself.
 #[derive(Debug, Default)]
@@ -20,7 +23,7 @@ pub(crate) struct Rows {
     pub(crate) version_row: Option<RootState>,
     /// Entries in row order, without the root.
     pub(crate) entries: Vec<Entry>,
-    /// What is wrong with single rows. Rows that are refused are not among the entries.
+    /// The faults of single rows. Refused rows are not among the entries.
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -38,7 +41,8 @@ pub(crate) struct RawRow {
     pub(crate) data: Bytes,
 }
 
-/// Reads all rows as they are, in row order or against it (`ASC`, `DESC`). A name or content that is a number is its text form, as for C readers.
+/// Reads all rows as they are, in row order or against it (`ASC`, `DESC`). A number in place of a name or content counts as
+/// its text, as for C readers.
 pub(crate) fn read_raw(
     connection: &Connection,
     order: &str,
@@ -49,18 +53,21 @@ pub(crate) fn read_raw(
          ORDER BY inode {order}"
     ))?;
     let mut cursor = statement.query([])?;
+    let mut names = BytesMut::with_capacity(NAME_BUFFER_SIZE);
     while let Some(row) = cursor.next()? {
-        visit(raw_row(row)?);
+        visit(raw_row(row, &mut names)?);
     }
     Ok(())
 }
 
-fn raw_row(row: &Row<'_>) -> rusqlite::Result<RawRow> {
+/// `names` is a buffer that names share, so that none needs an allocation of its own.
+fn raw_row(row: &Row<'_>, names: &mut BytesMut) -> rusqlite::Result<RawRow> {
     let integer = |index| row.get_ref(index).map(|value| value.as_i64().ok());
-    let bytes = |index| -> rusqlite::Result<Bytes> {
+    let blob = |index| -> rusqlite::Result<&[u8]> {
         let value = row.get_ref(index)?;
-        Ok(Bytes::copy_from_slice(value.as_blob().unwrap_or_default()))
+        Ok(value.as_blob().unwrap_or_default())
     };
+    names.extend_from_slice(blob(6)?);
     Ok(RawRow {
         inode: integer(0)?.unwrap_or_default(),
         parent: integer(1)?,
@@ -68,8 +75,8 @@ fn raw_row(row: &Row<'_>) -> rusqlite::Result<RawRow> {
         writer: integer(3)?,
         mtime: integer(4)?,
         kind: integer(5)?,
-        name: bytes(6)?,
-        data: bytes(7)?,
+        name: names.split().freeze(),
+        data: Bytes::copy_from_slice(blob(7)?),
     })
 }
 
@@ -81,7 +88,7 @@ pub(crate) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
 }
 
 impl Rows {
-    /// Adds the entry that a row is, or what is wrong with it. The name ends at its first NUL.
+    /// Adds the entry of a row, or the fault of the row. The name ends at its first NUL.
     pub(crate) fn add(&mut self, row: RawRow) {
         let inode = row.inode.cast_unsigned();
         let nul = row.name.iter().position(|byte| *byte == 0);
@@ -166,8 +173,7 @@ fn low_32(value: i64) -> u32 {
 
 /// The root state that a database stands for: its version row, with the version raised to everything present.
 ///
-/// Values with the sign bit set are left out of that: no real database gets there, and they cannot collide with the
-/// counter.
+/// Values with the sign bit set do not count: no real database gets there, and they cannot collide with the counter.
 pub(crate) fn effective_root(version_row: Option<RootState>, entries: &[Entry]) -> RootState {
     let highest = entries
         .iter()
@@ -182,14 +188,20 @@ pub(crate) fn effective_root(version_row: Option<RootState>, entries: &[Entry]) 
     }
 }
 
-/// Checks the entries as a whole, in row order, and adds what it finds. `version_row` is what is stored.
+/// Checks the entries as a whole, in row order, and adds its findings. `version_row` is the stored one.
 pub(crate) fn validate(
     version_row: Option<RootState>,
     entries: &[Entry],
     findings: &mut Vec<Finding>,
 ) {
-    check_places(entries, findings);
-    check_cycles(entries, findings);
+    let directories: Directories = entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry.kind == EntryKind::Directory)
+        .map(|(index, entry)| (entry.inode, index))
+        .collect();
+    check_places(entries, &directories, findings);
+    check_cycles(entries, &directories, findings);
     let used = effective_root(version_row, entries).version;
     let stored = version_row.map(|root| root.version);
     let mut report = |problem| {
@@ -207,13 +219,11 @@ pub(crate) fn validate(
     }
 }
 
-fn check_places(entries: &[Entry], findings: &mut Vec<Finding>) {
-    let position: HashMap<u64, usize> = entries
-        .iter()
-        .enumerate()
-        .map(|(index, entry)| (entry.inode, index))
-        .collect();
-    // Their children would be reported as having no directory, which is not what an operator has to repair.
+/// Positions of the directories, by inode.
+type Directories = HashMap<u64, usize>;
+
+fn check_places(entries: &[Entry], directories: &Directories, findings: &mut Vec<Finding>) {
+    // A child of a refused row needs no repair of its own.
     let refused: HashSet<u64> = findings.iter().map(|finding| finding.inode).collect();
     let mut names: HashMap<(u64, &[u8]), u64> = HashMap::with_capacity(entries.len());
     for (index, entry) in entries.iter().enumerate() {
@@ -225,13 +235,13 @@ fn check_places(entries: &[Entry], findings: &mut Vec<Finding>) {
                 problem,
             });
         };
-        if parent != ROOT_INODE {
-            match position.get(&parent) {
-                None if refused.contains(&parent) => {}
-                None => report(Problem::MissingParent { parent }),
-                Some(at) if entries[*at].kind == EntryKind::Directory => {}
-                Some(at) if *at < index => report(Problem::ParentIsFile { parent }),
-                Some(_) => report(Problem::BelowFile { parent }),
+        if parent != ROOT_INODE && !directories.contains_key(&parent) {
+            let row = parent.cast_signed();
+            match entries.binary_search_by_key(&row, |entry| entry.inode.cast_signed()) {
+                Err(_) if refused.contains(&parent) => {}
+                Err(_) => report(Problem::MissingParent { parent }),
+                Ok(at) if at < index => report(Problem::ParentIsFile { parent }),
+                Ok(_) => report(Problem::BelowFile { parent }),
             }
         }
         if let Some(other) = names.insert((parent, &entry.name), entry.inode) {
@@ -248,46 +258,27 @@ fn check_places(entries: &[Entry], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Finds the directories that are their own ancestors. Each entry is walked over once.
-fn check_cycles(entries: &[Entry], findings: &mut Vec<Finding>) {
-    let directories: HashMap<u64, usize> = entries
-        .iter()
-        .enumerate()
-        .filter(|(_, entry)| entry.kind == EntryKind::Directory)
-        .map(|(index, entry)| (entry.inode, index))
-        .collect();
+/// Finds the directories that are their own ancestors. Each directory is walked over once.
+fn check_cycles(entries: &[Entry], directories: &Directories, findings: &mut Vec<Finding>) {
+    let parent = |at: usize| directories.get(&entries[at].parent).copied();
     // The walk on which an entry was first met; 0 is none.
     let mut met = vec![0_usize; entries.len()];
-    for (start, entry) in entries.iter().enumerate() {
-        if entry.kind != EntryKind::Directory {
-            continue;
-        }
+    let is_directory = |at: &usize| entries[*at].kind == EntryKind::Directory;
+    for start in (0..entries.len()).filter(is_directory) {
         let walk = start + 1;
-        let mut at = start;
-        loop {
-            if met[at] != 0 {
-                break;
-            }
-            met[at] = walk;
-            match directories.get(&entries[at].parent) {
-                Some(next) => at = *next,
-                None => break,
-            }
+        let mut at = Some(start);
+        while let Some(new) = at.filter(|at| met[*at] == 0) {
+            met[new] = walk;
+            at = parent(new);
         }
-        let closes = directories.contains_key(&entries[at].parent) && met[at] == walk;
-        if closes {
-            let first = at;
-            loop {
-                findings.push(Finding {
-                    inode: entries[at].inode,
-                    name: entries[at].name.clone(),
-                    problem: Problem::Cycle,
-                });
-                match directories.get(&entries[at].parent) {
-                    Some(next) if *next != first => at = *next,
-                    _ => break,
-                }
-            }
-        }
+        let Some(first) = at.filter(|at| met[*at] == walk) else {
+            continue;
+        };
+        let next = |at: &usize| parent(*at).filter(|next| *next != first);
+        findings.extend(iter::successors(Some(first), next).map(|at| Finding {
+            inode: entries[at].inode,
+            name: entries[at].name.clone(),
+            problem: Problem::Cycle,
+        }));
     }
 }

@@ -5,8 +5,7 @@ mod load;
 pub(crate) mod schema;
 mod sqlite;
 
-pub use create::{CreateError, create};
+pub use create::create;
 pub(crate) use load::{RawRow, Rows, effective_root, read, read_raw, validate};
-pub use schema::OpenError;
 pub(crate) use schema::wal_path;
 pub use sqlite::SqliteBackend;

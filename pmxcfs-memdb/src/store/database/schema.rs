@@ -3,6 +3,7 @@
 //! The file is shared with C daemons (before and after this one ran) and with operators' `sqlite3`, so table, row
 //! format and modes are fixed; see the table in the documentation of [`TABLE`].
 
+use std::error::Error;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -14,6 +15,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::RootState;
+use crate::store::error::{StoreError, cannot};
 
 /// The statement that makes the table, in the C daemon's words.
 ///
@@ -50,36 +52,6 @@ const FILE_MODE: u32 = 0o600;
 /// How long opening waits for a process that holds the database.
 const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why the database cannot be used at all.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The file cannot be made or its mode cannot be set.
-    #[error("cannot create {} or set its mode", path.display())]
-    File {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// SQLite cannot open it or work with it.
-    #[error("cannot open {}", path.display())]
-    Database {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        source: rusqlite::Error,
-    },
-    /// SQLite did not switch to write-ahead logging.
-    #[error("unable to set WAL mode on {}: it stays in mode {mode}", path.display())]
-    JournalMode {
-        /// The database.
-        path: PathBuf,
-        /// The mode that SQLite keeps.
-        mode: String,
-    },
-}
-
 /// An open database.
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
@@ -88,39 +60,27 @@ pub(crate) struct Opened {
 }
 
 /// Opens the database, makes it where it is missing, and sees to mode, table and version row of a new one.
-pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
-    let is_empty = prepare_file(path).map_err(|source| OpenError::File {
-        path: path.to_owned(),
-        source,
-    })?;
-    let failed = |source| OpenError::Database {
-        path: path.to_owned(),
-        source,
-    };
-    let connection = connect(path).map_err(failed)?;
-    busy_timeout(&connection, OPEN_BUSY_TIMEOUT).map_err(failed)?;
+pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
+    let is_empty = prepare_file(path).map_err(cannot("create or set the mode of", path))?;
+    open_file(path, is_empty).map_err(cannot("open the database", path))
+}
+
+fn open_file(path: &Path, is_empty: bool) -> Result<Opened, Box<dyn Error + Send + Sync>> {
+    let connection = connect(path)?;
+    busy_timeout(&connection, OPEN_BUSY_TIMEOUT)?;
     if is_empty {
         // Nothing can be lost yet, and each of the three syncs of making an empty file durable costs milliseconds.
-        connection
-            .pragma_update(None, "synchronous", "OFF")
-            .map_err(failed)?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
     }
-    let mode: String = connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
-        .map_err(failed)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if !mode.eq_ignore_ascii_case("wal") {
-        return Err(OpenError::JournalMode {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(format!("unable to set WAL mode: it stays in mode {mode}").into());
     }
-    connection
-        .pragma_update(None, "synchronous", "NORMAL")
-        .map_err(failed)?;
-    let initialised = initialise(&connection).map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
     Ok(Opened {
+        initialised: initialise(&connection)?,
         connection,
-        initialised,
     })
 }
 

@@ -27,8 +27,6 @@ pub(crate) use record::{put_root, seal};
 pub use replay::JournalRefusal;
 pub(crate) use replay::{Recovery, apply, plan};
 pub(crate) use resume::find;
-pub use segment::SegmentError;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use segment::SegmentHeader;
-pub(crate) use segment::{Scanned, scan};
+pub(crate) use segment::scan;
+pub use segment::{JournalFile, JournalHeader, SegmentError};
 pub(crate) use writing::Journal;

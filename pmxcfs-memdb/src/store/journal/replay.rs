@@ -22,7 +22,7 @@ use pmxcfs_api_types::limits::MAX_FILE_SIZE;
 
 use super::files::SEGMENT_COUNT;
 use super::record::{JournalRecord, JournalStep};
-use super::segment::{Scanned, SegmentError};
+use super::segment::{JournalFile, SegmentError};
 use crate::store::identity::FileIdentity;
 use crate::{Entry, RootState, splice};
 
@@ -73,6 +73,8 @@ pub(crate) struct Recovery {
     pub(crate) current: usize,
     /// Records behind a gap, never acknowledged.
     pub(crate) dropped_count: usize,
+    /// Entries that differ from the database once the records are applied.
+    pub(crate) touched: HashSet<u64>,
 }
 
 impl Recovery {
@@ -91,11 +93,11 @@ struct Place {
 
 /// Decides by the rule above.
 pub(crate) fn plan(
-    segments: [Option<Scanned>; SEGMENT_COUNT],
+    segments: [Option<JournalFile>; SEGMENT_COUNT],
     database: FileIdentity,
     root: RootState,
 ) -> Result<Recovery, JournalRefusal> {
-    let mut segments: Vec<(usize, Scanned)> = segments
+    let mut segments: Vec<(usize, JournalFile)> = segments
         .into_iter()
         .enumerate()
         .filter_map(|(index, segment)| Some((index, segment?)))
@@ -125,7 +127,7 @@ pub(crate) fn plan(
     Ok(collect(segments, place.sequence))
 }
 
-fn places(segments: &[(usize, Scanned)]) -> Vec<Place> {
+fn places(segments: &[(usize, JournalFile)]) -> Vec<Place> {
     let mut places = Vec::new();
     for (_, segment) in segments {
         places.push(Place {
@@ -152,7 +154,7 @@ fn find(places: &[Place], root: RootState) -> Option<&Place> {
     places.get(at)
 }
 
-fn collect(segments: Vec<(usize, Scanned)>, committed: u64) -> Recovery {
+fn collect(segments: Vec<(usize, JournalFile)>, committed: u64) -> Recovery {
     let mut recovery = Recovery {
         committed,
         ..Recovery::default()

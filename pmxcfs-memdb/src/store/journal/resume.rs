@@ -4,13 +4,12 @@
 //! continued, not replaced: its records stay until the first batch has brought them into the database. So a start
 //! works, and loses nothing, even while the database cannot be written.
 
-use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
 use super::files::{Files, JournalPlace, SEGMENT_COUNT};
 use super::replay::{self, JournalRefusal, Recovery};
-use super::segment::{self, Scanned, SegmentError};
+use super::segment::{self, JournalFile, SegmentError};
 use super::writing::Journal;
 use crate::store::identity::FileIdentity;
 use crate::store::warning::Warning;
@@ -20,19 +19,6 @@ use crate::{Entry, RootState};
 pub(crate) struct Found {
     files: io::Result<Files>,
     recovery: Result<Recovery, JournalRefusal>,
-    touched: HashSet<u64>,
-}
-
-/// The journal as it goes on.
-pub(crate) struct Resumed {
-    pub(crate) journal: Journal,
-    /// Last operation that was recorded.
-    pub(crate) sequence: u64,
-    /// Last operation that is in the database.
-    pub(crate) committed: u64,
-    /// Entries that differ from the database.
-    pub(crate) touched: HashSet<u64>,
-    pub(crate) warnings: Vec<Warning>,
 }
 
 /// Reads the journal and applies what `entries`, the rows of a database in the state `stored`, lack.
@@ -43,24 +29,19 @@ pub(crate) fn find(
     entries: &mut Vec<Entry>,
 ) -> Found {
     let mut files = place.open();
-    let mut touched = HashSet::new();
     let mut recover = |files: &mut Files| {
-        let recovery = replay::plan(scan(files)?, database, stored)?;
-        touched = replay::apply(entries, &recovery.records)?;
+        let mut recovery = replay::plan(scan(files)?, database, stored)?;
+        recovery.touched = replay::apply(entries, &recovery.records)?;
         Ok(recovery)
     };
     let recovery = match &mut files {
         Ok(files) => recover(files),
         Err(_) => Ok(Recovery::default()),
     };
-    Found {
-        files,
-        recovery,
-        touched,
-    }
+    Found { files, recovery }
 }
 
-fn scan(files: &mut Files) -> Result<[Option<Scanned>; SEGMENT_COUNT], JournalRefusal> {
+fn scan(files: &mut Files) -> Result<[Option<JournalFile>; SEGMENT_COUNT], JournalRefusal> {
     let mut scanned = [const { None }; SEGMENT_COUNT];
     for (file, slot) in files.iter_mut().zip(&mut scanned) {
         let bytes = file
@@ -79,7 +60,8 @@ impl Found {
     }
 
     /// Takes the files over: continues the journal, or starts a new one at the state `stored`. A journal that is refused
-    /// goes to the directory `aside`. A new one takes at most `limit` bytes.
+    /// goes to the directory `aside`. A new one takes at most `limit` bytes. Returns what was recovered and what to tell the
+    /// operator, too.
     pub(crate) fn resume(
         self,
         place: JournalPlace,
@@ -87,7 +69,7 @@ impl Found {
         stored: RootState,
         limit: u64,
         aside: &Path,
-    ) -> Resumed {
+    ) -> (Journal, Recovery, Vec<Warning>) {
         let mut warnings = Vec::new();
         let (files, recovery) = match self.recovery {
             Ok(recovery) => (self.files, recovery),
@@ -117,12 +99,6 @@ impl Found {
                 reason: error.to_string(),
             });
         }
-        Resumed {
-            journal,
-            sequence: recovery.sequence(),
-            committed: recovery.committed,
-            touched: self.touched,
-            warnings,
-        }
+        (journal, recovery, warnings)
     }
 }

@@ -47,12 +47,15 @@ pub(crate) const HEADER_SIZE: usize = 80;
 /// What a free segment has in place of a header.
 pub(crate) const FREE_HEADER: [u8; HEADER_SIZE] = [0; HEADER_SIZE];
 
-/// What a segment continues.
+/// What a file of the journal continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SegmentHeader {
-    pub(crate) database: FileIdentity,
-    pub(crate) first_sequence: u64,
-    pub(crate) base: RootState,
+pub struct JournalHeader {
+    /// The database file that it belongs to.
+    pub database: FileIdentity,
+    /// Number that the first record has or would have.
+    pub first_sequence: u64,
+    /// State of the database before the first record.
+    pub base: RootState,
     /// What the marks of its records are made with.
     pub(crate) salt: u64,
 }
@@ -74,7 +77,7 @@ pub(crate) fn draw_salt() -> u64 {
     RandomState::new().hash_one(())
 }
 
-impl SegmentHeader {
+impl JournalHeader {
     /// Its bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_SIZE);
@@ -143,45 +146,47 @@ fn is_free(bytes: &[u8]) -> bool {
     is_begun && stored != checksum && stored[..kept] == checksum[..kept]
 }
 
-/// A segment as found in a file.
+/// A file of the journal that is in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Scanned {
-    pub(crate) header: SegmentHeader,
+pub struct JournalFile {
+    /// What it continues.
+    pub header: JournalHeader,
     /// Its records, as far as they are whole and consecutive.
-    pub(crate) records: Vec<JournalRecord>,
+    pub records: Vec<JournalRecord>,
     /// Length of the header and those records in bytes.
     pub(crate) valid_size: usize,
-    /// Bytes behind them of a record that was being written when the daemon died, as far as can be told.
-    pub(crate) torn_size: usize,
+    /// Bytes behind them of a record that was being written when the daemon died, or is being written now, as far as can be
+    /// told.
+    pub torn_bytes: usize,
 }
 
 /// Decodes a segment. `None` if it is not in use.
-pub(crate) fn scan(mut bytes: Bytes) -> Result<Option<Scanned>, SegmentError> {
+pub(crate) fn scan(mut bytes: Bytes) -> Result<Option<JournalFile>, SegmentError> {
     if is_free(&bytes) {
         return Ok(None);
     }
     let total = bytes.len();
-    let header = SegmentHeader::decode(bytes.split_to(total.min(HEADER_SIZE)))?;
+    let header = JournalHeader::decode(bytes.split_to(total.min(HEADER_SIZE)))?;
     let mut records: Vec<JournalRecord> = Vec::new();
     let mut expected = header.first_sequence;
     let mut rest = bytes.clone();
-    while let Ok(record) = record::decode(&mut bytes, header.salt)
+    while let Some(record) = record::decode(&mut bytes, header.salt)
         && record.sequence == expected
     {
         expected = expected.wrapping_add(1);
         records.push(record);
         rest = bytes.clone();
     }
-    Ok(Some(Scanned {
+    Ok(Some(JournalFile {
         header,
         records,
         valid_size: total - rest.len(),
-        torn_size: torn_size(&rest, expected),
+        torn_bytes: torn_bytes(&rest, expected),
     }))
 }
 
 /// Bytes of a record with this sequence number that is not whole.
-fn torn_size(mut rest: &[u8], expected: u64) -> usize {
+fn torn_bytes(mut rest: &[u8], expected: u64) -> usize {
     let total = rest.len();
     rest.advance(total.min(4));
     match (rest.try_get_u32_le(), rest.try_get_u64_le()) {
@@ -198,8 +203,8 @@ mod tests {
     use super::*;
     use crate::Change;
 
-    fn header(first_sequence: u64, salt: u64) -> SegmentHeader {
-        SegmentHeader {
+    fn header(first_sequence: u64, salt: u64) -> JournalHeader {
+        JournalHeader {
             database: FileIdentity {
                 device: 1,
                 inode: 2,

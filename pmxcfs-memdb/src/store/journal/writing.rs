@@ -9,15 +9,16 @@
 //! need not find and clear pages.
 //!
 //! Somebody may remove the files, or the whole directory, while they are open. Records that are written then would be
-//! found by no start. So each write looks whether its file still has a name, and each batch looks at both; a file that has
-//! none is made anew with all that is in it, since an open file can be read as long as somebody has it open.
+//! found by no start. So writes look whether their file still has a name, and each batch looks at both files; a file that
+//! has none is made anew with all that is in it, since an open file can be read as long as somebody has it open.
 
+use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use super::files::{Files, JournalPlace, SEGMENT_COUNT};
 use super::record;
 use super::replay::{LiveSegment, Recovery};
-use super::segment::{FREE_HEADER, SegmentHeader, draw_salt};
+use super::segment::{FREE_HEADER, JournalHeader, draw_salt};
 use crate::RootState;
 use crate::store::identity::FileIdentity;
 use crate::store::medium::SegmentFile;
@@ -27,6 +28,10 @@ const KEPT_SIZE: u64 = 8 * 1024 * 1024;
 
 /// A buffer for records that grew beyond this in a burst is given back.
 const SPARE_CAPACITY: usize = 1024 * 1024;
+
+/// Writes that follow a look at the file's name this closely do not look again. An acknowledgement takes longer to reach its
+/// caller, so somebody who removes the file in this time might as well do so right after a look.
+const CHECK_INTERVAL: Duration = Duration::from_micros(20);
 
 /// One of the two files.
 struct Segment {
@@ -56,7 +61,7 @@ impl Segment {
     }
 
     /// Starts a new use of a free segment.
-    fn begin(&mut self, header: SegmentHeader) -> io::Result<()> {
+    fn begin(&mut self, header: JournalHeader) -> io::Result<()> {
         self.write(&header.encode())?;
         self.last_sequence = header.first_sequence.wrapping_sub(1);
         self.salt = header.salt;
@@ -133,6 +138,8 @@ pub(crate) struct Journal {
     floor: u64,
     /// Last operation that is in the database.
     committed: u64,
+    /// The next write from then on looks whether the file still has a name.
+    check_at: Instant,
     /// Bytes of records written so far.
     written_bytes: u64,
     /// A buffer for the records that come next.
@@ -156,6 +163,7 @@ impl Journal {
             written: committed,
             floor: 0,
             committed,
+            check_at: Instant::now(),
             written_bytes: 0,
             spare: Vec::new(),
         }
@@ -193,8 +201,8 @@ impl Journal {
     }
 
     /// The header of a segment behind the operation `sequence`, which led to the state `base`.
-    fn header(&self, sequence: u64, base: RootState) -> SegmentHeader {
-        SegmentHeader {
+    fn header(&self, sequence: u64, base: RootState) -> JournalHeader {
+        JournalHeader {
             database: self.database,
             first_sequence: sequence.wrapping_add(1),
             base,
@@ -252,8 +260,12 @@ impl Journal {
         }
         let segment = &mut segments[self.current];
         segment.append(&mut records, last_sequence)?;
-        if !segment.file.is_linked()? {
-            self.ensure_linked()?;
+        let now = Instant::now();
+        if now >= self.check_at {
+            self.check_at = now + CHECK_INTERVAL;
+            if !segment.file.is_linked()? {
+                self.ensure_linked()?;
+            }
         }
         self.written = last_sequence;
         self.written_bytes += records.len() as u64;

@@ -25,44 +25,16 @@ mod tests;
 
 use std::fs::OpenOptions;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use rounds::Repair;
 
 use super::database::Rows;
-use super::finding::Finding;
+use super::error::{StoreError, cannot};
 use super::journal::{self, JournalRefusal, journal_files};
-use super::offline::{self, Access, ExamineError};
-use crate::{Entry, RootState};
+use super::offline::{self, Access};
+use crate::{Entry, Finding, RootState};
 use table::Table;
-
-/// Why a database cannot be repaired.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RepairError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Examine(#[from] ExamineError),
-    /// Records of the crash journal do not fit the rows.
-    #[error("the crash journal cannot be applied to {}", path.display())]
-    Journal {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        source: JournalRefusal,
-    },
-    /// Not one row of a damaged file can be read.
-    #[error("nothing can be read of {}: it is no database of pmxcfs, or all of it is damaged", .0.display())]
-    Nothing(PathBuf),
-    /// Faults that keep the daemon from starting are left.
-    #[error("{} cannot be repaired; first fault that is left: {}", path.display(), left)]
-    Left {
-        /// The database.
-        path: PathBuf,
-        /// The first of them.
-        left: Box<Finding>,
-    },
-}
 
 /// Rows that the daemon loads, and the repairs behind them.
 #[derive(Debug)]
@@ -82,12 +54,13 @@ pub struct Repaired {
 /// Reads a database and repairs its rows, in memory.
 ///
 /// # Errors
-/// [`RepairError`].
+/// [`StoreError`]: the database cannot be read, the crash journal does not fit it, or a fault is left that keeps the daemon
+/// from starting.
 pub fn repair(
     database: &Path,
     access: Access,
     journal_dir: Option<&Path>,
-) -> Result<Repaired, RepairError> {
+) -> Result<Repaired, StoreError> {
     let mut table = Table::new(offline::raw_rows(database, access)?);
     let journal_operation_count = match journal_dir {
         Some(directory) => lay_journal(&mut table, database, directory)?,
@@ -99,14 +72,17 @@ pub fn repair(
 /// Reads the readable rows of a damaged file and repairs them, in memory. Returns a line for each loss, too.
 ///
 /// # Errors
-/// [`RepairError`], and [`RepairError::Nothing`] if there is no row that can be read.
+/// As [`repair`], or there is no row that can be read.
 pub fn salvage(
     database: &Path,
     journal_dir: Option<&Path>,
-) -> Result<(Repaired, Vec<String>), RepairError> {
+) -> Result<(Repaired, Vec<String>), StoreError> {
     let mut readable = salvage::read(database)?;
     if readable.table.rows.is_empty() {
-        return Err(RepairError::Nothing(database.to_owned()));
+        return Err(StoreError::new(format!(
+            "nothing can be read of {}: it is no database of pmxcfs, or all of it is damaged",
+            database.display()
+        )));
     }
     // Before anything is moved: a record of the journal names the place of its entry.
     let laid = match journal_dir {
@@ -125,17 +101,17 @@ fn mend(
     mut table: Table,
     database: &Path,
     journal_operation_count: usize,
-) -> Result<Repaired, RepairError> {
+) -> Result<Repaired, StoreError> {
     let (repairs, examined) = rounds::run(&mut table);
     if let Some(refused) = examined
         .findings
         .iter()
         .find(|finding| finding.is_refused())
     {
-        return Err(RepairError::Left {
-            path: database.to_owned(),
-            left: Box::new(refused.clone()),
-        });
+        return Err(StoreError::new(format!(
+            "{} cannot be repaired; first fault that is left: {refused}",
+            database.display()
+        )));
     }
     Ok(Repaired {
         root: examined.root,
@@ -151,7 +127,7 @@ fn lay_journal(
     table: &mut Table,
     database: &Path,
     journal_dir: &Path,
-) -> Result<usize, RepairError> {
+) -> Result<usize, StoreError> {
     let mut rows = Rows::default();
     for row in table.rows.values() {
         rows.add(row.clone());
@@ -163,15 +139,12 @@ fn lay_journal(
     let Some(root) = recovery.records.last().map(|record| record.root) else {
         return Ok(0);
     };
-    let misfit = |source| RepairError::Journal {
-        path: database.to_owned(),
-        source,
-    };
-    let touched = journal::apply(&mut rows.entries, &recovery.records).map_err(misfit)?;
+    let misfit = || cannot("apply the crash journal to", database);
+    let touched = journal::apply(&mut rows.entries, &recovery.records).map_err(misfit())?;
     // A record may leave a content as it is, and that of a refused row is not known here.
     let mut findings = rows.findings.iter();
     if findings.any(|finding| finding.is_refused() && touched.contains(&finding.inode)) {
-        return Err(misfit(JournalRefusal::Inconsistent));
+        return Err(misfit()(JournalRefusal::Inconsistent));
     }
     for inode in touched {
         table.rows.remove(&inode.cast_signed());

@@ -7,10 +7,9 @@ use pmxcfs_api_types::time::wall_clock_secs;
 
 use super::super::database::schema::{VERSION_ROW_KIND, VERSION_ROW_NAME};
 use super::super::database::{self, Rows};
-use super::super::finding::{Finding, Problem};
 use super::super::offline::{self, Examined, JournalUse};
 use super::table::Table;
-use crate::{EntryKind, ROOT_INODE, RootState};
+use crate::{EntryKind, Finding, Problem, ROOT_INODE, RootState};
 
 /// Each round repairs one finding of each row that has any, and no repaired finding comes back: a row has few.
 const MAX_ROUNDS: usize = 32;
@@ -124,7 +123,7 @@ impl<'a> Round<'a> {
             | Problem::MissingParent { .. }
             | Problem::ParentIsFile { .. }
             | Problem::BelowFile { .. }
-            | Problem::GuestDirectoryIsFile
+            | Problem::GuestDirectoryIsFile { .. }
             | Problem::HiddenName => self.move_away(inode, name),
             Problem::Cycle => return self.break_cycle(inode, name),
             Problem::DuplicateName { other, .. } | Problem::DuplicateGuest { other, .. } => {
@@ -136,6 +135,7 @@ impl<'a> Round<'a> {
             }
             Problem::VersionExhausted
             | Problem::VersionTooLow { .. }
+            | Problem::DuplicateInode
             | Problem::Oversized { .. } => return None,
         })
     }

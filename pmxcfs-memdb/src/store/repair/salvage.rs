@@ -7,7 +7,8 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::super::database::{self, RawRow};
-use super::super::offline::{self, Access, ExamineError};
+use super::super::error::{StoreError, cannot};
+use super::super::offline::{self, Access};
 use super::pages::{self, Scan, ScannedRow};
 use super::table::Table;
 
@@ -22,8 +23,8 @@ pub(super) struct Readable {
     scan: Scan,
 }
 
-pub(super) fn read(database: &Path) -> Result<Readable, ExamineError> {
-    let mut scan = pages::scan(database).map_err(offline::access_error(database))?;
+pub(super) fn read(database: &Path) -> Result<Readable, StoreError> {
+    let mut scan = pages::scan(database).map_err(cannot("access the database", database))?;
     let mut table = Table::default();
     if let Ok(connection) = offline::connect(database, Access::Idle) {
         for order in ["ASC", "DESC"] {

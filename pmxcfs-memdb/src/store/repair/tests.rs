@@ -11,9 +11,9 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
-use super::super::{Access, Finding, create, examine};
+use super::super::{Access, create, examine};
 use super::{Repaired, repair};
-use crate::{EntryKind, RootState, Rules, Tree};
+use crate::{EntryKind, Finding, RootState, Rules, Tree};
 
 const TABLE: &str = "CREATE TABLE tree (inode INTEGER PRIMARY KEY NOT NULL, parent INTEGER, version INTEGER, \
                      writer INTEGER, mtime INTEGER, type INTEGER, name TEXT, data BLOB)";

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use pmxcfs_memdb::EntryKind;
-use pmxcfs_memdb::store::{Access, ExamineError, Problem, foreign_log, integrity};
+use pmxcfs_memdb::store::{Access, StoreError, foreign_log, integrity};
+use pmxcfs_memdb::{EntryKind, Problem};
 
 use super::cli::CheckArgs;
 use super::lock::Lock;
@@ -24,7 +24,7 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> CommandResult {
     let source = match Source::read(&args.location, &args.read) {
         Ok(source) => source,
         Err(error) => {
-            return match error.downcast_ref::<ExamineError>() {
+            return match error.downcast_ref::<StoreError>() {
                 Some(damage) if damage.is_damage() => {
                     writeln!(out, "refused  {}", text::chain(damage))?;
                     tell_damaged(&path, "the daemon does not start with it", out)?;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use pmxcfs_memdb::{Entry, Index, ROOT_INODE, RootState, Rules, Tree, TreeError};
+use pmxcfs_memdb::{Entry, Finding, Index, ROOT_INODE, RootState, Rules, Tree};
 
 use super::cli::{DiffArgs, Location, ReadOptions};
 use super::source::Source;
@@ -51,7 +51,7 @@ struct Side<'a> {
     root: RootState,
     by_key: BTreeMap<Key, Item<'a>>,
     by_inode: BTreeMap<u64, Item<'a>>,
-    index: Result<Index, TreeError>,
+    index: Result<Index, Finding>,
 }
 
 impl<'a> Side<'a> {

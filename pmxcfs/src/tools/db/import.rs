@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context as _, bail};
 use pmxcfs_api_types::time::wall_clock_secs;
 use pmxcfs_memdb::store::{Access, examine};
-use pmxcfs_memdb::{Entry, RootState, Rules, Tree, TreeWarning};
+use pmxcfs_memdb::{Entry, RootState, Rules, Tree};
 
 use super::cli::ImportArgs;
 use super::copies;
@@ -67,13 +67,8 @@ pub(super) fn run(args: &ImportArgs, notes: &mut dyn Write) -> CommandResult {
 fn check_tree(root: RootState, entries: &[Entry]) -> anyhow::Result<()> {
     let tree = Tree::from_entries(root, entries.iter().cloned(), Rules::Local, 0)
         .context("the directory cannot be stored; nothing was written")?;
-    for warning in tree.warnings() {
-        if let TreeWarning::GuestDirectoryIsFile { path } = warning {
-            bail!(
-                "the directory cannot be stored; nothing was written: '{}' has to be a directory",
-                text::escape_path(path)
-            );
-        }
+    if let Some(warning) = tree.warnings().first() {
+        bail!("the directory cannot be stored; nothing was written: {warning}");
     }
     Ok(())
 }

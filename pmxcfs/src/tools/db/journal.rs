@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pmxcfs_memdb::Entry;
 use pmxcfs_memdb::store::{
-    InspectError, JournalFile, JournalRecord, JournalStep, journal_files, read_journal_file,
+    JournalFile, JournalRecord, JournalStep, journal_files, read_journal_file,
 };
 
 use super::cli::JournalArgs;
@@ -29,8 +29,7 @@ pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> CommandResult {
     if metadata.is_dir() {
         for file in journal_files(&path) {
             match read_journal_file(&file) {
-                Err(InspectError::Read { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.is_missing_file() => {}
                 other => {
                     tell_file(&file, other?.as_ref(), &database, out)?;
                     found += 1;
@@ -67,16 +66,16 @@ fn tell_file(
     writeln!(
         out,
         "  of the database with device {}, inode {}{}{}",
-        file.device,
-        file.inode,
-        created(file.created_ns),
+        file.header.database.device,
+        file.header.database.inode,
+        created(file.header.database.created_ns),
         belongs(file, database)
     )?;
     writeln!(
         out,
         "  begins at number {} behind {}",
-        file.first_sequence,
-        text::root_state(file.base)
+        file.header.first_sequence,
+        text::root_state(file.header.base)
     )?;
     for record in &file.records {
         tell_record(record, out)?;
@@ -102,8 +101,9 @@ fn created(nanoseconds: u64) -> String {
 
 /// Whether the file that lies where the database is expected is the one.
 fn belongs(file: &JournalFile, database: &Path) -> String {
+    let own = file.header.database;
     match fs::metadata(database) {
-        Ok(metadata) if metadata.dev() == file.device && metadata.ino() == file.inode => {
+        Ok(metadata) if (metadata.dev(), metadata.ino()) == (own.device, own.inode) => {
             format!(" ({})", database.display())
         }
         Ok(_) => format!(" (not {})", database.display()),

@@ -81,8 +81,8 @@ fn record(sequence: u64, size: usize) -> Vec<u8> {
     buffer
 }
 
-fn header(first_sequence: u64) -> SegmentHeader {
-    SegmentHeader {
+fn header(first_sequence: u64) -> JournalHeader {
+    JournalHeader {
         database: DATABASE,
         first_sequence,
         base: RootState::default(),

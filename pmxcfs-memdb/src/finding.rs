@@ -4,13 +4,12 @@
 //! and an offline tool can show them all. Which contents are refused and which are taken is what the C daemon does
 //! (a database it starts with must start here), except that the database version is raised where it is too low.
 
-use std::fmt;
-
 use bytes::Bytes;
 use pmxcfs_api_types::Vmid;
 
 /// One thing that is wrong, and the row that it is wrong with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("inode {inode} (\"{}\"): {problem}", name.escape_ascii())]
 pub struct Finding {
     /// Inode of the row.
     pub inode: u64,
@@ -111,12 +110,15 @@ pub enum Problem {
     },
     /// Another guest configuration has the same id, on whatever node.
     #[error(
-        "guest {vmid} has another config, '{}' (inode {other}); an id can be used only once in the whole cluster",
-        other_path.escape_ascii()
+        "guest {vmid} has another config, '{}' (inode {other}), beside '{}'; an id can be used only once in the whole \
+         cluster",
+        other_path.escape_ascii(), path.escape_ascii()
     )]
     DuplicateGuest {
         /// The id.
         vmid: Vmid,
+        /// Path of this configuration.
+        path: Bytes,
         /// Inode of the other configuration.
         other: u64,
         /// Path of the other configuration.
@@ -124,9 +126,16 @@ pub enum Problem {
     },
     /// A guest directory of a node is a file. Taken.
     #[error(
-        "it should be a directory of guest configs and is a file; C daemons refuse to start with it"
+        "'{}' should be a directory of guest configs and is a file; C daemons refuse to start with it",
+        path.escape_ascii()
     )]
-    GuestDirectoryIsFile,
+    GuestDirectoryIsFile {
+        /// Where it is.
+        path: Bytes,
+    },
+    /// Another entry has the same inode.
+    #[error("another entry has the same inode")]
+    DuplicateInode,
     /// The name is `.` or `..`, which no program can open. Taken.
     #[error("the name is that of a directory link, so no program can open the entry")]
     HiddenName,
@@ -153,7 +162,7 @@ impl Finding {
                 | Problem::BelowFile { .. }
                 | Problem::Cycle
                 | Problem::Oversized { .. }
-                | Problem::GuestDirectoryIsFile
+                | Problem::GuestDirectoryIsFile { .. }
                 | Problem::HiddenName
         )
     }
@@ -173,7 +182,7 @@ impl Finding {
             Problem::EmptyName
             | Problem::NameWithSlash
             | Problem::NameWithNul
-            | Problem::GuestDirectoryIsFile
+            | Problem::GuestDirectoryIsFile { .. }
             | Problem::HiddenName => format!("give it another name: {}", rename()),
             Problem::UnknownKind { .. } => {
                 format!(
@@ -208,20 +217,9 @@ impl Finding {
             Problem::VersionExhausted => {
                 set("version=(SELECT max(max(inode),max(version)) FROM tree WHERE inode>0)")
             }
+            Problem::DuplicateInode => "give one of them another number".to_owned(),
             Problem::VersionTooLow { .. } => "nothing to do: the next change repairs it".to_owned(),
             Problem::Oversized { .. } => "replace the file by a smaller one".to_owned(),
         }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "inode {} (\"{}\"): {}",
-            self.inode,
-            self.name.escape_ascii(),
-            self.problem
-        )
     }
 }
