@@ -224,7 +224,7 @@ async fn establish<C: Channel>(
 ) {
     let number = stream.as_raw_fd();
     let creator = Arc::clone(service);
-    let created = service.run_file_job(move || create::<C>(&creator, number, caller));
+    let created = service.create_files(move || create::<C>(&creator, number, caller));
     let (directory, channel, response) = match created.await {
         Ok(created) => created,
         Err(error) => {
@@ -280,13 +280,13 @@ async fn remove<C: Channel>(service: &Arc<Service>, connection: Connection<C>, d
     {
         let remover = Arc::clone(service);
         let job = move || match directory::remove(&directory, &remover.files) {
-            Err(Errno::EMFILE | Errno::ENFILE) => Ok(Some((connection, directory))),
+            Err(Errno::EMFILE | Errno::ENFILE) => Some((connection, directory)),
             removed => {
                 directory::log_failure(&directory, removed);
-                Ok(None)
+                None
             }
         };
-        left = service.run_file_job(job).await.ok().flatten();
+        left = service.remove_files(job).await.ok().flatten();
         if left.is_some() {
             sleep(EXHAUSTED_PAUSE).await;
         }

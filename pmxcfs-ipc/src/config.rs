@@ -27,9 +27,6 @@ pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) const MAX_PENDING_REFUSALS: usize = 64;
 pub(crate) const MAX_PENDING_REFUSALS_PER_UID: usize = 16;
 
-/// Set-ups and removals of connections' files that run at the same time.
-pub(crate) const MAX_FILE_JOBS: usize = 1;
-
 /// Long requests that run at the same time, each on a thread of its own.
 pub(crate) const MAX_LONG_REQUESTS: usize = 4;
 

@@ -257,7 +257,10 @@ impl NameTable {
     }
 
     /// How many records there are.
-    #[cfg(test)]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the tests and a fuzz target ask")
+    )]
     pub(super) fn len(&self) -> usize {
         self.table.lock().records.len()
     }

@@ -2,13 +2,13 @@
 
 mod access;
 mod files;
-mod model;
+pub(crate) mod model;
 mod names;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -212,6 +212,13 @@ impl Bench {
         for id in ids {
             self.fs.forget(*id, 1);
         }
+    }
+}
+
+impl Drop for Bench {
+    /// Ends the store's thread. Tree and filesystem know each other, so they stay.
+    fn drop(&mut self) {
+        self.db.shutdown(Duration::from_secs(10));
     }
 }
 

@@ -37,20 +37,20 @@ enum Step {
     },
     /// A request for an id that the kernel has, without a look-up before.
     Look {
-        number: prop::sample::Index,
+        number: usize,
     },
     Open {
-        number: prop::sample::Index,
+        number: usize,
     },
     Write {
-        number: prop::sample::Index,
+        number: usize,
         text: String,
     },
     Close {
-        number: prop::sample::Index,
+        number: usize,
     },
     Forget {
-        number: prop::sample::Index,
+        number: usize,
     },
 }
 
@@ -59,7 +59,7 @@ fn place() -> impl Strategy<Value = Place> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let number = || any::<prop::sample::Index>();
+    let number = any::<usize>;
     prop_oneof![
         1 => (place(), any::<bool>()).prop_map(|(place, by_peer)| Step::Mkdir { place, by_peer }),
         3 => (place(), any::<bool>()).prop_map(|(place, by_peer)| Step::Create { place, by_peer }),
@@ -166,12 +166,12 @@ impl Run {
                 self.rename(&path_of(*from), &path_of(*to), *by_peer)
             }
             Step::Walk { place } => self.walk(&path_of(*place)),
-            Step::Look { number } => self.look(number),
-            Step::Open { number } => self.open(number),
-            Step::Write { number, text } => self.write(number, text),
-            Step::Close { number } => self.close(number),
+            Step::Look { number } => self.look(*number),
+            Step::Open { number } => self.open(*number),
+            Step::Write { number, text } => self.write(*number, text),
+            Step::Close { number } => self.close(*number),
             Step::Forget { number } => {
-                self.forget(number);
+                self.forget(*number);
                 Ok(())
             }
         }
@@ -293,9 +293,9 @@ impl Run {
         Ok(())
     }
 
-    fn id(&self, number: &prop::sample::Index) -> Option<u64> {
+    fn id(&self, number: usize) -> Option<u64> {
         let ids: Vec<u64> = self.model.ids.keys().copied().collect();
-        (!ids.is_empty()).then(|| ids[number.index(ids.len())])
+        (!ids.is_empty()).then(|| ids[number % ids.len()])
     }
 
     /// What an id leads to is somewhere now, or is open.
@@ -308,7 +308,7 @@ impl Run {
         Ok(object)
     }
 
-    fn look(&mut self, number: &prop::sample::Index) -> Result<(), TestCaseError> {
+    fn look(&mut self, number: usize) -> Result<(), TestCaseError> {
         let Some(id) = self.id(number) else {
             return Ok(());
         };
@@ -327,7 +327,7 @@ impl Run {
         Ok(())
     }
 
-    fn open(&mut self, number: &prop::sample::Index) -> Result<(), TestCaseError> {
+    fn open(&mut self, number: usize) -> Result<(), TestCaseError> {
         let Some(id) = self.id(number) else {
             return Ok(());
         };
@@ -346,12 +346,12 @@ impl Run {
         Ok(())
     }
 
-    fn handle(&self, number: &prop::sample::Index) -> Option<(u64, usize)> {
+    fn handle(&self, number: usize) -> Option<(u64, usize)> {
         let handles: Vec<_> = self.model.handles.iter().map(|(a, b)| (*a, *b)).collect();
-        (!handles.is_empty()).then(|| handles[number.index(handles.len())])
+        (!handles.is_empty()).then(|| handles[number % handles.len()])
     }
 
-    fn write(&mut self, number: &prop::sample::Index, text: &str) -> Result<(), TestCaseError> {
+    fn write(&mut self, number: usize, text: &str) -> Result<(), TestCaseError> {
         let Some((handle, object)) = self.handle(number) else {
             return Ok(());
         };
@@ -363,7 +363,7 @@ impl Run {
         Ok(())
     }
 
-    fn close(&mut self, number: &prop::sample::Index) -> Result<(), TestCaseError> {
+    fn close(&mut self, number: usize) -> Result<(), TestCaseError> {
         if let Some((handle, object)) = self.handle(number) {
             if let Some(content) = &self.model.objects[object] {
                 prop_assert_eq!(&self.bench.read(handle).unwrap(), content);
@@ -374,7 +374,7 @@ impl Run {
         Ok(())
     }
 
-    fn forget(&mut self, number: &prop::sample::Index) {
+    fn forget(&mut self, number: usize) {
         if let Some(id) = self.id(number)
             && let Some(count) = self.model.ids.remove(&id)
         {
@@ -407,19 +407,62 @@ impl Run {
     }
 }
 
+fn run(steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut run = Run {
+        bench: Bench::new(),
+        model: Model::default(),
+        inodes: HashMap::new(),
+    };
+    for step in steps {
+        run.step(step)?;
+    }
+    run.end()
+}
+
+/// The requests that a fuzzer's bytes stand for, four each.
+pub(crate) fn run_bytes(bytes: &[u8]) {
+    let place = |byte: u8| {
+        let byte = usize::from(byte);
+        ((byte % 4).checked_sub(1), byte / 4 % NAMES.len())
+    };
+    let step = |&[what, first, second, number]: &[u8; 4]| {
+        let (place, to, by_peer) = (place(first), place(second), number % 2 == 0);
+        let number = number.into();
+        match what % 10 {
+            0 => Step::Mkdir { place, by_peer },
+            1 => Step::Create { place, by_peer },
+            2 => Step::Remove { place, by_peer },
+            3 => Step::Rename {
+                from: place,
+                to,
+                by_peer,
+            },
+            4 => Step::Walk { place },
+            5 => Step::Look { number },
+            6 => Step::Open { number },
+            7 => Step::Write {
+                number,
+                text: "x".repeat(first.into()),
+            },
+            8 => Step::Close { number },
+            _ => Step::Forget { number },
+        }
+    };
+    let steps: Vec<Step> = bytes.as_chunks().0.iter().map(step).collect();
+    run(&steps).unwrap_or_else(|error| panic!("{error}: {steps:?}"));
+}
+
+#[test]
+fn any_bytes_stand_for_requests() {
+    run_bytes(&[]);
+    run_bytes(&(0..=255).cycle().take(4000).collect::<Vec<u8>>());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn random_requests_and_another_node(steps in prop::collection::vec(step(), 1..80)) {
-        let mut run = Run {
-            bench: Bench::new(),
-            model: Model::default(),
-            inodes: HashMap::new(),
-        };
-        for step in &steps {
-            run.step(step)?;
-        }
-        run.end()?;
+        run(&steps)?;
     }
 }

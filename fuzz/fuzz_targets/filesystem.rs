@@ -1,0 +1,33 @@
+//! The filesystem without a mount: random requests, while another node changes the tree between them, beside a plain model.
+//!
+//! The daemon's crate is large and only some of its files are wanted, so they are taken by their paths, the model with them.
+#![no_main]
+#![allow(
+    dead_code,
+    unused_imports,
+    unfulfilled_lint_expectations,
+    reason = "their home is another crate"
+)]
+
+#[path = "../../pmxcfs/src/fs"]
+mod fs {
+    mod attributes;
+    mod changes;
+    mod filesystem;
+    mod handles;
+    mod names;
+    mod node;
+    mod open;
+    mod plugins;
+    mod second_walks;
+    pub mod tests;
+
+    pub use attributes::{Attributes, Kind};
+    pub use changes::{Created, IfExists, NewAttributes, WriteAt};
+    pub use filesystem::Filesystem;
+    pub use node::ROOT_ID;
+    pub use open::Listed;
+    pub use plugins::{Plugins, ReadOnly};
+}
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fs::tests::model::run_bytes(bytes));
