@@ -5,7 +5,6 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::Digest;
 
 use crate::core::{Actions, LogLevel, MemberId, Now, RequestId};
-use crate::wire::MessageKind;
 
 /// A message of the application, without header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +48,8 @@ pub enum Verdict {
 pub struct Exchange {
     /// Which members are synced, in the order of the states.
     pub synced: Vec<bool>,
-    /// The messages that this member must send as the leader; empty on others.
-    pub messages: Vec<(MessageKind, Bytes)>,
+    /// Whether this member is to send what others lack.
+    pub is_leader: bool,
 }
 
 /// Why a synchronisation cannot go on.
@@ -135,7 +134,7 @@ pub trait Application {
     /// The own data cannot be announced.
     fn state(&mut self) -> Result<Bytes, SyncError>;
 
-    /// Decides from all states which members are synced. `own` is the position of this member.
+    /// Decides from all states which members are synced, and forgets them unless this member is not. `own` is its position.
     ///
     /// # Errors
     /// A state that makes no sense.
@@ -145,6 +144,10 @@ pub trait Application {
         own: usize,
         context: &mut Context<'_>,
     ) -> Result<Exchange, SyncError>;
+
+    /// The next update for others, of the data as they were at the exchange. Asked for as corosync takes them, so that not
+    /// all of them are in memory at once.
+    fn next_update(&mut self) -> Option<Bytes>;
 
     /// Records one update of the leader.
     ///
@@ -158,7 +161,7 @@ pub trait Application {
     /// They do not lead to the leader's data, or the store failed; nothing is changed then.
     fn commit(&mut self, context: &mut Context<'_>) -> Result<(), SyncError>;
 
-    /// Forgets states and recorded updates.
+    /// Forgets states, recorded updates and those still to be sent.
     fn discard(&mut self);
 
     /// Checksum over the replicated data. Asked for in groups whose members hold the same.

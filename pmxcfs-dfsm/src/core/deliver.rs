@@ -65,6 +65,7 @@ impl<A: Application> Machine<A> {
         if self.mode() == Mode::Synced && self.is_too_early(&queued) {
             return queue::insert(&mut self.queue, queued);
         }
+        self.backlog.add(&queued);
         if self.mode() == Mode::Synced {
             self.apply(&queued, out);
             if self.members.len() == 1 {
@@ -79,6 +80,9 @@ impl<A: Application> Machine<A> {
             // The synced members apply this now, whoever its sender is.
             State::Update { replay, .. } => replay.push(queued),
             _ => queue::insert(&mut self.queue, queued),
+        }
+        if let Some(reason) = self.backlog.excess(self.mode()) {
+            self.leave(&reason, out);
         }
     }
 
@@ -120,6 +124,9 @@ impl<A: Application> Machine<A> {
             (Mode::Synced, MessageKind::UpdateComplete) => {
                 self.mark_all_synced();
                 self.walk_queue(out);
+            }
+            (Mode::Synced, MessageKind::Update) if self.local == Some(sender) => {
+                self.send_more_updates(payload.len(), out);
             }
             (Mode::Synced, MessageKind::VerifyRequest) => {
                 self.verify_requested(sender, &payload, out);

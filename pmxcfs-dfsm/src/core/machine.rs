@@ -6,8 +6,14 @@ use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
 use super::{
-    Action, Actions, Event, LogLevel, MemberId, Mode, Now, RequestId, backoff::Backoff,
-    doubtful::Doubtful, mode::State, outbox::Outbox, queue::Queued, verifier::Verifier,
+    Action, Actions, Event, LogLevel, MemberId, Mode, Now, RequestId,
+    backlog::{BACKLOG_LIMIT, Backlog},
+    backoff::Backoff,
+    doubtful::Doubtful,
+    mode::State,
+    outbox::Outbox,
+    queue::Queued,
+    verifier::Verifier,
 };
 use crate::{
     app::{Application, Context, Outgoing},
@@ -17,8 +23,8 @@ use crate::{
 /// Messages that are kept while corosync takes none, at most. A daemon announces some hundred a minute.
 const MOST_KEPT_COUNT: usize = 4096;
 
-/// How long a request may wait for the group to be joined. A rejoin takes a fraction of this.
-const JOIN_PATIENCE_MS: u64 = 5_000;
+/// How long a request may wait for the group to be joined, or for another member to be updated. Both take a fraction of this.
+const PATIENCE_MS: u64 = 5_000;
 
 /// One process of the last membership.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +80,9 @@ pub struct Machine<A: Application> {
     /// Messages that wait for the end of a synchronisation ("queue 1"), see [`queue::insert`](super::queue::insert).
     pub(super) queue: Vec<Queued>,
     pub(super) doubtful: Doubtful,
+    pub(super) backlog: Backlog,
+    /// Bytes of own updates that have not come back, while this member leads and there are more to send.
+    pub(super) updates_under_way: Option<usize>,
     last_request: RequestId,
     /// Requests by the count of the own message whose delivery answers them.
     pub(super) pending: BTreeMap<u64, RequestId>,
@@ -90,6 +99,12 @@ impl<A: Application> Machine<A> {
     /// A member that waits for its first connection.
     #[must_use]
     pub fn new(app: A) -> Self {
+        Self::with_backlog_limit(app, BACKLOG_LIMIT)
+    }
+
+    /// As [`Machine::new`], for members with little memory: `limit` bounds in bytes what is kept for a synchronisation.
+    #[must_use]
+    pub fn with_backlog_limit(app: A, limit: usize) -> Self {
         Self {
             app,
             state: State::Start,
@@ -102,6 +117,8 @@ impl<A: Application> Machine<A> {
             in_flight: BTreeSet::new(),
             queue: Vec::new(),
             doubtful: Doubtful::default(),
+            backlog: Backlog::new(limit),
+            updates_under_way: None,
             last_request: RequestId(0),
             pending: BTreeMap::new(),
             held: VecDeque::new(),
@@ -241,7 +258,7 @@ impl<A: Application> Machine<A> {
         self.doubtful.clear();
         self.in_flight.clear();
         self.outbox.take();
-        self.app.discard();
+        self.discard();
         self.verifier.forget();
         for id in std::mem::take(&mut self.pending).into_values() {
             self.app.fail(id, answer);
@@ -252,7 +269,7 @@ impl<A: Application> Machine<A> {
     /// an exchange to the end of the update. A write sent then might reach others although this member is not synced. Synced
     /// members would apply it where it comes, while C peers that are updated apply it behind everything else, or twice; and a
     /// message that others have applied and this member has not has no result here.
-    const fn holds_requests(&self) -> bool {
+    fn holds_requests(&self) -> bool {
         let is_unsynced = matches!(
             self.state,
             State::Start
@@ -263,20 +280,29 @@ impl<A: Application> Machine<A> {
                     ..
                 }
         );
-        A::IS_EXACT && self.is_quorate && is_unsynced
+        A::IS_EXACT && self.is_quorate && (is_unsynced || self.spares_others())
     }
 
-    /// Requests that need not wait any more are carried out; those that have waited too long for the group are refused.
+    /// Whether a member that is being updated has to keep so much that writes of this one wait until it is synced.
+    fn spares_others(&self) -> bool {
+        self.mode() == Mode::Synced
+            && self.backlog.is_large()
+            && self.members.iter().any(|member| !member.is_synced)
+    }
+
+    /// Requests that need not wait any more are carried out. Those that have waited too long are refused if the group is not
+    /// joined, and carried out if they have waited for another member.
     fn release_held(&mut self, out: &mut Actions) {
         while let Some((since_ms, _)) = self.held.front() {
             let waits = self.holds_requests();
-            let is_late = self.now.monotonic_ms.saturating_sub(*since_ms) >= JOIN_PATIENCE_MS
-                && matches!(self.mode(), Mode::Start | Mode::Leave);
+            let is_synced = self.mode() == Mode::Synced;
+            let is_late = self.now.monotonic_ms.saturating_sub(*since_ms) >= PATIENCE_MS
+                && (is_synced || matches!(self.mode(), Mode::Start | Mode::Leave));
             if waits && !is_late {
                 return;
             }
             match self.held.pop_front() {
-                Some((_, request)) if waits => A::refuse(request, FsError::Io),
+                Some((_, request)) if waits && !is_synced => A::refuse(request, FsError::Io),
                 Some((_, request)) => self.carry_out(request, out),
                 None => return,
             }
@@ -454,6 +480,12 @@ impl<A: Application> Machine<A> {
             self.send_normal(message, None, out);
         }
         result
+    }
+
+    /// Forgets the exchange and the update under way.
+    pub(super) fn discard(&mut self) {
+        self.updates_under_way = None;
+        self.app.discard();
     }
 
     /// Changes the mode. Entering the mode that already is replaces its data only.

@@ -37,6 +37,7 @@ impl<A: Application> Machine<A> {
             pid: local.pid,
         };
         self.verifier.forget();
+        self.backlog.note_mode(self.mode());
         self.end_replay(&ids, has_joined);
         if self.mode().is_error() {
             return;
@@ -51,7 +52,7 @@ impl<A: Application> Machine<A> {
             }
         }
         self.lowest_node = ids.first().map_or(0, |first| first.node);
-        self.app.discard();
+        self.discard();
         self.members = ids.iter().copied().map(Member::unsynced).collect();
         self.outbox.retain(is_normal);
         if !ids.contains(&local) {
@@ -65,6 +66,7 @@ impl<A: Application> Machine<A> {
         } else {
             self.stay_alone(out);
         }
+        self.backlog.restart(&self.queue);
         if !self.mode().is_error() {
             self.app.members_changed(&ids);
         }

@@ -2,8 +2,9 @@
 //!
 //! [`Machine`] is the only entry. `machine` holds the state, requests and sending, `membership` changes of the
 //! membership, `deliver` delivered messages in each mode, `sync` the exchange of states, `verify` the comparison of
-//! checksums; `queue`, `doubtful`, `outbox`, `verifier` and `backoff` are the parts that know nothing of the others.
+//! checksums; `queue`, `doubtful`, `backlog`, `outbox`, `verifier` and `backoff` are the parts that know nothing of the others.
 
+mod backlog;
 mod backoff;
 mod deliver;
 mod doubtful;

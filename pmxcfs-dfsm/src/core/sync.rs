@@ -23,6 +23,9 @@ const TOLD_AFTER_MS: u64 = 5_000;
 /// Silence after which a member leaves.
 const LEAVE_AFTER_MS: u64 = 30_000;
 
+/// Bytes of updates that the leader has under way at once: enough for corosync to be busy until the first ones come back.
+const UPDATE_WINDOW: usize = 1024 * 1024;
+
 /// Members leave one after the other: each change of the membership is a new chance for those that stay.
 const STAGGER_MS: u64 = 1_000;
 
@@ -34,7 +37,7 @@ impl<A: Application> Machine<A> {
             out.log(LogLevel::Warn, text);
         }
         self.epoch = epoch;
-        self.app.discard();
+        self.discard();
         self.state = State::StartSync {
             states: std::collections::BTreeMap::new(),
             is_announced: true,
@@ -75,15 +78,15 @@ impl<A: Application> Machine<A> {
             Err(error) => return self.sync_failed(&error, out),
         };
         self.doubtful.clear();
-        for (kind, payload) in exchange.messages {
-            self.send_state(kind, payload, out);
+        if exchange.is_leader {
+            self.updates_under_way = Some(0);
+            self.send_updates(out);
         }
         for (member, is_synced) in self.members.iter_mut().zip(exchange.synced) {
             member.is_synced = is_synced;
         }
         if self.members.get(own).is_some_and(|member| member.is_synced) {
             self.become_synced(out);
-            self.app.discard();
         } else {
             let update = State::Update {
                 replay: Vec::new(),
@@ -91,7 +94,31 @@ impl<A: Application> Machine<A> {
             };
             self.enter(update, out);
         }
+        self.backlog.restart(&self.queue);
         self.walk_queue(out);
+    }
+
+    /// Sends updates as long as few of them are under way, and the end of the update behind the last one. So they do not
+    /// delay the writes of this node, which go between them, and only few of them are in memory.
+    fn send_updates(&mut self, out: &mut Actions) {
+        while let Some(under_way) = self.updates_under_way
+            && under_way < UPDATE_WINDOW
+        {
+            let update = self.app.next_update();
+            self.updates_under_way = update.as_ref().map(|update| under_way + update.len());
+            match update {
+                Some(payload) => self.send_state(MessageKind::Update, payload, out),
+                None => self.send_state(MessageKind::UpdateComplete, Bytes::new(), out),
+            }
+        }
+    }
+
+    /// An own update has come back.
+    pub(super) fn send_more_updates(&mut self, size: usize, out: &mut Actions) {
+        self.updates_under_way = self
+            .updates_under_way
+            .map(|under_way| under_way.saturating_sub(size));
+        self.send_updates(out);
     }
 
     pub(super) fn record_update(&mut self, payload: &Bytes, out: &mut Actions) {

@@ -8,11 +8,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use pmxcfs_memdb::{Entry, Index};
 
-use super::{Database, TreeStore, update::Following, wire::UpdateMessage};
+use super::{Database, TreeStore, update::Following};
 use crate::{
     app::{Exchange, SyncError},
     core::MemberId,
-    wire::MessageKind,
 };
 
 impl<S: TreeStore> Database<S> {
@@ -37,53 +36,46 @@ impl<S: TreeStore> Database<S> {
     ) -> Result<Exchange, SyncError> {
         let indexes = decode_all(states)?;
         let leader = leader(&indexes);
+        let leading = states.get(leader).zip(indexes.get(leader));
         let (Some((leader_state, leader_index)), Some((announced, own_index))) =
-            (states.get(leader).zip(indexes.get(leader)), &self.announced)
+            (leading, self.announced.take())
         else {
             return Err(inconsistent("states without an own state"));
         };
         let (leader_member, leader_state) = leader_state;
-        if states.get(own).is_none_or(|(_, state)| state != announced) {
+        if states.get(own).is_none_or(|(_, state)| *state != announced) {
             return Err(inconsistent("the own state is not what was sent"));
         }
         let synced: Vec<bool> = states
             .iter()
             .map(|(_, state)| state == leader_state)
             .collect();
-        let mut messages = Vec::new();
         if own == leader {
             let others = indexes.iter().enumerate();
             let others = others.filter(|(index, _)| *index != own);
             let wanted: BTreeSet<u64> = others
                 .flat_map(|(_, other)| own_index.changed_against(other))
                 .collect();
-            messages = self.updates(&wanted)?;
-            messages.push((MessageKind::UpdateComplete, Bytes::new()));
+            self.updates = self.entries(&wanted)?.into_iter();
         } else if synced.get(own) != Some(&true) {
             self.following = Some(Following::new(
-                own_index.clone(),
+                own_index,
                 leader_state.clone(),
                 leader_index.clone(),
                 leader_member.node,
             ));
         }
-        Ok(Exchange { synced, messages })
+        Ok(Exchange {
+            synced,
+            is_leader: own == leader,
+        })
     }
 
-    fn updates(&mut self, wanted: &BTreeSet<u64>) -> Result<Vec<(MessageKind, Bytes)>, SyncError> {
+    fn entries(&mut self, wanted: &BTreeSet<u64>) -> Result<Vec<Entry>, SyncError> {
+        let changed = || inconsistent("the tree changed during the exchange");
         self.look(|tree| {
-            wanted
-                .iter()
-                .map(|inode| {
-                    let entry: &Entry = tree
-                        .entry(*inode)
-                        .ok_or_else(|| inconsistent("the tree changed during the exchange"))?;
-                    let update = UpdateMessage {
-                        entry: entry.clone(),
-                    };
-                    Ok((MessageKind::Update, update.encode()))
-                })
-                .collect()
+            let entries = wanted.iter().map(|inode| tree.entry(*inode).cloned());
+            entries.map(|entry| entry.ok_or_else(changed)).collect()
         })
     }
 }

@@ -19,13 +19,16 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::store::{Discarded, Ticket};
-use pmxcfs_memdb::{Caller, Change, Delivered, Digest, Index, Operation, Plan, Reply, Stamp, Tree};
+use pmxcfs_memdb::{
+    Caller, Change, Delivered, Digest, Entry, Index, Operation, Plan, Reply, Stamp, Tree,
+};
 
 use crate::{
     app::{Application, Context, Delivery, Exchange, Outgoing, SyncError, Verdict},
     core::{LogLevel, MemberId, RequestId},
 };
 use update::Following;
+use wire::UpdateMessage;
 
 /// After this many commits in a row that failed, a member stays out: each round makes all members exchange states.
 const FAILED_COMMIT_LIMIT: u32 = 3;
@@ -93,6 +96,8 @@ pub struct Database<S> {
     /// The own announcement in the exchange under way.
     announced: Option<(Bytes, Index)>,
     following: Option<Following>,
+    /// Entries that others lack, as the exchange found them.
+    updates: std::vec::IntoIter<Entry>,
     /// Commits in a row that did not lead to the leader's data.
     failed_commit_count: u32,
 }
@@ -115,6 +120,7 @@ impl<S: TreeStore> Database<S> {
             answers: Vec::new(),
             announced: None,
             following: None,
+            updates: Vec::new().into_iter(),
             failed_commit_count: 0,
         }
     }
@@ -212,6 +218,11 @@ impl<S: TreeStore> Application for Database<S> {
         self.decide(states, own)
     }
 
+    fn next_update(&mut self) -> Option<Bytes> {
+        let entry = self.updates.next()?;
+        Some(UpdateMessage { entry }.encode())
+    }
+
     fn update(&mut self, payload: &Bytes) -> Result<(), SyncError> {
         match &mut self.following {
             Some(following) => following.record(payload),
@@ -252,6 +263,7 @@ impl<S: TreeStore> Application for Database<S> {
     fn discard(&mut self) {
         self.announced = None;
         self.following = None;
+        self.updates = Vec::new().into_iter();
     }
 
     fn checksum(&mut self) -> Digest {

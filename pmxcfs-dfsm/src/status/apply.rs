@@ -145,8 +145,12 @@ impl<S: StatusStore> Application for StatusGroup<S> {
         }
         Ok(Exchange {
             synced: vec![true; states.len()],
-            messages: Vec::new(),
+            is_leader: false,
         })
+    }
+
+    fn next_update(&mut self) -> Option<Bytes> {
+        None
     }
 
     fn update(&mut self, _payload: &Bytes) -> Result<(), SyncError> {

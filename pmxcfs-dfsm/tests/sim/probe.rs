@@ -9,7 +9,6 @@ use pmxcfs_dfsm::{
     core::{MemberId, RequestId},
     database::Database,
     status::{StatusGroup, StatusRequest},
-    wire::MessageKind,
 };
 use pmxcfs_memdb::{Digest, Operation};
 
@@ -159,15 +158,16 @@ impl<A: Application + Counted> Application for Probe<A> {
         context: &mut Context<'_>,
     ) -> Result<Exchange, SyncError> {
         let exchange = self.app.exchange(states, own, context)?;
-        let is_leader = exchange
-            .messages
-            .iter()
-            .any(|(kind, _)| *kind == MessageKind::UpdateComplete);
+        let is_leader = exchange.is_leader;
         self.seen.push(Observation::Exchanged {
             synced: exchange.synced.clone(),
             is_leader,
         });
         Ok(exchange)
+    }
+
+    fn next_update(&mut self) -> Option<Bytes> {
+        self.app.next_update()
     }
 
     fn update(&mut self, payload: &Bytes) -> Result<(), SyncError> {

@@ -1,0 +1,75 @@
+//! The size of what is kept for a synchronisation, and its bound.
+//!
+//! Messages that come while members exchange states, or while a member is updated, wait in memory. They are kept there and
+//! not in a file: a member that needs more than this is behind a flood that a disk would not end either, and applying them
+//! later takes as long as having left and being updated again. So the bound ends the try:
+//!
+//! - synced members let their own writes wait once a member that is being updated keeps a good part of the bound, until it
+//!   is synced. With them alone it never reaches the bound;
+//! - a member that was not synced before leaves at the bound, and joins again after delays that grow;
+//! - one that was synced before leaves only beyond that, so that the exchange goes on without the others first.
+
+use super::{Mode, queue::Queued};
+
+/// Bytes that a member keeps for a synchronisation at most.
+pub(super) const BACKLOG_LIMIT: usize = 64 * 1024 * 1024;
+
+/// Counts what has come since an exchange began or ended: on a synced member what one that is updated has to keep.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    size: usize,
+    limit: usize,
+    /// Synced when the exchange began.
+    was_synced: bool,
+}
+
+impl Backlog {
+    pub(super) const fn new(limit: usize) -> Self {
+        Self {
+            size: 0,
+            limit,
+            was_synced: false,
+        }
+    }
+
+    /// The membership changes in this mode.
+    pub(super) fn note_mode(&mut self, mode: Mode) {
+        self.was_synced = mode == Mode::Synced || (self.was_synced && mode == Mode::StartSync);
+    }
+
+    /// An exchange begins or ends, with these messages in queue 1.
+    pub(super) fn restart(&mut self, queue: &[Queued]) {
+        self.size = queue.iter().map(size).sum();
+    }
+
+    /// A message has come.
+    pub(super) fn add(&mut self, queued: &Queued) {
+        self.size = self.size.saturating_add(size(queued));
+    }
+
+    /// Whether others should send no more until all members are synced. The rest of the bound is for what is under way.
+    pub(super) const fn is_large(&self) -> bool {
+        self.size > self.limit / 4
+    }
+
+    /// Why a member that keeps all this in this mode has to leave, if it has to.
+    pub(super) fn excess(&self, mode: Mode) -> Option<String> {
+        let limit = if self.was_synced && mode == Mode::StartSync {
+            self.limit / 2 * 3
+        } else {
+            self.limit
+        };
+        (self.size > limit).then(|| {
+            format!(
+                "messages of {} MiB came during the synchronisation, at most {} MiB are kept",
+                self.size >> 20,
+                limit >> 20
+            )
+        })
+    }
+}
+
+/// Memory that a message takes.
+fn size(queued: &Queued) -> usize {
+    size_of::<Queued>() + queued.raw.len()
+}
