@@ -29,7 +29,7 @@ const LIMIT: usize = 2 * 1024 * 1024;
 const WRITE_SIZE: usize = 32 * 1024;
 
 /// Bytes that each member may put on the ring in a millisecond.
-const SHARE: usize = 8 * 1024;
+const SHARE: usize = 64 * 1024;
 
 /// Writes that the processes of a node wait for at once.
 const WRITERS: usize = 8;
@@ -333,7 +333,7 @@ fn a_flood_makes_only_the_one_leave_that_is_not_synced() {
     let mut count = 1000;
     ring.join(JOINER);
     while ring.nodes[JOINER].delays.len() < 4 {
-        for _ in 0..2 {
+        for _ in 0..6 {
             count += 1;
             let payload = message.encode();
             let normal = NormalMessage::new(1, message.kind as u16, 1, count, payload);

@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod flood;
+#[cfg(test)]
 mod fresh;
 #[cfg(test)]
 mod interrupted;

@@ -52,6 +52,12 @@ impl Backlog {
         self.size > self.limit / 4
     }
 
+    /// Bytes of updates that the leader has under way at once: enough for corosync to be busy until the first ones come back,
+    /// and soon out of the way of its writes and of the next exchange.
+    pub(super) const fn update_window(&self) -> usize {
+        self.limit / 64
+    }
+
     /// Why a member that keeps all this in this mode has to leave, if it has to.
     pub(super) fn excess(&self, mode: Mode) -> Option<String> {
         let limit = if self.was_synced && mode == Mode::StartSync {

@@ -23,9 +23,6 @@ const TOLD_AFTER_MS: u64 = 5_000;
 /// Silence after which a member leaves.
 const LEAVE_AFTER_MS: u64 = 30_000;
 
-/// Bytes of updates that the leader has under way at once: enough for corosync to be busy until the first ones come back.
-const UPDATE_WINDOW: usize = 1024 * 1024;
-
 /// Members leave one after the other: each change of the membership is a new chance for those that stay.
 const STAGGER_MS: u64 = 1_000;
 
@@ -102,7 +99,7 @@ impl<A: Application> Machine<A> {
     /// delay the writes of this node, which go between them, and only few of them are in memory.
     fn send_updates(&mut self, out: &mut Actions) {
         while let Some(under_way) = self.updates_under_way
-            && under_way < UPDATE_WINDOW
+            && under_way < self.backlog.update_window()
         {
             let update = self.app.next_update();
             self.updates_under_way = update.as_ref().map(|update| under_way + update.len());

@@ -55,6 +55,8 @@ pub(crate) struct Cluster {
     /// Nodes whose disk was emptied, until somebody takes them.
     pub(crate) emptied: Vec<usize>,
     has_status: bool,
+    /// What daemons under test keep for a synchronisation, in bytes.
+    pub(crate) backlog_limit: usize,
     last_pid: u32,
     last_request: u64,
     injected_count: u32,
@@ -72,6 +74,7 @@ impl Cluster {
             answered: Vec::new(),
             emptied: Vec::new(),
             has_status,
+            backlog_limit: 64 * 1024 * 1024,
             last_pid: 100,
             last_request: 0,
             injected_count: 0,
@@ -200,10 +203,8 @@ impl Cluster {
         let disk = Disk::new(saved.load(self.network.now_ms / 1000));
         let is_ours = self.is_ours[node];
         let replica = if is_ours {
-            Replica::Ours(Machine::new(Probe::new(Database::new(
-                disk,
-                Box::new(drop),
-            ))))
+            let app = Probe::new(Database::new(disk, Box::new(drop)));
+            Replica::Ours(Machine::with_backlog_limit(app, self.backlog_limit))
         } else {
             Replica::Peer(Peer::new(CDatabase::new(disk)))
         };

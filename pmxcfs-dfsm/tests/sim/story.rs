@@ -47,6 +47,8 @@ impl Story {
     fn new(node_count: usize, clock_offsets_secs: Vec<u32>, is_traced: bool) -> Self {
         let mut cluster = Cluster::new(node_count, true);
         cluster.network.is_traced = is_traced;
+        // Reached in every second story.
+        cluster.backlog_limit = 2048;
         for (host, offset) in cluster.network.hosts.iter_mut().zip(&clock_offsets_secs) {
             host.clock_offset_secs = *offset;
         }
