@@ -4,8 +4,9 @@
 //! not in a file: a member that needs more than this is behind a flood that a disk would not end either, and applying them
 //! later takes as long as having left and being updated again. So the bound ends the try:
 //!
-//! - synced members let their own writes wait once a member that is being updated keeps a good part of the bound, until it
-//!   is synced. With them alone it never reaches the bound;
+//! - once a member that is being updated keeps a good part of the bound, synced members write no faster than a fraction of
+//!   the updates that pass by. So writes go on at any speed of the cluster, and a member whose peers all do so never reaches
+//!   the bound, whatever the size of the tree;
 //! - a member that was not synced before leaves at the bound, and joins again after delays that grow;
 //! - one that was synced before leaves only beyond that, so that the exchange goes on without the others first.
 
@@ -18,6 +19,8 @@ pub(super) const BACKLOG_LIMIT: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Backlog {
     size: usize,
+    /// Bytes of updates that have passed by.
+    update_size: usize,
     limit: usize,
     /// Synced when the exchange began.
     was_synced: bool,
@@ -27,6 +30,7 @@ impl Backlog {
     pub(super) const fn new(limit: usize) -> Self {
         Self {
             size: 0,
+            update_size: 0,
             limit,
             was_synced: false,
         }
@@ -40,6 +44,7 @@ impl Backlog {
     /// An exchange begins or ends, with these messages in queue 1.
     pub(super) fn restart(&mut self, queue: &[Queued]) {
         self.size = queue.iter().map(size).sum();
+        self.update_size = 0;
     }
 
     /// A message has come.
@@ -47,9 +52,15 @@ impl Backlog {
         self.size = self.size.saturating_add(size(queued));
     }
 
-    /// Whether others should send no more until all members are synced. The rest of the bound is for what is under way.
+    /// An update for another member has come.
+    pub(super) fn add_update(&mut self, size: usize) {
+        self.update_size = self.update_size.saturating_add(size);
+    }
+
+    /// Whether others should wait for more updates to pass. The largest tree has twice the bound, so three quarters of the
+    /// bound are used in the end; the rest is for what is under way.
     pub(super) const fn is_large(&self) -> bool {
-        self.size > self.limit / 4
+        self.size > self.limit / 4 + self.update_size / 4
     }
 
     /// Bytes of updates that the leader has under way at once: enough for corosync to be busy until the first ones come back,

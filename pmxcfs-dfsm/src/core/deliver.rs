@@ -125,9 +125,7 @@ impl<A: Application> Machine<A> {
                 self.mark_all_synced();
                 self.walk_queue(out);
             }
-            (Mode::Synced, MessageKind::Update) if self.local == Some(sender) => {
-                self.send_more_updates(payload.len(), out);
-            }
+            (Mode::Synced, MessageKind::Update) => self.update_passed(sender, payload.len(), out),
             (Mode::Synced, MessageKind::VerifyRequest) => {
                 self.verify_requested(sender, &payload, out);
             }

@@ -283,7 +283,7 @@ impl<A: Application> Machine<A> {
         A::IS_EXACT && self.is_quorate && (is_unsynced || self.spares_others())
     }
 
-    /// Whether a member that is being updated has to keep so much that writes of this one wait until it is synced.
+    /// Whether a member that is being updated has to keep so much that writes of this one wait for more of its updates.
     fn spares_others(&self) -> bool {
         self.mode() == Mode::Synced
             && self.backlog.is_large()

@@ -110,12 +110,14 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// An own update has come back.
-    pub(super) fn send_more_updates(&mut self, size: usize, out: &mut Actions) {
-        self.updates_under_way = self
-            .updates_under_way
-            .map(|under_way| under_way.saturating_sub(size));
-        self.send_updates(out);
+    /// An update for others has come; an own one makes room for the next.
+    pub(super) fn update_passed(&mut self, sender: MemberId, size: usize, out: &mut Actions) {
+        self.backlog.add_update(size);
+        if self.local == Some(sender) {
+            let under_way = self.updates_under_way;
+            self.updates_under_way = under_way.map(|bytes| bytes.saturating_sub(size));
+            self.send_updates(out);
+        }
     }
 
     pub(super) fn record_update(&mut self, payload: &Bytes, out: &mut Actions) {
