@@ -5,9 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use integration_tests::cluster::ClusterHost;
-use integration_tests::{Cluster, wait};
+use integration_tests::{Cluster, tell, wait};
 
-use crate::{alone_for, tell};
+use crate::alone;
 
 const ENTRY_COUNT: u32 = 50_000;
 const FILE_SIZE: usize = 1024 * 1024;
@@ -41,8 +41,9 @@ fn peak_mib(host: &ClusterHost) -> u64 {
 
 #[test]
 fn a_node_joins_while_three_write_large_files_at_full_rate() {
-    let _alone = alone_for(Duration::from_secs(900));
+    let _turn = alone();
     let cluster = Cluster::with_corosync(4);
+    cluster.extend(3 * PATIENCE);
     cluster.host(1).start_daemon();
     cluster.host(1).stop_daemon();
     fill(cluster.host(1));
