@@ -37,6 +37,7 @@ macro_rules! ranks {
 }
 
 ranks! {
+    DaemonStop "daemon.stop",
     StoreWatchers "store.watchers",
     GroupDriver "group.driver",
     StoreJournal "store.journal",
@@ -56,7 +57,7 @@ ranks! {
     IpcMappings "ipc.mappings",
     IpcThrottle "ipc.throttle",
     IpcAnswers "ipc.answers",
-    LivenessState "liveness.state",
+    HealthReplaced "health.replaced",
     GroupStatus "group.status",
     QuorumConnection "quorum.connection",
     HistoryWaiting "history.waiting",

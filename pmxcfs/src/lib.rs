@@ -14,4 +14,6 @@ pub mod health;
 mod history;
 pub mod ipc;
 pub mod logging;
+mod replace_file;
+mod text;
 pub mod tools;

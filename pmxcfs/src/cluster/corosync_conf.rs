@@ -8,16 +8,13 @@ mod distributor;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{PermissionsExt, fchown};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use pmxcfs_config::config_version;
 
 pub(crate) use self::distributor::{Distributor, ReloadCommand};
-
-const MODE: u32 = 0o644;
+use crate::replace_file::replace_file;
 
 /// The two files, which this module keeps equal.
 #[derive(Debug, Clone)]
@@ -53,7 +50,7 @@ impl Files {
             );
             return false;
         }
-        if let Err(error) = replace(&self.host, database_copy) {
+        if let Err(error) = replace_file(&self.host, database_copy) {
             tracing::error!(%error, "unable to write corosync config '{host}'");
             return false;
         }
@@ -73,27 +70,4 @@ fn read_host_file(path: &Path) -> Vec<u8> {
             Vec::new()
         }
     }
-}
-
-/// Replaces the file in one step: a corosync that starts meanwhile reads the old text or the new one, and so does a host that loses
-/// its power. The new text is on the disk before it gets the name; when this returns, so is the name.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut template = path.as_os_str().to_owned();
-    template.push(".XXXXXX");
-    let (file, temporary) = nix::unistd::mkstemp(Path::new(&template))?;
-    let written =
-        write_all(File::from(file), text).and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        // Best effort: the first error is the one to report.
-        let _removed = std::fs::remove_file(&temporary);
-    }
-    written?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-}
-
-fn write_all(mut file: File, text: &[u8]) -> io::Result<()> {
-    fchown(&file, Some(0), Some(0))?;
-    file.set_permissions(Permissions::from_mode(MODE))?;
-    file.write_all(text)?;
-    file.sync_all()
 }

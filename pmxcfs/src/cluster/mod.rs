@@ -53,7 +53,6 @@ const STOP_MARGIN: Duration = Duration::from_millis(50);
 pub(crate) struct Cluster {
     runtime: Handle,
     manager: Manager,
-    database: GroupHandle<DatabaseGroup>,
     quorum: QuorumMonitor,
     distributor: (Distributor, JoinHandle<()>),
     view: ClusterView,
@@ -120,7 +119,7 @@ impl Cluster {
         manager.start(service);
         status.set_peers(Box::new(GroupPeers(peers.clone())));
         let view = ClusterView {
-            database: database.clone(),
+            database,
             status: peers,
             services: manager.watch(),
             replaced,
@@ -129,7 +128,6 @@ impl Cluster {
         Self {
             runtime: runtime.clone(),
             manager,
-            database,
             quorum,
             distributor,
             view,
@@ -143,7 +141,7 @@ impl Cluster {
 
     /// Where changes go.
     pub(crate) fn submit(&self) -> Submit {
-        let (group, quorum) = (self.database.clone(), self.quorum.clone());
+        let (group, quorum) = (self.view.database.clone(), self.quorum.clone());
         Box::new(move |caller| {
             if quorum.is_quorate() {
                 group.submit(caller);

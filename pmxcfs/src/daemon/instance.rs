@@ -1,17 +1,19 @@
 //! Files that show that an instance runs: the lock, the PID file, the restart flag.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{
     DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown,
 };
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::PollTimeout;
 use pmxcfs_config::Paths;
+
+use crate::replace_file::replace_file;
 
 /// How long a start waits for an instance that is still stopping.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -110,28 +112,15 @@ fn make_directory(path: &Path) -> io::Result<()> {
         .create(path)
 }
 
-/// Writes this process' id; readers see the old file or the new one. Makes the directory if it is missing.
+/// Writes this process' id. Makes the directory if it is missing.
 ///
 /// # Errors
 /// If the file cannot be written.
 pub(super) fn write_pid_file(path: &Path) -> io::Result<()> {
-    let pid = std::process::id();
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{pid:06}"));
-    let temporary = PathBuf::from(temporary);
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        writeln!(file, "{pid}")?;
-        std::fs::rename(&temporary, path)
-    });
-    if written.is_err() {
-        // Best effort: the first error is the one to report.
-        let _removed = std::fs::remove_file(&temporary);
-    }
-    written
+    replace_file(path, format!("{}\n", std::process::id()).as_bytes())
 }
 
 /// Removes the PID file.
@@ -143,26 +132,19 @@ pub(super) fn remove_pid_file(path: &Path) {
 /// and the control socket restore themselves.
 pub(super) fn restore(paths: &Paths, gid: u32) {
     let (run_dir, pid_file) = (&paths.run_dir, &paths.pid_file);
-    let is_good = std::fs::metadata(run_dir).is_ok_and(|found| found.gid() == gid);
-    if !is_good {
-        match prepare_run_dir(run_dir, gid) {
-            Ok(()) => {
-                tracing::warn!(path = %run_dir.display(), "the run directory was gone or had another group: restored it")
-            }
-            Err(error) => {
-                tracing::debug!(path = %run_dir.display(), %error, "cannot restore the run directory");
-            }
-        }
+    if !std::fs::metadata(run_dir).is_ok_and(|found| found.gid() == gid) {
+        log_restored("run directory", run_dir, prepare_run_dir(run_dir, gid));
     }
     if !pid_file.exists() {
-        match write_pid_file(pid_file) {
-            Ok(()) => {
-                tracing::warn!(path = %pid_file.display(), "the PID file was gone: wrote it again")
-            }
-            Err(error) => {
-                tracing::debug!(path = %pid_file.display(), %error, "cannot write the PID file again");
-            }
-        }
+        log_restored("PID file", pid_file, write_pid_file(pid_file));
+    }
+}
+
+fn log_restored(what: &str, path: &Path, restored: io::Result<()>) {
+    let path = path.display();
+    match restored {
+        Ok(()) => tracing::warn!(%path, "somebody removed the {what}: made it again"),
+        Err(error) => tracing::debug!(%path, %error, "cannot make the {what} again"),
     }
 }
 

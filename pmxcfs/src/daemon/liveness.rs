@@ -13,33 +13,16 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
-use parking_lot::{Condvar, Mutex};
 
 /// A thread that asks on demand.
 #[derive(Debug)]
 pub struct Probe {
-    exchange: Arc<Exchange>,
-}
-
-/// State that the control runtime and the asking thread share.
-#[derive(Debug, Default)]
-struct Exchange {
-    /// Taken alone, never held while a question is under way.
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    is_asking: bool,
-    is_stopped: bool,
-    /// Outcome of the last question that was answered.
-    was_good: bool,
-    /// Whether the thread has its own descriptors; `None` until it has tried.
-    isolated: Option<Result<(), i32>>,
+    /// Closing it ends the thread.
+    questions: SyncSender<()>,
+    answers: Receiver<bool>,
 }
 
 impl Probe {
@@ -47,63 +30,32 @@ impl Probe {
     ///
     /// # Errors
     /// If there is no thread to be had, or the kernel does not let it have descriptors of its own.
-    pub fn start(question: impl FnMut() -> bool + Send + 'static) -> io::Result<Self> {
-        let exchange = Arc::new(Exchange::default());
-        exchange.state.lock().was_good = true;
-        let asking = Arc::clone(&exchange);
+    pub fn start(mut question: impl FnMut() -> bool + Send + 'static) -> io::Result<Self> {
+        let (questions, asked) = mpsc::sync_channel(1);
+        let (answer, answers) = mpsc::channel();
+        let (started, is_started) = mpsc::sync_channel(1);
         // Not joined: an unanswered question ends with the process.
         let _detached = std::thread::Builder::new()
             .name("liveness".to_owned())
-            .spawn(move || asking.run(question))?;
-        let mut state = exchange.state.lock();
-        while state.isolated.is_none() {
-            exchange.changed.wait(&mut state);
-        }
-        let isolated = state.isolated.unwrap_or(Ok(()));
-        drop(state);
-        isolated.map_err(io::Error::from_raw_os_error)?;
-        Ok(Self { exchange })
+            .spawn(move || {
+                let isolated = drop_descriptors();
+                let may_ask = isolated.is_ok();
+                // Stands for the answer before the first question.
+                let mut answered = answer.send(true).is_ok() && started.send(isolated).is_ok();
+                while may_ask && answered && asked.recv().is_ok() {
+                    answered = answer.send(question()).is_ok();
+                }
+            })?;
+        is_started.recv().map_err(io::Error::other)??;
+        Ok(Self { questions, answers })
     }
 
     /// Whether the last question has been answered with yes by now. Asks the next one. Never waits.
     #[must_use]
     pub fn answers(&self) -> bool {
-        let mut state = self.exchange.state.lock();
-        if state.is_asking {
-            return false;
-        }
-        state.is_asking = true;
-        self.exchange.changed.notify_all();
-        state.was_good
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        self.exchange.state.lock().is_stopped = true;
-        self.exchange.changed.notify_all();
-    }
-}
-
-impl Exchange {
-    fn run(&self, mut question: impl FnMut() -> bool) {
-        let isolated = drop_descriptors().map_err(|error| error.raw_os_error().unwrap_or_default());
-        let mut state = self.state.lock();
-        state.isolated = Some(isolated);
-        self.changed.notify_all();
-        while isolated.is_ok() {
-            while !state.is_asking && !state.is_stopped {
-                self.changed.wait(&mut state);
-            }
-            if state.is_stopped {
-                return;
-            }
-            drop(state);
-            let is_good = question();
-            state = self.state.lock();
-            state.was_good = is_good;
-            state.is_asking = false;
-        }
+        let answer = self.answers.try_recv();
+        // There is room, since the last question was taken.
+        answer.is_ok_and(|is_good| self.questions.try_send(()).is_ok() && is_good)
     }
 }
 
@@ -135,8 +87,8 @@ fn drop_descriptors() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::mpsc;
     use std::time::{Duration, Instant};
 
     use nix::poll::PollTimeout;

@@ -136,10 +136,7 @@ pub(crate) fn wait_for<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Instant;
-
-    use parking_lot::Mutex;
 
     use super::*;
 
@@ -168,12 +165,16 @@ mod tests {
     #[test]
     fn what_never_returns_holds_up_neither_a_wait_nor_the_end() {
         let runtimes = Runtimes::start().expect("runtimes");
-        let gate = Arc::new(Mutex::new(()));
-        let closed = gate.lock();
+        let mut gates = Vec::new();
+        let mut gate = || {
+            let (open, is_open) = mpsc::channel::<()>();
+            gates.push(open);
+            is_open
+        };
         for handle in [runtimes.services(), runtimes.ipc(), runtimes.control()] {
-            let (in_call, in_task) = (Arc::clone(&gate), Arc::clone(&gate));
-            handle.spawn_blocking(move || drop(in_call.lock()));
-            handle.spawn(async move { drop(in_task.lock()) });
+            let (in_call, in_task) = (gate(), gate());
+            handle.spawn_blocking(move || in_call.recv());
+            handle.spawn(async move { in_task.recv() });
             assert_eq!(
                 wait_for(
                     handle,
@@ -186,6 +187,6 @@ mod tests {
         let begin = Instant::now();
         drop(runtimes);
         assert!(begin.elapsed() < LONG);
-        drop(closed);
+        drop(gates);
     }
 }

@@ -10,11 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, Once};
+use pmxcfs_api_types::sync::Mutex;
 use pmxcfs_config::Config;
 use pmxcfs_ipc::Server;
-use pmxcfs_memdb::MemDb;
-use pmxcfs_rrd::RrdWriter;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -25,8 +23,7 @@ use super::runtimes::Runtimes;
 use crate::cli::EXIT_FAILURE;
 use crate::cluster::Cluster;
 use crate::fuse::Mount;
-use crate::health::FuseOperation;
-use crate::health::counters::Meter;
+use crate::health::Sources;
 use crate::history::History;
 
 /// How long disconnecting the IPC clients may take.
@@ -48,38 +45,21 @@ const LOOP_PATIENCE: Duration = Duration::from_millis(300);
 const MAIN_PATIENCE: Duration = Duration::from_millis(1300);
 
 /// The parts that serve clients and programs.
-#[derive(Debug)]
 pub(super) struct Serving {
-    pub(super) config: Config,
+    pub(super) sources: Sources,
     pub(super) notifier: Notifier,
-    mount: Mount,
-    requests: &'static Meter<FuseOperation>,
-    /// `None` once clients are disconnected.
-    ipc: Mutex<Option<Server>>,
-    is_stopping: AtomicBool,
-    stopped: Once,
+    pub(super) mount: Mount,
+    /// `None` once the first half of the stop has begun, during which it is held.
+    pub(super) ipc: Mutex<Option<Server>>,
+    pub(super) is_stopping: AtomicBool,
     /// Main is back from the FUSE loop.
-    has_returned: AtomicBool,
+    pub(super) has_returned: AtomicBool,
 }
 
 impl Serving {
-    pub(super) fn new(
-        config: Config,
-        notifier: Notifier,
-        mount: Mount,
-        requests: &'static Meter<FuseOperation>,
-        ipc: Server,
-    ) -> Self {
-        Self {
-            config,
-            notifier,
-            mount,
-            requests,
-            ipc: Mutex::new(Some(ipc)),
-            is_stopping: AtomicBool::new(false),
-            stopped: Once::new(),
-            has_returned: AtomicBool::new(false),
-        }
+    /// The daemon's configuration.
+    pub(super) const fn config(&self) -> &Config {
+        &self.sources.config
     }
 
     /// Whether the stop has begun.
@@ -90,31 +70,27 @@ impl Serving {
     /// The first half. A second caller waits until it is done. Requests of clients until now still reach the other members.
     fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
-        self.stopped.call_once(|| {
-            self.notifier.stopping();
-            instance::set_restart_flag(&self.config.paths, self.config.admin_gid);
-            tracing::info!("teardown filesystem");
-            let ipc = self.ipc.lock().take();
-            if let Some(ipc) = ipc {
-                tracing::info!("withdrawing server sockets");
-                if !ipc.stop(Instant::now() + IPC_PATIENCE) {
-                    tracing::warn!(
-                        "an IPC request took too long for the stop: its client gets no answer"
-                    );
-                }
-            }
-            let is_busy = || {
-                self.requests
-                    .totals()
-                    .any(|(_, totals)| totals.in_flight > 0)
-            };
-            self.mount.take_down(REQUEST_PATIENCE, is_busy);
-        });
+        let mut ipc = self.ipc.lock();
+        let Some(ipc) = ipc.take() else {
+            return;
+        };
+        self.notifier.stopping();
+        instance::set_restart_flag(&self.config().paths, self.config().admin_gid);
+        tracing::info!("teardown filesystem");
+        tracing::info!("withdrawing server sockets");
+        if !ipc.stop(Instant::now() + IPC_PATIENCE) {
+            tracing::warn!("an IPC request took too long for the stop: its client gets no answer");
+        }
+        let is_busy = || {
+            let mut totals = self.sources.fuse.totals();
+            totals.any(|(_, totals)| totals.in_flight > 0)
+        };
+        self.mount.take_down(REQUEST_PATIENCE, is_busy);
     }
 
     /// Obeys a stop signal, on the control runtime. Main does the second half and ends the process; if main does not come back
     /// in time, this ends it.
-    pub(super) async fn stop_from_outside(self: Arc<Self>, db: Arc<MemDb>) {
+    pub(super) async fn stop_from_outside(self: Arc<Self>) {
         let serving = Arc::clone(&self);
         if let Err(error) = spawn_blocking(move || serving.stop()).await {
             tracing::error!(%error, "the stop failed");
@@ -122,12 +98,13 @@ impl Serving {
         sleep(LOOP_PATIENCE).await;
         if !self.has_returned.load(Ordering::Acquire) {
             tracing::warn!(
-                path = %self.config.paths.mount_dir.display(),
+                path = %self.config().paths.mount_dir.display(),
                 "the mount is out of reach and programs hold files open in it: ending without it"
             );
+            let db = Arc::clone(&self.sources.db);
             // Fails only if main ends the runtime after all.
             let _closed = spawn_blocking(move || database::close(&db)).await;
-            instance::remove_pid_file(&self.config.paths.pid_file);
+            instance::remove_pid_file(&self.config().paths.pid_file);
             exit(end_status(false));
         }
         sleep(MAIN_PATIENCE).await;
@@ -161,7 +138,6 @@ pub struct Daemon {
     pub(super) serving: Arc<Serving>,
     /// The other members, in cluster mode.
     pub(super) cluster: Option<Cluster>,
-    pub(super) rrd: Arc<RrdWriter>,
     pub(super) database: Database,
     /// `None` if it is off.
     pub(super) history: Option<Arc<History>>,
@@ -177,7 +153,6 @@ impl Daemon {
         let Self {
             serving,
             cluster,
-            rrd,
             database,
             history,
             runtimes,
@@ -186,7 +161,7 @@ impl Daemon {
         serving.has_returned.store(true, Ordering::Release);
         let mut has_failed = false;
         if !serving.is_stopping() {
-            let path = serving.config.paths.mount_dir.display();
+            let path = serving.config().paths.mount_dir.display();
             match served {
                 Ok(()) => tracing::warn!(%path, "unmounted from outside, stopping"),
                 Err(error) => {
@@ -199,14 +174,14 @@ impl Daemon {
         if let Some(cluster) = cluster {
             cluster.stop();
         }
-        if let Err(error) = rrd.stop(Instant::now() + RRD_PATIENCE) {
+        if let Err(error) = serving.sources.rrd.stop(Instant::now() + RRD_PATIENCE) {
             tracing::warn!("{error}");
         }
         drop(database);
         if let Some(history) = history {
             history.stop(HISTORY_PATIENCE);
         }
-        instance::remove_pid_file(&serving.config.paths.pid_file);
+        instance::remove_pid_file(&serving.config().paths.pid_file);
         // Last: until here the control socket answers, and the signal's task bounds the stop.
         drop(runtimes);
         drop(lock);

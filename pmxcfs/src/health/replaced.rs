@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use parking_lot::Mutex;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_api_types::time::{wall_clock_secs, wrapped_seconds};
 use pmxcfs_memdb::store::unacknowledged_saves;
 
@@ -18,14 +18,14 @@ const DAY_SECS: u32 = 86_400;
 /// Most replacements that are remembered; there are no more saves.
 const LIMIT: usize = 8;
 
-/// The latest replacements. The lock is a leaf.
-#[derive(Debug, Default)]
+/// The latest replacements.
+#[derive(Debug)]
 pub(crate) struct Replacements(Mutex<Vec<Replacement>>);
 
 impl Replacements {
     /// Those of earlier processes.
     pub(crate) fn load(discarded_dir: &Path) -> Self {
-        let replacements = Self::default();
+        let replacements = Self(Mutex::new(Rank::HealthReplaced, Vec::new()));
         for (directory, paths) in unacknowledged_saves(discarded_dir) {
             let saved = directory
                 .metadata()

@@ -8,18 +8,15 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 
 /// Questions whose answers are kept, and bytes of both together. Above either all are forgotten.
 const MAX_COUNT: usize = 256;
 const MAX_SIZE: usize = 16 << 20;
 
 /// The last answer to each of the latest questions.
-#[derive(Debug, Default)]
-pub(super) struct Answers {
-    /// Leaf lock: nothing is rendered or called while it is held.
-    kept: Mutex<Kept>,
-}
+#[derive(Debug)]
+pub(super) struct Answers(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -27,17 +24,23 @@ struct Kept {
     size: usize,
 }
 
+impl Default for Answers {
+    fn default() -> Self {
+        Self(Mutex::new(Rank::IpcAnswers, Kept::default()))
+    }
+}
+
 impl Answers {
     /// The answer that is still true for this version of the tree.
     pub(super) fn find(&self, tree_version: u64, question: &[u8]) -> Option<Bytes> {
-        let kept = self.kept.lock();
+        let kept = self.0.lock();
         let (version, text) = kept.answers.get(question)?;
         (*version == tree_version).then(|| text.clone())
     }
 
     /// Keeps an answer in the place of an older one to the same question.
     pub(super) fn keep(&self, tree_version: u64, question: &[u8], text: &Bytes) {
-        let mut kept = self.kept.lock();
+        let mut kept = self.0.lock();
         if let Some((_version, older)) = kept.answers.remove(question) {
             kept.size -= question.len() + older.len();
         }
@@ -76,7 +79,7 @@ mod tests {
                 let question = question.to_le_bytes();
                 answers.keep(1, &question, &text);
                 assert_eq!(answers.find(1, &question).as_ref(), Some(&text));
-                let kept = answers.kept.lock();
+                let kept = answers.0.lock();
                 assert!(kept.answers.len() <= MAX_COUNT && kept.size <= MAX_SIZE);
                 let size: usize = kept
                     .answers

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use pmxcfs::ipc::Operations;
 use pmxcfs_api_types::NodeId;
 use pmxcfs_api_types::limits::MAX_IPC_MESSAGE_SIZE;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_ipc::{Access, Handler as _, PeerCredentials, Request, Response};
 use pmxcfs_memdb::{MemDb, Operation, RootState, Rules, Stamp, Tree};
 use pmxcfs_status::{Clock, NodeListEntry, RrdSink, Status, StatusConfig};
@@ -69,7 +69,10 @@ impl Daemon {
             node_address: None,
             pid: 1,
         };
-        let (clock, samples) = (TestClock::default(), Samples::default());
+        let (clock, samples) = (
+            TestClock::default(),
+            Samples::new(Mutex::new(Rank::QuorumConnection, Vec::new())),
+        );
         let status = Status::new(
             &config,
             Box::new(clock.clone()),

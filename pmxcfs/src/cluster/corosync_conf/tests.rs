@@ -1,19 +1,20 @@
+use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 
 use super::*;
 
 /// What the calling thread logs.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(super) fn of<T>(call: impl FnOnce() -> T) -> (T, String) {
-        let log = Self::default();
+        let log = Self(Arc::new(Mutex::new(Rank::QuorumConnection, Vec::new())));
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 use tokio::sync::mpsc::channel as mpsc_channel;
 
 use super::super::tests::{Log, conf};
@@ -22,7 +22,7 @@ impl Bench {
         let directory = tempfile::tempdir().expect("temporary directory");
         let bench = Self {
             directory,
-            database: Arc::default(),
+            database: Arc::new(Mutex::new(Rank::QuorumConnection, None)),
         };
         if let Some(version) = host_version {
             std::fs::write(bench.host_file(), conf(version, "")).expect("written");
@@ -158,7 +158,7 @@ fn nobody_waits_and_a_burst_is_one_change() {
     let bench = Bench::new(Some(3));
     let (reached, reads) = mpsc::channel();
     let (release, released) = mpsc::channel();
-    let released = Mutex::new(released);
+    let released = Mutex::new(Rank::QuorumConnection, released);
     let database = Arc::clone(&bench.database);
     let read = move || {
         reached.send(()).expect("the test listens");
@@ -215,7 +215,7 @@ fn a_runtime_ends_without_waiting_for_corosync_or_the_disk() {
     bench.await_content("ended", "");
 
     let (release, released) = mpsc::channel::<()>();
-    let released = Mutex::new(released);
+    let released = Mutex::new(Rank::QuorumConnection, released);
     let read = move || {
         // Ends when the test does.
         let _released = released.lock().recv();
