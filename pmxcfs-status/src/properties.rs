@@ -22,47 +22,87 @@ pub fn find_properties<'a>(config: &'a [u8], names: &[&[u8]]) -> Vec<Option<&'a 
 /// out.
 ///
 /// # Errors
-/// [`FsError::MessageTooLarge`] if that is more than `max_size` bytes. No more than those and one value is ever held.
+/// [`FsError::MessageTooLarge`] if that is more than `max_size` bytes.
 pub fn render_properties<C: AsRef<[u8]>>(
     guests: impl IntoIterator<Item = (Vmid, C)>,
     names: &[&[u8]],
     max_size: usize,
 ) -> Result<Vec<u8>, FsError> {
-    let search = Search::new(names);
-    let mut out = b"{\n".to_vec();
-    let empty = out.len();
+    let mut page = PropertyPage::new(names, max_size);
     for (vmid, config) in guests {
-        let mut values = Vec::with_capacity(search.names.len());
-        search.find(config.as_ref(), &mut values);
-        if values.iter().all(Option::is_none) {
-            continue;
+        page.add(vmid, config.as_ref())?;
+    }
+    page.finish()
+}
+
+/// The named properties of guests in JSON, as far as it is made. No more than its limit and one value is ever held.
+pub struct PropertyPage<'n> {
+    names: &'n [&'n [u8]],
+    search: Search<'n>,
+    text: Vec<u8>,
+    max_size: usize,
+}
+
+/// Begin of the page, before the first guest.
+const OPENING: &[u8] = b"{\n";
+
+impl<'n> PropertyPage<'n> {
+    /// Without a guest. The page may have at most `max_size` bytes.
+    #[must_use]
+    pub fn new(names: &'n [&'n [u8]], max_size: usize) -> Self {
+        Self {
+            names,
+            search: Search::new(names),
+            text: OPENING.to_vec(),
+            max_size,
         }
-        if out.len() > empty {
+    }
+
+    /// Adds a guest with a higher id than those before, unless it has none of the properties.
+    ///
+    /// # Errors
+    /// [`FsError::MessageTooLarge`] if the page has too many bytes, whatever comes.
+    pub fn add(&mut self, vmid: Vmid, config: &[u8]) -> Result<(), FsError> {
+        let out = &mut self.text;
+        let mut values = Vec::with_capacity(self.search.names.len());
+        self.search.find(config, &mut values);
+        if values.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        if out.len() > OPENING.len() {
             out.extend_from_slice(b",\n");
         }
-        write_number(&mut out, format_args!("\"{vmid}\":{{"));
+        write_number(out, format_args!("\"{vmid}\":{{"));
         let first = out.len();
-        for (name, place) in names.iter().zip(&search.places) {
+        for (name, place) in self.names.iter().zip(&self.search.places) {
             let Some(value) = values[*place] else {
                 continue;
             };
             if out.len() > first {
                 out.push(b',');
             }
-            write_string(&mut out, name);
+            write_string(out, name);
             out.extend_from_slice(b": ");
-            write_raw_string(&mut out, value);
-            if out.len() > max_size {
+            write_raw_string(out, value);
+            if out.len() > self.max_size {
                 return Err(FsError::MessageTooLarge);
             }
         }
         out.push(b'}');
+        Ok(())
     }
-    out.extend_from_slice(b"\n}\n");
-    if out.len() > max_size {
-        return Err(FsError::MessageTooLarge);
+
+    /// The whole page.
+    ///
+    /// # Errors
+    /// [`FsError::MessageTooLarge`] as in [`Self::add`].
+    pub fn finish(mut self) -> Result<Vec<u8>, FsError> {
+        self.text.extend_from_slice(b"\n}\n");
+        if self.text.len() > self.max_size {
+            return Err(FsError::MessageTooLarge);
+        }
+        Ok(self.text)
     }
-    Ok(out)
 }
 
 /// What is looked for, each name once.

@@ -6,6 +6,8 @@
 
 use pmxcfs_api_types::FsError;
 
+use crate::health::IpcOperation;
+
 /// Size of a name field of the status operations, of which the last byte counts as NUL.
 const NAME_FIELD_SIZE: usize = 256;
 
@@ -44,45 +46,6 @@ pub enum Call<'a> {
     VerifyToken { token: &'a [u8] },
 }
 
-/// Which operations there are.
-#[derive(Debug, Clone, Copy)]
-enum Operation {
-    Version = 1,
-    ClusterInfo = 2,
-    GuestList = 3,
-    SetStatus = 4,
-    Status = 5,
-    Config = 6,
-    Log = 7,
-    ClusterLog = 8,
-    RrdDump = 10,
-    GuestProperty = 11,
-    VerifyToken = 12,
-    GuestProperties = 13,
-}
-
-impl Operation {
-    const ALL: [Self; 12] = [
-        Self::Version,
-        Self::ClusterInfo,
-        Self::GuestList,
-        Self::SetStatus,
-        Self::Status,
-        Self::Config,
-        Self::Log,
-        Self::ClusterLog,
-        Self::RrdDump,
-        Self::GuestProperty,
-        Self::VerifyToken,
-        Self::GuestProperties,
-    ];
-
-    /// Whether clients that may only read are refused.
-    const fn changes_state(self) -> bool {
-        matches!(self, Self::SetStatus | Self::Log)
-    }
-}
-
 impl<'a> Call<'a> {
     /// Decodes the body of a request. `is_root` says whether the client may change anything.
     ///
@@ -90,45 +53,43 @@ impl<'a> Call<'a> {
     /// [`FsError::UnknownOperation`]; [`FsError::NotPermitted`] for a change by a client that may only read, whatever its
     /// request looks like; [`FsError::Invalid`] for a malformed request.
     pub fn decode(id: i32, body: &'a [u8], is_root: bool) -> Result<Self, FsError> {
-        let operation = Operation::ALL
-            .into_iter()
-            .find(|operation| *operation as i32 == id)
-            .ok_or(FsError::UnknownOperation)?;
+        let operation = IpcOperation::of(id);
         if operation.changes_state() && !is_root {
             return Err(FsError::NotPermitted);
         }
         match operation {
-            Operation::Version => without_body(body, Self::Version),
-            Operation::ClusterInfo => without_body(body, Self::ClusterInfo),
-            Operation::GuestList => without_body(body, Self::GuestList),
-            Operation::RrdDump => without_body(body, Self::RrdDump),
-            Operation::SetStatus => {
+            IpcOperation::Unknown => Err(FsError::UnknownOperation),
+            IpcOperation::Version => without_body(body, Self::Version),
+            IpcOperation::ClusterInfo => without_body(body, Self::ClusterInfo),
+            IpcOperation::GuestList => without_body(body, Self::GuestList),
+            IpcOperation::RrdDump => without_body(body, Self::RrdDump),
+            IpcOperation::SetStatus => {
                 let (key, value) = name_field(body)?;
                 Ok(Self::SetStatus { key, value })
             }
-            Operation::Status => {
+            IpcOperation::Status => {
                 let (key, rest) = name_field(body)?;
                 let (node, _ignored) = name_field(rest)?;
                 Ok(Self::Status { key, node })
             }
-            Operation::Config => last_string(body).map(|path| Self::Config { path }),
-            Operation::Log => LogMessage::decode(body).map(Self::Log),
-            Operation::ClusterLog => {
+            IpcOperation::Config => last_string(body).map(|path| Self::Config { path }),
+            IpcOperation::Log => LogMessage::decode(body).map(Self::Log),
+            IpcOperation::ClusterLog => {
                 let user = last_string(body.get(LOG_USER_OFFSET..).unwrap_or_default())?;
                 let (limit, _ignored) = u32_field(body)?;
                 Ok(Self::ClusterLog { limit, user })
             }
-            Operation::GuestProperty => {
+            IpcOperation::GuestProperty => {
                 let (vmid, name) = u32_field(body)?;
                 let names = last_string(name).map(|name| vec![name]);
                 Ok(Self::GuestProperties(PropertyQuery { vmid, names }))
             }
-            Operation::GuestProperties => {
+            IpcOperation::GuestProperties => {
                 let (vmid, names) = u32_field(body)?;
                 let names = property_names(names);
                 Ok(Self::GuestProperties(PropertyQuery { vmid, names }))
             }
-            Operation::VerifyToken => token(body).map(|token| Self::VerifyToken { token }),
+            IpcOperation::VerifyToken => token(body).map(|token| Self::VerifyToken { token }),
         }
     }
 }
