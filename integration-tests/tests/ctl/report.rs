@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use integration_tests::identity::Identity;
 use integration_tests::ipc_client::IpcError;
 use integration_tests::{Check, Host, database, proc};
 use nix::errno::Errno;
@@ -173,6 +174,43 @@ fn what_was_written_is_told_in_bytes() {
         number(&after["store"]["journal_size_bytes"]) <= size_of_files,
     );
     drop((check, file));
+    daemon.stop();
+}
+
+#[test]
+fn the_user_who_keeps_most_memory_by_open_files_is_named() {
+    const SIZE: u64 = 100_000;
+    let host = Host::new();
+    let daemon = host.start();
+    let before = report(&host);
+    assert_eq!(before["open"]["bytes"], 0);
+    assert_eq!(before["open"]["top_uid"], Value::Null);
+    let as_user = || {
+        fs::write(host.path("f"), vec![b'x'; 100_000]).unwrap();
+        let path = host.path("f");
+        let open = Identity::www_data().run(move || File::open(path)).unwrap();
+        fs::remove_file(host.path("f")).unwrap();
+        open
+    };
+    let open = [as_user(), as_user()];
+    fs::write(host.path("g"), vec![b'x'; 100_000]).unwrap();
+    let of_root = File::open(host.path("g")).unwrap();
+    fs::remove_file(host.path("g")).unwrap();
+    let uid = Identity::www_data().uid;
+    let kept = report_when(&host, "all files to be open", |report| {
+        report["open"]["bytes"] == 3 * SIZE
+    });
+    assert_eq!(kept["open"]["top_uid"], uid);
+    assert_eq!(kept["open"]["top_bytes"], 2 * SIZE);
+    let text = ask(&host, ["status"]).expect(HEALTHY);
+    let line = format!(
+        "\nopen       292 KiB kept for open files and listings, 195 KiB of it for uid {uid}\n"
+    );
+    assert!(text.contains(&line), "{text}");
+    drop((open, of_root));
+    report_when(&host, "the files to be closed", |report| {
+        report["open"]["bytes"] == 0
+    });
     daemon.stop();
 }
 

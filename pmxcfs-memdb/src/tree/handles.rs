@@ -30,6 +30,11 @@ impl Tree {
         self.handles.kept.get(&uid).copied().unwrap_or(0)
     }
 
+    /// That of each user who has any.
+    pub fn orphan_bytes(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.handles.kept.iter().map(|(uid, bytes)| (*uid, *bytes))
+    }
+
     /// The entry with this inode, in the tree or an orphan.
     #[must_use]
     pub fn node(&self, inode: u64) -> Option<&Entry> {

@@ -127,6 +127,11 @@ impl Handles {
     pub(super) fn bytes_of(&self, uid: u32) -> u64 {
         self.table.lock().held.get(&uid).copied().unwrap_or(0)
     }
+
+    /// Those of each user who has any.
+    pub(super) fn bytes(&self) -> HashMap<u32, u64> {
+        self.table.lock().held.clone()
+    }
 }
 
 impl Handle {

@@ -1,5 +1,6 @@
 //! Requests with a handle, and those that give one: open, read, list, close.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -86,6 +87,17 @@ impl Filesystem {
         let listing = Arc::from([]);
         let handle = Handle::Directory { id, bound, listing };
         Ok(self.handles.insert(uid, handle))
+    }
+
+    /// Bytes of memory that each user keeps by open handles: versions of files that were removed or replaced, listings, texts of
+    /// generated files.
+    #[must_use]
+    pub fn open_bytes(&self) -> HashMap<u32, u64> {
+        let mut bytes = self.handles.bytes();
+        for (uid, orphans) in self.db.read().orphan_bytes() {
+            *bytes.entry(uid).or_default() += orphans;
+        }
+        bytes
     }
 
     /// Whether a user may open anything more.
