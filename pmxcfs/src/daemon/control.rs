@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pmxcfs_memdb::MemDb;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
@@ -12,9 +11,10 @@ use super::liveness::{Probe, mount_answers};
 use super::memory::Trimmer;
 use super::signals::StopSignals;
 use super::stop::Serving;
+use crate::health;
 use crate::health::report::{GroupMode, Report};
 use crate::health::socket::ControlSocket;
-use crate::health::{self, Sources};
+use crate::text::count;
 
 /// Time between two looks at the daemon's files and its health.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -23,27 +23,21 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const LOOKS_PER_EXPIRY: u32 = 15;
 
 /// Obeys stop signals and answers questions at the control socket from now on.
-pub(super) fn start(
-    runtime: &Handle,
-    signals: StopSignals,
-    serving: &Arc<Serving>,
-    db: &Arc<MemDb>,
-    sources: &Arc<Sources>,
-) {
-    let (stopped, db) = (Arc::clone(serving), Arc::clone(db));
+pub(super) fn start(runtime: &Handle, signals: StopSignals, serving: &Arc<Serving>) {
+    let stopped = Arc::clone(serving);
     runtime.spawn(async move {
         match signals.wait().await {
             Ok(signal) => tracing::debug!(%signal, "stopping"),
             Err(error) => tracing::error!(%error, "cannot wait for signals, stopping"),
         }
-        stopped.stop_from_outside(db).await;
+        stopped.stop_from_outside().await;
     });
-    let path = serving.config.paths.control_socket();
+    let path = serving.config().paths.control_socket();
     let _entered = runtime.enter();
     match ControlSocket::bind(&path) {
         Ok(socket) => {
-            let sources = Arc::clone(sources);
-            runtime.spawn(socket.serve(move |request| health::answer(request, &sources)));
+            let asked = Arc::clone(serving);
+            runtime.spawn(socket.serve(move |request| health::answer(request, &asked.sources)));
         }
         // The daemon serves without it.
         Err(error) => {
@@ -53,14 +47,14 @@ pub(super) fn start(
 }
 
 /// Starts the periodic tasks, once the start is over.
-pub(super) fn attend(runtime: &Handle, serving: &Arc<Serving>, sources: Arc<Sources>) {
-    runtime.spawn(look_after(Arc::clone(serving), sources));
+pub(super) fn attend(runtime: &Handle, serving: &Arc<Serving>) {
+    runtime.spawn(look_after(Arc::clone(serving)));
     runtime.spawn(watch(Arc::clone(serving)));
 }
 
 /// Restores files that have vanished, gives free memory back, reports the daemon's health to the service manager, and drops old RRD values.
-async fn look_after(serving: Arc<Serving>, sources: Arc<Sources>) {
-    let config = &serving.config;
+async fn look_after(serving: Arc<Serving>) {
+    let (sources, config) = (&serving.sources, serving.config());
     let mut looks = ticks(LOOK_INTERVAL);
     let mut told = String::new();
     let mut trimmer = Trimmer::default();
@@ -91,7 +85,7 @@ async fn watch(serving: Arc<Serving>) {
     let Some(pause) = serving.notifier.watchdog_interval() else {
         return;
     };
-    let mount_dir = serving.config.paths.mount_dir.clone();
+    let mount_dir = serving.config().paths.mount_dir.clone();
     let probe = match Probe::start(move || mount_answers(&mount_dir)) {
         Ok(probe) => Some(probe),
         Err(error) => {
@@ -116,41 +110,30 @@ fn ticks(pause: Duration) -> Interval {
 
 /// The daemon in one line, for `systemctl status`.
 fn status_line(report: &Report) -> String {
-    let mut parts = Vec::new();
-    match &report.cluster {
-        None => parts.push("local mode".to_owned()),
+    let mut line = match &report.cluster {
+        None => "local mode; ".to_owned(),
         Some(cluster) => {
-            let quorum = if report.is_quorate {
-                "quorate"
-            } else {
-                "not quorate"
-            };
             let online = cluster.nodes.iter().filter(|node| node.is_online).count();
             let mut groups = cluster.groups.iter();
             let is_synced = groups.all(|group| group.mode == GroupMode::Synced);
-            parts.push(quorum.to_owned());
-            parts.push(format!("{online} of {} nodes online", cluster.nodes.len()));
-            parts.push(
-                if is_synced {
-                    "synchronised"
-                } else {
-                    "not synchronised"
-                }
-                .to_owned(),
-            );
+            format!(
+                "{}quorate; {online} of {} nodes online; {}synchronised; ",
+                if report.is_quorate { "" } else { "not " },
+                cluster.nodes.len(),
+                if is_synced { "" } else { "not " },
+            )
         }
-    }
+    };
     let codes: Vec<&str> = report
         .problems
         .iter()
         .map(|problem| &*problem.code)
         .collect();
-    parts.push(match codes.len() {
+    line += &match codes.len() {
         0 => "no problems".to_owned(),
-        1 => format!("1 problem: {}", codes.join(", ")),
-        count => format!("{count} problems: {}", codes.join(", ")),
-    });
-    parts.join("; ")
+        number => format!("{}: {}", count(number, "problem"), codes.join(", ")),
+    };
+    line
 }
 
 #[cfg(test)]

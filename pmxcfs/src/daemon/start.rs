@@ -7,11 +7,13 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use nix::sys::stat::{Mode, umask};
 use pmxcfs_api_types::NodeId;
+use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_config::{Config, admin_gid, node_address, node_name};
 use pmxcfs_ipc::{Server, ServerConfig, Transport};
 use pmxcfs_memdb::{Rules, Submit};
@@ -138,30 +140,37 @@ fn start_as(
         config.admin_gid,
     );
     database.observe(Arc::clone(&filesystem) as _);
+    let files = Arc::clone(&filesystem);
     let filesystem = PveFilesystem::new(filesystem, history.is_some());
     let fuse_requests = filesystem.meter();
-    let sources = Arc::new(Sources {
-        config: config.clone(),
+    let session = FuseSession::new(filesystem, connection, runtimes.control().clone())
+        .context("cannot serve the mount")?;
+    let sources = Sources {
+        config,
         started,
         db: Arc::clone(&database),
+        files,
         status,
-        rrd: Arc::clone(&rrd),
+        rrd,
         fuse: fuse_requests,
         ipc: ipc_requests,
         cluster: cluster.as_ref().map(Cluster::view),
         history: history.clone(),
+    };
+    let serving = Arc::new(Serving {
+        sources,
+        notifier,
+        mount,
+        ipc: Mutex::new(Rank::DaemonStop, Some(ipc)),
+        is_stopping: AtomicBool::new(false),
+        has_returned: AtomicBool::new(false),
     });
-    let session = FuseSession::new(filesystem, connection, runtimes.control().clone())
-        .context("cannot serve the mount")?;
-    let serving = Arc::new(Serving::new(config, notifier, mount, fuse_requests, ipc));
-    let control = runtimes.control();
-    control::start(control, signals, &serving, &database, &sources);
+    control::start(runtimes.control(), signals, &serving);
     announce(&serving, readiness)?;
-    control::attend(control, &serving, sources);
+    control::attend(runtimes.control(), &serving);
     let daemon = Daemon {
         serving,
         cluster,
-        rrd,
         database,
         history,
         runtimes,
@@ -260,7 +269,7 @@ fn start_ipc(
 
 /// Announces a daemon that answers: to IPC clients, scripts, the starting process and the service manager.
 fn announce(serving: &Serving, readiness: Readiness) -> anyhow::Result<()> {
-    let paths = &serving.config.paths;
+    let paths = &serving.config().paths;
     instance::clear_restart_flag(&paths.restart_flag());
     instance::write_pid_file(&paths.pid_file)
         .with_context(|| format!("cannot write {}", paths.pid_file.display()))?;

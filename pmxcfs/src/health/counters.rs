@@ -14,59 +14,20 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use histogram::{AtomicHistogram, Bucket, Config, Histogram};
 use pmxcfs_api_types::FsError;
 
 /// Shards of each series. Four threads serve the mount.
 const SHARD_COUNT: usize = 4;
 
-/// Bits of a latency below the first bucket's width: 16 ns, about what the clock costs.
-const UNIT_BITS: u32 = 4;
-
 /// Bits that choose a bucket within a power of two.
-const LINEAR_BITS: u32 = 3;
+const LINEAR_BITS: u8 = 3;
 
-const LINEAR_COUNT: usize = 1 << LINEAR_BITS;
-
-/// From here on, in nanoseconds, there is one bucket for all: 34 s. No request may take that long.
-const LIMIT_BITS: u32 = 35;
-
-/// Buckets of a histogram. The last one has no upper bound.
-pub const BUCKET_COUNT: usize =
-    LINEAR_COUNT * ((LIMIT_BITS - UNIT_BITS - LINEAR_BITS) as usize + 1) + 1;
+/// Latencies from here on, in nanoseconds, count as just below it: 34 s. No request may take that long.
+const LIMIT_BITS: u8 = 35;
 
 /// Linux has no higher errno.
 const ERRNO_COUNT: usize = 134;
-
-/// The bucket of a latency in nanoseconds.
-#[must_use]
-pub fn bucket_of(nanos: u64) -> usize {
-    let units = match usize::try_from(nanos >> UNIT_BITS) {
-        Ok(units) if nanos >> LIMIT_BITS == 0 => units,
-        _ => return BUCKET_COUNT - 1,
-    };
-    let Some(shift) = units
-        .checked_ilog2()
-        .and_then(|bits| bits.checked_sub(LINEAR_BITS))
-    else {
-        return units;
-    };
-    LINEAR_COUNT * shift as usize + (units >> shift)
-}
-
-/// The first latency, in nanoseconds, that belongs to a later bucket. `None` for the last one.
-#[must_use]
-pub fn bucket_end(bucket: usize) -> Option<u64> {
-    if bucket >= BUCKET_COUNT - 1 {
-        return None;
-    }
-    let octave = bucket / LINEAR_COUNT;
-    let linear = (bucket % LINEAR_COUNT) as u64;
-    let units = match octave.checked_sub(1) {
-        None => linear + 1,
-        Some(shift) => (LINEAR_COUNT as u64 + linear + 1) << shift,
-    };
-    Some(units << UNIT_BITS)
-}
 
 /// One thread's part of a series, or that of a few threads.
 #[repr(align(64))]
@@ -75,7 +36,7 @@ struct Shard {
     started: AtomicU64,
     sum_ns: AtomicU64,
     max_ns: AtomicU64,
-    buckets: [AtomicU64; BUCKET_COUNT],
+    latencies: AtomicHistogram,
     /// By errno; a number that is no errno counts under 0.
     errors: [AtomicU64; ERRNO_COUNT],
 }
@@ -86,7 +47,7 @@ impl Default for Shard {
             started: AtomicU64::new(0),
             sum_ns: AtomicU64::new(0),
             max_ns: AtomicU64::new(0),
-            buckets: array::from_fn(|_| AtomicU64::new(0)),
+            latencies: AtomicHistogram::with_config(&buckets()),
             errors: array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -113,7 +74,9 @@ impl Series {
     /// A request was answered, on whatever thread. `errno` is positive, or 0 for a success.
     pub fn end(&self, nanos: u64, errno: i32) {
         let shard = self.shard();
-        shard.buckets[bucket_of(nanos)].fetch_add(1, Ordering::Relaxed);
+        let counted = nanos.min((1 << LIMIT_BITS) - 1);
+        let in_range = shard.latencies.increment(counted);
+        in_range.expect("the last bucket takes it");
         shard.sum_ns.fetch_add(nanos, Ordering::Relaxed);
         if shard.max_ns.load(Ordering::Relaxed) < nanos {
             shard.max_ns.fetch_max(nanos, Ordering::Relaxed);
@@ -127,12 +90,18 @@ impl Series {
     /// The sums until now. Requests that end meanwhile may be in one number and not yet in another.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        for shard in self.shards.iter().filter_map(OnceLock::get) {
-            for (total, bucket) in totals.buckets.iter_mut().zip(&shard.buckets) {
-                *total += read(bucket);
-            }
+        let shards = || self.shards.iter().filter_map(OnceLock::get);
+        let mut totals = Totals {
+            latencies: Histogram::with_config(&buckets()),
+            sum_ns: 0,
+            max_ns: 0,
+            errors: BTreeMap::new(),
+            in_flight: 0,
+        };
+        for shard in shards() {
+            let added = totals.latencies.wrapping_add(&shard.latencies.load());
+            totals.latencies = added.expect("all have the same buckets");
             totals.sum_ns = totals.sum_ns.wrapping_add(read(&shard.sum_ns));
             totals.max_ns = totals.max_ns.max(read(&shard.max_ns));
             for (errno, count) in (0..).zip(shard.errors.iter().map(read)) {
@@ -142,8 +111,7 @@ impl Series {
             }
         }
         // Last, so that what has ended has also begun.
-        let begun = self.shards.iter().filter_map(OnceLock::get);
-        let begun: u64 = begun.map(|shard| read(&shard.started)).sum();
+        let begun: u64 = shards().map(|shard| read(&shard.started)).sum();
         totals.in_flight = begun.saturating_sub(totals.count());
         totals
     }
@@ -157,11 +125,16 @@ impl Series {
     }
 }
 
+/// The buckets of all histograms.
+fn buckets() -> Config {
+    Config::new(LINEAR_BITS, LIMIT_BITS).expect("the constants are in range")
+}
+
 /// The sums of a series.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Totals {
-    /// Answered requests by latency.
-    pub buckets: [u64; BUCKET_COUNT],
+    /// Answered requests by latency in nanoseconds.
+    latencies: Histogram,
     /// Sum of all latencies in nanoseconds.
     pub sum_ns: u64,
     /// The longest latency in nanoseconds.
@@ -172,55 +145,47 @@ pub struct Totals {
     pub in_flight: u64,
 }
 
-impl Default for Totals {
-    fn default() -> Self {
-        Self {
-            buckets: [0; BUCKET_COUNT],
-            sum_ns: 0,
-            max_ns: 0,
-            errors: BTreeMap::new(),
-            in_flight: 0,
-        }
-    }
-}
-
 impl Totals {
     /// Answered requests.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
+        self.latencies.as_slice().iter().sum()
     }
 
     /// A latency in nanoseconds that this share of the requests did not exceed, `per_mille` of 1000: the smallest such
-    /// latency, made longer by at most an eighth of it or 16 ns. `None` if there were no requests.
+    /// latency, made longer by at most an eighth of it. `None` if there were no requests.
     #[must_use]
     pub fn percentile(&self, per_mille: u32) -> Option<u64> {
         let count = u128::from(self.count());
         let rank = (count * u128::from(per_mille.min(1000))).div_ceil(1000);
         let mut seen = 0;
-        let bucket = self.buckets.iter().position(|bucket| {
-            seen += u128::from(*bucket);
+        let bucket = self.latencies.iter().find(|bucket| {
+            seen += u128::from(bucket.count());
             seen >= rank.max(1)
         })?;
-        Some(bucket_end(bucket).map_or(self.max_ns, |end| self.max_ns.min(end - 1)))
+        // The last bucket has no end.
+        let ends = bucket.end() + 1 < 1 << LIMIT_BITS;
+        Some(self.max_ns.min(if ends { bucket.end() } else { u64::MAX }))
     }
 
-    /// Requests that took less than `2^bits` nanoseconds. Exact for a power of two that is no less than 128 and no more
-    /// than 34 s.
+    /// Requests that took less than `2^bits` nanoseconds, up to 34 s.
     #[must_use]
     pub fn count_below(&self, bits: u32) -> u64 {
-        let ends = (0..BUCKET_COUNT).map(bucket_end);
-        let below = ends.take_while(|end| end.is_some_and(|end| end <= 1 << bits));
-        self.buckets.iter().zip(below).map(|(count, _)| count).sum()
+        let below = |bucket: &Bucket| bucket.end() < 1 << bits;
+        let counts = self.latencies.iter().take_while(below);
+        counts.map(|bucket| bucket.count()).sum()
     }
 }
 
+/// Kinds of requests that a meter has room for.
+pub const KIND_LIMIT: usize = 32;
+
 /// A kind of request.
 pub trait Operation: Copy + 'static {
-    /// All kinds, each at its [`index`](Self::index).
+    /// All kinds.
     const ALL: &'static [Self];
 
-    /// Its place among all.
+    /// Its own number, below [`KIND_LIMIT`].
     fn index(self) -> usize;
 
     /// Its name for people.
@@ -230,7 +195,7 @@ pub trait Operation: Copy + 'static {
 /// Counts the requests of each kind.
 #[derive(Debug)]
 pub struct Meter<O> {
-    series: Box<[Series]>,
+    series: [Series; KIND_LIMIT],
     operations: PhantomData<O>,
 }
 
@@ -240,7 +205,7 @@ impl<O: Operation> Meter<O> {
     #[must_use]
     pub fn new() -> &'static Self {
         Box::leak(Box::new(Self {
-            series: O::ALL.iter().map(|_| Series::new()).collect(),
+            series: array::from_fn(|_| Series::new()),
             operations: PhantomData,
         }))
     }
@@ -258,8 +223,8 @@ impl<O: Operation> Meter<O> {
 
     /// The sums of each kind until now.
     pub fn totals(&self) -> impl Iterator<Item = (O, Totals)> {
-        let series = self.series.iter().map(Series::totals);
-        O::ALL.iter().copied().zip(series)
+        let kinds = O::ALL.iter().copied();
+        kinds.map(|kind| (kind, self.series[kind.index()].totals()))
     }
 }
 

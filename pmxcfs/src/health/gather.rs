@@ -20,11 +20,12 @@ use pmxcfs_status::{ClusterInfo, Status};
 
 use super::counters::{Meter, Operation, Totals};
 use super::report::{
-    Below, Cluster, Group, GroupMode, History, Latency, Member, Mode, Node, Paths, Process,
+    Below, Cluster, Group, GroupMode, History, Latency, Member, Mode, Node, Open, Paths, Process,
     Replacement, Report, Requests, Rrd, Service, Store, Tree, Waiting,
 };
 use super::{FuseOperation, IpcOperation, problems};
 use crate::cluster::ClusterView;
+use crate::fs::Filesystem;
 
 /// Limits of the cumulative histogram: powers of two from 1 us to 17 s, every other one.
 const LIMIT_BITS: std::ops::RangeInclusive<u32> = 10..=34;
@@ -35,6 +36,7 @@ pub(crate) struct Sources {
     /// Moment of the start.
     pub(crate) started: Instant,
     pub(crate) db: Arc<MemDb>,
+    pub(crate) files: Arc<Filesystem>,
     pub(crate) status: Arc<Status>,
     pub(crate) rrd: Arc<RrdWriter>,
     pub(crate) fuse: &'static Meter<FuseOperation>,
@@ -63,6 +65,7 @@ impl Sources {
             problems: Vec::new(),
             cluster: self.cluster.as_ref().map(|view| self.cluster(view)),
             tree: self.tree(),
+            open: self.open(),
             store: self.store(),
             rrd: self.rrd(),
             history: self.history(),
@@ -153,6 +156,16 @@ impl Sources {
             version: root.version,
             entry_count: usage.files - usage.files_free,
             used_bytes: (usage.blocks - usage.blocks_free) * u64::from(usage.block_size),
+        }
+    }
+
+    fn open(&self) -> Open {
+        let by_user = self.files.open_bytes();
+        let top = by_user.iter().max_by_key(|(_, bytes)| **bytes);
+        Open {
+            bytes: by_user.values().sum(),
+            top_uid: top.map(|(uid, _)| *uid),
+            top_bytes: top.map_or(0, |(_, bytes)| *bytes),
         }
     }
 

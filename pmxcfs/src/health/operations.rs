@@ -4,11 +4,11 @@ use super::counters::Operation;
 
 /// Makes an enumeration of its names, in one place and one order.
 macro_rules! operations {
-    ($(#[$doc:meta])* $kind:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }) => {
+    ($(#[$doc:meta])* $kind:ident { $($(#[$variant_doc:meta])* $variant:ident $(($id:literal))? = $name:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum $kind {
-            $($(#[$variant_doc])* $variant,)*
+            $($(#[$variant_doc])* $variant $(= $id)?,)*
         }
 
         impl Operation for $kind {
@@ -76,56 +76,50 @@ operations! {
 }
 
 operations! {
-    /// A request of an IPC client. Timed from the decoding to the answer.
+    /// A request of an IPC client, with its id on the wire. Timed from the decoding to the answer.
     IpcOperation {
-        /// 1
-        Version = "version",
-        /// 2
-        ClusterInfo = "cluster-info",
-        /// 3
-        GuestList = "guest-list",
-        /// 4
-        SetStatus = "set-status",
-        /// 5
-        Status = "get-status",
-        /// 6
-        Config = "get-config",
-        /// 7
-        Log = "log",
-        /// 8
-        ClusterLog = "cluster-log",
-        /// 10
-        RrdDump = "rrd-dump",
-        /// 11
-        GuestProperty = "guest-property",
-        /// 12
-        VerifyToken = "verify-token",
-        /// 13
-        GuestProperties = "guest-properties",
         /// Every other id.
-        Unknown = "unknown",
+        Unknown(0) = "unknown",
+        /// `.version`.
+        Version(1) = "version",
+        /// `.members`.
+        ClusterInfo(2) = "cluster-info",
+        /// `.vmlist`.
+        GuestList(3) = "guest-list",
+        /// Set a status value.
+        SetStatus(4) = "set-status",
+        /// Read a status value.
+        Status(5) = "get-status",
+        /// Read a file.
+        Config(6) = "get-config",
+        /// Add an entry to the cluster log.
+        Log(7) = "log",
+        /// Read the cluster log.
+        ClusterLog(8) = "cluster-log",
+        /// `.rrd`.
+        RrdDump(10) = "rrd-dump",
+        /// One property of guests.
+        GuestProperty(11) = "guest-property",
+        /// Verify an API token.
+        VerifyToken(12) = "verify-token",
+        /// Several properties of guests.
+        GuestProperties(13) = "guest-properties",
     }
 }
 
 impl IpcOperation {
     /// The kind that a request's id stands for.
     #[must_use]
-    pub const fn of(id: i32) -> Self {
-        match id {
-            1 => Self::Version,
-            2 => Self::ClusterInfo,
-            3 => Self::GuestList,
-            4 => Self::SetStatus,
-            5 => Self::Status,
-            6 => Self::Config,
-            7 => Self::Log,
-            8 => Self::ClusterLog,
-            10 => Self::RrdDump,
-            11 => Self::GuestProperty,
-            12 => Self::VerifyToken,
-            13 => Self::GuestProperties,
-            _ => Self::Unknown,
-        }
+    pub fn of(id: i32) -> Self {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|operation| *operation as i32 == id)
+            .unwrap_or(Self::Unknown)
+    }
+
+    /// Whether clients that may only read are refused.
+    #[must_use]
+    pub const fn changes_state(self) -> bool {
+        matches!(self, Self::SetStatus | Self::Log)
     }
 }
 
@@ -134,16 +128,19 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::health::counters::KIND_LIMIT;
 
-    fn is_in_order<O: Operation>() -> bool {
+    fn is_sound<O: Operation>() -> bool {
         let names: BTreeSet<&str> = O::ALL.iter().map(|operation| operation.name()).collect();
-        let mut indexes = O::ALL.iter().map(|operation| operation.index()).enumerate();
-        names.len() == O::ALL.len() && indexes.all(|(place, index)| place == index)
+        let indexes: BTreeSet<usize> = O::ALL.iter().map(|operation| operation.index()).collect();
+        names.len() == O::ALL.len()
+            && indexes.len() == O::ALL.len()
+            && indexes.last() < Some(&KIND_LIMIT)
     }
 
     #[test]
-    fn every_kind_has_its_own_place_and_name() {
-        assert!(is_in_order::<FuseOperation>());
-        assert!(is_in_order::<IpcOperation>());
+    fn every_kind_has_its_own_number_and_name() {
+        assert!(is_sound::<FuseOperation>());
+        assert!(is_sound::<IpcOperation>());
     }
 }

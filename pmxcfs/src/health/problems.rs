@@ -14,6 +14,7 @@
 //! | `content-replaced` | a synchronisation replaced content of this node, and nobody has acknowledged it |
 
 use super::report::{Group, GroupMode, Member, Problem, Replacement, Report, Service};
+use crate::text::count;
 
 /// Failed attempts in a row before a held database is a problem: backups and queries take moments.
 const BUSY_LIMIT: u32 = 5;
@@ -115,10 +116,7 @@ const NAMED_COUNT: usize = 20;
 
 fn replacement_text(replacement: &Replacement) -> String {
     let paths = &replacement.paths;
-    let entries = match paths.len() {
-        1 => "1 entry".to_owned(),
-        count => format!("{count} entries"),
-    };
+    let entries = count(paths.len(), "entry");
     let more = match paths.len().saturating_sub(NAMED_COUNT) {
         0 => String::new(),
         more => format!(" and {more} more"),

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 
 /// Clients at a time.
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Longest request, its newline included.
-const REQUEST_SIZE: usize = 16 * 1024;
+const REQUEST_SIZE: u64 = 16 * 1024;
 
 /// Pause after a client that could not be accepted, for want of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -73,7 +73,7 @@ impl ControlSocket {
     /// not wait for anything.
     pub async fn serve(mut self, answer: impl Fn(&[u8]) -> Reply + Send + Sync + 'static) {
         let answer = Arc::new(answer);
-        let mut clients = Clients::default();
+        let mut clients = Clients::new();
         let mut looks = interval(LOOK_INTERVAL);
         loop {
             let accepted = tokio::select! {
@@ -86,11 +86,12 @@ impl ControlSocket {
             match accepted {
                 Ok((stream, _)) if may_ask(&stream) => {
                     let (answer, patience) = (Arc::clone(&answer), self.patience);
-                    clients.make_room().await;
-                    clients.admit(async move {
+                    make_room(&mut clients).await;
+                    let client = tokio::spawn(async move {
                         // A client that is too slow or gone gets no answer.
                         let _served = timeout(patience, serve_client(stream, &*answer)).await;
                     });
+                    clients.push_back((Instant::now(), client));
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -109,7 +110,7 @@ impl ControlSocket {
         match bind(&self.path) {
             Ok((listener, identity)) => {
                 (self.listener, self.identity) = (listener, identity);
-                tracing::warn!(%path, "the control socket was gone: made it again");
+                tracing::warn!(%path, "somebody removed the control socket: made it again");
             }
             Err(error) => tracing::debug!(%path, %error, "cannot make the control socket again"),
         }
@@ -153,34 +154,16 @@ fn may_ask(stream: &UnixStream) -> bool {
     peer.is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own_uid)
 }
 
-/// Clients that are being served.
-#[derive(Default)]
-struct Clients {
-    tasks: JoinSet<()>,
-    /// The oldest one first.
-    by_age: VecDeque<(Instant, AbortHandle)>,
-}
+/// Clients that are being served, or were until lately, the oldest one first.
+type Clients = VecDeque<(Instant, JoinHandle<()>)>;
 
-impl Clients {
-    async fn make_room(&mut self) {
-        while self.tasks.try_join_next().is_some() {}
-        self.by_age.retain(|(_, task)| !task.is_finished());
-        if self.tasks.len() < CLIENT_COUNT {
-            return;
-        }
-        if let Some((since, oldest)) = self.by_age.front()
-            && timeout_at(*since + GRACE, self.tasks.join_next())
-                .await
-                .is_err()
-        {
-            oldest.abort();
-            self.tasks.join_next().await;
-        }
-    }
-
-    fn admit(&mut self, client: impl Future<Output = ()> + Send + 'static) {
-        let task = self.tasks.spawn(client);
-        self.by_age.push_back((Instant::now(), task));
+/// Waits a moment for the oldest client if all places are taken, and then takes its place.
+async fn make_room(clients: &mut Clients) {
+    if clients.len() >= CLIENT_COUNT
+        && let Some((since, mut oldest)) = clients.pop_front()
+        && timeout_at(since + GRACE, &mut oldest).await.is_err()
+    {
+        oldest.abort();
     }
 }
 
@@ -188,20 +171,14 @@ async fn serve_client(
     mut stream: UnixStream,
     answer: &(impl Fn(&[u8]) -> Reply + Sync),
 ) -> io::Result<()> {
-    let mut request = vec![0; REQUEST_SIZE];
-    let mut size = 0;
-    let length = loop {
-        // 0 if the client is gone, or its request does not fit.
-        let count = stream.read(&mut request[size..]).await?;
-        if count == 0 {
-            return Ok(());
-        }
-        size += count;
-        if let Some(length) = request[..size].iter().position(|byte| *byte == b'\n') {
-            break length;
-        }
+    let mut request = Vec::new();
+    let mut reader = BufReader::new((&mut stream).take(REQUEST_SIZE));
+    reader.read_until(b'\n', &mut request).await?;
+    let Some(request) = request.strip_suffix(b"\n") else {
+        // The client is gone, or its request does not fit.
+        return Ok(());
     };
-    match answer(&request[..length]) {
+    match answer(request) {
         Reply::Text(text) => stream.write_all(&text).await,
         Reply::HandOver(serve) => {
             serve(stream);

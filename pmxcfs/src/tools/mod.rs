@@ -3,4 +3,3 @@
 pub mod ctl;
 pub mod db;
 mod program;
-mod text;

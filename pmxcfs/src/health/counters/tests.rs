@@ -17,16 +17,6 @@ fn exact_percentile(sorted: &[u64], per_mille: u32) -> u64 {
 
 proptest! {
     #[test]
-    fn a_latency_is_before_the_end_of_its_bucket_and_not_before_that_of_the_former(nanos in latency()) {
-        let bucket = bucket_of(nanos);
-        prop_assert!(bucket < BUCKET_COUNT);
-        prop_assert!(bucket_end(bucket).is_none_or(|end| nanos < end));
-        if let Some(former) = bucket.checked_sub(1) {
-            prop_assert!(bucket_end(former).is_some_and(|end| end <= nanos));
-        }
-    }
-
-    #[test]
     fn percentiles_are_those_of_the_sorted_list_within_an_eighth(
         mut latencies in prop::collection::vec(latency(), 1..300),
         per_mille in 0_u32..=1000,
@@ -41,7 +31,7 @@ proptest! {
         let told = totals.percentile(per_mille).expect("there are some");
         prop_assert!(told >= exact, "{told} is not reached by {exact}");
         let largest = latencies.last().copied().expect("there are some");
-        let is_close = exact < 1 << LIMIT_BITS && told <= exact + (exact / 8).max(15);
+        let is_close = exact < 1 << LIMIT_BITS && told <= exact + exact / 8;
         prop_assert!(is_close || told == largest, "{told} for {exact}");
         prop_assert!(told <= largest);
     }
@@ -49,7 +39,7 @@ proptest! {
     #[test]
     fn counts_sums_and_errors_are_those_of_the_list(
         requests in prop::collection::vec((latency(), prop::sample::select(vec![0, 0, 2, 13, 133])), 0..300),
-        bits in 7_u32..=LIMIT_BITS,
+        bits in 0..u32::from(LIMIT_BITS),
     ) {
         let series = Series::new();
         let mut errors = BTreeMap::new();
@@ -68,18 +58,6 @@ proptest! {
         prop_assert_eq!(totals.count_below(bits), below as u64);
         prop_assert_eq!(totals.errors, errors);
         prop_assert_eq!(totals.in_flight, 0);
-    }
-}
-
-#[test]
-fn buckets_follow_each_other_without_gaps() {
-    let ends: Vec<u64> = (0..BUCKET_COUNT).map_while(bucket_end).collect();
-    assert_eq!(ends.len(), BUCKET_COUNT - 1);
-    assert_eq!(ends[0], 16);
-    assert_eq!(ends.last(), Some(&(1 << LIMIT_BITS)));
-    for (bucket, end) in ends.iter().enumerate() {
-        assert_eq!(bucket_of(end - 1), bucket);
-        assert_eq!(bucket_of(*end), bucket + 1);
     }
 }
 

@@ -1,17 +1,14 @@
 //! Requests over the control socket.
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
-use nix::sys::time::TimeVal;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::health::report::{Replacement, Report};
 use crate::health::{ACKNOWLEDGE_REQUEST, REPORT_REQUEST};
@@ -46,25 +43,30 @@ impl Answer {
 /// Asks the daemon that listens there for its report.
 pub(super) fn ask(path: &Path) -> anyhow::Result<Answer> {
     let json = exchange(path, REPORT_REQUEST)?;
-    let report = understand(&json)
-        .and_then(|value| match value.get("version") {
-            Some(_) => Ok(serde_json::from_value(value)?),
-            None => bail!("it is no report"),
-        })
-        .with_context(|| misunderstood(path))?;
+    let report = understand(path, &json, |value| value.get("version").is_some())?;
     Ok(Answer { json, report })
 }
 
 /// Acknowledges the replacements that the daemon reports. Returns them.
 pub(super) fn acknowledge(path: &Path) -> anyhow::Result<Vec<Replacement>> {
-    let json = exchange(path, ACKNOWLEDGE_REQUEST)?;
-    understand(&json)
-        .and_then(|value| Ok(serde_json::from_value(value)?))
-        .with_context(|| misunderstood(path))
+    understand(path, &exchange(path, ACKNOWLEDGE_REQUEST)?, Value::is_array)
 }
 
-fn misunderstood(path: &Path) -> String {
-    format!("the answer from {} is not understood", path.display())
+/// Reads the answer to a request. An answer of another kind than was asked for is an error.
+fn understand<T: DeserializeOwned>(
+    path: &Path,
+    json: &[u8],
+    is_wanted: impl FnOnce(&Value) -> bool,
+) -> anyhow::Result<T> {
+    let read = || {
+        let value: Value = serde_json::from_slice(json)?;
+        match value.get("error") {
+            Some(error) => bail!("the daemon says: {error}"),
+            None if !is_wanted(&value) => bail!("it is something else"),
+            None => Ok(serde_json::from_value(value)?),
+        }
+    };
+    read().with_context(|| format!("the answer from {} is not understood", path.display()))
 }
 
 fn exchange(path: &Path, request: &[u8]) -> anyhow::Result<Vec<u8>> {
@@ -95,26 +97,12 @@ fn exchange(path: &Path, request: &[u8]) -> anyhow::Result<Vec<u8>> {
 }
 
 /// With a bound for the connection, too: it waits when the daemon does not accept any more.
-fn open(path: &Path) -> io::Result<UnixStream> {
-    let stream = socket(
-        AddressFamily::Unix,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
-    let patience = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), 0);
-    setsockopt(&stream, SendTimeout, &patience)?;
-    setsockopt(&stream, ReceiveTimeout, &patience)?;
-    connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(UnixStream::from(stream))
-}
-
-fn understand(json: &[u8]) -> anyhow::Result<Value> {
-    let value: Value = serde_json::from_slice(json)?;
-    match value.get("error") {
-        Some(error) => bail!("the daemon says: {error}"),
-        None => Ok(value),
-    }
+fn open(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub use cli::Cli;
 use cli::Command;
 
 use super::program::{CommandResult, Outcome, Output, run};
-use super::text::{count, printable};
+use crate::text::{count, printable};
 
 /// Runs the program with the arguments of this process.
 #[must_use]

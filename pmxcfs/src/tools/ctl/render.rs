@@ -4,34 +4,18 @@ use std::fmt::Write as _;
 
 use crate::health::names;
 use crate::health::report::{Cluster, Group, GroupMode, Mode, Paths, Report, Requests, Store};
-use crate::tools::text::{bytes, count, nanos, printable, seconds};
+use crate::text::{bytes, count, nanos, printable, seconds};
 
-/// Text in two columns.
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-/// Adds a line: its subject and its text. An empty subject continues the line before.
+/// Adds a line to a page: its subject and its text. An empty subject continues the line before.
 macro_rules! line {
     ($page:expr, $name:expr, $($text:tt)*) => {
-        writeln!($page.text, "{:<11}{}", $name, format_args!($($text)*))
-            .expect("a string takes everything")
+        writeln!($page, "{:<11}{}", $name, format_args!($($text)*)).expect("a string takes everything")
     };
 }
 
-/// The base of rates: an earlier report of the same daemon, and the time since then.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rates<'a> {
-    /// The earlier report.
-    pub(super) earlier: &'a Report,
-    /// Milliseconds between both.
-    pub(super) elapsed_ms: u64,
-}
-
-/// Renders a report. With rates it is meant for a screen: it shows rates and leaves out constant lines.
-pub(super) fn render(report: &Report, rates: Option<Rates<'_>>) -> String {
-    let mut page = Page::default();
+/// Renders a report. With an earlier one it is meant for a screen: it shows rates since that and leaves out constant lines.
+pub(super) fn render(report: &Report, earlier: Option<&Report>) -> String {
+    let mut page = String::new();
     head(report, &mut page);
     if let Some(cluster) = &report.cluster {
         show_cluster(cluster, &mut page);
@@ -39,23 +23,31 @@ pub(super) fn render(report: &Report, rates: Option<Rates<'_>>) -> String {
     let tree = &report.tree;
     let (entries, size) = (count(tree.entry_count, "entry"), bytes(tree.used_bytes));
     line!(page, "tree", "version {}, {entries}, {size}", tree.version);
+    let open = &report.open;
+    let top = open
+        .top_uid
+        .map(|uid| format!(", {} of it for uid {uid}", bytes(open.top_bytes)));
+    let (size, top) = (bytes(open.bytes), top.unwrap_or_default());
+    line!(page, "open", "{size} kept for open files and listings{top}");
     // The wall clock of the daemon when it made the report.
     let now_secs = u64::from(report.started_secs) + report.uptime_ms / 1000;
     show_store(&report.store, now_secs, &mut page);
     show_rest(report, &mut page);
-    if rates.is_none() {
+    if earlier.is_none() {
         show_paths(&report.paths, &mut page);
     }
-    let rates = rates.filter(|rates| rates.earlier.pid == report.pid && rates.elapsed_ms > 0);
-    let rate = |earlier: fn(&Report) -> &[Requests]| {
-        rates.map(|rates| (earlier(rates.earlier), rates.elapsed_ms))
-    };
-    show_requests("fuse", &report.fuse, rate(|report| &report.fuse), &mut page);
-    show_requests("ipc", &report.ipc, rate(|report| &report.ipc), &mut page);
-    page.text
+    // Without a later report of the same daemon there are no rates.
+    let earlier = earlier
+        .filter(|earlier| earlier.pid == report.pid && earlier.uptime_ms < report.uptime_ms)
+        .map(|earlier| (earlier, report.uptime_ms - earlier.uptime_ms));
+    let fuse = earlier.map(|(earlier, ms)| (&*earlier.fuse, ms));
+    show_requests("fuse", &report.fuse, fuse, &mut page);
+    let ipc = earlier.map(|(earlier, ms)| (&*earlier.ipc, ms));
+    show_requests("ipc", &report.ipc, ipc, &mut page);
+    page
 }
 
-fn head(report: &Report, page: &mut Page) {
+fn head(report: &Report, page: &mut String) {
     let node = printable(&report.node_name);
     let verdict = match report.problems.len() {
         0 => "healthy".to_owned(),
@@ -74,9 +66,10 @@ fn head(report: &Report, page: &mut Page) {
         "version {version}, pid {}, up {uptime}",
         report.pid
     );
-    let quorum = match report.is_quorate {
-        true => "quorate",
-        false => "NOT QUORATE",
+    let quorum = if report.is_quorate {
+        "quorate"
+    } else {
+        "NOT QUORATE"
     };
     let mode = match report.mode {
         Mode::Local => "local",
@@ -85,7 +78,7 @@ fn head(report: &Report, page: &mut Page) {
     line!(page, "mode", "{mode}, {quorum}");
 }
 
-fn show_cluster(cluster: &Cluster, page: &mut Page) {
+fn show_cluster(cluster: &Cluster, page: &mut String) {
     let nodes = count(cluster.nodes.len(), "node");
     let (name, version) = (printable(&cluster.name), cluster.config_version);
     match cluster.nodes.is_empty() {
@@ -119,7 +112,7 @@ fn show_cluster(cluster: &Cluster, page: &mut Page) {
     }
 }
 
-fn show_group(group: &Group, page: &mut Page) {
+fn show_group(group: &Group, page: &mut String) {
     let mode = match group.mode {
         GroupMode::Start => "not joined",
         GroupMode::StartSync => "exchanging states",
@@ -143,9 +136,10 @@ fn show_group(group: &Group, page: &mut Page) {
         let since = seconds(waiting.silent_ms / 1000);
         line!(page, "", "WAITING for {members}, since {since}");
     }
-    let blocked = match group.is_blocked {
-        true => ", corosync asks to wait",
-        false => "",
+    let blocked = if group.is_blocked {
+        ", corosync asks to wait"
+    } else {
+        ""
     };
     line!(
         page,
@@ -158,7 +152,7 @@ fn show_group(group: &Group, page: &mut Page) {
     );
 }
 
-fn show_store(store: &Store, now_secs: u64, page: &mut Page) {
+fn show_store(store: &Store, now_secs: u64, page: &mut String) {
     let state = match (&store.failure, store.is_failed, store.busy_count) {
         (Some(failure), true, _) => format!("FAILED: {}", printable(failure)),
         (None, true, _) => "FAILED".to_owned(),
@@ -219,7 +213,7 @@ fn show_store(store: &Store, now_secs: u64, page: &mut Page) {
 }
 
 /// The parts with one line each.
-fn show_rest(report: &Report, page: &mut Page) {
+fn show_rest(report: &Report, page: &mut String) {
     let (rrd, process) = (&report.rrd, &report.process);
     line!(
         page,
@@ -243,7 +237,7 @@ fn show_rest(report: &Report, page: &mut Page) {
     );
 }
 
-fn show_paths(paths: &Paths, page: &mut Page) {
+fn show_paths(paths: &Paths, page: &mut String) {
     let rows = [
         ("mount point", &paths.mount_dir),
         ("database", &paths.database),
@@ -267,14 +261,14 @@ fn show_requests(
     title: &str,
     requests: &[Requests],
     earlier: Option<(&[Requests], u64)>,
-    page: &mut Page,
+    page: &mut String,
 ) {
     if requests.is_empty() {
         return;
     }
     let rate = if earlier.is_some() { "per second" } else { "" };
     writeln!(
-        page.text,
+        page,
         "\n{title:<17}{:>11}{rate:>11}{:>10}{:>9}{:>9}{:>9}{:>9}  errors",
         "requests", "in flight", "p50", "p90", "p99", "max"
     )
@@ -302,7 +296,7 @@ fn show_requests(
             latencies.map(|ns| format!("{:>9}", nanos(ns))).concat(),
             errors.join(", ")
         );
-        writeln!(page.text, "{}", line.trim_end()).expect("a string takes everything");
+        writeln!(page, "{}", line.trim_end()).expect("a string takes everything");
     }
 }
 

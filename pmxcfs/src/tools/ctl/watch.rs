@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::cli::WatchArgs;
 use super::client;
-use super::render::{Rates, render};
-use crate::health::report::Report;
+use super::render::render;
 use crate::tools::program::{CommandResult, Outcome, Output};
 
 /// Cursor to the upper left corner.
@@ -23,43 +22,31 @@ const CLEAR_REST: &str = "\x1b[J";
 /// asked again. Returns the status of the last look.
 pub(super) fn run(socket: &Path, args: &WatchArgs, output: &mut Output<'_>) -> CommandResult {
     let interval = Duration::from_secs(args.interval);
-    let mut earlier: Option<(Report, Instant)> = None;
+    let mut earlier = None;
     let mut looks = 0;
     loop {
         let now = Instant::now();
-        let (page, status) = match client::ask(socket) {
+        let status = match client::ask(socket) {
             Ok(answer) => {
-                let rates = earlier.as_ref().map(|(earlier, at)| Rates {
-                    earlier,
-                    elapsed_ms: elapsed_ms(*at, now),
-                });
                 // The first look has no rates, and is laid out as the later ones.
-                let rates = rates.unwrap_or(Rates {
-                    earlier: &answer.report,
-                    elapsed_ms: 0,
-                });
-                let page = render(&answer.report, Some(rates));
+                let earlier_report = earlier.as_ref().unwrap_or(&answer.report);
+                show(&render(&answer.report, Some(earlier_report)), output)?;
                 let status = answer.outcome();
-                earlier = Some((answer.report, now));
-                (page, status)
+                earlier = Some(answer.report);
+                status
             }
             Err(error) => {
                 earlier = None;
-                (format!("{error:#}\n"), Outcome::Failed)
+                show(&format!("{error:#}\n"), output)?;
+                Outcome::Failed
             }
         };
-        show(&page, output)?;
         looks += 1;
         if args.count.is_some_and(|count| looks >= count) {
             return Ok(status);
         }
         wait_until(now + interval);
     }
-}
-
-fn elapsed_ms(from: Instant, to: Instant) -> u64 {
-    let elapsed = to.saturating_duration_since(from).as_millis();
-    u64::try_from(elapsed).unwrap_or(u64::MAX)
 }
 
 /// On a terminal each page takes the place of the former one, without a moment in which there is none.

@@ -11,17 +11,18 @@ use pmxcfs_memdb::{EntryKind, Problem};
 use super::cli::CheckArgs;
 use super::lock::Lock;
 use super::source::{self, Source};
+use crate::text::{self, count};
 use crate::tools::program::{CommandResult, Outcome};
-use crate::tools::text::{self, count};
 
 pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> CommandResult {
     let path = args.location.database();
-    // Looking at it through SQLite, too, may lay the log over the file.
-    let log = Lock::take(&path, args.read.purpose()).map(|lock| match lock.access {
+    let lock = Lock::take(&path, args.read.purpose())?;
+    // First: looking at the database through SQLite, too, may lay the log over the file.
+    let log = match lock.access {
         Access::Idle => foreign_log(&lock.database),
         Access::Live => None,
-    })?;
-    let source = match Source::read(&args.location, &args.read) {
+    };
+    let source = match Source::read(&lock, &args.location, &args.read) {
         Ok(source) => source,
         Err(error) => {
             return match error.downcast_ref::<StoreError>() {
@@ -34,43 +35,43 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> CommandResult {
             };
         }
     };
-    let damage = {
-        let lock = Lock::take(&path, args.read.purpose())?;
-        integrity(&lock.database, lock.access)?
+    let damage = integrity(&lock.database, lock.access)?;
+    tell_state(&source, out)?;
+    let mut remarks: Vec<(&str, String)> = Vec::new();
+    remarks.extend(log.map(|log| ("warning", log.to_string())));
+    let word = match source::is_journal_refused(&source.examined.journal) {
+        true => "warning",
+        false => "note",
     };
-    let mut warnings: Vec<String> = log.iter().map(ToString::to_string).collect();
-    let mut notes = Vec::new();
-    if source::is_journal_refused(&source.examined.journal) {
-        warnings.extend(source.remarks());
-    } else {
-        notes.extend(source.remarks());
-    }
-    tell_state(&source, &mut notes, &mut warnings, out)?;
-    let damaged = text::abridged(&damage);
-    let lines = notes.iter().map(|line| ("note", line));
-    let lines = lines.chain(warnings.iter().map(|line| ("warning", line)));
-    for (word, line) in lines.chain(damaged.iter().map(|line| ("damaged", line))) {
+    remarks.extend(source.remarks().into_iter().map(|remark| (word, remark)));
+    remarks.extend(remarks_on_file(&source)?);
+    let mut warnings = source.examined.findings.len() - source.refused_count();
+    warnings += remarks
+        .iter()
+        .filter(|(word, _)| *word == "warning")
+        .count();
+    let damaged = text::abridged(&damage).into_iter();
+    remarks.extend(damaged.map(|line| ("damaged", line)));
+    remarks.sort_by_key(|(word, _)| {
+        ["note", "warning"]
+            .iter()
+            .position(|known| known == word)
+            .unwrap_or(2)
+    });
+    for (word, line) in remarks {
         writeln!(out, "{word:<8} {line}")?;
     }
     tell_findings(&source, out)?;
-    let refused = source.refused_count();
-    let warnings = warnings.len() + source.examined.findings.len() - refused;
     tell_result(&source, damage.len(), warnings, out)?;
-    Ok(match (refused + damage.len(), warnings) {
+    Ok(match (source.refused_count() + damage.len(), warnings) {
         (0, 0) => Outcome::Good,
         (0, _) => Outcome::Findings,
         _ => Outcome::Refused,
     })
 }
 
-fn tell_state(
-    source: &Source,
-    notes: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+fn tell_state(source: &Source, out: &mut dyn Write) -> io::Result<()> {
     let examined = &source.examined;
-    let path = source.path.display();
     let files = examined.entries.iter();
     let files = files.filter(|entry| entry.kind == EntryKind::File);
     let (file_count, size) = files.fold((0, 0_u64), |(count, size), entry| {
@@ -78,25 +79,35 @@ fn tell_state(
     });
     writeln!(
         out,
-        "{path}: {}; {}, {}, {size} bytes",
+        "{}: {}; {}, {}, {size} bytes",
+        source.path.display(),
         text::root_state(examined.root),
         count(examined.entries.len() - file_count, "directory"),
         count(file_count, "file"),
-    )?;
-    let is_new = examined.version_row.is_some_and(|root| root.version == 1);
+    )
+}
+
+fn remarks_on_file(source: &Source) -> io::Result<Vec<(&'static str, String)>> {
+    let mut remarks = Vec::new();
+    let version_row = source.examined.version_row;
+    let is_new = version_row.is_some_and(|root| root.version == 1);
     if is_empty(source) && !is_new {
-        warnings.push(format!(
+        let path = source.path.display();
+        remarks.push(("warning", format!(
             "it is empty: a start makes a new tree in it. Unless it is new, it is not the database that was here, or has \
              lost its content: look for {path}* and for backups before the daemon starts"
-        ));
+        )));
     }
     let mode = fs::metadata(&source.path)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        notes.push(format!(
-            "its mode is {mode:04o}, so others can read secrets in it; a start sets it to 0600"
+        remarks.push((
+            "note",
+            format!(
+                "its mode is {mode:04o}, so others can read secrets in it; a start sets it to 0600"
+            ),
         ));
     }
-    Ok(())
+    Ok(remarks)
 }
 
 /// Whether there is nothing at all in the tree.
@@ -134,20 +145,17 @@ fn tell_result(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let refused = source.refused_count();
-    let (faults, warnings) = (
-        count(refused, "fault"),
-        (warnings, count(warnings, "warning")),
-    );
+    let warned = count(warnings, "warning");
     if damaged > 0 {
         tell_damaged(&source.path, "damaged on disk", out)?;
     } else if refused > 0 {
+        let faults = count(refused, "fault");
         writeln!(
             out,
-            "result: the daemon does not start with it: {faults}, {}. pmxcfs-db repair shows what can be done",
-            warnings.1
+            "result: the daemon does not start with it: {faults}, {warned}. pmxcfs-db repair shows what can be done"
         )?;
-    } else if warnings.0 > 0 {
-        writeln!(out, "result: the daemon starts with it: {}", warnings.1)?;
+    } else if warnings > 0 {
+        writeln!(out, "result: the daemon starts with it: {warned}")?;
     } else if is_empty(source) {
         writeln!(out, "result: empty, as a first start makes it")?;
     } else {

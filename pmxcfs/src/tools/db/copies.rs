@@ -49,7 +49,7 @@ pub(super) fn keep(database: &Path, why: &str, run_dir: Option<&Path>) -> anyhow
 }
 
 /// Removes drafts of databases that killed tools left beside this one. Only while daemons and other tools are kept away.
-pub(super) fn clear_drafts(lock: &Lock) -> anyhow::Result<()> {
+pub(super) fn clear_drafts(lock: &Lock) -> io::Result<()> {
     let (Some(directory), Some(name)) = (lock.database.parent(), lock.database.file_name()) else {
         return Ok(());
     };
@@ -59,15 +59,14 @@ pub(super) fn clear_drafts(lock: &Lock) -> anyhow::Result<()> {
     if !lock.is_exclusive() {
         prefix.push(std::process::id().to_string());
     }
-    let failed = || format!("cannot clear drafts out of {}", directory.display());
-    for entry in fs::read_dir(directory).with_context(failed)? {
-        let entry = entry.with_context(failed)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
         let name = entry.file_name();
         let rest = name
             .as_encoded_bytes()
             .strip_prefix(prefix.as_encoded_bytes());
         if rest.is_some_and(is_end_of_draft) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            fs::remove_file(entry.path()).with_context(failed)?;
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())

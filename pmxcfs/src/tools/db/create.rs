@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -21,11 +21,12 @@ use super::cli::{CreateArgs, Location};
 use super::copies;
 use super::lock::{Lock, Use};
 use super::scan::read_file;
+use crate::text;
 use crate::tools::program::{CommandResult, Outcome};
-use crate::tools::text;
 
 pub(super) fn run(args: &CreateArgs, notes: &mut dyn Write) -> CommandResult {
-    let names = regular_files(&args.directory)?;
+    let names = regular_files(&args.directory)
+        .with_context(|| format!("cannot open the directory {}", args.directory.display()))?;
     let lock = Lock::take(&args.database, Use::Write)?;
     let exists = lock.database.exists();
     let (mut root, mut entries) = if exists {
@@ -51,7 +52,8 @@ pub(super) fn run(args: &CreateArgs, notes: &mut dyn Write) -> CommandResult {
 
 /// Builds a database beside the old one and renames it.
 pub(super) fn put_in_place(lock: &Lock, root: RootState, entries: &[Entry]) -> anyhow::Result<()> {
-    copies::clear_drafts(lock)?;
+    copies::clear_drafts(lock)
+        .with_context(|| format!("cannot clear drafts of {}", lock.database.display()))?;
     if lock.database.exists() {
         // What a killed user left in SQLite's log belongs to the old file, and must not be met by the new one.
         SqliteBackend::open(&lock.database)
@@ -69,11 +71,10 @@ pub(super) fn put_in_place(lock: &Lock, root: RootState, entries: &[Entry]) -> a
 }
 
 /// Names of the regular files of a directory, in the directory's order.
-fn regular_files(directory: &Path) -> anyhow::Result<Vec<OsString>> {
-    let failed = || format!("cannot open the directory {}", directory.display());
+fn regular_files(directory: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(directory).with_context(failed)? {
-        let entry = entry.with_context(failed)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
         if entry.file_type().is_ok_and(|kind| kind.is_file()) {
             names.push(entry.file_name());
         }

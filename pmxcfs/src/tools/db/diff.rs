@@ -3,7 +3,7 @@
 //! People think in paths, so differences are shown by path. A synchronisation goes by inodes and digests, so its effect is
 //! computed from the indexes that the nodes would exchange.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use pmxcfs_memdb::{Entry, Finding, Index, ROOT_INODE, RootState, Rules, Tree};
 use super::cli::{DiffArgs, Location, ReadOptions};
 use super::source::Source;
 use super::view::{Item, Key, View, kind_word};
+use crate::text::{self, count};
 use crate::tools::program::{CommandResult, Outcome, Output};
-use crate::tools::text::{self, count};
 
 pub(super) fn run(args: &DiffArgs, output: &mut Output<'_>) -> CommandResult {
     let first = read(&args.first, &args.read, output.notes)?;
@@ -78,24 +78,22 @@ impl<'a> Side<'a> {
 }
 
 /// One line for each difference, in order of paths.
-fn differences(sides: &[Side<'_>; 2]) -> Vec<String> {
-    let [a, b] = sides;
-    let mut lines: Vec<(&Key, String)> = Vec::new();
-    for (key, item) in &a.by_key {
-        match (b.by_key.get(key), moved_to(item, b)) {
-            (Some(other), _) => lines.extend(compare(item, other).map(|line| (key, line))),
-            (None, Some(other)) => lines.push((key, moved(item, other))),
-            (None, None) => lines.push((key, only(a, item))),
+fn differences([a, b]: &[Side<'_>; 2]) -> Vec<String> {
+    let keys: BTreeSet<&Key> = a.by_key.keys().chain(b.by_key.keys()).collect();
+    let line = |key| match (a.by_key.get(key), b.by_key.get(key)) {
+        (Some(item), Some(other)) => compare(item, other),
+        (Some(item), None) => Some(match moved_to(item, b) {
+            Some(other) => moved(item, other),
+            None => only(a, item),
+        }),
+        (None, Some(item)) => {
+            let moved = moved_to(item, a);
+            let is_told = moved.is_some_and(|other| !b.by_key.contains_key(&other.key()));
+            (!is_told).then(|| only(b, item))
         }
-    }
-    for (key, item) in &b.by_key {
-        let was_told = moved_to(item, a).is_some_and(|other| !b.by_key.contains_key(&other.key()));
-        if !a.by_key.contains_key(key) && !was_told {
-            lines.push((key, only(b, item)));
-        }
-    }
-    lines.sort_by_key(|(key, _)| *key);
-    lines.into_iter().map(|(_, line)| line).collect()
+        (None, None) => None,
+    };
+    keys.into_iter().filter_map(line).collect()
 }
 
 /// The entry of the other side that was renamed or moved: the same inode, and not merely by chance.
@@ -137,30 +135,24 @@ fn compare(a: &Item<'_>, b: &Item<'_>) -> Option<String> {
 
 /// The fields in which two entries differ, the first one's value before the second one's.
 fn fields(a: &Entry, b: &Entry) -> Vec<String> {
-    let mut fields = Vec::new();
-    let mut differ = |name: &str, a: String, b: String| {
-        if a != b {
-            fields.push(format!("{name} {a} | {b}"));
-        }
+    let has_new_content = a.data != b.data;
+    let fields = |entry: &Entry| {
+        let content = has_new_content.then(|| text::short_digest(&entry.data));
+        [
+            ("type", kind_word(entry.kind).to_owned()),
+            ("inode", entry.inode.to_string()),
+            ("version", entry.version.to_string()),
+            ("writer", entry.writer.to_string()),
+            ("mtime", text::time(entry.mtime)),
+            ("size", entry.size.to_string()),
+            ("content", content.unwrap_or_default()),
+        ]
     };
-    differ(
-        "type",
-        kind_word(a.kind).to_owned(),
-        kind_word(b.kind).to_owned(),
-    );
-    differ("inode", a.inode.to_string(), b.inode.to_string());
-    differ("version", a.version.to_string(), b.version.to_string());
-    differ("writer", a.writer.to_string(), b.writer.to_string());
-    differ("mtime", text::time(a.mtime), text::time(b.mtime));
-    differ("size", a.size.to_string(), b.size.to_string());
-    if a.data != b.data {
-        differ(
-            "content",
-            text::short_digest(&a.data),
-            text::short_digest(&b.data),
-        );
-    }
-    fields
+    let pairs = fields(a).into_iter().zip(fields(b));
+    pairs
+        .filter(|((_, a), (_, b))| a != b)
+        .map(|((name, a), (_, b))| format!("{name} {a} | {b}"))
+        .collect()
 }
 
 fn describe(entry: &Entry) -> String {
@@ -202,31 +194,25 @@ fn tell_sync(sides: &[Side<'_>; 2], out: &mut dyn Write) -> anyhow::Result<()> {
         return Ok(());
     }
     let rank = |side: &Side<'_>| (side.root.version, side.root.mtime);
+    if rank(a) == rank(b) {
+        writeln!(
+            out,
+            "sync: same version and same time of the last change: the node with the lower id leads"
+        )?;
+        for (leader, follower) in [(a, b), (b, a)] {
+            writeln!(out, "if {} leads:", leader.label)?;
+            tell_follower(leader, follower, out)?;
+        }
+        return Ok(());
+    }
+    let (leader, follower) = if rank(a) > rank(b) { (a, b) } else { (b, a) };
     let reason = if a.root.version == b.root.version {
         "its last change is later at the same version"
     } else {
         "its version is higher"
     };
-    match rank(a).cmp(&rank(b)) {
-        std::cmp::Ordering::Greater => {
-            writeln!(out, "sync: A leads, {reason}")?;
-            tell_follower(a, b, out)
-        }
-        std::cmp::Ordering::Less => {
-            writeln!(out, "sync: B leads, {reason}")?;
-            tell_follower(b, a, out)
-        }
-        std::cmp::Ordering::Equal => {
-            writeln!(
-                out,
-                "sync: same version and same time of the last change: the node with the lower id leads"
-            )?;
-            writeln!(out, "if A leads:")?;
-            tell_follower(a, b, out)?;
-            writeln!(out, "if B leads:")?;
-            tell_follower(b, a, out)
-        }
-    }
+    writeln!(out, "sync: {} leads, {reason}", leader.label)?;
+    tell_follower(leader, follower, out)
 }
 
 fn tell_follower(

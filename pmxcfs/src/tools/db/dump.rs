@@ -4,13 +4,14 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::bail;
-use serde_json::{Map, Value, json};
+use bytes::Bytes;
+use serde_json::{Value, json};
 
 use super::cli::DumpArgs;
 use super::source::Source;
 use super::view::{Item, View, kind_word};
+use crate::text;
 use crate::tools::program::{CommandResult, Outcome, Output};
-use crate::tools::text::{self, hex};
 
 pub(super) fn run(args: &DumpArgs, output: &mut Output<'_>) -> CommandResult {
     let source = Source::read_with_notes(&args.location, &args.read, output.notes)?;
@@ -99,35 +100,33 @@ fn print_json(
 
 fn json_entry(item: &Item<'_>, contents: bool) -> Value {
     let entry = item.entry;
-    let mut fields = Map::new();
-    fields.insert("inode".to_owned(), entry.inode.into());
-    fields.insert("parent".to_owned(), entry.parent.into());
-    fields.insert("type".to_owned(), kind_word(entry.kind).into());
-    fields.insert("version".to_owned(), entry.version.into());
-    fields.insert("writer".to_owned(), entry.writer.into());
-    fields.insert("mtime".to_owned(), entry.mtime.into());
+    let mut fields = json!({
+        "inode": entry.inode,
+        "parent": entry.parent,
+        "type": kind_word(entry.kind),
+        "version": entry.version,
+        "writer": entry.writer,
+        "mtime": entry.mtime,
+    });
     insert_bytes(&mut fields, "name", &entry.name);
     match &item.path {
         Some(path) => insert_bytes(&mut fields, "path", path),
-        None => {
-            fields.insert("path".to_owned(), Value::Null);
-        }
+        None => fields["path"] = Value::Null,
     }
     if !entry.is_directory() {
-        fields.insert("size".to_owned(), entry.size.into());
-        let digest = text::content_digest(&entry.data);
-        fields.insert("sha256".to_owned(), hex(&digest).into());
+        fields["size"] = entry.size.into();
+        fields["sha256"] = text::content_digest(&entry.data).into();
         if contents {
             insert_bytes(&mut fields, "content", &entry.data);
         }
     }
-    Value::Object(fields)
+    fields
 }
 
 /// Text as it is; other bytes as `KEY_hex`.
-fn insert_bytes(fields: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
+fn insert_bytes(fields: &mut Value, key: &str, bytes: &Bytes) {
     match std::str::from_utf8(bytes) {
-        Ok(text) => fields.insert(key.to_owned(), text.into()),
-        Err(_) => fields.insert(format!("{key}_hex"), hex(bytes).into()),
-    };
+        Ok(text) => fields[key] = text.into(),
+        Err(_) => fields[format!("{key}_hex")] = format!("{bytes:x}").into(),
+    }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::statvfs::statvfs;
 use pmxcfs_api_types::path::is_private;
 use pmxcfs_memdb::Entry;
+use tempfile::TempDir;
 
 use super::cli::ExportArgs;
 use super::copies;
@@ -19,8 +20,12 @@ use super::lock::resolve;
 use super::progress::Progress;
 use super::source::Source;
 use super::view::{Item, View};
+use crate::text::{abridged, count};
 use crate::tools::program::{CommandResult, Outcome};
-use crate::tools::text::{abridged, count};
+
+/// While it is made, the directory's name has this and some random letters behind it.
+const DRAFT_MARK: &str = ".new-";
+const RANDOM_LENGTH: usize = 6;
 
 /// Longest path that system calls take, in bytes.
 const MAX_PATH_LENGTH: usize = 4095;
@@ -31,17 +36,11 @@ pub(super) fn run(args: &ExportArgs, notes: &mut dyn Write) -> CommandResult {
     let view = View::new(&source.examined.entries);
     let target = Target::new(&args.directory)?;
     target.check(&view)?;
-    // Until the draft has its name, or is gone.
+    // Signals wait until the directory has its name, or is gone.
     let mut progress = Progress::new("writing", view.items.len())?;
-    let written = target
-        .write(&view, &mut progress)
-        .and_then(|()| progress.finish())
-        .and_then(|()| target.put_in_place());
-    if let Err(error) = written {
-        // The draft is of no use; the first error is the one to tell.
-        let _removed = fs::remove_dir_all(&target.draft);
-        return Err(error);
-    }
+    let draft = target.write(&view, &mut progress)?;
+    progress.finish()?;
+    target.put_in_place(draft)?;
     drop(progress);
     writeln!(
         notes,
@@ -57,35 +56,24 @@ pub(super) fn run(args: &ExportArgs, notes: &mut dyn Write) -> CommandResult {
 struct Target {
     path: PathBuf,
     parent: PathBuf,
-    draft: PathBuf,
 }
 
 impl Target {
     fn new(given: &Path) -> anyhow::Result<Self> {
         let path = resolve(given)?;
+        let shown = given.display();
         let is_empty = match fs::read_dir(&path) {
             Ok(mut entries) => entries.next().is_none(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot export to {}", given.display()));
-            }
+            Err(error) => return Err(error).with_context(|| format!("cannot export to {shown}")),
         };
         if !is_empty {
-            bail!(
-                "{} is not empty; name a directory that does not exist yet",
-                given.display()
-            );
+            bail!("{shown} is not empty; name a directory that does not exist yet");
         }
-        let parent = path
-            .parent()
-            .map(Path::to_owned)
-            .with_context(|| format!("{} cannot be replaced by an export", path.display()))?;
-        let draft = copies::with_suffix(&path, &format!(".new-{}", std::process::id()));
-        Ok(Self {
-            path,
-            parent,
-            draft,
-        })
+        let Some(parent) = path.parent().map(Path::to_owned) else {
+            bail!("{shown} cannot be replaced by an export");
+        };
+        Ok(Self { path, parent })
     }
 
     /// Finds everything that the target cannot hold before anything is written.
@@ -94,6 +82,7 @@ impl Target {
             format!("cannot look at the filesystem of {}", self.parent.display())
         })?;
         let name_limit = usize::try_from(filesystem.name_max()).unwrap_or(usize::MAX);
+        let prefix_length = self.path.as_os_str().len() + DRAFT_MARK.len() + RANDOM_LENGTH + 1;
         let mut faults = Vec::new();
         for item in &view.items {
             let fault = match &item.path {
@@ -103,7 +92,7 @@ impl Target {
                     item.entry.name.len(),
                     self.parent.display()
                 ),
-                Some(path) if self.draft.as_os_str().len() + 1 + path.len() > MAX_PATH_LENGTH => {
+                Some(path) if prefix_length + path.len() > MAX_PATH_LENGTH => {
                     format!("the path would have more than {MAX_PATH_LENGTH} bytes")
                 }
                 Some(_) => continue,
@@ -142,49 +131,43 @@ impl Target {
         );
     }
 
-    fn write(&self, view: &View<'_>, progress: &mut Progress) -> anyhow::Result<()> {
-        // Secrets are in there, so nobody else may look, whatever modes are below.
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&self.draft)
-            .with_context(|| format!("cannot make {}", self.draft.display()))?;
+    /// Writes everything to a directory that goes away with the returned value. Secrets are in there, so nobody else may look,
+    /// whatever modes are below.
+    fn write(&self, view: &View<'_>, progress: &mut Progress) -> anyhow::Result<TempDir> {
+        let mut prefix = self.path.file_name().unwrap_or_default().to_owned();
+        prefix.push(DRAFT_MARK);
+        let draft = tempfile::Builder::new()
+            .prefix(&prefix)
+            .rand_bytes(RANDOM_LENGTH)
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(&self.parent)
+            .with_context(|| format!("cannot make a directory in {}", self.parent.display()))?;
+        let path_of = |item: &Item<'_>| {
+            let path = item.path.as_deref().unwrap_or_default();
+            draft.path().join(OsStr::from_bytes(path))
+        };
         for item in &view.items {
-            let path = self.path_of(item);
+            let path = path_of(item);
             write_entry(item, &path).with_context(|| format!("cannot write {}", path.display()))?;
             progress.step()?;
         }
         // Making what is inside changes a directory's time, so directories come last, the innermost first.
-        for item in view
-            .items
-            .iter()
-            .rev()
-            .filter(|item| item.entry.is_directory())
-        {
-            let path = self.path_of(item);
+        let directories = view.items.iter().rev();
+        for item in directories.filter(|item| item.entry.is_directory()) {
+            let path = path_of(item);
             File::open(&path)
                 .and_then(|directory| set_mtime(&directory, item.entry))
                 .with_context(|| format!("cannot set the time of {}", path.display()))?;
         }
-        Ok(())
+        Ok(draft)
     }
 
-    fn path_of(&self, item: &Item<'_>) -> PathBuf {
-        let path = item.path.as_deref().unwrap_or_default();
-        self.draft.join(OsStr::from_bytes(path))
-    }
-
-    fn put_in_place(&self) -> anyhow::Result<()> {
-        let sync = File::open(&self.draft)
-            .map_err(anyhow::Error::from)
-            .and_then(|draft| Ok(nix::unistd::syncfs(&draft)?));
-        sync.with_context(|| format!("cannot sync {}", self.draft.display()))?;
-        fs::rename(&self.draft, &self.path).with_context(|| {
-            format!(
-                "cannot rename {} to {}",
-                self.draft.display(),
-                self.path.display()
-            )
-        })?;
+    fn put_in_place(&self, draft: TempDir) -> anyhow::Result<()> {
+        File::open(draft.path())
+            .and_then(|directory| Ok(nix::unistd::syncfs(&directory)?))
+            .and_then(|()| fs::rename(draft.path(), &self.path))
+            .with_context(|| format!("cannot put {} in its place", self.path.display()))?;
+        let _renamed = draft.keep();
         copies::sync_directory(&self.path)
     }
 }

@@ -12,8 +12,8 @@ use super::copies;
 use super::create::put_in_place;
 use super::lock::{Lock, Use};
 use super::scan::scan;
+use crate::text::{self, abridged, count};
 use crate::tools::program::{CommandResult, Outcome};
-use crate::tools::text::{self, abridged, count};
 
 pub(super) fn run(args: &ImportArgs, notes: &mut dyn Write) -> CommandResult {
     let database = args.location.database();

@@ -14,8 +14,8 @@ use pmxcfs_memdb::store::{
 
 use super::cli::JournalArgs;
 use super::view::kind_word;
+use crate::text::{self, count};
 use crate::tools::program::{CommandResult, Outcome};
-use crate::tools::text::{self, count};
 
 pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> CommandResult {
     let path = match &args.journal {
@@ -36,7 +36,8 @@ pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> CommandResult {
                 }
             }
         }
-        found += tell_refused(&path, out)?;
+        found +=
+            tell_refused(&path, out).with_context(|| format!("cannot list {}", path.display()))?;
     } else {
         tell_file(&path, read_journal_file(&path)?.as_ref(), &database, out)?;
         found += 1;
@@ -158,11 +159,10 @@ fn describe(entry: &Entry) -> String {
 }
 
 /// Names the journals that starts have put aside.
-fn tell_refused(directory: &Path, out: &mut dyn Write) -> anyhow::Result<usize> {
+fn tell_refused(directory: &Path, out: &mut dyn Write) -> io::Result<usize> {
     let mut refused: Vec<PathBuf> = Vec::new();
-    let failed = || format!("cannot list {}", directory.display());
-    for entry in fs::read_dir(directory).with_context(failed)? {
-        let entry = entry.with_context(failed)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
         let name = entry.file_name();
         let name = name.as_encoded_bytes();
         if name.starts_with(b"memdb-journal.") && name.windows(9).any(|part| part == b".refused-") {

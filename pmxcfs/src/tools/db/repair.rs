@@ -9,8 +9,8 @@ use super::cli::RepairArgs;
 use super::copies;
 use super::create::put_in_place;
 use super::lock::{Lock, Use};
+use crate::text::{self, count};
 use crate::tools::program::{CommandResult, Outcome};
-use crate::tools::text::{self, count};
 
 pub(super) fn run(args: &RepairArgs, out: &mut dyn Write) -> CommandResult {
     let path = args.location.database();

@@ -9,8 +9,8 @@ use super::cli::{Location, SalvageArgs};
 use super::create::put_in_place;
 use super::lock::{Lock, Use};
 use super::repair;
+use crate::text::{self, count};
 use crate::tools::program::{CommandResult, Outcome};
-use crate::tools::text::{self, count};
 
 pub(super) fn run(args: &SalvageArgs, out: &mut dyn Write) -> CommandResult {
     let damaged = Lock::take(&args.damaged, Use::Read)?;

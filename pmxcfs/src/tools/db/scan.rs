@@ -15,7 +15,7 @@ use pmxcfs_api_types::time::wrapped_seconds;
 use pmxcfs_memdb::{Entry, EntryKind, ROOT_INODE};
 
 use super::progress::Progress;
-use crate::tools::text::abridged;
+use crate::text::abridged;
 
 /// Names in the root directory that the mount makes itself; a copy of a mount has them.
 const GENERATED: [&str; 10] = [
@@ -85,7 +85,9 @@ impl Scan {
         // Directories that are still to be listed, with the inodes that they became. The last one is next.
         let mut waiting = vec![(top.to_owned(), ROOT_INODE)];
         while let Some((directory, parent)) = waiting.pop() {
-            for (path, metadata) in list(&directory)? {
+            let listed =
+                list(&directory).with_context(|| format!("cannot list {}", directory.display()))?;
+            for (path, metadata) in listed {
                 self.progress.step()?;
                 if let Some((kind, data)) = self.read_entry(&path, &metadata, parent)? {
                     let inode = self.add(parent, &path, kind, data, &metadata);
@@ -190,16 +192,13 @@ impl Scan {
 }
 
 /// The content of a directory, in order of names.
-fn list(directory: &Path) -> anyhow::Result<BTreeMap<PathBuf, Metadata>> {
-    let failed = || format!("cannot list {}", directory.display());
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(directory).with_context(failed)? {
-        let path = entry.with_context(failed)?.path();
-        let metadata = fs::symlink_metadata(&path)
-            .with_context(|| format!("cannot look at {}", path.display()))?;
-        found.insert(path, metadata);
-    }
-    Ok(found)
+fn list(directory: &Path) -> io::Result<BTreeMap<PathBuf, Metadata>> {
+    fs::read_dir(directory)?
+        .map(|entry| {
+            let entry = entry?;
+            Ok((entry.path(), entry.metadata()?))
+        })
+        .collect()
 }
 
 /// The content of a file, unless it is too large.

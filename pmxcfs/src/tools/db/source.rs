@@ -8,7 +8,7 @@ use pmxcfs_memdb::store::{Access, Examined, JournalRefusal, JournalUse, examine}
 
 use super::cli::{Location, ReadOptions};
 use super::lock::Lock;
-use crate::tools::text::{self, count};
+use crate::text::{self, count};
 
 /// A database as it was read. No lock is held any more.
 #[derive(Debug)]
@@ -20,10 +20,12 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Reads a database at a location, and applies the crash journal in memory.
-    pub(super) fn read(location: &Location, options: &ReadOptions) -> anyhow::Result<Self> {
-        let path = location.database();
-        let lock = Lock::take(&path, options.purpose())?;
+    /// Reads the database at a location that this lock is for, and applies the crash journal in memory.
+    pub(super) fn read(
+        lock: &Lock,
+        location: &Location,
+        options: &ReadOptions,
+    ) -> anyhow::Result<Self> {
         let run_dir = location.paths().run_dir;
         // A daemon that lives may be writing to the journal, and brings it into the database within moments.
         let use_journal = lock.access == Access::Idle && !options.ignore_journal;
@@ -36,19 +38,20 @@ impl Source {
             examined.journal = JournalUse::Ignored;
         }
         Ok(Self {
-            path,
+            path: location.database(),
             access: lock.access,
             examined,
         })
     }
 
-    /// As [`Source::read`], and prints remarks on the result to `notes`.
+    /// Reads the database at a location, and prints remarks on it to `notes`.
     pub(super) fn read_with_notes(
         location: &Location,
         options: &ReadOptions,
         notes: &mut dyn Write,
     ) -> anyhow::Result<Self> {
-        let source = Self::read(location, options)?;
+        let lock = Lock::take(&location.database(), options.purpose())?;
+        let source = Self::read(&lock, location, options)?;
         for line in source.remarks() {
             writeln!(notes, "{}: {line}", source.path.display())?;
         }
@@ -82,12 +85,8 @@ impl Source {
 
     /// Fails if the daemon would not start with it: the entries are not those that the cluster had.
     pub(super) fn require_loadable(&self) -> anyhow::Result<()> {
-        if let Some(fault) = self
-            .examined
-            .findings
-            .iter()
-            .find(|fault| fault.is_refused())
-        {
+        let mut faults = self.examined.findings.iter();
+        if let Some(fault) = faults.find(|fault| fault.is_refused()) {
             bail!(
                 "{} is not loadable, first fault: {fault}; repair it first (pmxcfs-db repair)",
                 self.path.display()

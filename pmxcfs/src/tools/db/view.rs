@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use pmxcfs_api_types::path::is_reserved_name;
 use pmxcfs_memdb::{Entry, EntryKind, ROOT_INODE};
 
-use crate::tools::text;
+use crate::text;
 
 /// The entries of a database in order of their paths, those without one behind.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt::{Display, Write as _};
 
+use anyhow::Chain;
 pub(crate) use pmxcfs_api_types::time::utc as time;
 use pmxcfs_memdb::RootState;
 use sha2::{Digest as _, Sha256};
@@ -49,23 +50,14 @@ fn push_bytes(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Two digits a byte.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        let _written = write!(text, "{byte:02x}");
-    }
-    text
+/// SHA-256 of a content in hexadecimal digits.
+pub(crate) fn content_digest(content: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(content))
 }
 
-/// SHA-256 of a content.
-pub(crate) fn content_digest(content: &[u8]) -> [u8; 32] {
-    Sha256::digest(content).into()
-}
-
-/// The first digits of a digest, enough to distinguish contents by eye.
+/// The first digits of that, enough to distinguish contents by eye.
 pub(crate) fn short_digest(content: &[u8]) -> String {
-    hex(&content_digest(content)[..8])
+    format!("{:.16x}", Sha256::digest(content))
 }
 
 /// State of a database in words.
@@ -79,14 +71,9 @@ pub(crate) fn root_state(root: RootState) -> String {
 }
 
 /// An error with its causes.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _written = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes: Vec<String> = Chain::new(error).map(ToString::to_string).collect();
+    causes.join(": ")
 }
 
 /// How many, with the right form of the word: "1 entry", "2 entries".
@@ -100,36 +87,24 @@ pub(crate) fn count(number: impl Display + PartialEq + From<u8>, word: &str) -> 
 
 /// A duration of so many nanoseconds, in three digits or little more.
 pub(crate) fn nanos(nanos: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [
-        (60_000_000_000, "s"),
-        (1_000_000_000, "s"),
-        (1_000_000, "ms"),
-        (1_000, "us"),
-    ];
-    for (index, (size, unit)) in UNITS.into_iter().enumerate() {
-        if nanos >= size {
-            return match index {
-                0 => format!("{} {unit}", nanos / 1_000_000_000),
-                _ => format!("{} {unit}", decimal(nanos, size)),
-            };
-        }
+    match nanos {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => decimal(nanos, 1_000, "us"),
+        1_000_000..1_000_000_000 => decimal(nanos, 1_000_000, "ms"),
+        1_000_000_000..60_000_000_000 => decimal(nanos, 1_000_000_000, "s"),
+        _ => format!("{} s", nanos / 1_000_000_000),
     }
-    format!("{nanos} ns")
 }
 
 /// A size in bytes.
 pub(crate) fn bytes(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [
-        (1 << 40, "TiB"),
-        (1 << 30, "GiB"),
-        (1 << 20, "MiB"),
-        (1 << 10, "KiB"),
-    ];
-    let unit = UNITS.into_iter().find(|(size, _)| bytes >= *size);
-    unit.map_or_else(
-        || format!("{bytes} B"),
-        |(size, unit)| format!("{} {unit}", decimal(bytes, size)),
-    )
+    match bytes.checked_ilog2().unwrap_or_default() {
+        0..10 => format!("{bytes} B"),
+        10..20 => decimal(bytes, 1 << 10, "KiB"),
+        20..30 => decimal(bytes, 1 << 20, "MiB"),
+        30..40 => decimal(bytes, 1 << 30, "GiB"),
+        _ => decimal(bytes, 1 << 40, "TiB"),
+    }
 }
 
 /// A long time, in its two largest units.
@@ -146,23 +121,17 @@ pub(crate) fn seconds(seconds: u64) -> String {
 
 /// Text from elsewhere, without control characters.
 pub(crate) fn printable(text: &str) -> String {
-    let shown = |character: char| {
-        if character.is_control() {
-            '?'
-        } else {
-            character
-        }
-    };
-    text.chars().map(shown).collect()
+    text.replace(char::is_control, "?")
 }
 
 /// A number in a unit, with one digit behind the point while it is small.
-fn decimal(number: u64, unit: u64) -> String {
-    if number >= unit.saturating_mul(100) {
-        return (number / unit).to_string();
+fn decimal(number: u64, size: u64, unit: &str) -> String {
+    let whole = number / size;
+    if whole >= 100 {
+        return format!("{whole} {unit}");
     }
-    let tenths = u128::from(number) * 10 / u128::from(unit);
-    format!("{}.{}", tenths / 10, tenths % 10)
+    let tenths = u128::from(number) * 10 / u128::from(size) % 10;
+    format!("{whole}.{tenths} {unit}")
 }
 
 /// Lines that are shown of a longer list.
