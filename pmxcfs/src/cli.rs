@@ -65,6 +65,10 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t)]
     pub ipc_transport: IpcTransport,
 
+    /// What is not an option; there must be nothing
+    #[arg(hide = true)]
+    arguments: Vec<OsString>,
+
     /// Name of this node [host name up to the first dot]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
@@ -119,23 +123,18 @@ impl UsageError {
 /// # Errors
 /// [`UsageError`] with the status to end with.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let error = match Options::try_parse_from(&arguments) {
+    let error = match Options::try_parse_from(arguments) {
+        Ok(options) if !options.arguments.is_empty() => return Err(UsageError::Argument),
         Ok(options) => return Ok(Invocation::Run(Box::new(options))),
         Err(error) => error,
     };
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => {
             Ok(Invocation::Print(error.render().to_string()))
         }
-        ErrorKind::UnknownArgument => match error.get(ContextKind::InvalidArg) {
-            Some(ContextValue::String(argument))
-                if argument.starts_with('-') && is_option(&arguments, argument) =>
-            {
-                Err(UsageError::Option(format!("Unknown option {argument}")))
-            }
-            _ => Err(UsageError::Argument),
-        },
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) => {
+            Err(UsageError::Option(format!("Unknown option {option}")))
+        }
         _ => {
             let text = error.render().to_string();
             let first_line = text.lines().next().unwrap_or_default();
@@ -144,21 +143,6 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             ))
         }
     }
-}
-
-/// Whether an argument that looks like an option stands where options do: before any `--`. A single letter may be part of a
-/// cluster.
-fn is_option(arguments: &[OsString], argument: &str) -> bool {
-    arguments
-        .iter()
-        .take_while(|given| *given != "--")
-        .any(|given| {
-            let given = given.to_string_lossy();
-            given.starts_with(argument)
-                || (given.starts_with('-')
-                    && argument.len() == 2
-                    && given.contains(argument.trim_start_matches('-')))
-        })
 }
 
 #[cfg(test)]

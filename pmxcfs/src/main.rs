@@ -23,15 +23,15 @@ fn main() -> ExitCode {
         }
     };
     let notifier = Notifier::take_from_environment();
-    let readiness = match background::daemonize(options.foreground) {
-        Ok(Role::Daemon(readiness)) => readiness,
+    let parent = match background::daemonize(options.foreground) {
+        Ok(Role::Daemon(parent)) => parent,
         Ok(Role::Parent(child)) => return child.wait_until_ready(&options.paths().mount_dir),
         Err(error) => {
             eprintln!("[main] crit: cannot start a background process: {error}");
             return ExitCode::from(EXIT_FAILURE);
         }
     };
-    match pmxcfs::daemon::start(&options, readiness, notifier) {
+    match pmxcfs::daemon::start(&options, parent, notifier) {
         Ok((daemon, session)) => {
             let served = session.run();
             daemon.stop(served)

@@ -1,5 +1,7 @@
 //! An operator who meets a warning or an error in the log finds it in docs/operations.md.
 
+#![expect(clippy::string_slice, reason = "the places come from searches")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,15 +16,18 @@ fn workspace() -> &'static Path {
 /// Source files of all crates, without their tests.
 fn sources() -> Vec<PathBuf> {
     let mut waiting: Vec<PathBuf> = fs::read_dir(workspace())
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("src"))
+        .expect("listable")
+        .map(|entry| entry.expect("listable").path().join("src"))
         .filter(|path| path.is_dir() && path.to_string_lossy().contains("/pmxcfs"))
         .collect();
     let mut files = Vec::new();
     while let Some(directory) = waiting.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap();
+        for entry in fs::read_dir(directory).expect("listable") {
+            let path = entry.expect("listable").path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .expect("a name");
             if ["tests", "tests.rs", "sim"].contains(&name) {
                 continue;
             }
@@ -38,7 +43,7 @@ fn sources() -> Vec<PathBuf> {
 
 /// The texts of the warnings and errors in a source, placeholders included.
 fn messages(source: &str) -> Vec<String> {
-    let source = source.split("#[cfg(test)]").next().unwrap();
+    let source = source.split("#[cfg(test)]").next().unwrap_or_default();
     let calls = ["tracing::warn!(", "tracing::error!("];
     let calls = calls
         .into_iter()
@@ -65,7 +70,7 @@ fn up_to_closing(source: &str) -> &str {
         }
         depth == 0
     });
-    &source[..end.unwrap()]
+    &source[..end.expect("each call is closed")]
 }
 
 /// The parts of a message that are always the same.
@@ -78,13 +83,13 @@ fn fixed_parts(message: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_warning_and_error_has_a_row_in_the_operations_guide() {
-    let guide = fs::read_to_string(workspace().join("docs/operations.md")).unwrap();
+    let guide = fs::read_to_string(workspace().join("docs/operations.md")).expect("readable");
     let quotes: Vec<&str> = guide.split('`').skip(1).step_by(2).collect();
     let quotes = || quotes.iter().filter(|quote| quote.len() >= MIN_QUOTE);
     let mut count = 0;
     let mut missing = Vec::new();
     for path in sources() {
-        for message in messages(&fs::read_to_string(&path).unwrap()) {
+        for message in messages(&fs::read_to_string(&path).expect("readable")) {
             // Placeholders alone show an error that was made elsewhere.
             if fixed_parts(&message).all(|part| part.len() < MIN_QUOTE) {
                 continue;

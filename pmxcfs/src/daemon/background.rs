@@ -25,17 +25,8 @@ const READY: u8 = b'1';
 pub enum Role {
     /// The one that the caller waits for.
     Parent(StartingChild),
-    /// The one that becomes the daemon.
-    Daemon(Readiness),
-}
-
-/// The receiver of the news that the daemon serves.
-#[derive(Debug)]
-pub enum Readiness {
-    /// None: the daemon stays in the foreground.
-    Foreground,
-    /// The process that waits for the start.
-    Daemon(WaitingParent),
+    /// The one that becomes the daemon, and the one that waits for its start unless it stays in the foreground.
+    Daemon(Option<WaitingParent>),
 }
 
 /// The daemon, as seen by the process that started it.
@@ -57,7 +48,7 @@ pub struct WaitingParent {
 /// If the kernel refuses the pipe, the fork or the new session.
 pub fn daemonize(foreground: bool) -> io::Result<Role> {
     if foreground {
-        return Ok(Role::Daemon(Readiness::Foreground));
+        return Ok(Role::Daemon(None));
     }
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     match fork_single_threaded()? {
@@ -68,7 +59,7 @@ pub fn daemonize(foreground: bool) -> io::Result<Role> {
         ForkResult::Child => {
             nix::unistd::setsid()?;
             let ready = write.into();
-            Ok(Role::Daemon(Readiness::Daemon(WaitingParent { ready })))
+            Ok(Role::Daemon(Some(WaitingParent { ready })))
         }
     }
 }

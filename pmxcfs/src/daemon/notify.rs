@@ -33,31 +33,19 @@ const SIGNS_PER_WATCHDOG: u32 = 3;
 /// The service manager, if there is one.
 #[derive(Debug, Default)]
 pub struct Notifier {
-    manager: Option<Manager>,
+    /// The first message logs an error: there is no log yet when the variables are read.
+    manager: Option<io::Result<Manager>>,
+    has_told_failure: AtomicBool,
     watchdog: Option<Duration>,
     /// The process that the manager has started.
     started_pid: u32,
 }
 
+/// Not connected, so that messages reach a manager that has bound its socket again.
 #[derive(Debug)]
 struct Manager {
-    /// The first message logs an error: there is no log yet when the variables are read.
-    channel: io::Result<Channel>,
-    is_failure_told: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Channel {
     socket: UnixDatagram,
     address: SocketAddr,
-}
-
-/// The manager's variables in the environment.
-#[derive(Debug, Default)]
-struct Variables {
-    socket: Option<OsString>,
-    watchdog_usec: Option<OsString>,
-    watchdog_pid: Option<OsString>,
 }
 
 impl Notifier {
@@ -67,28 +55,27 @@ impl Notifier {
     /// are several, the environment cannot be changed and the variables stay.
     #[must_use]
     pub fn take_from_environment() -> Self {
-        let variables = Variables {
-            socket: std::env::var_os(SOCKET_VARIABLE),
-            watchdog_usec: std::env::var_os(WATCHDOG_VARIABLE),
-            watchdog_pid: std::env::var_os(WATCHDOG_PID_VARIABLE),
-        };
-        clear_environment();
-        Self::new(&variables, std::process::id())
+        let [socket, watchdog_usec, watchdog_pid] =
+            [SOCKET_VARIABLE, WATCHDOG_VARIABLE, WATCHDOG_PID_VARIABLE].map(take_variable);
+        Self::new(socket, watchdog_usec, watchdog_pid, std::process::id())
     }
 
-    fn new(variables: &Variables, pid: u32) -> Self {
-        let Some(name) = &variables.socket else {
-            return Self::default();
-        };
-        let channel = Channel::open(name);
-        let watchdog = channel.as_ref().ok().and(watchdog(variables, pid));
-        let manager = Manager {
-            channel,
-            is_failure_told: AtomicBool::new(false),
-        };
+    /// From the values of the variables and the id of this process.
+    fn new(
+        socket: Option<OsString>,
+        watchdog_usec: Option<OsString>,
+        watchdog_pid: Option<OsString>,
+        pid: u32,
+    ) -> Self {
+        let number = |text: OsString| text.to_str()?.parse::<u64>().ok();
+        let manager = socket.map(|name| Manager::open(&name));
+        let is_watched = matches!(manager, Some(Ok(_)))
+            && watchdog_pid.is_none_or(|meant| number(meant) == Some(pid.into()));
+        let limit_usec = watchdog_usec.and_then(number).filter(|limit| *limit > 0);
         Self {
-            manager: Some(manager),
-            watchdog,
+            manager,
+            has_told_failure: AtomicBool::new(false),
+            watchdog: limit_usec.filter(|_| is_watched).map(Duration::from_micros),
             started_pid: pid,
         }
     }
@@ -131,64 +118,43 @@ impl Notifier {
     }
 
     fn send(&self, message: &str) {
-        let Some(manager) = &self.manager else {
-            return;
-        };
-        let sent = match &manager.channel {
-            Ok(channel) => channel.send(message),
-            Err(error) => Err(error.kind().into()),
+        let sent = match &self.manager {
+            None => return,
+            Some(Ok(manager)) => manager
+                .socket
+                .send_to_addr(message.as_bytes(), &manager.address),
+            Some(Err(error)) => Err(error.kind().into()),
         };
         if let Err(error) = sent
-            && !manager.is_failure_told.swap(true, Ordering::Relaxed)
+            && !self.has_told_failure.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(%error, "cannot speak to the service manager");
         }
     }
 }
 
-impl Channel {
+impl Manager {
     fn open(name: &OsStr) -> io::Result<Self> {
         let address = match name.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             [b'/', ..] => SocketAddr::from_pathname(name)?,
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
-        // Not connected, so that messages reach a manager that has bound its socket again.
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(SEND_PATIENCE))?;
         Ok(Self { socket, address })
     }
-
-    fn send(&self, message: &str) -> io::Result<()> {
-        let sent = self.socket.send_to_addr(message.as_bytes(), &self.address);
-        sent.map(|_size| ())
-    }
 }
 
-/// The manager's limit, if it is meant for this process.
-fn watchdog(variables: &Variables, pid: u32) -> Option<Duration> {
-    let number = |text: &OsString| text.to_str()?.parse::<u64>().ok();
-    if let Some(meant) = &variables.watchdog_pid
-        && number(meant) != Some(u64::from(pid))
-    {
-        return None;
-    }
-    let limit_usec = number(variables.watchdog_usec.as_ref()?)?;
-    (limit_usec > 0).then(|| Duration::from_micros(limit_usec))
-}
-
-fn clear_environment() {
-    let variables = [SOCKET_VARIABLE, WATCHDOG_VARIABLE, WATCHDOG_PID_VARIABLE];
-    let given = variables
-        .into_iter()
-        .filter(|name| std::env::var_os(name).is_some());
-    for name in given {
-        if !is_single_threaded() {
-            tracing::warn!("{name} stays in the environment: there are several threads");
-            return;
-        }
+/// The value of a variable, which is gone afterwards.
+fn take_variable(name: &str) -> Option<OsString> {
+    let value = std::env::var_os(name)?;
+    if is_single_threaded() {
         remove_variable(name);
+    } else {
+        tracing::warn!("{name} stays in the environment: there are several threads");
     }
+    Some(value)
 }
 
 fn is_single_threaded() -> bool {
@@ -211,24 +177,13 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     /// A notifier of this process.
-    fn own(variables: &Variables) -> Notifier {
-        Notifier::new(variables, std::process::id())
-    }
-
-    fn variables(socket: &OsStr) -> Variables {
-        Variables {
-            socket: Some(socket.to_owned()),
-            ..Variables::default()
-        }
+    fn own(socket: &OsStr) -> Notifier {
+        Notifier::new(Some(socket.to_owned()), None, None, std::process::id())
     }
 
     fn watched(usec: &str, pid: Option<&str>) -> Notifier {
-        let variables = Variables {
-            socket: Some("@nobody-listens".into()),
-            watchdog_usec: Some(usec.into()),
-            watchdog_pid: pid.map(Into::into),
-        };
-        Notifier::new(&variables, 77)
+        let socket = Some("@nobody-listens".into());
+        Notifier::new(socket, Some(usec.into()), pid.map(Into::into), 77)
     }
 
     fn next(manager: &UnixDatagram) -> String {
@@ -250,11 +205,8 @@ mod tests {
             (by_name, format!("@{name}").into()),
         ] {
             manager.set_read_timeout(Some(PATIENCE)).unwrap();
-            let variables = Variables {
-                watchdog_usec: Some("30000000".into()),
-                ..variables(&name)
-            };
-            let notifier = own(&variables);
+            let usec = Some("30000000".into());
+            let notifier = Notifier::new(Some(name), usec, None, std::process::id());
             notifier.ready();
             notifier.alive();
             notifier.status("synced");
@@ -273,7 +225,7 @@ mod tests {
         let path = directory.path().join("manager");
         let manager = UnixDatagram::bind(&path).unwrap();
         manager.set_read_timeout(Some(PATIENCE)).unwrap();
-        own(&variables(path.as_os_str())).status("a\nMAINPID=1\r\0b");
+        own(path.as_os_str()).status("a\nMAINPID=1\r\0b");
         assert_eq!(next(&manager), "STATUS=a MAINPID=1  b");
     }
 
@@ -284,7 +236,7 @@ mod tests {
         let manager = UnixDatagram::bind(&path).unwrap();
         manager.set_read_timeout(Some(PATIENCE)).unwrap();
         let parent = std::os::unix::process::parent_id();
-        let notifier = Notifier::new(&variables(path.as_os_str()), parent);
+        let notifier = Notifier::new(Some(path.into_os_string()), None, None, parent);
         notifier.ready();
         notifier.stopping();
         assert_eq!(next(&manager), "STOPPING=1");
@@ -294,7 +246,7 @@ mod tests {
     fn a_manager_that_makes_its_socket_anew_is_found_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("manager");
-        let notifier = own(&variables(path.as_os_str()));
+        let notifier = own(path.as_os_str());
         notifier.ready();
         for _ in 0..2 {
             let manager = UnixDatagram::bind(&path).unwrap();
@@ -310,11 +262,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("manager");
         let _manager = UnixDatagram::bind(&path).unwrap();
-        let notifier = own(&variables(path.as_os_str()));
-        let failed = || {
-            let manager = notifier.manager.as_ref().expect("there is one");
-            manager.is_failure_told.load(Ordering::Relaxed)
-        };
+        let notifier = own(path.as_os_str());
+        let failed = || notifier.has_told_failure.load(Ordering::Relaxed);
         // The kernel holds as many datagrams as net.unix.max_dgram_qlen says, far fewer than these.
         for _ in 0..1_000_000 {
             notifier.ready();
@@ -327,16 +276,18 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_is_sent_or_watched() {
-        let nobody = own(&Variables::default());
+        let nobody = Notifier::new(None, None, None, std::process::id());
         nobody.ready();
         assert!(nobody.manager.is_none());
         assert_eq!(nobody.watchdog_interval(), None);
         for name in ["", "relative/path", "vsock:2:1234", &"/long".repeat(40)] {
-            let notifier = own(&variables(OsStr::new(name)));
-            let manager = notifier.manager.as_ref().expect("named");
-            assert!(manager.channel.is_err(), "{name:?}");
+            let notifier = own(OsStr::new(name));
+            assert!(matches!(notifier.manager, Some(Err(_))), "{name:?}");
             notifier.ready();
-            assert!(manager.is_failure_told.load(Ordering::Relaxed), "{name:?}");
+            assert!(
+                notifier.has_told_failure.load(Ordering::Relaxed),
+                "{name:?}"
+            );
         }
     }
 

@@ -21,7 +21,7 @@ use pmxcfs_rrd::{RrdConfig, RrdWriter};
 use pmxcfs_status::{RrdSink, Status, StatusConfig, SystemClock};
 use tokio::runtime::Handle;
 
-use super::background::Readiness;
+use super::background::WaitingParent;
 use super::control;
 use super::database::Database;
 use super::documents::documents;
@@ -49,12 +49,12 @@ const UMASK: u32 = 0o027;
 /// The status to end with; the log has the reason.
 pub fn start(
     options: &Options,
-    readiness: Readiness,
+    parent: Option<WaitingParent>,
     notifier: Notifier,
 ) -> Result<(Daemon, FuseSession), ExitCode> {
-    let stream = match readiness {
-        Readiness::Foreground => Stream::Stdout,
-        Readiness::Daemon(_) => Stream::Stderr,
+    let stream = match parent {
+        None => Stream::Stdout,
+        Some(_) => Stream::Stderr,
     };
     let level = logging::init(options.debug, stream);
     let failed = |error: anyhow::Error| {
@@ -62,7 +62,7 @@ pub fn start(
         ExitCode::from(EXIT_FAILURE)
     };
     let config = identify(options).map_err(failed)?;
-    start_as(config, options, level, readiness, notifier)
+    start_as(config, options, level, parent, notifier)
         .map_err(failed)
         .inspect_err(|_| tracing::info!("exit proxmox configuration filesystem (-1)"))
 }
@@ -100,7 +100,7 @@ fn start_as(
     config: Config,
     options: &Options,
     level: LogLevel,
-    readiness: Readiness,
+    parent: Option<WaitingParent>,
     notifier: Notifier,
 ) -> anyhow::Result<(Daemon, FuseSession)> {
     memory::configure();
@@ -166,7 +166,7 @@ fn start_as(
         has_returned: AtomicBool::new(false),
     });
     control::start(runtimes.control(), signals, &serving);
-    announce(&serving, readiness)?;
+    announce(&serving, parent)?;
     control::attend(runtimes.control(), &serving);
     let daemon = Daemon {
         serving,
@@ -268,12 +268,12 @@ fn start_ipc(
 }
 
 /// Announces a daemon that answers: to IPC clients, scripts, the starting process and the service manager.
-fn announce(serving: &Serving, readiness: Readiness) -> anyhow::Result<()> {
+fn announce(serving: &Serving, parent: Option<WaitingParent>) -> anyhow::Result<()> {
     let paths = &serving.config().paths;
     instance::clear_restart_flag(&paths.restart_flag());
     instance::write_pid_file(&paths.pid_file)
         .with_context(|| format!("cannot write {}", paths.pid_file.display()))?;
-    if let Readiness::Daemon(parent) = readiness
+    if let Some(parent) = parent
         && let Err(error) = parent.ready()
     {
         instance::remove_pid_file(&paths.pid_file);

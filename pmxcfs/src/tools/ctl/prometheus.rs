@@ -34,23 +34,29 @@ pub(super) fn render(report: &Report) -> String {
 struct Page(String);
 
 impl Page {
-    /// Begins a family; its name without the prefix of all. Counters are known by their names.
-    fn family(&mut self, name: &str, help: &str) {
-        let kind = match name.ends_with("_total") {
-            true => "counter",
-            false => "gauge",
+    /// Adds a family of samples, which are labels and values; its name without the prefix of all. Counters are known by their
+    /// names.
+    fn family<V: Display>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (String, V)>,
+    ) {
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
         };
-        self.family_of(kind, name, help);
+        self.head(kind, name, help);
+        for (labels, value) in samples {
+            self.line(format_args!("pmxcfs_{name}{labels} {value}"));
+        }
     }
 
-    fn family_of(&mut self, kind: &str, name: &str, help: &str) {
+    fn head(&mut self, kind: &str, name: &str, help: &str) {
         let help = help.trim();
         self.line(format_args!("# HELP pmxcfs_{name} {help}"));
         self.line(format_args!("# TYPE pmxcfs_{name} {kind}"));
-    }
-
-    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
-        self.line(format_args!("pmxcfs_{name}{labels} {value}"));
     }
 
     fn line(&mut self, text: impl Display) {
@@ -65,16 +71,14 @@ impl Page {
     /// The metrics of several parts, which differ by their labels.
     fn parts<P>(&mut self, metrics: &[Metric<P>], parts: &[P], labels: impl Fn(&P) -> String) {
         for metric in metrics {
-            self.family(metric.name, metric.help);
             let digits = match metric.field.rsplit_once('_') {
                 Some((_, "ms")) => 3,
                 Some((_, "us")) => 6,
                 _ => 0,
             };
-            for part in parts {
-                let value = decimal((metric.of)(part), digits);
-                self.sample(metric.name, &labels(part), value);
-            }
+            let value = |part| decimal((metric.of)(part), digits);
+            let samples = parts.iter().map(|part| (labels(part), value(part)));
+            self.family(metric.name, metric.help, samples);
         }
     }
 }
@@ -112,22 +116,21 @@ fn show_daemon(report: &Report, page: &mut Page) {
         Mode::Cluster => "cluster",
     };
     let (version, node) = (&report.version, &report.node_name);
-    page.family("info", "The daemon; always 1.");
-    page.sample(
-        "info",
-        &labels(&[("version", version), ("node", node), ("mode", &mode)]),
-        1,
+    let info = labels(&[("version", version), ("node", node), ("mode", &mode)]);
+    page.family("info", "The daemon; always 1.", [(info, 1)]);
+    let is_healthy = u8::from(report.problems.is_empty());
+    page.family(
+        "healthy",
+        "Whether nothing is wrong.",
+        [(String::new(), is_healthy)],
     );
-    page.family("healthy", "Whether nothing is wrong.");
-    page.sample("healthy", "", u8::from(report.problems.is_empty()));
     let mut problems = BTreeMap::new();
     for problem in &report.problems {
-        *problems.entry(&problem.code).or_insert(0) += 1;
+        *problems
+            .entry(labels(&[("code", &problem.code)]))
+            .or_insert(0) += 1;
     }
-    page.family("problems", "What is wrong, by its code.");
-    for (code, count) in problems {
-        page.sample("problems", &labels(&[("code", code)]), count);
-    }
+    page.family("problems", "What is wrong, by its code.", problems);
     page.part(Report::METRICS, report);
 }
 
@@ -152,105 +155,99 @@ const MODES: [(GroupMode, &str); 7] = [
 ];
 
 fn show_groups(groups: &[Group], page: &mut Page) {
-    page.parts(Group::METRICS, groups, |group| {
-        labels(&[("group", &group.name)])
-    });
-    page.family("group_mode", "1 for what this node is doing in the group.");
-    for group in groups {
-        for (mode, name) in MODES {
+    let name = |group: &Group| labels(&[("group", &group.name)]);
+    page.parts(Group::METRICS, groups, name);
+    let modes = groups.iter().flat_map(|group| {
+        MODES.map(|(mode, name)| {
             let labels = labels(&[("group", &group.name), ("mode", &name)]);
-            page.sample("group_mode", &labels, u8::from(group.mode == mode));
-        }
-    }
-    page.family("group_members", "Members.");
-    for group in groups {
-        let labels = labels(&[("group", &group.name)]);
-        page.sample("group_members", &labels, group.members.len());
-    }
+            (labels, u8::from(group.mode == mode))
+        })
+    });
+    page.family(
+        "group_mode",
+        "1 for what this node is doing in the group.",
+        modes,
+    );
+    let counts = groups
+        .iter()
+        .map(|group| (name(group), group.members.len()));
+    page.family("group_members", "Members.", counts);
+    let silent = groups.iter().map(|group| {
+        let waiting = group.waiting.as_ref();
+        let silent_ms = waiting.map_or(0, |waiting| waiting.silent_ms);
+        (name(group), decimal(silent_ms.into(), 3))
+    });
     page.family(
         "group_silent_seconds",
         "Time since something came that a synchronisation waits for; 0 while there is none.",
+        silent,
     );
-    for group in groups {
-        let silent_ms = group
-            .waiting
-            .as_ref()
-            .map_or(0, |waiting| waiting.silent_ms);
-        let labels = labels(&[("group", &group.name)]);
-        page.sample(
-            "group_silent_seconds",
-            &labels,
-            decimal(silent_ms.into(), 3),
-        );
-    }
-    page.family(
-        "group_waiting_for",
-        "1 for each member that a synchronisation waits for.",
-    );
-    for group in groups {
-        for member in group.waiting.iter().flat_map(|waiting| &waiting.members) {
+    let waiting = groups.iter().flat_map(|group| {
+        let members = group.waiting.iter().flat_map(|waiting| &waiting.members);
+        members.map(|member| {
+            let node = member.node_name.as_deref().unwrap_or_default();
             let labels = labels(&[
                 ("group", &group.name),
-                ("node", &member.node_name.as_deref().unwrap_or_default()),
+                ("node", &node),
                 ("node_id", &member.node_id),
                 ("pid", &member.pid),
             ]);
-            page.sample("group_waiting_for", &labels, 1);
-        }
-    }
+            (labels, 1)
+        })
+    });
+    page.family(
+        "group_waiting_for",
+        "1 for each member that a synchronisation waits for.",
+        waiting,
+    );
 }
 
 fn show_rrd(rrd: &Rrd, page: &mut Page) {
     page.part(Rrd::METRICS, rrd);
-    page.family(
-        "rrd_values_total",
-        "Values that have left the queue, by what became of them.",
-    );
-    for (outcome, count) in [
+    let outcomes = [
         ("rrdcached", rrd.rrdcached_count),
         ("direct", rrd.direct_count),
         ("dropped", rrd.dropped_count),
         ("lost", rrd.lost_count),
-    ] {
-        page.sample("rrd_values_total", &labels(&[("outcome", &outcome)]), count);
-    }
+    ];
+    page.family(
+        "rrd_values_total",
+        "Values that have left the queue, by what became of them.",
+        outcomes.map(|(outcome, count)| (labels(&[("outcome", &outcome)]), count)),
+    );
 }
 
 fn show_requests(kind: &str, who: &str, requests: &[Requests], page: &mut Page) {
+    let operation = |row: &Requests| labels(&[("operation", &row.operation)]);
     page.family(
         &format!("{kind}_requests_in_flight"),
         &format!("Requests of {who} without an answer."),
+        requests.iter().map(|row| (operation(row), row.in_flight)),
     );
-    for row in requests {
-        let labels = labels(&[("operation", &row.operation)]);
-        page.sample(
-            &format!("{kind}_requests_in_flight"),
-            &labels,
-            row.in_flight,
-        );
-    }
-    let name = format!("{kind}_errors_total");
-    page.family(&name, &format!("Refused requests of {who}."));
-    for row in requests {
-        for (errno, count) in &row.errors {
+    let errors = requests.iter().flat_map(|row| {
+        row.errors.iter().map(|(errno, count)| {
             let labels = labels(&[("operation", &row.operation), ("errno", errno)]);
-            page.sample(&name, &labels, count);
-        }
-    }
+            (labels, count)
+        })
+    });
+    page.family(
+        &format!("{kind}_errors_total"),
+        &format!("Refused requests of {who}."),
+        errors,
+    );
     let name = format!("{kind}_request_duration_seconds");
     let help = format!("Durations of answered requests of {who}.");
-    page.family_of("histogram", &name, &help);
+    page.head("histogram", &name, &help);
     for row in requests {
-        let operation: (&str, &dyn Display) = ("operation", &row.operation);
         let limits = row.latency.below.iter();
         let limits = limits.map(|below| (nanos(below.ns), below.count));
         for (limit, count) in limits.chain([("+Inf".to_owned(), row.count)]) {
-            let labels = labels(&[operation, ("le", &limit)]);
-            page.sample(&format!("{name}_bucket"), &labels, count);
+            let labels = labels(&[("operation", &row.operation), ("le", &limit)]);
+            page.line(format_args!("pmxcfs_{name}_bucket{labels} {count}"));
         }
-        let labels = labels(&[operation]);
-        page.sample(&format!("{name}_sum"), &labels, nanos(row.latency.sum_ns));
-        page.sample(&format!("{name}_count"), &labels, row.count);
+        let (labels, sum) = (operation(row), nanos(row.latency.sum_ns));
+        page.line(format_args!("pmxcfs_{name}_sum{labels} {sum}"));
+        page.line(format_args!("pmxcfs_{name}_count{labels} {}", row.count));
     }
 }
 

@@ -8,21 +8,21 @@ use std::path::Path;
 use pmxcfs_memdb::store::{Access, StoreError, foreign_log, integrity};
 use pmxcfs_memdb::{EntryKind, Problem};
 
-use super::cli::CheckArgs;
+use super::cli::Reading;
 use super::lock::Lock;
 use super::source::{self, Source};
 use crate::text::{self, count};
 use crate::tools::program::{CommandResult, Outcome};
 
-pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> CommandResult {
-    let path = args.location.database();
-    let lock = Lock::take(&path, args.read.purpose())?;
+pub(super) fn run(reading: &Reading, out: &mut dyn Write) -> CommandResult {
+    let path = reading.location.database();
+    let lock = Lock::take(&path, reading.options.purpose())?;
     // First: looking at the database through SQLite, too, may lay the log over the file.
     let log = match lock.access {
         Access::Idle => foreign_log(&lock.database),
         Access::Live => None,
     };
-    let source = match Source::read(&lock, &args.location, &args.read) {
+    let source = match Source::read(&lock, reading) {
         Ok(source) => source,
         Err(error) => {
             return match error.downcast_ref::<StoreError>() {

@@ -37,7 +37,7 @@ pub(super) enum Command {
     /// Make a database of the regular files of a directory, as the installer does
     Create(CreateArgs),
     /// Report everything that is wrong with a database, and what to do about it
-    Check(CheckArgs),
+    Check(Reading),
     /// Bring the crash journal and SQLite's log of a killed daemon into the database
     Close(Location),
     /// Repair a database that does not load; without --apply only show what would be done
@@ -87,6 +87,16 @@ pub(super) struct ReadOptions {
     pub(super) ignore_journal: bool,
 }
 
+/// Which database, and how it is read.
+#[derive(Debug, Args)]
+pub(super) struct Reading {
+    #[command(flatten)]
+    pub(super) location: Location,
+
+    #[command(flatten)]
+    pub(super) options: ReadOptions,
+}
+
 impl ReadOptions {
     /// How the database is used.
     pub(super) const fn purpose(&self) -> Use {
@@ -103,15 +113,6 @@ pub(super) struct CreateArgs {
     /// The database; files are added to one that exists
     #[arg(value_name = "FILE")]
     pub(super) database: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CheckArgs {
-    #[command(flatten)]
-    pub(super) location: Location,
-
-    #[command(flatten)]
-    pub(super) read: ReadOptions,
 }
 
 #[derive(Debug, Args)]
@@ -142,10 +143,7 @@ pub(super) struct SalvageArgs {
 #[derive(Debug, Args)]
 pub(super) struct DumpArgs {
     #[command(flatten)]
-    pub(super) location: Location,
-
-    #[command(flatten)]
-    pub(super) read: ReadOptions,
+    pub(super) reading: Reading,
 
     /// Show contents too
     #[arg(long)]
@@ -163,10 +161,7 @@ pub(super) struct DumpArgs {
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     #[command(flatten)]
-    pub(super) location: Location,
-
-    #[command(flatten)]
-    pub(super) read: ReadOptions,
+    pub(super) reading: Reading,
 
     /// Directory to make; it must not exist or be empty
     #[arg(value_name = "DIR")]

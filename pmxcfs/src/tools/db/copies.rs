@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::iter;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -81,12 +82,9 @@ fn is_end_of_draft(rest: &[u8]) -> bool {
 /// Makes an empty file under a name that was free.
 fn reserve(database: &Path, why: &str) -> anyhow::Result<(PathBuf, File)> {
     let stamp = utc(wall_clock_secs()).replace(['-', ':'], "");
-    for attempt in 0..MAX_ATTEMPTS {
-        let number = match attempt {
-            0 => String::new(),
-            attempt => format!("-{attempt}"),
-        };
-        let candidate = with_suffix(database, &format!(".before-{why}-{stamp}{number}"));
+    let first = with_suffix(database, &format!(".before-{why}-{stamp}"));
+    let others = (1..MAX_ATTEMPTS).map(|number| with_suffix(&first, &format!("-{number}")));
+    for candidate in iter::once(first.clone()).chain(others) {
         match create_new(&candidate) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => {
@@ -96,10 +94,7 @@ fn reserve(database: &Path, why: &str) -> anyhow::Result<(PathBuf, File)> {
             }
         }
     }
-    anyhow::bail!(
-        "cannot keep a copy of {}: all names are taken",
-        database.display()
-    )
+    anyhow::bail!("cannot keep a copy as {}: it exists", first.display())
 }
 
 fn create_new(path: &Path) -> io::Result<File> {

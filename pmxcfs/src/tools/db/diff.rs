@@ -9,15 +9,21 @@ use std::path::Path;
 
 use pmxcfs_memdb::{Entry, Finding, Index, ROOT_INODE, RootState, Rules, Tree};
 
-use super::cli::{DiffArgs, Location, ReadOptions};
+use super::cli::{DiffArgs, Location, Reading};
 use super::source::Source;
 use super::view::{Item, Key, View, kind_word};
 use crate::text::{self, count};
 use crate::tools::program::{CommandResult, Outcome, Output};
 
 pub(super) fn run(args: &DiffArgs, output: &mut Output<'_>) -> CommandResult {
-    let first = read(&args.first, &args.read, output.notes)?;
-    let second = read(&args.second, &args.read, output.notes)?;
+    let mut read = |path: &Path| {
+        let reading = Reading {
+            location: Location::of(path),
+            options: args.read.clone(),
+        };
+        Source::read_with_notes(&reading, output.notes)
+    };
+    let (first, second) = (read(&args.first)?, read(&args.second)?);
     let sides = [Side::new("A", &first), Side::new("B", &second)];
     for (side, path) in sides.iter().zip([&args.first, &args.second]) {
         writeln!(
@@ -40,10 +46,6 @@ pub(super) fn run(args: &DiffArgs, output: &mut Output<'_>) -> CommandResult {
     } else {
         Outcome::Findings
     })
-}
-
-fn read(path: &Path, options: &ReadOptions, notes: &mut dyn Write) -> anyhow::Result<Source> {
-    Source::read_with_notes(&Location::of(path), options, notes)
 }
 
 struct Side<'a> {

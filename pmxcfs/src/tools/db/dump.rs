@@ -14,7 +14,7 @@ use crate::text;
 use crate::tools::program::{CommandResult, Outcome, Output};
 
 pub(super) fn run(args: &DumpArgs, output: &mut Output<'_>) -> CommandResult {
-    let source = Source::read_with_notes(&args.location, &args.read, output.notes)?;
+    let source = Source::read_with_notes(&args.reading, output.notes)?;
     let mut view = View::new(&source.examined.entries);
     if let Some(path) = &args.path {
         view.below(path.as_os_str().as_bytes());

@@ -31,7 +31,7 @@ const RANDOM_LENGTH: usize = 6;
 const MAX_PATH_LENGTH: usize = 4095;
 
 pub(super) fn run(args: &ExportArgs, notes: &mut dyn Write) -> CommandResult {
-    let source = Source::read_with_notes(&args.location, &args.read, notes)?;
+    let source = Source::read_with_notes(&args.reading, notes)?;
     source.require_loadable()?;
     let view = View::new(&source.examined.entries);
     let target = Target::new(&args.directory)?;

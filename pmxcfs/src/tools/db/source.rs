@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use pmxcfs_memdb::store::{Access, Examined, JournalRefusal, JournalUse, examine};
 
-use super::cli::{Location, ReadOptions};
+use super::cli::Reading;
 use super::lock::Lock;
 use crate::text::{self, count};
 
@@ -21,11 +21,8 @@ pub(super) struct Source {
 
 impl Source {
     /// Reads the database at a location that this lock is for, and applies the crash journal in memory.
-    pub(super) fn read(
-        lock: &Lock,
-        location: &Location,
-        options: &ReadOptions,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn read(lock: &Lock, reading: &Reading) -> anyhow::Result<Self> {
+        let Reading { location, options } = reading;
         let run_dir = location.paths().run_dir;
         // A daemon that lives may be writing to the journal, and brings it into the database within moments.
         let use_journal = lock.access == Access::Idle && !options.ignore_journal;
@@ -46,12 +43,11 @@ impl Source {
 
     /// Reads the database at a location, and prints remarks on it to `notes`.
     pub(super) fn read_with_notes(
-        location: &Location,
-        options: &ReadOptions,
+        reading: &Reading,
         notes: &mut dyn Write,
     ) -> anyhow::Result<Self> {
-        let lock = Lock::take(&location.database(), options.purpose())?;
-        let source = Self::read(&lock, location, options)?;
+        let lock = Lock::take(&reading.location.database(), reading.options.purpose())?;
+        let source = Self::read(&lock, reading)?;
         for line in source.remarks() {
             writeln!(notes, "{}: {line}", source.path.display())?;
         }
