@@ -14,12 +14,12 @@ use bytes::Bytes;
 use pmxcfs_api_types::names::COROSYNC_CONF;
 use pmxcfs_api_types::{FsError, NodeId};
 use pmxcfs_config::Config;
-use pmxcfs_dfsm::database::{Database, NoticeSink};
+use pmxcfs_dfsm::database::Database;
 use pmxcfs_dfsm::status::StatusGroup;
 use pmxcfs_memdb::{EntryKind, MemDb, Submit};
 use pmxcfs_services::cluster_config::{ClusterConfig, ClusterConfigService};
 use pmxcfs_services::framework::{Manager, ServiceState};
-use pmxcfs_services::group::{Group, GroupConfig, GroupHandle, GroupStatus, group};
+use pmxcfs_services::group::{GroupConfig, GroupHandle, GroupStatus, group};
 use pmxcfs_services::quorum::{QuorumMonitor, QuorumService};
 use pmxcfs_status::{NodeListEntry, Status};
 use tokio::runtime::Handle;
@@ -110,12 +110,28 @@ impl Cluster {
         let discarded_dir = config.paths.state_dir.join("discarded");
         let replaced = Arc::new(Replacements::load(&discarded_dir));
         let notices = notice_sink(distributor.0.clone(), discarded_dir, Arc::clone(&replaced));
-        let (service, database) = database_service(db, notices, &quorum, started);
+        let group_config = |name, group, domain, join_after| GroupConfig {
+            name,
+            group,
+            domain,
+            started,
+            quorum: quorum.clone(),
+            join_after,
+        };
+        let config = group_config("cluster database", DATABASE_GROUP, "dcdb", None);
+        let tree = ReplicatedTree(Arc::clone(db));
+        let (service, database) = group(config, Database::new(tree, notices));
         manager.start(service);
         watch_store(db, &database);
 
         // Status of nodes that are not in the list is dropped, so the list comes first.
-        let (service, peers) = status_service(status, &quorum, started, configured);
+        let join_after = Some(configured);
+        let config = group_config("status synchronisation", STATUS_GROUP, "status", join_after);
+        let store = ReplicatedStatus {
+            status: Arc::clone(status),
+            quorum: quorum.clone(),
+        };
+        let (service, peers) = group(config, StatusGroup::new(store));
         manager.start(service);
         status.set_peers(Box::new(GroupPeers(peers.clone())));
         let view = ClusterView {
@@ -187,45 +203,6 @@ fn start_distributor(
         host: config.paths.corosync_conf.clone(),
     };
     Distributor::start(runtime, files, ReloadCommand::default(), read)
-}
-
-fn database_service(
-    db: &Arc<MemDb>,
-    notices: NoticeSink,
-    quorum: &QuorumMonitor,
-    started: Instant,
-) -> (Group<DatabaseGroup>, GroupHandle<DatabaseGroup>) {
-    let group_config = GroupConfig {
-        name: "cluster database",
-        group: DATABASE_GROUP,
-        domain: "dcdb",
-        started,
-        quorum: quorum.clone(),
-        join_after: None,
-    };
-    let tree = ReplicatedTree(Arc::clone(db));
-    group(group_config, Database::new(tree, notices))
-}
-
-fn status_service(
-    status: &Arc<Status>,
-    quorum: &QuorumMonitor,
-    started: Instant,
-    configured: watch::Receiver<ServiceState>,
-) -> (Group<StatusSyncGroup>, GroupHandle<StatusSyncGroup>) {
-    let config = GroupConfig {
-        name: "status synchronisation",
-        group: STATUS_GROUP,
-        domain: "status",
-        started,
-        quorum: quorum.clone(),
-        join_after: Some(configured),
-    };
-    let store = ReplicatedStatus {
-        status: Arc::clone(status),
-        quorum: quorum.clone(),
-    };
-    group(config, StatusGroup::new(store))
 }
 
 /// A store that works again brings its node back into the group.

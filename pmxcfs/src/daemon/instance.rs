@@ -83,14 +83,6 @@ pub(crate) fn holder(file: &File, path: &Path) -> String {
     format!("{held} by process {pid} ({})", program.trim_end())
 }
 
-/// Makes the state directory if it is missing, and does not touch an existing one.
-///
-/// # Errors
-/// If it cannot be made.
-pub(super) fn prepare_state_dir(path: &Path) -> io::Result<()> {
-    make_directory(path)
-}
-
 /// Makes the run directory and gives it the owner and mode that clients need to see the restart flag.
 ///
 /// # Errors
@@ -105,7 +97,11 @@ pub(super) fn prepare_run_dir(path: &Path, gid: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
+/// Makes a directory of the daemon if it is missing, and does not touch an existing one.
+///
+/// # Errors
+/// If it cannot be made.
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(DIRECTORY_MODE)

@@ -184,7 +184,7 @@ fn prepare_host(config: &Config) -> anyhow::Result<InstanceLock> {
     std::env::set_current_dir("/").context("cannot change to /")?;
     umask(Mode::from_bits_truncate(UMASK));
     let paths = &config.paths;
-    instance::prepare_state_dir(&paths.state_dir)
+    instance::make_directory(&paths.state_dir)
         .with_context(|| format!("cannot make state directory {}", paths.state_dir.display()))?;
     instance::prepare_run_dir(&paths.run_dir, config.admin_gid)
         .with_context(|| format!("cannot make run directory {}", paths.run_dir.display()))?;

@@ -21,6 +21,7 @@ use super::cli::{CreateArgs, Location};
 use super::copies;
 use super::lock::{Lock, Use};
 use super::scan::read_file;
+use super::source::require_loadable;
 use crate::text;
 use crate::tools::program::{CommandResult, Outcome};
 
@@ -86,12 +87,7 @@ fn regular_files(directory: &Path) -> io::Result<Vec<OsString>> {
 fn existing(database: &Path) -> anyhow::Result<(RootState, Vec<Entry>)> {
     let run_dir = Location::of(database).paths().run_dir;
     let examined = examine(database, Access::Idle, Some(&run_dir))?;
-    if let Some(fault) = examined.findings.iter().find(|fault| fault.is_refused()) {
-        bail!(
-            "{} is not loadable, first fault: {fault}; see pmxcfs-db check",
-            database.display()
-        );
-    }
+    require_loadable(database, &examined)?;
     Ok((examined.root, examined.entries))
 }
 

@@ -18,7 +18,7 @@ use super::cli::ExportArgs;
 use super::copies;
 use super::lock::resolve;
 use super::progress::Progress;
-use super::source::Source;
+use super::source::{Source, require_loadable};
 use super::view::{Item, View};
 use crate::text::{abridged, count};
 use crate::tools::program::{CommandResult, Outcome};
@@ -32,7 +32,7 @@ const MAX_PATH_LENGTH: usize = 4095;
 
 pub(super) fn run(args: &ExportArgs, notes: &mut dyn Write) -> CommandResult {
     let source = Source::read_with_notes(&args.reading, notes)?;
-    source.require_loadable()?;
+    require_loadable(&source.path, &source.examined)?;
     let view = View::new(&source.examined.entries);
     let target = Target::new(&args.directory)?;
     target.check(&view)?;

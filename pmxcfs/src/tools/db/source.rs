@@ -1,7 +1,7 @@
 //! Reading a database for the commands that only look.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use pmxcfs_memdb::store::{Access, Examined, JournalRefusal, JournalUse, examine};
@@ -78,18 +78,18 @@ impl Source {
         let faults = self.examined.findings.iter();
         faults.filter(|fault| fault.is_refused()).count()
     }
+}
 
-    /// Fails if the daemon would not start with it: the entries are not those that the cluster had.
-    pub(super) fn require_loadable(&self) -> anyhow::Result<()> {
-        let mut faults = self.examined.findings.iter();
-        if let Some(fault) = faults.find(|fault| fault.is_refused()) {
-            bail!(
-                "{} is not loadable, first fault: {fault}; repair it first (pmxcfs-db repair)",
-                self.path.display()
-            );
-        }
-        Ok(())
+/// Fails if the daemon would not start with a database: the entries are not those that the cluster had.
+pub(super) fn require_loadable(path: &Path, examined: &Examined) -> anyhow::Result<()> {
+    let mut faults = examined.findings.iter();
+    if let Some(fault) = faults.find(|fault| fault.is_refused()) {
+        bail!(
+            "{} is not loadable, first fault: {fault}; repair it first (pmxcfs-db repair)",
+            path.display()
+        );
     }
+    Ok(())
 }
 
 /// Whether the journal belongs to another file, or cannot be read.
