@@ -1,5 +1,7 @@
 //! What holds for any bytes of a member. Called by the tests below and by the fuzz targets.
 
+mod protocol;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::database::wire::{
@@ -7,6 +9,8 @@ use crate::database::wire::{
 };
 use crate::status::wire::UpdateMessage as KeyMessage;
 use crate::wire::{Header, MessageKind, NormalMessage, StateMessage, VerifyMessage};
+
+pub use protocol::protocol;
 
 /// A message of either group: everything that decodes encodes to the same again.
 pub fn cpg_message(bytes: &[u8]) {
