@@ -5,6 +5,7 @@
 //! thread waits for a condition with another lock held. Release builds check nothing and store nothing.
 //!
 //! The list of ranks is the one in ARCHITECTURE.txt, "Locks and their order", which says what each lock guards.
+#![expect(clippy::disallowed_types, reason = "every other lock is one of these")]
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -60,6 +61,7 @@ ranks! {
     HealthReplaced "health.replaced",
     GroupStatus "group.status",
     QuorumConnection "quorum.connection",
+    HistoryEnded "history.ended",
     HistoryWaiting "history.waiting",
     HistoryStats "history.stats",
 }

@@ -2,6 +2,7 @@
 //!
 //! Recordings are read from `tests/vectors/ipc`, or from `ipc` below the directory that `PMXCFS_VECTORS` names.
 //! Process ids, directory names and connection numbers differ in every run and are taken from the recording.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;

@@ -1,4 +1,5 @@
 //! The crash journal as a start finds it: whole, torn, damaged, of another database, or no journal at all.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod store_support;

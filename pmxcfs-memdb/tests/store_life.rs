@@ -1,4 +1,5 @@
 //! The life of a store without accidents: new database, operations, shutdown, next start.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 
 mod store_support;
 

@@ -1,6 +1,7 @@
 //! What operators are told: once per trouble, and what to do.
 //!
 //! Everything is in one test, since there is one log per process.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod store_support;

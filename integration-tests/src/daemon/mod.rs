@@ -1,4 +1,5 @@
 //! Starting, watching and ending real daemons in throw-away directories.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 
 mod programs;
 

@@ -2,6 +2,7 @@
 //!
 //! Most stories spend their time waiting for corosync and may be told two at a time, on as many threads as the test runner has.
 //! Those that fill the machine are told alone.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 
 #[cfg(test)]
 mod faults;

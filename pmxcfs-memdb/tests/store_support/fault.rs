@@ -1,4 +1,5 @@
 //! A medium that fails or dies at a chosen step.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 
 use std::io;
 use std::path::{Path, PathBuf};

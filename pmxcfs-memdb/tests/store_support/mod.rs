@@ -1,4 +1,5 @@
 //! A small tree to drive the store with, and ways to look at what the store left behind.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod broken;

@@ -126,6 +126,8 @@ async fn run_once<S: Service>(service: &mut S, context: &mut Context) -> Result<
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
+
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 

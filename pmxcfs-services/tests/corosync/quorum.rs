@@ -1,4 +1,5 @@
 //! The quorum and who is told of it.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! What stands around a status in tests.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

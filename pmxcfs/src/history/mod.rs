@@ -41,6 +41,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
+use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_memdb::MemDb;
 
 use settings::Settings;
@@ -55,7 +56,7 @@ pub(crate) struct History {
     file: PathBuf,
     readers: serve::Readers,
     /// Closed when the thread has ended.
-    ended: parking_lot::Mutex<Receiver<()>>,
+    ended: Mutex<Receiver<()>>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -96,7 +97,7 @@ impl History {
             tree: Arc::clone(tree),
             file,
             readers: serve::Readers::new(),
-            ended: parking_lot::Mutex::new(ended),
+            ended: Mutex::new(Rank::HistoryEnded, ended),
             shared,
         })
     }

@@ -3,6 +3,7 @@
 //! It keeps everything in one map, persists nothing, checks nothing, and speaks to the kernel as pmxcfs does: the same
 //! mount options, request size, lifetimes and direct I/O. What it needs for an operation is the price of FUSE; what pmxcfs
 //! needs beyond that is its own.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};

@@ -1,4 +1,5 @@
 //! A host of a cluster.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 
 mod corosync;
 mod daemon;

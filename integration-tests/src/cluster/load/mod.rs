@@ -3,6 +3,7 @@
 //! A writer works in a directory of its own, so that it alone decides what is in there. After each answer it knows what may be
 //! found under the name: one thing after a success, several after an error that leaves it open. An answer that contradicts
 //! what it knows is a lie: `EEXIST` for a directory that was not there, a file that cannot be read after it was written.
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 
 mod expected;
 mod operations;

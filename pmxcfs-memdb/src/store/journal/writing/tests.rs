@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;
