@@ -21,7 +21,10 @@ mod pins;
 mod rename;
 mod scan;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use pmxcfs_api_types::{
@@ -35,11 +38,11 @@ use crate::{
     guests::{GuestList, GuestRegister},
     locks::LockTable,
     statfs::Statfs,
+    store::Former,
     versions::{FileVersions, VERSIONED_PATH_COUNT},
 };
 pub use before_send::Precheck;
 pub use digests::Snapshot;
-use former::FormerContents;
 pub use node::ListedEntry;
 use node::{Directory, Node, Privacy};
 use pins::Handles;
@@ -66,6 +69,16 @@ pub struct Tree {
     handles: Handles,
     former: FormerContents,
     warnings: Vec<Finding>,
+}
+
+/// Contents that a history wants, and those set aside for it.
+#[derive(Debug, Default)]
+struct FormerContents {
+    /// A history takes what is set aside.
+    is_wanted: bool,
+    /// Files whose content is set aside before their next change.
+    inodes: HashSet<u64>,
+    taken: Vec<Former>,
 }
 
 /// A name in a directory that exists.

@@ -1,24 +1,14 @@
 //! Contents before a change, for a history.
 //!
-//! A history that begins knows no contents. It names the files whose content it knows; of the others it gets the content with
-//! their first change. Of removed files it always gets the last content, which no commit may have seen. Otherwise contents are
-//! changed in place and nobody pays for a copy.
+//! A history that begins names the files whose content it knows; it gets the content of every other file with that file's
+//! first change. It gets the last content of every removed file, since a commit may never have seen it. All other contents
+//! change in place, without a copy.
 
-use std::collections::HashSet;
 use std::mem;
 
 use super::Tree;
 use crate::entry::{Entry, EntryKind};
 use crate::store::Former;
-
-/// What is wanted, and what was set aside.
-#[derive(Debug, Default)]
-pub(super) struct FormerContents {
-    /// Somebody takes what is set aside.
-    is_wanted: bool,
-    inodes: HashSet<u64>,
-    taken: Vec<Former>,
-}
 
 impl Tree {
     /// From now on sets aside the contents of removed files, and before their first change those of the present files that are
