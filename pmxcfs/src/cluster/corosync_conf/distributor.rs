@@ -1,13 +1,15 @@
 //! Tasks that write the host's corosync.conf and tell corosync. They touch files and start programs on threads for blocking
 //! work, so that they hold up no delivery.
 
-use std::io;
-use std::process::{Output, Stdio};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::process::Command;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -22,7 +24,7 @@ const RELOAD_DELAY: Duration = Duration::from_secs(1);
 const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes of the reload's own messages that the log gets.
-const MAX_MESSAGE_SIZE: usize = 1000;
+const MAX_MESSAGE_SIZE: u64 = 1000;
 
 /// The command that has corosync read its configuration again, on all nodes.
 #[derive(Debug, Clone)]
@@ -157,40 +159,63 @@ impl ReloadCommand {
     /// Runs the program to its end, or ends it, and logs the outcome.
     async fn run(&self) {
         let program = &self.program;
-        let mut command = Command::new(program);
-        command
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        // Starting a program reads it from a disk.
-        let started = spawn_blocking(move || command.spawn()).await;
-        let child = match started.map_err(io::Error::other).flatten() {
-            Ok(child) => child,
-            Err(error) => {
+        let spawned = {
+            let command = self.clone();
+            spawn_blocking(move || command.spawn()).await
+        };
+        let (mut child, output) = match spawned {
+            Ok(Ok(spawned)) => spawned,
+            Ok(Err(error)) => {
                 tracing::error!(%error, "corosync does not know of its new config: cannot run {program}; run it by hand");
                 return;
             }
+            Err(error) => {
+                tracing::error!(%error, "corosync does not know of its new config: run {program} by hand");
+                return;
+            }
         };
-        match timeout(self.patience, child.wait_with_output()).await {
-            Ok(Ok(output)) if output.status.success() => {
+        match timeout(self.patience, child.wait()).await {
+            Ok(Ok(status)) if status.success() => {
                 tracing::info!("corosync has its new config");
             }
-            Ok(Ok(Output { status, stderr, .. })) => {
-                let code = status.code();
-                let said = String::from_utf8_lossy(&stderr[..stderr.len().min(MAX_MESSAGE_SIZE)]);
-                let said = said.trim();
-                tracing::error!(code, said, "reload of corosync's config failed: {status}");
-            }
+            Ok(Ok(status)) => log_failure(status, output),
             Ok(Err(error)) => {
                 tracing::error!(%error, "cannot wait for the reload of corosync's config");
             }
             Err(_) => {
-                tracing::error!("corosync does not finish reading its new config: ended {program}");
+                tracing::error!(
+                    "corosync does not finish reading its new config: ending {program}"
+                );
+                // Fails only if it is gone.
+                let _killed = child.kill().await;
             }
         }
     }
+
+    /// The program, and a file with its stderr. A pipe would make the reader wait for any process that still holds it.
+    fn spawn(&self) -> io::Result<(Child, File)> {
+        let output = File::from(memfd_create(c"reload", MFdFlags::MFD_CLOEXEC)?);
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output.try_clone()?)
+            .spawn()?;
+        Ok((child, output))
+    }
+}
+
+fn log_failure(status: ExitStatus, mut output: File) {
+    let mut said = Vec::new();
+    let read = output
+        .rewind()
+        .and_then(|()| output.take(MAX_MESSAGE_SIZE).read_to_end(&mut said));
+    if let Err(error) = read {
+        tracing::warn!(%error, "cannot read what the reload said");
+    }
+    let said = String::from_utf8_lossy(said.trim_ascii()).into_owned();
+    let code = status.code();
+    tracing::error!(code, said, "reload of corosync's config failed: {status}");
 }
 
 #[cfg(test)]
