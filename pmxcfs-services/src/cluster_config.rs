@@ -150,7 +150,7 @@ fn read(cmap: &Cmap) -> Result<ClusterConfig, CorosyncError> {
         Ok(found.map(|(_, value)| value))
     };
     let Some(CmapValue::Text(name)) = only(NAME_KEY)? else {
-        return Err(CorosyncError::missing_key("totem.cluster_name"));
+        return Err(CorosyncError::MissingKey("totem.cluster_name"));
     };
     let version = match only(VERSION_KEY)? {
         Some(CmapValue::Number(version)) => version,

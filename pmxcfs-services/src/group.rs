@@ -276,7 +276,7 @@ async fn connected(
     };
     let result = task.await;
     *connecting = None;
-    result.unwrap_or_else(|_panicked| Err(CorosyncError::from_panic("connecting")))
+    result.unwrap_or_else(|_panicked| Err(CorosyncError::Panic("connecting")))
 }
 
 async fn at(time: Option<Instant>) {

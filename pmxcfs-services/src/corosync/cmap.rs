@@ -63,10 +63,7 @@ impl Cmap {
     /// # Errors
     /// If the connection is lost.
     pub async fn receive(&self) -> Result<(), CorosyncError> {
-        match self.readiness.receive(|| self.dispatch()).await {
-            Ok(result) => result,
-            Err(_) => Err(CorosyncError::new("epoll_wait", CsError::CsErrLibrary)),
-        }
+        self.readiness.receive(|| self.dispatch()).await
     }
 
     /// Takes all notifications that have arrived, without waiting.
@@ -95,7 +92,7 @@ impl Cmap {
                 return Ok(seen);
             }
         }
-        Err(CorosyncError::unsettled())
+        Err(CorosyncError::Unsettled)
     }
 
     fn walk(&self, prefix: &str) -> Result<Vec<(String, CmapValue)>, CorosyncError> {

@@ -152,10 +152,7 @@ impl Cpg {
     /// # Errors
     /// If the connection is lost.
     pub async fn receive(&self) -> Result<Vec<CpgEvent>, CorosyncError> {
-        match self.readiness.receive(|| self.dispatch()).await {
-            Ok(result) => result,
-            Err(_) => Err(CorosyncError::new("epoll_wait", CsError::CsErrLibrary)),
-        }
+        self.readiness.receive(|| self.dispatch()).await
     }
 
     /// Takes everything that has arrived, without waiting.

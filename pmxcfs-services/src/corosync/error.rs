@@ -4,46 +4,33 @@ use rust_corosync::CsError;
 
 /// The reason why corosync does not do what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(transparent)]
-pub struct CorosyncError(Cause);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Cause {
+#[non_exhaustive]
+pub enum CorosyncError {
     /// A call of a library of corosync failed.
     #[error("{call} failed: {}", reason(*code))]
-    Call { call: &'static str, code: CsError },
+    Call {
+        /// The function of the C library.
+        call: &'static str,
+        /// What it returned.
+        code: CsError,
+    },
+    /// The cluster has no notion of quorum.
     #[error("corosync.conf names no quorum provider")]
     NoQuorumProvider,
     /// Corosync has not loaded something that every cluster has.
     #[error("corosync has loaded no {0}")]
     MissingKey(&'static str),
+    /// No two looks at the configuration saw the same.
     #[error("corosync's configuration changes all the time")]
     Unsettled,
+    /// A thread that made a connection has panicked.
     #[error("{0} ended by a panic")]
     Panic(&'static str),
 }
 
 impl CorosyncError {
     pub(super) const fn new(call: &'static str, code: CsError) -> Self {
-        Self(Cause::Call { call, code })
-    }
-
-    pub(super) const fn no_quorum_provider() -> Self {
-        Self(Cause::NoQuorumProvider)
-    }
-
-    pub(super) const fn unsettled() -> Self {
-        Self(Cause::Unsettled)
-    }
-
-    /// A thread that made a connection has panicked.
-    pub(crate) const fn from_panic(call: &'static str) -> Self {
-        Self(Cause::Panic(call))
-    }
-
-    /// Corosync has not loaded something that every cluster has.
-    pub(crate) const fn missing_key(key: &'static str) -> Self {
-        Self(Cause::MissingKey(key))
+        Self::Call { call, code }
     }
 
     /// Turns a result of the binding into ours. `call` names the function of the C library.
@@ -55,8 +42,8 @@ impl CorosyncError {
     #[must_use]
     pub const fn is_try_again(&self) -> bool {
         matches!(
-            self.0,
-            Cause::Call {
+            self,
+            Self::Call {
                 code: CsError::CsErrTryAgain | CsError::CsErrInterrupt,
                 ..
             }

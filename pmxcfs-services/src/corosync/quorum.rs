@@ -39,7 +39,7 @@ impl Quorum {
         let (handle, kind) =
             CorosyncError::check("quorum_model_initialize", quorum::initialize(&model, 0))?;
         if !matches!(kind, quorum::QuorumType::Set) {
-            return Err(CorosyncError::no_quorum_provider());
+            return Err(CorosyncError::NoQuorumProvider);
         }
         let fd = CorosyncError::check("quorum_fd_get", quorum::fd_get(&handle))?;
         let readiness = Readiness::new(fd)?;
@@ -57,10 +57,7 @@ impl Quorum {
         &self,
         take: impl Fn() -> Result<T, CorosyncError>,
     ) -> Result<T, CorosyncError> {
-        match self.readiness.receive(take).await {
-            Ok(result) => result,
-            Err(_) => Err(CorosyncError::new("epoll_wait", CsError::CsErrLibrary)),
-        }
+        self.readiness.receive(take).await
     }
 
     /// Takes all notifications that have arrived, without waiting. The last one counts; `None` if there was none. The library

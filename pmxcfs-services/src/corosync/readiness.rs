@@ -40,11 +40,19 @@ impl Readiness {
 
     /// Waits until there is something, and takes it with `take`, which must leave nothing behind. No other task runs between
     /// the two, so nothing is lost when the wait is given up.
-    pub(super) async fn receive<T>(&self, take: impl Fn() -> T) -> std::io::Result<T> {
-        let mut guard = self.0.readable().await?;
+    ///
+    /// # Errors
+    /// Those of `take`, or the runtime ends.
+    pub(super) async fn receive<T>(
+        &self,
+        take: impl Fn() -> Result<T, CorosyncError>,
+    ) -> Result<T, CorosyncError> {
+        let Ok(mut guard) = self.0.readable().await else {
+            return Err(CorosyncError::new("epoll_wait", CsError::CsErrLibrary));
+        };
         let taken = take();
         // Later arrivals make the descriptor ready again.
         guard.clear_ready();
-        Ok(taken)
+        taken
     }
 }
