@@ -102,7 +102,7 @@ fn a_node_joins_while_three_write_large_files_at_full_rate() {
     });
     assert!(four.log_count(EXCESS) <= 2, "{}", four.log());
     for host in &cluster.hosts()[..3] {
-        assert_eq!(host.log_count("leaving CPG group"), 0, "{}", host.log());
+        assert_eq!(host.log_count(EXCESS), 0, "{}", host.log());
     }
     cluster.await_synced();
     cluster.stop_and_compare();
