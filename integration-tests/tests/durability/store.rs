@@ -252,7 +252,7 @@ impl SmallDisk {
             &self.mount_dir,
             None::<&str>,
             MsFlags::MS_REMOUNT,
-            Some("size=64m"),
+            Some("size=512m"),
         )
         .unwrap();
     }
