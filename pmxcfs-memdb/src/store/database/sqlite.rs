@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension, ToSql};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::schema::{self, SYNCED_ROW_KIND, VERSION_ROW_KIND, VERSION_ROW_NAME};
 use crate::store::medium::{Backend, BackendError, Checkpoint, Origin};
@@ -28,29 +28,17 @@ const STORED_SIZE: &str = "SELECT length(data) FROM tree WHERE inode=?1";
 const DELETE: &str = "DELETE FROM tree WHERE inode=?1";
 
 /// TEXT of any bytes, as C programs bind it.
-struct Text<'a>(&'a [u8]);
-
-impl ToSql for Text<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
-    }
+fn text(bytes: &[u8]) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(ValueRef::Text(bytes))
 }
 
 /// NULL when empty.
-struct Content<'a>(&'a [u8]);
-
-impl ToSql for Content<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(if self.0.is_empty() {
-            ValueRef::Null
-        } else {
-            ValueRef::Blob(self.0)
-        }))
-    }
+fn content(bytes: &[u8]) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(match bytes {
+        [] => ValueRef::Null,
+        bytes => ValueRef::Blob(bytes),
+    })
 }
-
-/// The columns of a row, in their order.
-type RowValues<'a> = (i64, i64, i64, u32, u32, i64, Text<'a>, Content<'a>);
 
 impl SqliteBackend {
     /// Opens a database that exists.
@@ -67,30 +55,29 @@ impl SqliteBackend {
         })
     }
 
-    /// Writes a row such that few pages change.
+    /// Writes a row with so many bytes of content such that few pages change.
     ///
     /// UPDATE to a content of the same size leaves those pages alone that are equal. UPDATE to another size takes new
     /// pages before it gives the old ones back, and these are written too, as zeros (Debian's SQLite wipes what is
     /// deleted); DELETE and INSERT use the old pages again.
-    fn put_row(&self, values: RowValues<'_>) -> Result<(), BackendError> {
+    fn put_row(&self, columns: [ToSqlOutput<'_>; 8], size: usize) -> Result<(), BackendError> {
+        let inode = &columns[0];
         let stored: Option<Option<i64>> = self
             .connection
             .prepare_cached(STORED_SIZE)?
-            .query_row([values.0], |row| row.get(0))
+            .query_row([inode], |row| row.get(0))
             .optional()?;
         let statement = match stored {
-            Some(size) if usize::try_from(size.unwrap_or(0)) == Ok(values.7.0.len()) => UPDATE,
+            Some(stored) if usize::try_from(stored.unwrap_or(0)) == Ok(size) => UPDATE,
             Some(_) => {
-                self.connection
-                    .prepare_cached(DELETE)?
-                    .execute([values.0])?;
+                self.connection.prepare_cached(DELETE)?.execute([inode])?;
                 INSERT
             }
             None => INSERT,
         };
         self.connection
             .prepare_cached(statement)?
-            .execute(parameters(&values))?;
+            .execute(columns)?;
         Ok(())
     }
 }
@@ -98,11 +85,6 @@ impl SqliteBackend {
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached("PRAGMA data_version")?;
     statement.query_row([], |row| row.get(0))
-}
-
-fn parameters<'a>(values: &'a RowValues<'_>) -> [&'a dyn ToSql; 8] {
-    let (inode, parent, version, writer, mtime, kind, name, data) = values;
-    [inode, parent, version, writer, mtime, kind, name, data]
 }
 
 impl Backend for SqliteBackend {
@@ -124,32 +106,35 @@ impl Backend for SqliteBackend {
     }
 
     fn put(&mut self, entry: &Entry) -> Result<(), BackendError> {
-        self.put_row((
-            entry.inode.cast_signed(),
-            entry.parent.cast_signed(),
-            entry.version.cast_signed(),
-            entry.writer,
-            entry.mtime,
-            i64::from(entry.kind as u8),
-            Text(&entry.name),
-            Content(&entry.data),
-        ))
+        let columns = [
+            entry.inode.cast_signed().into(),
+            entry.parent.cast_signed().into(),
+            entry.version.cast_signed().into(),
+            entry.writer.into(),
+            entry.mtime.into(),
+            i64::from(entry.kind as u8).into(),
+            text(&entry.name),
+            content(&entry.data),
+        ];
+        self.put_row(columns, entry.data.len())
     }
 
     fn put_root(&mut self, root: RootState, origin: Origin) -> Result<(), BackendError> {
-        self.put_row((
-            0,
-            0,
-            root.version.cast_signed(),
-            root.writer,
-            root.mtime,
-            match origin {
-                Origin::Operations => VERSION_ROW_KIND,
-                Origin::Sync => SYNCED_ROW_KIND,
-            },
-            Text(VERSION_ROW_NAME.as_bytes()),
-            Content(&[]),
-        ))
+        let kind = match origin {
+            Origin::Operations => VERSION_ROW_KIND,
+            Origin::Sync => SYNCED_ROW_KIND,
+        };
+        let columns = [
+            0.into(),
+            0.into(),
+            root.version.cast_signed().into(),
+            root.writer.into(),
+            root.mtime.into(),
+            kind.into(),
+            text(VERSION_ROW_NAME.as_bytes()),
+            content(&[]),
+        ];
+        self.put_row(columns, 0)
     }
 
     fn commit(&mut self) -> Result<(), BackendError> {

@@ -114,16 +114,8 @@ impl Table {
         let (directory, name) = self.reserve(inode, name);
         let number = self.next_number();
         let path = shown_path(&name);
-        self.insert(RawRow {
-            inode: number,
-            parent: Some(directory),
-            version: Some(number),
-            writer: Some(0),
-            mtime: Some(0),
-            kind: Some(EntryKind::File as i64),
-            name,
-            data,
-        });
+        self.make(number, directory, EntryKind::File, name);
+        self.row(number.cast_unsigned()).data = data;
         Some(path)
     }
 
@@ -210,17 +202,23 @@ impl Table {
 
     fn make_recovery_directory(&mut self) -> i64 {
         let inode = self.next_number();
+        let name = Bytes::from_static(RECOVERY_DIRECTORY);
+        self.make(inode, 0, EntryKind::Directory, name);
+        inode
+    }
+
+    /// Adds a row with a number that is not in use.
+    fn make(&mut self, inode: i64, parent: i64, kind: EntryKind, name: Bytes) {
         self.insert(RawRow {
             inode,
-            parent: Some(0),
+            parent: Some(parent),
             version: Some(inode),
             writer: Some(0),
             mtime: Some(0),
-            kind: Some(EntryKind::Directory as i64),
-            name: Bytes::from_static(RECOVERY_DIRECTORY),
+            kind: Some(kind as i64),
+            name,
             data: Bytes::new(),
         });
-        inode
     }
 }
 
