@@ -9,6 +9,8 @@ KILLS ?= 200
 SEEDS ?= 10000
 # How long `make torture` lets faults happen, in seconds.
 TORTURE_SECONDS ?= 60
+# How often `make test-power` cuts the power.
+CUTS ?= 200
 # How long `make fuzz-smoke` runs each target, in seconds.
 FUZZ_SECONDS ?= 5
 
@@ -18,7 +20,7 @@ QUICK_TESTS = messages applications db_tool golden ipc lock_order log_* memdb_re
 # How many simulated clusters of each cast `make quick` runs.
 QUICK_SEEDS = 20
 
-.PHONY: all check quick test sim demo bench bench-cluster torture torture-kill fuzz-smoke deb test-deb clean packages
+.PHONY: all check quick test sim demo bench bench-cluster torture torture-kill test-power fuzz-smoke deb test-deb clean packages
 
 all: packages
 	$(CARGO) build --workspace --release
@@ -68,6 +70,10 @@ torture: packages torture-kill
 
 torture-kill: packages
 	PMXCFS_KILLS=$(KILLS) $(CARGO) test --package integration-tests --test durability -- --nocapture torture
+
+# Cuts the power of a recording disk below a daemon at random moments. Needs loop devices.
+test-power: packages
+	PMXCFS_POWER_CUTS=$(CUTS) $(CARGO) test --package integration-tests --test durability -- --nocapture power
 
 # Every decoder against mutations of recorded bytes.
 fuzz-smoke: packages

@@ -322,4 +322,12 @@ impl EntrySource for Source {
         let tree = self.0.tree.read();
         visit(tree.root(), &|inode| tree.entry(inode).cloned());
     }
+
+    fn inodes_above(&self, inode: u64, count: usize) -> Vec<u64> {
+        self.0.tree.read().inodes_above(inode).take(count).collect()
+    }
+
+    fn is_being_replaced(&self) -> bool {
+        self.0.is_replacing.load(Ordering::Relaxed)
+    }
 }

@@ -23,6 +23,7 @@ mod scan;
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -144,6 +145,12 @@ impl Tree {
     /// All entries in ascending order of inodes, the root first. Also those that no path leads to.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.nodes.values().map(Node::entry)
+    }
+
+    /// All inodes above this one, in ascending order.
+    pub fn inodes_above(&self, inode: u64) -> impl Iterator<Item = u64> {
+        let above = (Bound::Excluded(inode), Bound::Unbounded);
+        self.nodes.range(above).map(|(inode, _)| *inode)
     }
 
     /// The entry with this inode. The root is a directory with inode 0 and an empty name.

@@ -6,6 +6,9 @@
 )]
 
 mod crash;
+mod disk;
 mod model;
+mod power;
+mod scrub;
 mod store;
 mod torture;

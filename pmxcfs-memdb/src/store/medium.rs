@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
-use crate::{Entry, RootState};
+use crate::{Entry, Problem, RootState};
 
 /// Why the database did not take something.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,15 @@ pub enum Origin {
     Sync,
 }
 
+/// A row of the database as a scrub reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRow {
+    /// Its inode.
+    pub inode: u64,
+    /// The entry that it is, or why it is none.
+    pub entry: Result<Entry, Problem>,
+}
+
 /// A database open for writing. The calls of one transaction are `begin`, any number of `delete` and `put`, `put_root`,
 /// `commit`; after an error, `rollback`.
 pub trait Backend: Send {
@@ -75,6 +84,18 @@ pub trait Backend: Send {
     fn checkpoint(&mut self, mode: Checkpoint) -> Result<bool, BackendError>;
     /// Makes everything committed durable.
     fn sync(&mut self) -> Result<(), BackendError>;
+    /// Reads rows in ascending order of unsigned inodes, above `from` and up to `to`, until it has read about so many bytes
+    /// of content. Returns them, and the inode up to which there are no more; that is `to` or less.
+    fn read_rows(
+        &mut self,
+        from: u64,
+        to: u64,
+        size: usize,
+    ) -> Result<(Vec<StoredRow>, u64), BackendError>;
+    /// The version row, if it is a good one.
+    fn read_root(&mut self) -> Result<Option<RootState>, BackendError>;
+    /// Has what is read next come from the disk, as far as the system allows.
+    fn forget_cached(&mut self);
     /// Size of the log in bytes.
     fn log_size(&self) -> u64;
     /// Gives caches back.

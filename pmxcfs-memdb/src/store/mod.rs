@@ -18,6 +18,7 @@
 //! | `discarded` | what a sync took away, as files for the operator |
 //! | `offline`, `read_only` | a database and its journal as a start would see them, without changing anything, for tools |
 //! | `inspect` | the journal's files as they are, for tools |
+//! | `scrub` | compares the rows of the running daemon's database with the tree, and mends them |
 //! | `repair` | rows of a database that does not load, mended, for tools |
 
 mod config;
@@ -36,6 +37,7 @@ mod offline;
 mod open;
 mod read_only;
 mod repair;
+mod scrub;
 mod warning;
 mod writer;
 
@@ -50,10 +52,11 @@ pub use journal::{
     JournalFile, JournalHeader, JournalRecord, JournalRefusal, JournalStep, SegmentError,
     journal_files,
 };
-pub use medium::{Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile};
+pub use medium::{Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile, StoredRow};
 pub use offline::{Access, Examined, JournalUse, examine, integrity};
 pub use open::{Loaded, Store};
 pub use repair::{Repair, Repaired, empty_journal, repair, salvage};
+pub use scrub::ScrubStats;
 pub use warning::Warning;
 pub(crate) use writer::Trail;
 pub use writer::{

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use pmxcfs_memdb::store::{
-    Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile, SystemMedium,
+    Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile, StoredRow, SystemMedium,
 };
 use pmxcfs_memdb::{Entry, RootState};
 
@@ -304,6 +304,21 @@ impl Backend for FaultyBackend {
         self.medium.syncs.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
+
+    fn read_rows(
+        &mut self,
+        from: u64,
+        to: u64,
+        size: usize,
+    ) -> Result<(Vec<StoredRow>, u64), BackendError> {
+        self.run(|inner| inner.read_rows(from, to, size))
+    }
+
+    fn read_root(&mut self) -> Result<Option<RootState>, BackendError> {
+        self.run(|inner| inner.read_root())
+    }
+
+    fn forget_cached(&mut self) {}
 
     fn log_size(&self) -> u64 {
         self.inner.as_deref().expect("it is open").log_size()

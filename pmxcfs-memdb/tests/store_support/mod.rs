@@ -161,6 +161,15 @@ impl EntrySource for Tree {
         let state = self.0.read();
         visit(state.root, &|inode| state.entries.get(&inode).cloned());
     }
+
+    fn inodes_above(&self, inode: u64, count: usize) -> Vec<u64> {
+        let state = self.0.read();
+        let mut inodes: Vec<u64> = state.entries.keys().copied().collect();
+        inodes.retain(|other| *other > inode);
+        inodes.sort_unstable();
+        inodes.truncate(count);
+        inodes
+    }
 }
 
 impl Fixture {

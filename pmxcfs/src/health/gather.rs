@@ -13,6 +13,7 @@ use pmxcfs_api_types::time::wall_clock_secs;
 use pmxcfs_config::Config;
 use pmxcfs_dfsm::core::{MemberId, Mode as MachineMode};
 use pmxcfs_memdb::MemDb;
+use pmxcfs_memdb::store::ScrubStats;
 use pmxcfs_rrd::RrdWriter;
 use pmxcfs_services::framework::ServiceState;
 use pmxcfs_services::group::GroupStatus;
@@ -21,11 +22,23 @@ use pmxcfs_status::{ClusterInfo, Status};
 use super::counters::{Meter, Operation, Totals};
 use super::report::{
     Below, Cluster, Group, GroupMode, History, Latency, Member, Mode, Node, Open, Paths, Process,
-    Replacement, Report, Requests, Rrd, Service, Store, Tree, Waiting,
+    Replacement, Report, Requests, Rrd, Scrub, Service, Store, Tree, Waiting,
 };
 use super::{FuseOperation, IpcOperation, problems};
 use crate::cluster::ClusterView;
 use crate::fs::Filesystem;
+
+fn scrub(stats: ScrubStats) -> Scrub {
+    Scrub {
+        run_count: stats.run_count,
+        is_running: stats.is_running,
+        last_secs: stats.last_secs,
+        row_count: stats.row_count,
+        mended_count: stats.mended_count,
+        mended: stats.mended,
+        failure: stats.failure,
+    }
+}
 
 /// Limits of the cumulative histogram: powers of two from 1 us to 17 s, every other one.
 const LIMIT_BITS: std::ops::RangeInclusive<u32> = 10..=34;
@@ -76,6 +89,16 @@ impl Sources {
         };
         report.problems = problems(&report);
         report
+    }
+
+    /// Has the database compared with memory. Returns what is known of former comparisons.
+    pub(super) fn scrub(&self) -> Scrub {
+        let Some(store) = self.db.store() else {
+            return Scrub::default();
+        };
+        let before = scrub(store.scrub_stats());
+        store.scrub();
+        before
     }
 
     /// Acknowledges all replacements. Returns them.
@@ -193,6 +216,7 @@ impl Sources {
             log_size_bytes: stats.log_size_bytes,
             checkpoint_count: stats.checkpoint_count,
             foreign_change_count: stats.foreign_change_count,
+            scrub: scrub(store.scrub_stats()),
         }
     }
 

@@ -24,6 +24,9 @@ pub const REPORT_REQUEST: &[u8] = b"report";
 /// Request that acknowledges all replacements. The answer is the array of them.
 pub const ACKNOWLEDGE_REQUEST: &[u8] = b"ack";
 
+/// Request that has the database compared with memory. The answer is what is known of former comparisons.
+pub const SCRUB_REQUEST: &[u8] = b"scrub";
+
 /// Begin of a question to the history, which follows in JSON.
 pub const HISTORY_REQUEST: &[u8] = b"history ";
 
@@ -38,6 +41,7 @@ pub(crate) fn answer(request: &[u8], sources: &Sources) -> Reply {
     let rendered = match request {
         REPORT_REQUEST => serde_json::to_vec(&sources.report()),
         ACKNOWLEDGE_REQUEST => serde_json::to_vec(&sources.acknowledge()),
+        SCRUB_REQUEST => serde_json::to_vec(&sources.scrub()),
         off if off.starts_with(HISTORY_REQUEST) => {
             let refusal = serde_json::json!({ "error": "the history is off on this node" });
             serde_json::to_vec(&refusal)

@@ -5,6 +5,8 @@
 //! | `not-quorate` | changes are refused until enough nodes see each other |
 //! | `store-failed` | the database cannot be written, changes are refused |
 //! | `database-held` | another process holds the database; changes wait in the crash journal |
+//! | `rows-differed` | the last scrub found rows of the database that differed from memory, and wrote them anew |
+//! | `database-unreadable` | the last scrub could not read the database: the next start would fail |
 //! | `group-not-joined` | a process group is not joined (any more) |
 //! | `synchronising` | a group is exchanging or waiting for data; changes wait |
 //! | `group-stopped` | a group was left for good: a newer protocol or data that cannot be trusted |
@@ -45,6 +47,24 @@ pub fn problems(report: &Report) -> Vec<Problem> {
         add(
             "database-held",
             "another process holds the database, changes wait in the crash journal".to_owned(),
+        );
+    }
+    let scrub = &store.scrub;
+    if let Some(failure) = &scrub.failure {
+        add(
+            "database-unreadable",
+            format!(
+                "the database cannot be read, the next start would fail: {failure}; copy {} before the daemon is stopped",
+                report.paths.mount_dir
+            ),
+        );
+    } else if !scrub.mended.is_empty() {
+        add(
+            "rows-differed",
+            format!(
+                "rows of the database differed from memory and were written anew: {}; look at the disk, then pmxcfs-ctl scrub",
+                scrub.mended.join("; ")
+            ),
         );
     }
     if let Some(history) = &report.history
@@ -212,6 +232,14 @@ mod tests {
         assert_eq!(
             codes(|report| report.store.busy_count = BUSY_LIMIT + 1),
             ["database-held"]
+        );
+        assert_eq!(
+            codes(|report| report.store.scrub.mended = vec!["f: data differed".to_owned()]),
+            ["rows-differed"]
+        );
+        assert_eq!(
+            codes(|report| report.store.scrub.failure = Some("malformed".to_owned())),
+            ["database-unreadable"]
         );
         for (mode, code) in [
             (GroupMode::Start, "group-not-joined"),

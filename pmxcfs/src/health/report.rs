@@ -246,6 +246,26 @@ parts! {
         checkpoint_count: u64 = "store_checkpoints_total",
         /// Times that another program had changed the database.
         foreign_change_count: u64 = "store_foreign_changes_total",
+        /// Comparisons of the database with memory.
+        scrub: Scrub,
+    }
+
+    /// Comparisons of the database's rows with memory. Counters are those since the start.
+    Scrub {
+        /// Comparisons of the database with memory that have ended.
+        run_count: u64 = "store_scrubs_total",
+        /// Whether one runs.
+        is_running: bool,
+        /// Wall clock of the end of the last one, seconds since 1970; 0 if there was none.
+        last_secs: u32,
+        /// Rows that the last or the running one has compared.
+        row_count: u64,
+        /// Rows of the database that differed from memory and were written anew.
+        mended_count: u64 = "store_scrub_mended_rows_total",
+        /// The first of the rows that the last or the running one found different, and how.
+        mended: Vec<String>,
+        /// Why the last one could not read the database.
+        failure: Option<String>,
     }
 
     /// The RRD writer. Counters are those since the start.

@@ -5,12 +5,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::iter;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use bytes::{Bytes, BytesMut};
 use pmxcfs_api_types::limits::MAX_FILE_SIZE;
 use rusqlite::{Connection, Row};
 
 use super::schema::VERSION_ROW_NAME;
+use crate::store::medium::StoredRow;
 use crate::{Entry, EntryKind, Finding, Problem, ROOT_INODE, RootState};
 
 /// Size of a buffer that names share. It lives as long as one of them.
@@ -78,6 +80,50 @@ fn raw_row(row: &Row<'_>, names: &mut BytesMut) -> rusqlite::Result<RawRow> {
         name: names.split().freeze(),
         data: Bytes::copy_from_slice(blob(7)?),
     })
+}
+
+/// Reads the rows of a range of inodes, both ends included, in the order of signed inodes, until `visit` says that it is
+/// enough.
+pub(crate) fn read_range(
+    connection: &Connection,
+    range: RangeInclusive<i64>,
+    mut visit: impl FnMut(StoredRow) -> ControlFlow<()>,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT inode, parent, version, writer, mtime, type, CAST(name AS BLOB), CAST(data AS BLOB) FROM tree \
+         WHERE inode BETWEEN ?1 AND ?2 ORDER BY inode",
+    )?;
+    let mut cursor = statement.query([range.start(), range.end()])?;
+    let mut names = BytesMut::new();
+    while let Some(row) = cursor.next()? {
+        let mut rows = Rows::default();
+        let row = raw_row(row, &mut names)?;
+        let inode = row.inode.cast_unsigned();
+        rows.add(row);
+        let problem = rows.findings.pop().map(|finding| finding.problem);
+        let entry = match (rows.entries.pop(), problem) {
+            (Some(entry), None) => Ok(entry),
+            (_, problem) => Err(problem.unwrap_or(Problem::VersionRowName)),
+        };
+        if visit(StoredRow { inode, entry }).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the version row, if it is a good one.
+pub(crate) fn read_root(connection: &Connection) -> rusqlite::Result<Option<RootState>> {
+    let mut rows = Rows::default();
+    let mut statement = connection.prepare_cached(
+        "SELECT inode, parent, version, writer, mtime, type, CAST(name AS BLOB), CAST(data AS BLOB) FROM tree \
+         WHERE inode = 0",
+    )?;
+    let mut cursor = statement.query([])?;
+    if let Some(row) = cursor.next()? {
+        rows.add(raw_row(row, &mut BytesMut::new())?);
+    }
+    Ok(rows.version_row)
 }
 
 /// Reads all rows.

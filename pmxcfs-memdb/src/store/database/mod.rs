@@ -6,6 +6,8 @@ pub(crate) mod schema;
 mod sqlite;
 
 pub use create::create;
-pub(crate) use load::{RawRow, Rows, effective_root, read, read_raw, validate};
+pub(crate) use load::{
+    RawRow, Rows, effective_root, read, read_range, read_raw, read_root, validate,
+};
 pub(crate) use schema::wal_path;
 pub use sqlite::SqliteBackend;

@@ -1,13 +1,15 @@
 //! Writing a database with SQLite.
 
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::schema::{self, SYNCED_ROW_KIND, VERSION_ROW_KIND, VERSION_ROW_NAME};
-use crate::store::medium::{Backend, BackendError, Checkpoint, Origin};
+use crate::store::medium::{Backend, BackendError, Checkpoint, Origin, StoredRow};
 use crate::{Entry, RootState};
 
 /// A SQLite connection.
@@ -15,6 +17,9 @@ use crate::{Entry, RootState};
 pub struct SqliteBackend {
     connection: Connection,
     database: PathBuf,
+    /// Another descriptor of the database, for advice to the system. Closing it drops SQLite's locks on the file, so it stays
+    /// until the connection is closed.
+    file: Option<File>,
     /// The file's directory entry and what was written before this connection are known to be on disk.
     base_synced: bool,
     /// SQLite's counter of the commits of others, as it was last seen.
@@ -51,6 +56,7 @@ impl SqliteBackend {
             data_version: data_version(&connection)?,
             connection,
             database: database.to_owned(),
+            file: None,
             base_synced: false,
         })
     }
@@ -177,6 +183,49 @@ impl Backend for SqliteBackend {
         // The log only: closing another descriptor of the database itself would drop SQLite's locks on it.
         File::open(schema::wal_path(&self.database))?.sync_data()?;
         Ok(())
+    }
+
+    fn read_rows(
+        &mut self,
+        from: u64,
+        to: u64,
+        size: usize,
+    ) -> Result<(Vec<StoredRow>, u64), BackendError> {
+        // The numbers from 2^63 on are negative in the database.
+        let last = match from < i64::MAX.cast_unsigned() {
+            true => to.min(i64::MAX.cast_unsigned()),
+            false => to,
+        };
+        let range = (from + 1).cast_signed()..=last.cast_signed();
+        let (mut rows, mut read_size) = (Vec::new(), 0);
+        super::read_range(&self.connection, range, |row: StoredRow| {
+            read_size += row.entry.as_ref().map_or(0, |entry| entry.data.len()) + 1;
+            rows.push(row);
+            match read_size < size {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
+        let end = match rows.last() {
+            Some(row) if read_size >= size => row.inode,
+            _ => last,
+        };
+        Ok((rows, end))
+    }
+
+    fn read_root(&mut self) -> Result<Option<RootState>, BackendError> {
+        Ok(super::read_root(&self.connection)?)
+    }
+
+    fn forget_cached(&mut self) {
+        self.release_memory();
+        if self.file.is_none() {
+            self.file = File::open(&self.database).ok();
+        }
+        if let Some(file) = &self.file {
+            // Only a hint, for pages that are on the disk.
+            let _result = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        }
     }
 
     fn log_size(&self) -> u64 {

@@ -16,6 +16,15 @@ pub trait EntrySource: Send + Sync + 'static {
     /// Calls `visit` once, with the root state and a lookup by inode, while nobody can change the tree. `visit` is short
     /// and does no I/O.
     fn with_entries(&self, visit: &mut dyn FnMut(RootState, EntryLookup<'_>));
+
+    /// The next inodes above this one in ascending order, the root's left out: at most `count` of them.
+    fn inodes_above(&self, inode: u64, count: usize) -> Vec<u64>;
+
+    /// Whether the database may have another tree already that takes the place of this one. The answer holds for as long
+    /// as the entries are visited.
+    fn is_being_replaced(&self) -> bool {
+        false
+    }
 }
 
 /// The rows of one transaction.

@@ -24,6 +24,7 @@ use super::trail::Trail;
 use crate::store::config::StoreConfig;
 use crate::store::identity::FileIdentity;
 use crate::store::medium::{Backend, BackendError, Checkpoint};
+use crate::store::scrub::Scrub;
 
 /// The next try after one that failed.
 struct Retry {
@@ -50,6 +51,7 @@ pub(crate) struct Committer {
     /// When to look for changes of other programs, if nothing is committed before.
     pub(crate) look_at: Instant,
     pub(crate) log: LogState,
+    pub(crate) scrub: Scrub,
     moved_is_known: bool,
     busy_pacer: LogPacer,
     change_pacer: LogPacer,
@@ -75,6 +77,7 @@ impl Committer {
             not_before: None,
             look_at: Instant::now() + LOOK_INTERVAL,
             log: LogState::default(),
+            scrub: Scrub::new(Instant::now()),
             moved_is_known: false,
             busy_pacer: LogPacer::default(),
             change_pacer: LogPacer::default(),
@@ -349,6 +352,21 @@ impl Committer {
         }
     }
 
+    /// Compares some more rows with the tree.
+    pub(crate) fn scrub(&mut self) {
+        // The database lacks more then than what was changed since the last batch.
+        if self.retry.is_some() || !self.carried.0.is_empty() {
+            return self.scrub.put_off(Instant::now());
+        }
+        if let Err(error) = self.backend() {
+            tracing::debug!(error = &error as &dyn std::error::Error, "no scrub now");
+            return self.scrub.put_off(Instant::now());
+        }
+        if let Some(backend) = self.backend.as_deref_mut() {
+            self.scrub.step(&self.shared, &*self.source, backend);
+        }
+    }
+
     pub(crate) fn checkpoint(&mut self, mode: Checkpoint) {
         let now = Instant::now();
         let Ok(backend) = self.backend() else {
@@ -397,7 +415,7 @@ impl Committer {
 }
 
 /// An error and what caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -11,6 +11,7 @@ use super::queue::{Queue, Replacement, Safety, Shared, ShutdownOutcome};
 use super::stats::StoreStats;
 use super::trail::{Asker, CommitSink, Former, Trail};
 use crate::store::journal;
+use crate::store::scrub::ScrubStats;
 use crate::{Change, Entry, RootState};
 
 /// Stands for an operation that was recorded.
@@ -213,6 +214,19 @@ impl StoreHandle {
             queued_operation_count: queue.sequence.saturating_sub(queue.committed),
             ..queue.stats
         }
+    }
+
+    /// Has the database compared with the tree now, in the background, see [`ScrubStats`].
+    pub fn scrub(&self) {
+        let mut queue = self.shared.queue.lock();
+        queue.scrub_asked = true;
+        self.shared.wake.notify_one();
+    }
+
+    /// What scrubs have done.
+    #[must_use]
+    pub fn scrub_stats(&self) -> ScrubStats {
+        self.shared.queue.lock().scrub.clone()
     }
 
     /// Commits what is queued, closes the database and ends the thread; everybody who waits is answered. Takes little

@@ -22,7 +22,7 @@ mod thread;
 mod trail;
 
 pub use batch::{EntryLookup, EntrySource};
-pub(crate) use commit::Committer;
+pub(crate) use commit::{Committer, with_causes};
 pub use handle::{StoreHandle, Ticket};
 pub(crate) use pacing::early_size;
 pub use queue::ShutdownOutcome;

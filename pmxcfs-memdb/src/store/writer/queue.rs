@@ -20,6 +20,7 @@ use super::pacing::LogPacer;
 use super::stats::StoreStats;
 use super::trail::{CommitSink, Trail};
 use crate::store::journal::Journal;
+use crate::store::scrub::ScrubStats;
 use crate::{Entry, RootState};
 
 /// Called once with the outcome.
@@ -112,6 +113,11 @@ pub(crate) struct Queue {
     pub(crate) replacement: Option<Replacement>,
     /// Shutdown deadline.
     pub(crate) stop: Option<Instant>,
+
+    /// Somebody asks for a scrub.
+    pub(crate) scrub_asked: bool,
+    /// What scrubs have done.
+    pub(crate) scrub: ScrubStats,
 
     /// Why commits fail, for as long as they do.
     pub(crate) failure: Option<String>,

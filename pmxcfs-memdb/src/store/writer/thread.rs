@@ -16,6 +16,7 @@ enum Task {
     Sync,
     Tidy,
     Look,
+    Scrub,
     Stop(Instant),
 }
 
@@ -31,7 +32,7 @@ pub(crate) fn run(mut committer: Committer) {
         );
     }
     let deadline = loop {
-        match next_task(&committer) {
+        match next_task(&mut committer) {
             Task::Commit => committer.commit(),
             Task::Replace(replacement) => replace(&mut committer, replacement),
             Task::Sync => {
@@ -47,6 +48,7 @@ pub(crate) fn run(mut committer: Committer) {
                 // A database that cannot be opened is told of when something has to be committed.
                 let _result = committer.look();
             }
+            Task::Scrub => committer.scrub(),
             Task::Stop(deadline) => break deadline,
         }
     };
@@ -55,8 +57,8 @@ pub(crate) fn run(mut committer: Committer) {
 }
 
 /// Sleeps until there is something to do.
-fn next_task(committer: &Committer) -> Task {
-    let shared = &committer.shared;
+fn next_task(committer: &mut Committer) -> Task {
+    let shared = Arc::clone(&committer.shared);
     let mut queue = shared.queue.lock();
     loop {
         if let Some(deadline) = queue.stop {
@@ -81,9 +83,15 @@ fn next_task(committer: &Committer) -> Task {
         if committer.look_at <= now {
             return Task::Look;
         }
+        if std::mem::take(&mut queue.scrub_asked) {
+            committer.scrub.ask(now);
+        }
+        if committer.scrub.due() <= now {
+            return Task::Scrub;
+        }
         queue.asleep = due.is_none();
         let times = [due, sync_at, empty_at].into_iter().flatten();
-        let until = times.fold(committer.look_at, Instant::min);
+        let until = times.fold(committer.look_at.min(committer.scrub.due()), Instant::min);
         shared.wake.wait_until(&mut queue, until);
         queue.asleep = false;
     }

@@ -8,8 +8,8 @@ use pmxcfs_config::{PathOptions, Paths};
 /// Exit statuses, as `--help` lists them.
 const STATUSES: &str = "\
 Exit status:
-  0  the daemon is healthy; metrics, flush, ack: done
-  1  the daemon answered and is degraded: no quorum, database cannot be written, synchronisation under way, ...
+  0  the daemon is healthy; metrics, flush, ack: done; scrub: nothing differed
+  1  scrub: rows differed, or the database cannot be read; else the daemon answered and is degraded: no quorum, database cannot be written, synchronisation under way, ...
   2  the daemon did not answer, or the command could not be carried out";
 
 /// Shows the health of a running pmxcfs.
@@ -53,6 +53,8 @@ pub(super) enum Command {
     Metrics,
     /// Wait until the database holds everything that was written to the mount
     Flush,
+    /// Compare the database with memory now, and write rows anew that differ
+    Scrub,
     /// Acknowledge what synchronisations have replaced on this node
     Ack,
 }

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::health::report::{Replacement, Report};
-use crate::health::{ACKNOWLEDGE_REQUEST, REPORT_REQUEST};
+use crate::health::report::{Replacement, Report, Scrub};
+use crate::health::{ACKNOWLEDGE_REQUEST, REPORT_REQUEST, SCRUB_REQUEST};
 use crate::tools::program::Outcome;
 
 /// How long each step may take: a daemon that is stopped keeps its socket and does not answer.
@@ -50,6 +50,13 @@ pub(super) fn ask(path: &Path) -> anyhow::Result<Answer> {
 /// Acknowledges the replacements that the daemon reports. Returns them.
 pub(super) fn acknowledge(path: &Path) -> anyhow::Result<Vec<Replacement>> {
     understand(path, &exchange(path, ACKNOWLEDGE_REQUEST)?, Value::is_array)
+}
+
+/// Has the daemon compare its database with memory. Returns the counts of former comparisons.
+pub(super) fn scrub(path: &Path) -> anyhow::Result<Scrub> {
+    understand(path, &exchange(path, SCRUB_REQUEST)?, |value| {
+        value.get("run_count").is_some()
+    })
 }
 
 /// Reads the answer to a request. An answer of another kind than was asked for is an error.

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod prometheus;
 mod render;
+mod scrub;
 mod watch;
 
 use std::fs::{self, File};
@@ -49,6 +50,7 @@ fn execute(command: &Command, socket: &Path, output: &mut Output<'_>) -> Command
             Ok(Outcome::Good)
         }
         Command::Flush => flush(socket),
+        Command::Scrub => scrub::run(socket, output.out),
         Command::Ack => acknowledge(socket, output.out),
     }
 }

@@ -8,8 +8,8 @@ use std::fmt::{Display, Write as _};
 use std::slice;
 
 use crate::health::report::{
-    Cluster, Group, GroupMode, Metric, Mode, Node, Open, Process, Report, Requests, Rrd, Service,
-    Store, Tree,
+    Cluster, Group, GroupMode, Metric, Mode, Node, Open, Process, Report, Requests, Rrd, Scrub,
+    Service, Store, Tree,
 };
 
 /// Renders a report.
@@ -23,6 +23,7 @@ pub(super) fn render(report: &Report) -> String {
     page.part(Tree::METRICS, &report.tree);
     page.part(Open::METRICS, &report.open);
     page.part(Store::METRICS, &report.store);
+    page.part(Scrub::METRICS, &report.store.scrub);
     page.part(Process::METRICS, &report.process);
     show_rrd(&report.rrd, &mut page);
     show_requests("fuse", "the kernel", &report.fuse, &mut page);

@@ -210,6 +210,20 @@ fn show_store(store: &Store, now_secs: u64, page: &mut String) {
             count(store.foreign_change_count, "change")
         );
     }
+    let scrub = &store.scrub;
+    if scrub.run_count > 0 || scrub.is_running {
+        let state = match (scrub.is_running, scrub.last_secs) {
+            (true, _) => "running".to_owned(),
+            (false, secs) => format!("last {} ago", seconds(now_secs.saturating_sub(secs.into()))),
+        };
+        line!(
+            page,
+            "",
+            "scrub: {state}, {} compared, {} written anew since the start",
+            count(scrub.row_count, "row"),
+            scrub.mended_count
+        );
+    }
 }
 
 /// The parts with one line each.

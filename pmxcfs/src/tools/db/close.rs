@@ -73,4 +73,9 @@ impl EntrySource for Rows {
     fn with_entries(&self, visit: &mut dyn FnMut(RootState, EntryLookup<'_>)) {
         visit(self.root, &|inode| self.entries.get(&inode).cloned());
     }
+
+    fn inodes_above(&self, _inode: u64, _count: usize) -> Vec<u64> {
+        // Only a scrub asks, and the store ends before there is one.
+        Vec::new()
+    }
 }
