@@ -9,11 +9,11 @@ use std::path::Path;
 
 use integration_tests::{Daemon, Host};
 
+use crate::fleet;
 use crate::pairs::{Pairs, Row};
 use crate::report::{Figure, Report, median};
 use crate::status;
-use crate::workload::{self, WORKLOADS, Workload};
-use crate::{PROCESS_COUNTS, fleet};
+use crate::workload::{self, PROCESS_COUNTS, WORKLOADS, Workload};
 
 /// Rounds per row.
 const ROUND_COUNT: usize = 9;

@@ -26,13 +26,11 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::pairs::Row;
 use crate::report::Report;
-use crate::workload::WORKLOADS;
+use crate::workload::{PROCESS_COUNTS, WORKLOADS};
 
 const ROUND: Duration = Duration::from_millis(250);
 /// Parts of the benchmark beside the single workloads.
 const PARTS: [&str; 3] = ["ipc", "single", "status"];
-
-const PROCESS_COUNTS: [u32; 2] = [1, 4];
 
 /// Measures the daemon and marks which bars it reaches.
 #[derive(Debug, Parser)]

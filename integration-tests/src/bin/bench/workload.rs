@@ -21,6 +21,9 @@ const PAGE: usize = 4 * KIB;
 const LARGE_FILE_SIZE: usize = 256 * PAGE;
 const RENAME_BATCH: usize = 100;
 
+/// Numbers of processes that each work is measured with.
+pub(crate) const PROCESS_COUNTS: [u32; 2] = [1, 4];
+
 /// One kind of work, and the least share of the floor's rate that the daemon has to reach, in percent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Workload {
