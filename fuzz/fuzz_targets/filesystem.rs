@@ -30,4 +30,10 @@ mod fs {
     pub use plugins::{Plugins, ReadOnly};
 }
 
+#[path = "."]
+mod history {
+    #[path = "../../pmxcfs/src/history/asker.rs"]
+    pub(crate) mod asker;
+}
+
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fs::tests::model::run_bytes(bytes));

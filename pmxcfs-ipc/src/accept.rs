@@ -224,8 +224,8 @@ async fn establish<C: Channel>(
 ) {
     let number = stream.as_raw_fd();
     let creator = Arc::clone(service);
-    let created = service.create_files(move || create::<C>(&creator, number, caller));
-    let (directory, channel, response) = match created.await {
+    let created = service.run_file_job(move || create::<C>(&creator, number, caller));
+    let (directory, channel, response) = match created.await.flatten() {
         Ok(created) => created,
         Err(error) => {
             service.note_refusal(caller.peer, &error);
@@ -286,7 +286,7 @@ async fn remove<C: Channel>(service: &Arc<Service>, connection: Connection<C>, d
                 None
             }
         };
-        left = service.remove_files(job).await.ok().flatten();
+        left = service.run_file_job(job).await.ok().flatten();
         if left.is_some() {
             sleep(EXHAUSTED_PAUSE).await;
         }

@@ -27,6 +27,10 @@ pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) const MAX_PENDING_REFUSALS: usize = 64;
 pub(crate) const MAX_PENDING_REFUSALS_PER_UID: usize = 16;
 
+/// Jobs on the files of connections that run at the same time. Two, so that a client that connects again need not wait until
+/// its former connection is removed; more would take the processors from those that are connected.
+pub(crate) const MAX_FILE_JOBS: usize = 2;
+
 /// Long requests that run at the same time, each on a thread of its own.
 pub(crate) const MAX_LONG_REQUESTS: usize = 4;
 

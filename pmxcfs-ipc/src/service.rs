@@ -10,8 +10,8 @@ use tokio::task::spawn_blocking;
 
 use crate::admission::Admission;
 use crate::config::{
-    MAX_LONG_REQUESTS, MAX_PENDING_REFUSALS, MAX_PENDING_REFUSALS_PER_UID, SLOW_REQUEST,
-    ServerConfig,
+    MAX_FILE_JOBS, MAX_LONG_REQUESTS, MAX_PENDING_REFUSALS, MAX_PENDING_REFUSALS_PER_UID,
+    SLOW_REQUEST, ServerConfig,
 };
 use crate::handler::{Handler, PeerCredentials};
 use crate::shm_channel;
@@ -32,8 +32,7 @@ pub(crate) struct Service {
     pub(crate) refusals: Arc<Admission>,
     /// Long requests that may run at the same time.
     pub(crate) long_requests: Arc<Semaphore>,
-    creations: Semaphore,
-    removals: Semaphore,
+    file_jobs: Semaphore,
     slow_requests: AtomicU64,
     slow_lines: Throttle,
     refusal_lines: Throttle,
@@ -50,8 +49,7 @@ impl Service {
             connections: Admission::new(config.max_connections, config.max_connections_per_uid),
             refusals: Admission::new(MAX_PENDING_REFUSALS, MAX_PENDING_REFUSALS_PER_UID),
             long_requests: Arc::new(Semaphore::new(MAX_LONG_REQUESTS)),
-            creations: Semaphore::new(1),
-            removals: Semaphore::new(1),
+            file_jobs: Semaphore::new(MAX_FILE_JOBS),
             slow_requests: AtomicU64::new(0),
             slow_lines: Throttle::default(),
             refusal_lines: Throttle::default(),
@@ -59,28 +57,18 @@ impl Service {
         }
     }
 
-    /// Makes the files of a connection, on a thread that may wait for the kernel; one at a time, so that a burst of clients
-    /// leaves the processors to those that are connected.
-    ///
-    /// # Errors
-    /// What the job says; ECANCELED if it did not run to its end.
-    pub(crate) async fn create_files<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        run_alone(&self.creations, job).await?
-    }
-
-    /// Removes the files of a connection in the same way, beside a creation: a client that connects again does not wait for
-    /// the end of its former connection.
+    /// Makes or removes files of a connection, on a thread that may wait for the kernel, in the order of the calls: clients
+    /// cannot connect faster than their former connections are removed.
     ///
     /// # Errors
     /// ECANCELED if the job did not run to its end.
-    pub(crate) async fn remove_files<T: Send + 'static>(
+    pub(crate) async fn run_file_job<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        run_alone(&self.removals, job).await
+        let _permit = self.file_jobs.acquire().await;
+        let canceled = |_error| io::Error::from_raw_os_error(libc::ECANCELED);
+        spawn_blocking(job).await.map_err(canceled)
     }
 
     /// Notes how long a request has occupied the thread that all clients share.
@@ -107,13 +95,4 @@ impl Service {
             tracing::warn!(uid, gid, pid, omitted, "refused an IPC client: {reason}");
         }
     }
-}
-
-async fn run_alone<T: Send + 'static>(
-    permits: &Semaphore,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    let _permit = permits.acquire().await;
-    let canceled = |_error| io::Error::from_raw_os_error(libc::ECANCELED);
-    spawn_blocking(job).await.map_err(canceled)
 }

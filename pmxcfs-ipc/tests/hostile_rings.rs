@@ -176,7 +176,7 @@ fn address_space_kib(pid: u32) -> u64 {
 fn truncated_files() {
     let mut target = Target::start("shm");
     let before = address_space_kib(target.server.pid());
-    for round in 0..100 {
+    for round in 0..200 {
         let mut client = ShmClient::connect(&target.name, 1 << 20);
         client.send(ECHO, b"before");
         assert_eq!(&client.receive()[24..], b"before");
@@ -197,8 +197,9 @@ fn truncated_files() {
     }
     target.check();
     let grown = address_space_kib(target.server.pid()).saturating_sub(before);
+    // Two MiB for each connection would be more; two threads that remove files reserve 64 MiB each for what they allocate.
     assert!(
-        grown < 100 * 1024,
+        grown < 200 * 1024,
         "{grown} KiB of address space are left over"
     );
 }
