@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-pub use programs::{binary, control_program};
+pub use programs::{binary, control_program, database_program};
 
 use crate::ipc_client::IpcClient;
 use crate::tell::tell;

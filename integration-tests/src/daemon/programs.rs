@@ -31,6 +31,19 @@ pub fn control_program() -> &'static Path {
     })
 }
 
+/// The binary of `pmxcfs-db`: beside `PMXCFS_BIN`, or the one of this build, brought up to date once per process.
+///
+/// # Panics
+/// If it cannot be built.
+#[must_use]
+pub fn database_program() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("PMXCFS_BIN") {
+        Some(path) => Path::new(&path).with_file_name("pmxcfs-db"),
+        None => build("pmxcfs-db"),
+    })
+}
+
 /// Builds a program in the profile of this one.
 fn build(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("the path of this program");

@@ -25,7 +25,7 @@ mod prune;
 pub(crate) mod query;
 pub(crate) mod record;
 pub(crate) mod schema;
-mod serve;
+pub(crate) mod serve;
 pub(crate) mod settings;
 mod shared;
 #[cfg(test)]

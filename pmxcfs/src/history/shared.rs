@@ -9,7 +9,6 @@ use pmxcfs_memdb::store::{Committed, TRAIL_LIMIT_BYTES};
 use tokio::sync::broadcast;
 
 use super::record::Record;
-use super::schema::HistoryFile;
 
 /// Backups hold the file for moments.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
@@ -145,9 +144,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn measure(&self, file: &HistoryFile) -> rusqlite::Result<()> {
-        self.stats.lock().size_bytes = file.size()?;
-        Ok(())
+    pub(super) fn measured(&self, size_bytes: u64) {
+        self.stats.lock().size_bytes = size_bytes;
     }
 
     /// Numbers, and for how long changes have waited in milliseconds.

@@ -43,7 +43,6 @@ impl Window {
     /// Takes what a commit brought.
     pub(super) fn add(&mut self, committed: Committed) {
         self.root = Some(committed.root);
-        let first = self.pending.len();
         let mut changed = Vec::new();
         for step in committed.steps {
             changed.push(self.add_step(step));
@@ -56,11 +55,7 @@ impl Window {
                 self.former.entry(former.inode).or_insert(former.data);
             }
         }
-        changed.retain(|index| *index < first);
-        self.take_contents(
-            changed.into_iter().chain(first..self.pending.len()),
-            &committed.rows,
-        );
+        self.take_contents(changed, &committed.rows);
     }
 
     fn add_step(&mut self, step: Step) -> usize {
@@ -92,49 +87,41 @@ impl Window {
         index
     }
 
-    /// The rows have the contents after the last write to each file; of a file that is gone by then, the removal has it.
-    fn take_contents(
-        &mut self,
-        changed: impl Iterator<Item = usize>,
-        rows: &[(u64, Option<Entry>)],
-    ) {
-        let mut newest = HashMap::new();
-        for index in changed {
-            if let Some(pending) = self.pending.get(index)
-                && pending.effect != Effect::Removed
-            {
-                let known = newest.entry(pending.inode).or_insert(index);
-                *known = index.max(*known);
-            }
-        }
-        for (inode, index) in newest {
-            let row = rows.binary_search_by_key(&inode, |(inode, _)| *inode);
-            let row = row.ok().and_then(|found| rows[found].1.as_ref());
-            let content = match row {
-                Some(entry) => Some(entry.content()),
-                None => self.removed.get(&inode).cloned(),
+    /// The rows have the contents after the last write to each file; of a file that is gone by then, the removal has it. What
+    /// a file had before it was written once more within this commit is not known.
+    fn take_contents(&mut self, mut changed: Vec<usize>, rows: &[(u64, Option<Entry>)]) {
+        changed.sort_unstable();
+        changed.dedup();
+        let mut is_known = HashMap::new();
+        for index in changed.into_iter().rev() {
+            let Some(pending) = self.pending.get_mut(index) else {
+                continue;
             };
-            if let Some(content) = content {
-                self.set_content(inode, index, content);
+            let inode = pending.inode;
+            let is_last = is_known.entry(inode).or_insert(true);
+            let content = is_last.then(|| {
+                let row = rows.binary_search_by_key(&inode, |(inode, _)| *inode);
+                match row.ok().and_then(|found| rows[found].1.as_ref()) {
+                    Some(entry) => Some(entry.content()),
+                    None => self.removed.get(&inode).cloned(),
+                }
+            });
+            if pending.effect == Effect::Removed {
+                continue;
             }
+            let former_size = pending.content.as_ref().map_or(0, Bytes::len);
+            pending.content = content.flatten();
+            let size = pending.content.as_ref().map_or(0, Bytes::len);
+            self.size = (self.size + size).saturating_sub(former_size);
+            *is_last &= !pending.is_write();
         }
     }
+}
 
-    /// A file that was written and then moved within one commit has had its content at both moments.
-    fn set_content(&mut self, inode: u64, index: usize, content: Bytes) {
-        let former_size = self.pending[index].content.as_ref().map_or(0, Bytes::len);
-        self.size = (self.size + content.len()).saturating_sub(former_size);
-        self.pending[index].content = Some(content.clone());
-        if matches!(self.pending[index].effect, Effect::Written { .. }) {
-            return;
-        }
-        let earlier = self.pending[..index].iter_mut().rev();
-        let mut earlier = earlier.filter(|pending| pending.inode == inode);
-        if let Some(pending) = earlier.next()
-            && pending.content.is_none()
-        {
-            pending.content = Some(content);
-        }
+impl Pending {
+    /// Whether the content changed; a move leaves it as it is.
+    fn is_write(&self) -> bool {
+        matches!(self.effect, Effect::Written { .. }) || self.changes > 1
     }
 }
 
@@ -236,6 +223,21 @@ mod tests {
             .map(|pending| pending.content.as_deref());
         let contents: Vec<_> = contents.collect();
         assert_eq!(contents, [Some(&b"x"[..]), None, Some(&b"x"[..])]);
+    }
+
+    #[test]
+    fn what_is_written_again_and_moved_has_the_last_content_in_both() {
+        let mut window = Window::default();
+        let first = vec![step(5, 5, placed("f.tmp.1"))];
+        window.add(committed(first, vec![(5, Some(entry(5, b"")))]));
+        let second = vec![
+            step(6, 5, Effect::Written { size: 1 }),
+            step(7, 5, placed("f")),
+        ];
+        window.add(committed(second, vec![(5, Some(entry(5, b"x")))]));
+        for pending in &window.pending {
+            assert_eq!(pending.content.as_deref(), Some(&b"x"[..]));
+        }
     }
 
     #[test]

@@ -192,6 +192,9 @@ impl Worker {
             Ok(()) => {
                 self.not_before = None;
                 self.shared.works();
+                if let Some(Ok(size)) = self.file.as_ref().map(HistoryFile::size) {
+                    self.shared.measured(size);
+                }
             }
             Err(error) => self.failed(&error),
         }
@@ -361,7 +364,6 @@ impl Worker {
         }
         if let Some(file) = &mut self.file {
             prune::prune(file, &self.settings)?;
-            self.shared.measure(file)?;
         }
         Ok(())
     }

@@ -3,3 +3,4 @@
 pub mod ctl;
 pub mod db;
 mod program;
+mod records;

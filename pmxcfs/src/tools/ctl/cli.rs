@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use pmxcfs_config::{PathOptions, Paths};
 
+use super::history::{FollowArgs, RestoreArgs, ShowArgs};
+use crate::tools::records::{DiffArgs, ListArgs};
+
 /// Exit statuses, as `--help` lists them.
 const STATUSES: &str = "\
 Exit status:
-  0  the daemon is healthy; metrics, flush, ack: done; scrub: nothing differed
+  0  the daemon is healthy; scrub: nothing differed; other commands: done
   1  scrub: rows differed, or the database cannot be read; else the daemon answered and is degraded: no quorum, database cannot be written, synchronisation under way, ...
   2  the daemon did not answer, or the command could not be carried out";
 
@@ -17,7 +20,7 @@ Exit status:
 #[command(
     name = "pmxcfs-ctl",
     version,
-    about = "Show the health of a running pmxcfs, and flush its database",
+    about = "Show the health of a running pmxcfs and the history of changes, and flush its database",
     after_help = STATUSES,
     subcommand_required = true,
     arg_required_else_help = true
@@ -55,6 +58,16 @@ pub(super) enum Command {
     Flush,
     /// Compare the database with memory now, and write rows anew that differ
     Scrub,
+    /// Show what changed: when, on which node, by whom; the newest first
+    History(ListArgs),
+    /// Print the content that a file had
+    Show(ShowArgs),
+    /// Show what differs between two moments
+    Diff(DiffArgs),
+    /// Put back what was at a path, by an ordinary write
+    Restore(RestoreArgs),
+    /// Show changes as they come, also those of other nodes
+    Follow(FollowArgs),
     /// Acknowledge what synchronisations have replaced on this node
     Ack,
 }
@@ -73,13 +86,18 @@ pub(super) struct WatchArgs {
 impl Cli {
     /// Where the daemon listens.
     pub(super) fn socket(&self) -> PathBuf {
+        let default = || self.paths().control_socket();
+        self.socket.clone().unwrap_or_else(default)
+    }
+
+    /// The daemon's paths, as far as they are known without asking it.
+    pub(super) fn paths(&self) -> Paths {
         let given = PathOptions {
             root_dir: self.root_dir.clone(),
             run_dir: self.run_dir.clone(),
             ..PathOptions::default()
         };
         let working_dir = std::env::current_dir().unwrap_or_else(|_gone| Path::new("/").to_owned());
-        let default = || Paths::resolve(&given, &working_dir).control_socket();
-        self.socket.clone().unwrap_or_else(default)
+        Paths::resolve(&given, &working_dir)
     }
 }

@@ -1,6 +1,6 @@
 //! Requests over the control socket.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::health::report::{Replacement, Report, Scrub};
-use crate::health::{ACKNOWLEDGE_REQUEST, REPORT_REQUEST, SCRUB_REQUEST};
+use crate::health::{ACKNOWLEDGE_REQUEST, HISTORY_REQUEST, REPORT_REQUEST, SCRUB_REQUEST};
+use crate::history::query::Query;
+use crate::history::serve::ACCEPTED;
 use crate::tools::program::Outcome;
 
 /// How long each step may take: a daemon that is stopped keeps its socket and does not answer.
@@ -76,6 +78,27 @@ fn understand<T: DeserializeOwned>(
     read().with_context(|| format!("the answer from {} is not understood", path.display()))
 }
 
+/// Asks the history. The answer follows; its end may take as long as the question says.
+pub(super) fn question(path: &Path, query: &Query) -> anyhow::Result<BufReader<Socket>> {
+    let query_text = serde_json::to_vec(query)?;
+    let ask = || -> io::Result<(String, BufReader<Socket>)> {
+        let mut stream = open(path)?;
+        stream.write_all(&[HISTORY_REQUEST, &query_text, b"\n"].concat())?;
+        let mut answer = BufReader::new(stream);
+        let mut first = String::new();
+        answer.read_line(&mut first)?;
+        if matches!(query, Query::Follow { .. }) {
+            answer.get_ref().set_read_timeout(None)?;
+        }
+        Ok((first, answer))
+    };
+    let (first, answer) = ask().map_err(|error| unanswered(path, error))?;
+    if first.trim_end() != ACCEPTED {
+        understand::<Value>(path, first.as_bytes(), |_answer| false)?;
+    }
+    Ok(answer)
+}
+
 fn exchange(path: &Path, request: &[u8]) -> anyhow::Result<Vec<u8>> {
     let ask = || -> io::Result<Vec<u8>> {
         let mut stream = open(path)?;
@@ -84,23 +107,25 @@ fn exchange(path: &Path, request: &[u8]) -> anyhow::Result<Vec<u8>> {
         stream.take(ANSWER_SIZE).read_to_end(&mut answer)?;
         Ok(answer)
     };
-    ask().map_err(|error| {
-        let shown = path.display();
-        match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOENT | Errno::ENOTDIR) => {
-                anyhow!("is pmxcfs running? There is no control socket {shown}")
-            }
-            Some(Errno::ECONNREFUSED) => anyhow!("is pmxcfs running? Nobody listens at {shown}"),
-            Some(Errno::EACCES | Errno::EPERM) => {
-                anyhow!("only root may ask the daemon: permission denied at {shown}")
-            }
-            Some(Errno::EAGAIN | Errno::ETIMEDOUT) => anyhow!(
-                "pmxcfs does not answer within {} s at {shown}",
-                PATIENCE.as_secs()
-            ),
-            _ => anyhow!(error).context(format!("cannot ask pmxcfs at {shown}")),
+    ask().map_err(|error| unanswered(path, error))
+}
+
+fn unanswered(path: &Path, error: io::Error) -> anyhow::Error {
+    let shown = path.display();
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOENT | Errno::ENOTDIR) => {
+            anyhow!("is pmxcfs running? There is no control socket {shown}")
         }
-    })
+        Some(Errno::ECONNREFUSED) => anyhow!("is pmxcfs running? Nobody listens at {shown}"),
+        Some(Errno::EACCES | Errno::EPERM) => {
+            anyhow!("only root may ask the daemon: permission denied at {shown}")
+        }
+        Some(Errno::EAGAIN | Errno::ETIMEDOUT) => anyhow!(
+            "pmxcfs does not answer within {} s at {shown}",
+            PATIENCE.as_secs()
+        ),
+        _ => anyhow!(error).context(format!("cannot ask pmxcfs at {shown}")),
+    }
 }
 
 /// With a bound for the connection, too: it waits when the daemon does not accept any more.

@@ -1,10 +1,11 @@
-//! `pmxcfs-ctl`: asks a running daemon for its health.
+//! `pmxcfs-ctl`: asks a running daemon for its health and its history.
 //!
 //! Everything that is shown is made of the report that the daemon sends ([`crate::health::report`]); nothing is asked of the
 //! filesystem or of the IPC service, so this works when those do not. Only `flush` uses the mount, since it waits for it.
 
 mod cli;
 mod client;
+mod history;
 mod prometheus;
 mod render;
 mod scrub;
@@ -12,7 +13,7 @@ mod watch;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -29,12 +30,13 @@ use crate::text::{count, printable};
 #[must_use]
 pub fn main() -> ExitCode {
     run(std::env::args_os(), Outcome::Failed, |cli: Cli, output| {
-        execute(&cli.command, &cli.socket(), output)
+        execute(&cli, &cli.socket(), output)
     })
 }
 
-fn execute(command: &Command, socket: &Path, output: &mut Output<'_>) -> CommandResult {
-    match command {
+fn execute(cli: &Cli, socket: &Path, output: &mut Output<'_>) -> CommandResult {
+    let mount = || mount_dir(cli, socket);
+    match &cli.command {
         Command::Status { json } => {
             let answer = client::ask(socket)?;
             match json {
@@ -52,17 +54,38 @@ fn execute(command: &Command, socket: &Path, output: &mut Output<'_>) -> Command
         Command::Flush => flush(socket),
         Command::Scrub => scrub::run(socket, output.out),
         Command::Ack => acknowledge(socket, output.out),
+        Command::History(args) => history::list(socket, &mount(), args, output),
+        Command::Show(args) => history::show(socket, &mount(), args, output),
+        Command::Diff(args) => history::diff(socket, &mount(), args, output),
+        Command::Restore(args) => history::restore(socket, &mount(), args, output),
+        Command::Follow(args) => history::follow(socket, &mount(), args, output),
     }
+}
+
+/// Where the daemon has its mount; where it would be by default, if it does not say.
+fn mount_dir(cli: &Cli, socket: &Path) -> PathBuf {
+    match client::ask(socket) {
+        Ok(answer) if !answer.report.paths.mount_dir.is_empty() => {
+            answer.report.paths.mount_dir.into()
+        }
+        _ => cli.paths().mount_dir,
+    }
+}
+
+/// What is below a mount point has nothing to do with the daemon.
+fn require_mounted(mount: &Path) -> anyhow::Result<()> {
+    let shown = mount.display();
+    let kind = statfs(mount).with_context(|| format!("cannot look at {shown}"))?;
+    if kind.filesystem_type() != FUSE_SUPER_MAGIC {
+        bail!("{shown} is not mounted here");
+    }
+    Ok(())
 }
 
 /// Waits until the database holds everything that programs have written before.
 fn flush(socket: &Path) -> CommandResult {
     let mount = client::ask(socket)?.report.paths.mount_dir;
-    // What is below a mount point has nothing to do with the daemon.
-    let kind = statfs(Path::new(&mount)).with_context(|| format!("cannot look at {mount}"))?;
-    if kind.filesystem_type() != FUSE_SUPER_MAGIC {
-        bail!("{mount} is not mounted here: nothing is known of what the database holds");
-    }
+    require_mounted(Path::new(&mount)).context("nothing is known of what the database holds")?;
     File::open(&mount)
         .and_then(|directory| directory.sync_all())
         .with_context(|| format!("cannot flush {mount} to the database"))?;

@@ -8,8 +8,8 @@ use std::fmt::{Display, Write as _};
 use std::slice;
 
 use crate::health::report::{
-    Cluster, Group, GroupMode, Metric, Mode, Node, Open, Process, Report, Requests, Rrd, Scrub,
-    Service, Store, Tree,
+    Cluster, Group, GroupMode, History, Metric, Mode, Node, Open, Process, Report, Requests, Rrd,
+    Scrub, Service, Store, Tree,
 };
 
 /// Renders a report.
@@ -26,6 +26,9 @@ pub(super) fn render(report: &Report) -> String {
     page.part(Scrub::METRICS, &report.store.scrub);
     page.part(Process::METRICS, &report.process);
     show_rrd(&report.rrd, &mut page);
+    if let Some(history) = &report.history {
+        page.part(History::METRICS, history);
+    }
     show_requests("fuse", "the kernel", &report.fuse, &mut page);
     show_requests("ipc", "IPC clients", &report.ipc, &mut page);
     page.0

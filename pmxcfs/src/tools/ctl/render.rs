@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::health::names;
-use crate::health::report::{Cluster, Group, GroupMode, Mode, Paths, Report, Requests, Store};
+use crate::health::report::{
+    Cluster, Group, GroupMode, History, Mode, Paths, Report, Requests, Store,
+};
 use crate::text::{bytes, count, nanos, printable, seconds};
 
 /// Adds a line to a page: its subject and its text. An empty subject continues the line before.
@@ -227,7 +229,24 @@ fn show_store(store: &Store, now_secs: u64, page: &mut String) {
 }
 
 /// The parts with one line each.
+fn show_history(history: Option<&History>, page: &mut String) {
+    match history {
+        None => line!(page, "history", "off"),
+        Some(history) => line!(
+            page,
+            "history",
+            "version {}, {}, {}, {} left out, {}",
+            history.version,
+            bytes(history.size_bytes),
+            count(history.record_count, "new record"),
+            count(history.left_out_count, "change"),
+            count(history.gap_count, "gap")
+        ),
+    }
+}
+
 fn show_rest(report: &Report, page: &mut String) {
+    show_history(report.history.as_ref(), page);
     let (rrd, process) = (&report.rrd, &report.process);
     line!(
         page,

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use pmxcfs_config::{PathOptions, Paths};
 
+use super::history::HistoryArgs;
 use super::lock::Use;
 
 /// Exit statuses, as `--help` lists them.
@@ -52,6 +53,8 @@ pub(super) enum Command {
     Import(ImportArgs),
     /// Show how two databases differ, and which one would lead a synchronisation
     Diff(DiffArgs),
+    /// Show the history of changes beside a database, without a daemon
+    History(HistoryArgs),
     /// Show what a crash journal holds
     Journal(JournalArgs),
     /// Print completions for a shell

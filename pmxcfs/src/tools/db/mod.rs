@@ -12,6 +12,7 @@ mod create;
 mod diff;
 mod dump;
 mod export;
+mod history;
 mod import;
 mod journal;
 mod lock;
@@ -69,6 +70,7 @@ fn execute(command: &Command, output: &mut Output<'_>) -> CommandResult {
         Command::Export(args) => export::run(args, output.notes),
         Command::Import(args) => import::run(args, output.notes),
         Command::Diff(args) => diff::run(args, output),
+        Command::History(args) => history::run(args, output),
         Command::Journal(args) => journal::run(args, output.out),
         Command::Completions(args) => completions(args, output),
     }
