@@ -53,7 +53,6 @@ fn all_nodes_tell_the_same_and_one_that_was_away_learns_it_by_a_synchronisation(
         }
     }
     cluster.host(3).stop_daemon();
-    cluster.await_departure(3);
     cluster.host(2).write("a.cfg", b"two").unwrap();
     cluster.host(3).start_daemon();
     cluster.await_synced();

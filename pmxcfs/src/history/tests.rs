@@ -10,6 +10,8 @@ use rusqlite::Connection;
 
 use super::*;
 
+mod model;
+
 /// Longer than anything takes on the slowest machine.
 const LONG: Duration = Duration::from_secs(60);
 
