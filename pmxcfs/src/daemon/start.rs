@@ -37,6 +37,7 @@ use crate::fs::Filesystem;
 use crate::fuse::{self, FuseSession, PveFilesystem};
 use crate::health::Sources;
 use crate::history::History;
+use crate::history::serve::HistoryService;
 use crate::ipc::Operations;
 use crate::logging::{self, LogLevel, Stream};
 
@@ -225,7 +226,7 @@ fn start_history(
     config: &Config,
     database: &Database,
     status: &Arc<Status>,
-) -> Option<Arc<History>> {
+) -> Option<Arc<HistoryService>> {
     let mut settings = options.history.clone();
     if !settings.history {
         return None;
@@ -241,7 +242,7 @@ fn start_history(
         }
     };
     match History::start(settings, database, Box::new(node_name)) {
-        Ok(history) => Some(Arc::new(history)),
+        Ok(history) => Some(Arc::new(HistoryService::new(history))),
         Err(error) => {
             tracing::warn!(%error, "cannot start the history's thread: no history of changes");
             None

@@ -24,7 +24,7 @@ use crate::cli::EXIT_FAILURE;
 use crate::cluster::Cluster;
 use crate::fuse::Mount;
 use crate::health::Sources;
-use crate::history::History;
+use crate::history::serve::HistoryService;
 
 /// How long disconnecting the IPC clients may take.
 const IPC_PATIENCE: Duration = Duration::from_millis(200);
@@ -140,7 +140,7 @@ pub struct Daemon {
     pub(super) cluster: Option<Cluster>,
     pub(super) database: Database,
     /// `None` if it is off.
-    pub(super) history: Option<Arc<History>>,
+    pub(super) history: Option<Arc<HistoryService>>,
     pub(super) runtimes: Runtimes,
     pub(super) lock: InstanceLock,
 }
@@ -179,7 +179,7 @@ impl Daemon {
         }
         drop(database);
         if let Some(history) = history {
-            history.stop(HISTORY_PATIENCE);
+            history.history.stop(HISTORY_PATIENCE);
         }
         instance::remove_pid_file(&serving.config().paths.pid_file);
         // Last: until here the control socket answers, and the signal's task bounds the stop.

@@ -27,6 +27,7 @@ use super::report::{
 use super::{FuseOperation, IpcOperation, problems};
 use crate::cluster::ClusterView;
 use crate::fs::Filesystem;
+use crate::history::serve::HistoryService;
 
 fn scrub(stats: ScrubStats) -> Scrub {
     Scrub {
@@ -57,7 +58,7 @@ pub(crate) struct Sources {
     /// In cluster mode.
     pub(crate) cluster: Option<ClusterView>,
     /// `None` if it is off.
-    pub(crate) history: Option<Arc<crate::history::History>>,
+    pub(crate) history: Option<Arc<HistoryService>>,
 }
 
 impl Sources {
@@ -109,7 +110,7 @@ impl Sources {
     }
 
     fn history(&self) -> Option<History> {
-        let (stats, delay_ms) = self.history.as_ref()?.shared.report();
+        let (stats, delay_ms) = self.history.as_ref()?.history.shared.report();
         Some(History {
             failure: stats.failure,
             version: stats.version,

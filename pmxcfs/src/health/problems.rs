@@ -67,7 +67,9 @@ pub fn problems(report: &Report) -> Vec<Problem> {
             ),
         );
     }
-    if let Some(history) = &report.history
+    // With the database, a full disk is one problem.
+    if !store.is_failed
+        && let Some(history) = &report.history
         && let Some(failure) = &history.failure
     {
         add(

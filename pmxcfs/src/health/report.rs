@@ -341,17 +341,17 @@ parts! {
         /// Why nothing can be written, if that is so.
         failure: Option<String>,
         /// Version of the tree that it has reached.
-        version: u64,
+        version: u64 = "history_version",
         /// For how long the oldest change has waited that is not written.
-        delay_ms: u64,
+        delay_ms: u64 = "history_delay_seconds",
         /// Size of the file.
-        size_bytes: u64,
+        size_bytes: u64 = "history_size_bytes",
         /// Records written.
-        record_count: u64,
+        record_count: u64 = "history_records_total",
         /// Changes of paths that are left out.
-        left_out_count: u64,
+        left_out_count: u64 = "history_left_out_total",
         /// Gaps: changes that came while none could be recorded.
-        gap_count: u64,
+        gap_count: u64 = "history_gaps_total",
     }
 
     /// Paths on this host. Bytes that are not UTF-8 are replaced.

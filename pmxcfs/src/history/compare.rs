@@ -33,8 +33,9 @@ impl Writer<'_> {
             .iter()
             .filter_map(|(inode, entry)| Some((*inode, entry.as_ref()?)))
             .collect();
-        let mut gone = HashMap::new();
-        let mut moved = Vec::new();
+        // What was where. The first record that mentions a path has what was there before.
+        let mut old = HashMap::new();
+        let mut present = Vec::new();
         let mut known_rows = HashMap::new();
         for (inode, entry) in rows {
             let Some(mut known) = self.known(*inode)? else {
@@ -45,36 +46,36 @@ impl Writer<'_> {
             {
                 known.side.content = self.intern(&known.path, Some(data))?;
             }
-            match entry {
-                Some(_) => known_rows.insert(*inode, known),
-                None => gone.insert(known.path.clone(), known),
-            };
+            old.insert(known.path.clone(), known.clone());
+            if entry.is_some() {
+                known_rows.insert(*inode, known);
+            }
             self.delete_entry(*inode)?;
         }
         for (inode, entry) in &new {
-            let known = known_rows.remove(inode);
             let path = self.new_path(entry, &new)?;
             let path = path.filter(|path| !self.settings.is_left_out(path));
-            let Some(path) = path else {
-                if let Some(known) = known {
-                    gone.insert(known.path.clone(), known);
-                }
-                continue;
-            };
-            moved.push((path, *inode, *entry, known));
+            if let Some(path) = path {
+                let known = known_rows.remove(inode);
+                present.push((known.is_none(), path, *entry, known));
+            }
         }
-        moved.sort_by(|one, other| one.0.cmp(&other.0));
-        for (path, _, entry, known) in moved {
-            let from_path = known.as_ref().map(|known| known.path.clone());
-            let replaced = gone.remove(&path);
+        // What moved away makes room for what is new.
+        present.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
+        for (_, path, entry, known) in present {
+            let from = known.as_ref().map(|known| known.path.clone());
+            let replaced = old.remove(&path);
+            if let Some(from) = &from {
+                old.remove(from);
+            }
             self.compare_one(entry, path.clone(), known, replaced, mark)?;
-            if let Some(from) = from_path.filter(|from| *from != path)
+            if let Some(from) = from.filter(|from| *from != path)
                 && entry.is_directory()
             {
                 self.move_below(&from, &path, mark)?;
             }
         }
-        let mut gone: Vec<Known> = gone.into_values().collect();
+        let mut gone: Vec<Known> = old.into_values().collect();
         gone.sort_by(|one, other| other.path.cmp(&one.path));
         for known in gone {
             let mut record = self.marked(mark, known.writer, "remove");
@@ -111,7 +112,7 @@ impl Writer<'_> {
         self.put_entry(entry.inode, &path, root, &after)?;
         let mut record = self.marked(mark, entry.writer, made(entry.kind));
         match (known, replaced) {
-            (Some(known), None) if known.path == path => {
+            (Some(known), _) if known.path == path => {
                 if known.side.kind == after.kind && known.side.content == after.content {
                     return Ok(());
                 }

@@ -54,7 +54,6 @@ pub(crate) struct History {
     messages: Sender<Message>,
     tree: Arc<MemDb>,
     file: PathBuf,
-    readers: serve::Readers,
     /// Closed when the thread has ended.
     ended: Mutex<Receiver<()>>,
     pub(crate) shared: Arc<Shared>,
@@ -96,7 +95,6 @@ impl History {
             messages,
             tree: Arc::clone(tree),
             file,
-            readers: serve::Readers::new(),
             ended: Mutex::new(Rank::HistoryEnded, ended),
             shared,
         })

@@ -31,31 +31,33 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The first line of an answer that is one.
 pub(crate) const ACCEPTED: &str = "ok";
 
-/// Places for those who ask.
-pub(super) struct Readers {
+/// Serves a history, with places for those who ask.
+pub(crate) struct HistoryService {
+    /// The history.
+    pub(crate) history: History,
     queries: Arc<Semaphore>,
     followers: Arc<Semaphore>,
 }
 
-impl Readers {
-    pub(super) fn new() -> Self {
+impl HistoryService {
+    /// Nobody asks yet.
+    pub(crate) fn new(history: History) -> Self {
         Self {
+            history,
             queries: Arc::new(Semaphore::new(QUERY_COUNT)),
             followers: Arc::new(Semaphore::new(FOLLOWER_COUNT)),
         }
     }
-}
 
-impl History {
     /// Answers a question in JSON, which a client has sent on this stream. Call it on a runtime. The answer is a line that says
     /// `ok` and what was asked for, or `{"error": ...}`.
     pub(crate) fn serve(self: &Arc<Self>, request: &[u8], stream: UnixStream) {
-        let history = Arc::clone(self);
+        let service = Arc::clone(self);
         let query = serde_json::from_slice::<Query>(request);
         tokio::spawn(async move {
             let served = match query {
-                Ok(Query::Follow { from }) => history.follow(from, stream).await,
-                Ok(query) => history.answer(query, stream).await,
+                Ok(Query::Follow { from }) => service.follow(from, stream).await,
+                Ok(query) => service.answer(query, stream).await,
                 Err(error) => {
                     refuse(stream, &format!("the question is not understood: {error}")).await
                 }
@@ -66,7 +68,7 @@ impl History {
     }
 
     async fn answer(self: Arc<Self>, query: Query, stream: UnixStream) -> io::Result<()> {
-        let turn = Arc::clone(&self.readers.queries).acquire_owned();
+        let turn = Arc::clone(&self.queries).acquire_owned();
         let Ok(Ok(turn)) = tokio::time::timeout(PATIENCE, turn).await else {
             return refuse(stream, "too many questions at a time; ask again").await;
         };
@@ -75,7 +77,7 @@ impl History {
         stream.set_write_timeout(Some(PATIENCE))?;
         let answered = spawn_blocking(move || {
             let _turn: OwnedSemaphorePermit = turn;
-            self.flush(PATIENCE);
+            self.history.flush(PATIENCE);
             let mut out = Answer {
                 out: BufWriter::new(&stream),
                 has_begun: false,
@@ -94,8 +96,8 @@ impl History {
     }
 
     fn read<R>(&self, call: impl FnOnce(&Reader<'_>) -> anyhow::Result<R>) -> anyhow::Result<R> {
-        let connection = open_read_only(&self.file)?;
-        let present = |path: &[u8]| self.tree.read().lookup(path).cloned();
+        let connection = open_read_only(&self.history.file)?;
+        let present = |path: &[u8]| self.history.tree.read().lookup(path).cloned();
         let reader = Reader {
             connection,
             present: &present,
@@ -104,15 +106,15 @@ impl History {
     }
 
     async fn follow(self: Arc<Self>, from: Option<u64>, mut stream: UnixStream) -> io::Result<()> {
-        let place = Arc::clone(&self.readers.followers).try_acquire_owned();
+        let place = Arc::clone(&self.followers).try_acquire_owned();
         let Ok(_place) = place else {
             return refuse(stream, "there are too many followers").await;
         };
-        let mut live = self.shared.follow();
-        let history = Arc::clone(&self);
+        let mut live = self.history.shared.follow();
+        let service = Arc::clone(&self);
         let begin = spawn_blocking(move || {
-            history.flush(PATIENCE);
-            history.read(|reader| reader.seq_at(from.map(Moment::Version)))
+            service.history.flush(PATIENCE);
+            service.read(|reader| reader.seq_at(from.map(Moment::Version)))
         });
         let mut seq = match begin.await.map_err(io::Error::other)? {
             Ok(seq) => seq,
@@ -137,7 +139,7 @@ impl History {
                     let reason = "the reader fell behind; what it missed follows from the file";
                     let notice = json!({ "seq": 0, "operation": "behind", "reason": reason });
                     stream.write_all(format!("{notice}\n").as_bytes()).await?;
-                    live = self.shared.follow();
+                    live = self.history.shared.follow();
                     seq = self.catch_up(seq, &mut stream).await?;
                 }
                 Err(RecvError::Closed) => return Ok(()),
@@ -148,10 +150,10 @@ impl History {
     /// Sends the records after one. Returns the number of the last one.
     async fn catch_up(self: &Arc<Self>, mut seq: i64, stream: &mut UnixStream) -> io::Result<i64> {
         loop {
-            let history = Arc::clone(self);
+            let service = Arc::clone(self);
             let page = spawn_blocking(move || {
                 let mut page = Vec::new();
-                let last = history.read(|reader| reader.page(seq, &mut page))?;
+                let last = service.read(|reader| reader.page(seq, &mut page))?;
                 anyhow::Ok((page, last))
             });
             let (page, last) = page

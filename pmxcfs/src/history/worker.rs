@@ -40,7 +40,7 @@ const GATHER_BYTES: usize = 1 << 20;
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Pause after another failure.
-const FAILURE_PAUSE: Duration = Duration::from_secs(10);
+const FAILURE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Time between two looks at what is too old or too much, and at the end of an hour.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);

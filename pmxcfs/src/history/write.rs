@@ -20,6 +20,7 @@ const LEVEL: i32 = 3;
 pub(super) type NodeName = Box<dyn Fn(u32) -> String + Send>;
 
 /// A row of the table of entries.
+#[derive(Clone)]
 pub(super) struct Known {
     pub(super) inode: u64,
     pub(super) path: Vec<u8>,

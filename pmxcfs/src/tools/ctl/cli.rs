@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use pmxcfs_config::{PathOptions, Paths};
 
-use super::history::{FollowArgs, RestoreArgs, ShowArgs};
 use crate::tools::records::{DiffArgs, ListArgs};
 
 /// Exit statuses, as `--help` lists them.
@@ -81,6 +80,50 @@ pub(super) struct WatchArgs {
     /// End after this many pages
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
+}
+
+/// Which content.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ShowArgs {
+    /// The file; its present content without a version or time
+    #[arg(value_name = "PATH@VERSION|PATH@TIME", value_hint = ValueHint::AnyPath)]
+    pub(super) path: PathBuf,
+}
+
+/// What is put back.
+#[derive(Debug, Clone, Args)]
+pub(super) struct RestoreArgs {
+    /// The file or directory, as it was then
+    #[arg(value_name = "PATH@VERSION|PATH@TIME", value_hint = ValueHint::AnyPath)]
+    pub(super) path: PathBuf,
+
+    /// Write it to this path instead
+    #[arg(long, value_name = "OTHER", value_hint = ValueHint::AnyPath)]
+    pub(super) to: Option<PathBuf>,
+
+    /// Overwrite what has changed after that version
+    #[arg(long)]
+    pub(super) force: bool,
+
+    /// Only show what would change
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// Which records come.
+#[derive(Debug, Clone, Args)]
+pub(super) struct FollowArgs {
+    /// Changes of this file or directory, and of what is below it
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(super) path: Option<PathBuf>,
+
+    /// Print JSON, one line for each record
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Begin with what came after this version
+    #[arg(long, value_name = "VERSION")]
+    pub(super) from: Option<u64>,
 }
 
 impl Cli {

@@ -4,62 +4,19 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueHint};
 
+use super::cli::{FollowArgs, RestoreArgs, ShowArgs};
 use super::client;
+use super::mount::require_mounted;
 use crate::history::query::{Head, Moment, Query, State, render_diff};
 use crate::history::record::RecordJson;
 use crate::tools::program::{CommandResult, Outcome, Output};
 use crate::tools::records::{
     DiffArgs, ListArgs, paged, path_at, show_diff, show_record, show_records, tree_path,
 };
-
-/// Which content.
-#[derive(Debug, Clone, Args)]
-pub(super) struct ShowArgs {
-    /// The file; its present content without a version or time
-    #[arg(value_name = "PATH@VERSION|PATH@TIME", value_hint = ValueHint::AnyPath)]
-    path: PathBuf,
-}
-
-/// What is put back.
-#[derive(Debug, Clone, Args)]
-pub(super) struct RestoreArgs {
-    /// The file or directory, as it was then
-    #[arg(value_name = "PATH@VERSION|PATH@TIME", value_hint = ValueHint::AnyPath)]
-    path: PathBuf,
-
-    /// Write it to this path instead
-    #[arg(long, value_name = "OTHER", value_hint = ValueHint::AnyPath)]
-    to: Option<PathBuf>,
-
-    /// Overwrite what has changed after that version
-    #[arg(long)]
-    force: bool,
-
-    /// Only show what would change
-    #[arg(long)]
-    dry_run: bool,
-}
-
-/// Which records come.
-#[derive(Debug, Clone, Args)]
-pub(super) struct FollowArgs {
-    /// Changes of this file or directory, and of what is below it
-    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
-    path: Option<PathBuf>,
-
-    /// Print JSON, one line for each record
-    #[arg(long)]
-    json: bool,
-
-    /// Begin with what came after this version
-    #[arg(long, value_name = "VERSION")]
-    from: Option<u64>,
-}
 
 /// Lists records.
 pub(super) fn list(
@@ -163,8 +120,7 @@ pub(super) fn restore(
     }
     let wanted = state(socket, tree_path(path, mount), at)?;
     let target = tree_path(args.to.as_deref().unwrap_or(path), mount);
-    // What is below a mount point has nothing to do with the daemon.
-    super::require_mounted(mount)?;
+    require_mounted(mount)?;
     let place = mount.join(OsStr::from_bytes(&target));
     let shown = place.display();
     let present = present(&place).with_context(|| format!("cannot look at {shown}"))?;

@@ -6,6 +6,7 @@
 mod cli;
 mod client;
 mod history;
+mod mount;
 mod prometheus;
 mod render;
 mod scrub;
@@ -16,12 +17,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
+use anyhow::Context as _;
 use pmxcfs_memdb::store::ACKNOWLEDGED;
 
 pub use cli::Cli;
 use cli::Command;
+use mount::require_mounted;
 
 use super::program::{CommandResult, Outcome, Output, run};
 use crate::text::{count, printable};
@@ -70,16 +71,6 @@ fn mount_dir(cli: &Cli, socket: &Path) -> PathBuf {
         }
         _ => cli.paths().mount_dir,
     }
-}
-
-/// What is below a mount point has nothing to do with the daemon.
-fn require_mounted(mount: &Path) -> anyhow::Result<()> {
-    let shown = mount.display();
-    let kind = statfs(mount).with_context(|| format!("cannot look at {shown}"))?;
-    if kind.filesystem_type() != FUSE_SUPER_MAGIC {
-        bail!("{shown} is not mounted here");
-    }
-    Ok(())
 }
 
 /// Waits until the database holds everything that programs have written before.

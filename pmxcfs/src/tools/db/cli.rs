@@ -6,8 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use pmxcfs_config::{PathOptions, Paths};
 
-use super::history::HistoryArgs;
 use super::lock::Use;
+use crate::history::query::Moment;
+use crate::tools::records::{ListArgs, moment};
 
 /// Exit statuses, as `--help` lists them.
 const STATUSES: &str = "\
@@ -205,6 +206,33 @@ pub(super) struct DiffArgs {
     /// The other database
     #[arg(value_name = "B")]
     pub(super) second: PathBuf,
+}
+
+/// Shows the history beside a database.
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// The database; history.db lies beside it [/var/lib/pve-cluster/config.db]
+    #[arg(long, value_name = "FILE", alias = "db")]
+    pub(super) database: Option<PathBuf>,
+
+    /// Put all default paths below this directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) root_dir: Option<PathBuf>,
+
+    /// Show the content at PATH@VERSION or PATH@TIME, byte for byte
+    #[arg(long, requires = "path", conflicts_with_all = ["diff", "json"])]
+    pub(super) show: bool,
+
+    /// Show a unified diff from --since until --until
+    #[arg(long, conflicts_with = "json")]
+    pub(super) diff: bool,
+
+    /// With --diff: compare up to this time or version [now]
+    #[arg(long, value_name = "TIME|VERSION", requires = "diff", value_parser = moment)]
+    pub(super) until: Option<Moment>,
+
+    #[command(flatten)]
+    pub(super) list: ListArgs,
 }
 
 #[derive(Debug, Args)]

@@ -1,47 +1,17 @@
 //! The history beside a database, while no daemon runs.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
 use pmxcfs_memdb::{Rules, Tree};
 
-use super::cli::{Location, ReadOptions};
-use super::source::Source;
+use super::cli::{HistoryArgs, Location, ReadOptions, Reading};
+use super::source::{Source, require_loadable};
 use crate::history::query::{Query, Reader, State};
 use crate::history::schema::open_read_only;
 use crate::tools::program::{CommandResult, Outcome, Output};
-use crate::tools::records::{
-    DiffArgs, ListArgs, paged, path_at, show_diff, show_records, tree_path,
-};
-
-/// Shows the history beside a database.
-#[derive(Debug, Args)]
-pub(super) struct HistoryArgs {
-    /// The database; history.db lies beside it [/var/lib/pve-cluster/config.db]
-    #[arg(long, value_name = "FILE", alias = "db")]
-    database: Option<PathBuf>,
-
-    /// Put all default paths below this directory
-    #[arg(long, value_name = "DIR")]
-    root_dir: Option<PathBuf>,
-
-    /// Show the content at PATH@VERSION or PATH@TIME, byte for byte
-    #[arg(long, requires = "path", conflicts_with_all = ["diff", "json"])]
-    show: bool,
-
-    /// Show a unified diff from --since until --until
-    #[arg(long, conflicts_with = "json")]
-    diff: bool,
-
-    /// With --diff: compare up to this time or version [now]
-    #[arg(long, value_name = "TIME|VERSION", requires = "diff", value_parser = crate::tools::records::moment)]
-    until: Option<crate::history::query::Moment>,
-
-    #[command(flatten)]
-    list: ListArgs,
-}
+use crate::tools::records::{DiffArgs, paged, path_at, show_diff, show_records, tree_path};
 
 /// Runs the command.
 pub(super) fn run(args: &HistoryArgs, output: &mut Output<'_>) -> CommandResult {
@@ -54,8 +24,9 @@ pub(super) fn run(args: &HistoryArgs, output: &mut Output<'_>) -> CommandResult 
         live: true,
         ignore_journal: false,
     };
-    let source = Source::read_with_notes(&location, &options, output.notes)?;
-    source.require_loadable()?;
+    let reading = Reading { location, options };
+    let source = Source::read_with_notes(&reading, output.notes)?;
+    require_loadable(&source.path, &source.examined)?;
     let (root, entries) = (source.examined.root, source.examined.entries);
     let tree = Tree::from_entries(root, entries, Rules::Local, 0)?;
     let file = source.path.with_file_name("history.db");
@@ -65,7 +36,7 @@ pub(super) fn run(args: &HistoryArgs, output: &mut Output<'_>) -> CommandResult 
         connection: connection.with_context(|| format!("cannot read {}", file.display()))?,
         present: &present,
     };
-    let mount = location.paths().mount_dir;
+    let mount = reading.location.paths().mount_dir;
     if args.show {
         show(&reader, args, &mount, output.out)?;
         return Ok(Outcome::Good);
