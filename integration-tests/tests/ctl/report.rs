@@ -418,7 +418,7 @@ fn a_database_that_cannot_be_written_is_told_until_it_can_be() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line}");
     }
-    disk.mount(MsFlags::MS_REMOUNT, "size=64m");
+    disk.mount(MsFlags::MS_REMOUNT, "size=256m");
     report_when(&host, "the store to work again", |report| {
         report["problems"] == Value::Array(Vec::new())
     });
