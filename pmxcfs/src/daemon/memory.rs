@@ -1,9 +1,9 @@
 //! Gives free memory back to the system after a peak.
 //!
 //! glibc keeps what the daemon frees, because it lies between what is in use: the content of removed files, former trees and
-//! long answers would stay resident for as long as the daemon runs. [`Trimmer::look`] returns it soon after resident memory has
-//! grown and stands still. A trim leaves out the end of a thread's heap, which a thread gives back itself when it frees memory
-//! there; [`configure`] sees to that.
+//! long answers would stay resident for as long as the daemon runs. [`Trimmer::look`] returns it soon after the process has
+//! come to rest with more resident memory beside what is in use than after the last trim. A trim leaves out the end of a
+//! thread's heap, which a thread gives back itself when it frees memory there; [`configure`] sees to that.
 
 use std::fs;
 
@@ -17,14 +17,11 @@ const PAGES_SIZE: c_int = 4 << 20;
 /// Free bytes at the end of a heap that a thread keeps.
 const KEPT_SIZE: c_int = 1 << 20;
 
-/// Resident memory may exceed that after the last trim by this share of it.
-const SHARE: u64 = 10;
+/// Resident memory that nothing uses may grow by this share of all resident memory before a trim.
+const SHARE: u64 = 20;
 
 /// And by this many bytes, so that a small daemon is not trimmed for nothing.
 const SLACK: u64 = 512 * 1024;
-
-/// Looks after a trim until the next one: meanwhile the store's thread has given up its caches.
-const LOOKS_TO_SECOND_TRIM: u32 = 3;
 
 /// Sets the allocator's limits. Call it before there are threads.
 #[expect(
@@ -41,48 +38,59 @@ pub(super) fn configure() {
     }
 }
 
-/// Decides when to trim. A trim walks through all free memory, so a daemon that does not grow is left alone.
+/// Memory of this process, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    /// What is resident: program, stacks, what is in use, and what the allocator keeps.
+    resident: u64,
+    /// What the program has allocated.
+    in_use: u64,
+}
+
+impl Memory {
+    fn now() -> Option<Self> {
+        Some(Self {
+            resident: resident_bytes()?,
+            in_use: allocated_bytes(),
+        })
+    }
+
+    fn unused(self) -> u64 {
+        self.resident.saturating_sub(self.in_use)
+    }
+}
+
+/// Decides when to trim. A trim walks through all free memory, so a daemon that keeps little is left alone.
 #[derive(Debug, Default)]
 pub(super) struct Trimmer {
     /// Resident bytes at the last look.
     last: u64,
-    /// Resident bytes after the last trim.
+    /// Resident bytes beside those in use after the last trim.
     floor: u64,
-    /// Looks until the second trim after growth; 0 if that was made.
-    again_in: u32,
 }
 
 impl Trimmer {
-    /// Looks at the resident memory, and trims it if that is due.
+    /// Looks at the memory, and trims it if that is due.
     pub(super) fn look(&mut self) {
-        let Some(resident) = resident_bytes() else {
+        let Some(memory) = Memory::now() else {
             return;
         };
-        if self.is_due(resident) {
+        if self.is_due(memory) {
             trim();
-            self.trimmed(resident_bytes().unwrap_or(resident));
+            self.trimmed(Memory::now().unwrap_or(memory));
         }
     }
 
-    fn is_due(&mut self, resident: u64) -> bool {
-        let has_moved = resident.abs_diff(self.last) > SLACK;
-        self.last = resident;
-        self.floor = self.floor.min(resident);
-        if has_moved {
-            return false;
-        }
-        if resident > self.floor + self.floor / SHARE + SLACK {
-            self.again_in = LOOKS_TO_SECOND_TRIM;
-            return true;
-        }
-        let was_trimmed_lately = self.again_in > 0;
-        self.again_in = self.again_in.saturating_sub(1);
-        was_trimmed_lately && self.again_in == 0
+    fn is_due(&mut self, memory: Memory) -> bool {
+        let is_at_rest = memory.resident.abs_diff(self.last) <= SLACK;
+        self.last = memory.resident;
+        self.floor = self.floor.min(memory.unused());
+        is_at_rest && memory.unused() > self.floor + memory.resident / SHARE + SLACK
     }
 
-    fn trimmed(&mut self, resident: u64) {
-        self.last = resident;
-        self.floor = resident;
+    fn trimmed(&mut self, memory: Memory) {
+        self.last = memory.resident;
+        self.floor = memory.unused();
     }
 }
 
@@ -92,6 +100,17 @@ fn resident_bytes() -> Option<u64> {
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     let page_size = sysconf(SysconfVar::PAGE_SIZE).ok()??;
     Some(pages * u64::try_from(page_size).ok()?)
+}
+
+/// What is allocated in all heaps and in pages of its own.
+#[expect(
+    unsafe_code,
+    reason = "the C library's allocator has no safe interface"
+)]
+fn allocated_bytes() -> u64 {
+    // SAFETY: mallinfo2 takes the allocator's own locks and returns numbers.
+    let info = unsafe { libc::mallinfo2() };
+    (info.uordblks + info.hblkhd) as u64
 }
 
 #[expect(
@@ -110,30 +129,41 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// The looks at which memory is trimmed, if it is as large as this, and a trim brings it down to 20 MiB.
-    fn trims(resident: &[u64]) -> Vec<usize> {
+    /// The looks at which memory is trimmed, of which so much is resident and in use; a trim leaves 20 MiB beside what is in use.
+    fn trims(memory: &[(u64, u64)]) -> Vec<usize> {
         let mut trimmer = Trimmer::default();
-        trimmer.trimmed(20 * MIB);
-        let mut is_trimmed = |resident: u64| {
-            let is_due = trimmer.is_due(resident);
+        let sized = |(resident, in_use): (u64, u64)| Memory {
+            resident: resident * MIB,
+            in_use: in_use * MIB,
+        };
+        trimmer.trimmed(sized((20, 0)));
+        let mut is_trimmed = |memory: (u64, u64)| {
+            let is_due = trimmer.is_due(sized(memory));
             if is_due {
-                trimmer.trimmed(20 * MIB);
+                trimmer.trimmed(sized((memory.1 + 20, memory.1)));
             }
             is_due
         };
-        let looks = resident.iter().enumerate();
-        let due = looks.filter(|(_, resident)| is_trimmed(**resident * MIB));
+        let looks = memory.iter().enumerate();
+        let due = looks.filter(|(_, memory)| is_trimmed(**memory));
         due.map(|(look, _)| look).collect()
     }
 
     #[test]
-    fn what_stands_still_at_its_size_is_left_alone() {
-        assert_eq!(trims(&[20, 22, 22, 20, 20, 20]), [0; 0]);
+    fn what_is_in_use_is_left_alone() {
+        assert_eq!(trims(&[(20, 0), (60, 40), (60, 40), (60, 40)]), [0; 0]);
     }
 
     #[test]
-    fn what_grows_is_trimmed_when_it_stands_still_and_once_more() {
-        assert_eq!(trims(&[40, 80, 120, 120, 20, 20, 20, 20, 20, 20]), [3, 6]);
-        assert_eq!(trims(&[40, 40, 80, 80, 20, 20, 20, 20]), [1, 3, 6]);
+    fn what_is_free_is_trimmed_when_the_daemon_is_at_rest() {
+        assert_eq!(trims(&[(80, 0), (120, 0), (120, 0), (20, 0), (20, 0)]), [2]);
+    }
+
+    #[test]
+    fn what_a_peak_used_is_trimmed_after_it_was_freed() {
+        assert_eq!(
+            trims(&[(60, 20), (60, 20), (40, 20), (40, 0), (20, 0)]),
+            [1, 3]
+        );
     }
 }
