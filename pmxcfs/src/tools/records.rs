@@ -63,7 +63,7 @@ pub(super) struct DiffArgs {
     #[arg(long, value_name = "TIME|VERSION", value_parser = moment)]
     pub(super) since: Option<Moment>,
 
-    /// Compare up to this time or version [now]
+    /// Compare up to this time or version, now by default
     #[arg(long, value_name = "TIME|VERSION", value_parser = moment)]
     pub(super) until: Option<Moment>,
 }

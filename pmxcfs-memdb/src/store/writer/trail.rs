@@ -90,7 +90,7 @@ pub struct Committed {
     pub steps: Vec<Step>,
     /// The entries touched, in ascending order of inodes, as they are afterwards; `None` is gone.
     pub rows: Vec<(u64, Option<Entry>)>,
-    /// Contents that files had before, see [`Tree::want_former`](crate::Tree::want_former).
+    /// Contents that files had before, where `MemDb::want_former` asked for them.
     pub former: Vec<Former>,
     /// Steps or contents are missing.
     pub is_incomplete: bool,

@@ -227,7 +227,7 @@ pub(super) struct HistoryArgs {
     #[arg(long, conflicts_with = "json")]
     pub(super) diff: bool,
 
-    /// With --diff: compare up to this time or version [now]
+    /// With --diff: compare up to this time or version, now by default
     #[arg(long, value_name = "TIME|VERSION", requires = "diff", value_parser = moment)]
     pub(super) until: Option<Moment>,
 
