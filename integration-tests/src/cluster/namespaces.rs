@@ -130,9 +130,6 @@ fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Bytes in a packet. Large ones, so that what is large takes less of the machine.
-const MTU: u32 = 9000;
-
 /// The network between the hosts.
 #[derive(Debug)]
 pub(super) struct Switch(Place);
@@ -140,9 +137,7 @@ pub(super) struct Switch(Place);
 impl Switch {
     pub(super) fn new() -> Self {
         let place = Place::new(CloneFlags::CLONE_NEWNET);
-        place.script(&format!(
-            "ip link add switch type bridge && ip link set switch mtu {MTU} up"
-        ));
+        place.script("ip link add switch type bridge && ip link set switch up");
         Self(place)
     }
 
@@ -150,7 +145,7 @@ impl Switch {
     pub(super) fn connect(&self, number: usize, place: &Place, address: Ipv4Addr) {
         let tid = place.tid;
         self.0.script(&format!(
-            "ip link add port{number} mtu {MTU} type veth peer name eth0 mtu {MTU} netns {tid}
+            "ip link add port{number} type veth peer name eth0 netns {tid}
              ip link set port{number} master switch up"
         ));
         place.script(&format!(

@@ -179,6 +179,7 @@ const BELOW: &str = "/etc/pve/there/directory/below";
 #[test]
 fn who_works_on_what_other_nodes_replace_all_the_time_gets_no_strange_errors() {
     const ROUND_COUNT: usize = 300;
+    const MAX_STALE_COUNT: usize = 4;
     let _turn = alone();
     let cluster = Cluster::running(3);
     let (one, two, three) = (cluster.host(1), cluster.host(2), cluster.host(3));
@@ -223,7 +224,19 @@ fn who_works_on_what_other_nodes_replace_all_the_time_gets_no_strange_errors() {
         assert!(replaced.join().expect("node 1 does not panic") > 0);
         assert!(renewed.join().expect("node 2 does not panic") > 0);
     });
-    assert!(strange.is_empty(), "{strange:?}\n{cluster}");
+    // A name that goes again in the middle of the second walk of one system call gives ESTALE, if that walk takes long.
+    let stale = nix::errno::Errno::ESTALE as i32;
+    let stale = io::Error::from_raw_os_error(stale).to_string();
+    let mut stale_count = 0;
+    strange.retain(|(_, error), count| {
+        let is_stale = *error == stale;
+        stale_count += if is_stale { *count } else { 0 };
+        !is_stale
+    });
+    assert!(
+        strange.is_empty() && stale_count <= MAX_STALE_COUNT,
+        "{stale_count} {strange:?}\n{cluster}"
+    );
     cluster.stop_and_compare();
 }
 

@@ -169,7 +169,8 @@ fn a_lock_expires_for_who_asks_unless_it_is_refreshed() {
 
 fn refresh_until(host: &ClusterHost, end: Instant) {
     while Instant::now() < end {
-        host.set_mtime("priv/lock/refreshed", now()).unwrap();
+        let refreshed = host.set_mtime("priv/lock/refreshed", now());
+        refreshed.unwrap_or_else(|error| panic!("{error}\n{}", host.log()));
         let rest = end.saturating_duration_since(Instant::now());
         thread::park_timeout(rest.min(Duration::from_secs(10)));
     }

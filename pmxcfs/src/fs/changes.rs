@@ -339,7 +339,7 @@ impl Filesystem {
         check_owner(new.uid, new.gid, self.gid)?;
         let want = match new.size {
             Some(_) => Want::Open,
-            None => Want::Attributes,
+            None => Want::Change,
         };
         if new.mode.is_none() && new.size.is_none() && new.mtime.is_none() {
             return Ok(None);

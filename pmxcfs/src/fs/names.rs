@@ -22,9 +22,11 @@ use super::second_walks::SecondWalks;
 /// What a request without a handle wants of a node id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
-    /// To see or set attributes. The kernel comes by a path or by an open file and does not tell. It asks before it opens what
-    /// may have changed, also for an open with `O_CREAT`.
+    /// To see attributes. The kernel comes by a path or by an open file and does not tell. It asks before it opens what may have
+    /// changed, also for an open with `O_CREAT`.
     Attributes,
+    /// To set attributes, at the end of a path. The program gets the truth at once if nothing has the path.
+    Change,
     /// To open it. The kernel comes by a path, or by a link in /proc.
     Open,
 }
@@ -318,15 +320,32 @@ impl Table {
         }
         let path = self.path(id);
         match (held, want) {
-            (Some(inode), Want::Attributes) => Ok(inode),
+            (Some(inode), Want::Attributes | Want::Change) => Ok(inode),
             (None, Want::Open) => Err(FsError::NotFound),
-            _ if is_told || self.second_walks.may_come_to(&path) => held.ok_or(FsError::NotFound),
+            (Some(inode), Want::Open) if is_told || self.second_walks.may_come_to(&path) => {
+                Ok(inode)
+            }
+            (None, _) if is_told || self.is_final(tree, id, want, &path) => Err(FsError::NotFound),
             _ => {
                 self.set_told(id, is_told, true);
                 self.second_walks.begin(path);
                 Err(FsError::Stale)
             }
         }
+    }
+
+    /// Whether a request has to be told that nothing has its path: that is so, and the request may belong to a second walk or
+    /// does not need one.
+    fn is_final(&mut self, tree: &Tree, id: u64, want: Want, path: &[Bytes]) -> bool {
+        if want != Want::Change && !self.second_walks.may_come_to(path) {
+            return false;
+        }
+        let Some(record) = self.records.get(&id) else {
+            return true;
+        };
+        let (parent, name) = (record.parent, record.name.clone());
+        let directory = self.resolve(tree, parent);
+        directory.is_none_or(|directory| tree.child(directory, &name).is_none())
     }
 
     fn set_told(&mut self, id: u64, former: bool, is_told: bool) {

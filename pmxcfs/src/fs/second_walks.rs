@@ -1,16 +1,17 @@
 //! Walks that the kernel begins because of an `ESTALE`.
 //!
 //! The kernel answers the first `ESTALE` on a path by walking the whole path once more. A second one in that walk would reach the
-//! program, so names on the path get the truth meanwhile. The kernel does not tell which walk a request belongs to.
+//! program, so names on the path that nothing has get `ENOENT` meanwhile. The kernel does not tell which walk a request belongs to.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-/// How long such a walk may take. It takes a fraction of this; a request that comes later, after the name was taken away once
-/// more, needs its own `ESTALE`.
-const LONGEST: Duration = Duration::from_millis(4);
+/// How long such a walk may take. It takes a fraction of this unless the machine is busy. A request that comes later, after the
+/// name was taken away once more, gets its own `ESTALE`; an open with `O_CREAT` that comes earlier gets `ENOENT`, as from the C
+/// daemon.
+const LONGEST: Duration = Duration::from_millis(6);
 
 /// How many walks are remembered, the latest ones.
 const MAX_COUNT: usize = 64;

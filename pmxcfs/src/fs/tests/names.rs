@@ -47,6 +47,26 @@ fn names_that_lead_nowhere_make_the_kernel_walk_once_more() {
 }
 
 #[test]
+fn setting_attributes_of_a_name_that_is_gone_tells_the_truth_at_once() {
+    let bench = Bench::new();
+    let touch = || NewAttributes {
+        mtime: Some(7),
+        ..NewAttributes::default()
+    };
+    bench.peer_makes("x", "text");
+    let id = bench.id("x");
+    bench.peer_removes("x");
+    assert_eq!(bench.set(id, None, touch()), Err(FsError::NotFound));
+    bench.peer_mkdir("x");
+    assert_eq!(
+        bench.set(id, None, touch()),
+        Err(FsError::Stale),
+        "something else is there: the kernel finds it if it looks again"
+    );
+    assert_eq!(bench.set(bench.id("x"), None, touch()).unwrap().mtime, 7);
+}
+
+#[test]
 fn a_node_id_never_stands_for_both_kinds() {
     let bench = Bench::new();
     bench.peer_makes("x", "text");
