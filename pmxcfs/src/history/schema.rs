@@ -127,10 +127,13 @@ impl HistoryFile {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
             _ => fs::set_permissions(path, Permissions::from_mode(0o600))?,
         }
-        let is_new = fs::metadata(path)?.len() == 0;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         set(&connection, "busy_timeout", 0)?;
+        // A kill may have left a file without tables.
+        let count_tables = "SELECT count(*) FROM sqlite_schema";
+        let table_count: i64 = connection.query_row(count_tables, [], |row| row.get(0))?;
+        let is_new = table_count == 0;
         if is_new {
             connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
         }

@@ -234,3 +234,22 @@ fn a_broken_file_is_put_aside_and_the_tree_goes_on() {
         [b'x'; 9000]
     );
 }
+
+#[test]
+fn a_file_that_a_kill_left_without_tables_becomes_the_history() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("history.db");
+    let begun = Connection::open(&file).expect("a database");
+    begun
+        .execute_batch("PRAGMA auto_vacuum = INCREMENTAL")
+        .expect("it is set");
+    begun
+        .pragma_update_and_check(None, "journal_mode", "WAL", |_row| Ok(()))
+        .expect("it is set");
+    drop(begun);
+    assert!(file.metadata().expect("it is there").len() > 0);
+    let opened = schema::HistoryFile::open(&file).expect("a history");
+    assert!(opened.is_new);
+    drop(opened);
+    assert!(!schema::HistoryFile::open(&file).expect("a history").is_new);
+}
