@@ -60,13 +60,20 @@ impl Memory {
     }
 }
 
+/// Looks between two trims that did not help enough, at most.
+const MAX_PAUSE: u32 = 16;
+
 /// Decides when to trim. A trim walks through all free memory, so a daemon that keeps little is left alone.
 #[derive(Debug, Default)]
 pub(super) struct Trimmer {
     /// Resident bytes at the last look.
     last: u64,
-    /// Resident bytes beside those in use after the last trim.
-    floor: u64,
+    /// The least resident bytes beside those in use that a look has seen.
+    floor: Option<u64>,
+    /// Looks until the next trim, after one that did not help enough: threads give up their caches later.
+    pause: u32,
+    /// Looks of that pause that are left.
+    rest: u32,
 }
 
 impl Trimmer {
@@ -84,13 +91,29 @@ impl Trimmer {
     fn is_due(&mut self, memory: Memory) -> bool {
         let is_at_rest = memory.resident.abs_diff(self.last) <= SLACK;
         self.last = memory.resident;
-        self.floor = self.floor.min(memory.unused());
-        is_at_rest && memory.unused() > self.floor + memory.resident / SHARE + SLACK
+        if !self.is_too_much(memory) {
+            self.pause = 0;
+            self.rest = 0;
+            return false;
+        }
+        let has_paused = self.rest == 0;
+        self.rest = self.rest.saturating_sub(1);
+        is_at_rest && has_paused
+    }
+
+    fn is_too_much(&mut self, memory: Memory) -> bool {
+        let unused = memory.unused();
+        let floor = self.floor.map_or(unused, |floor| floor.min(unused));
+        self.floor = Some(floor);
+        unused > floor + memory.resident / SHARE + SLACK
     }
 
     fn trimmed(&mut self, memory: Memory) {
         self.last = memory.resident;
-        self.floor = memory.unused();
+        if self.is_too_much(memory) {
+            self.pause = (self.pause * 2).clamp(1, MAX_PAUSE);
+            self.rest = self.pause;
+        }
     }
 }
 
@@ -136,7 +159,7 @@ mod tests {
             resident: resident * MIB,
             in_use: in_use * MIB,
         };
-        trimmer.trimmed(sized((20, 0)));
+        assert!(!trimmer.is_due(sized((20, 0))), "the first look only sees");
         let mut is_trimmed = |memory: (u64, u64)| {
             let is_due = trimmer.is_due(sized(memory));
             if is_due {
@@ -165,5 +188,28 @@ mod tests {
             trims(&[(60, 20), (60, 20), (40, 20), (40, 0), (20, 0)]),
             [1, 3]
         );
+    }
+
+    #[test]
+    fn a_trim_that_does_not_help_is_tried_again_later_and_later() {
+        let mut trimmer = Trimmer::default();
+        let small = Memory {
+            resident: 20 * MIB,
+            in_use: 0,
+        };
+        let large = Memory {
+            resident: 60 * MIB,
+            ..small
+        };
+        trimmer.is_due(small);
+        let mut is_trimmed = |_look: &u32| {
+            let is_due = trimmer.is_due(large);
+            if is_due {
+                trimmer.trimmed(large);
+            }
+            is_due
+        };
+        let looks: Vec<u32> = (0..12).filter(|look| is_trimmed(look)).collect();
+        assert_eq!(looks, [1, 3, 6, 11]);
     }
 }
