@@ -56,10 +56,9 @@ pub use medium::{Backend, BackendError, Checkpoint, Medium, Origin, SegmentFile,
 pub use offline::{Access, Examined, JournalUse, examine, integrity};
 pub use open::{Loaded, Store};
 pub use repair::{Repair, Repaired, empty_journal, repair, salvage};
-pub use scrub::ScrubStats;
 pub use warning::Warning;
 pub(crate) use writer::Trail;
 pub use writer::{
-    Asker, CommitSink, Committed, Effect, EntryLookup, EntrySource, Former, ShutdownOutcome, Step,
-    StoreHandle, StoreStats, TRAIL_LIMIT_BYTES, Ticket,
+    Asker, CommitSink, Committed, Effect, EntryLookup, EntrySource, Former, ScrubStats,
+    ShutdownOutcome, Step, StoreHandle, StoreStats, TRAIL_LIMIT_BYTES, Ticket,
 };

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use pmxcfs_api_types::time::wall_clock_secs;
 
 use super::medium::{Backend, BackendError};
+use super::warning::with_causes;
 use super::writer::{EntryLookup, EntrySource, Shared};
 use crate::{Entry, Problem, ROOT_INODE};
 
@@ -34,26 +35,6 @@ const STEP_SIZE: usize = 256 * 1024;
 
 /// Differences that are told one by one.
 const TOLD_COUNT: usize = 20;
-
-/// What scrubs have done since the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ScrubStats {
-    /// Scrubs that have come to their end.
-    pub run_count: u64,
-    /// Whether one runs.
-    pub is_running: bool,
-    /// Wall clock of the end of the last one in seconds; 0 if there was none.
-    pub last_secs: u32,
-    /// Rows that the last or the running one has compared.
-    pub row_count: u64,
-    /// Rows that all of them have mended.
-    pub mended_count: u64,
-    /// What the last or the running one has mended: a line each for the first of them.
-    pub mended: Vec<String>,
-    /// Why the last one ended early.
-    pub failure: Option<String>,
-}
 
 /// A scrub under way, and when the next one begins.
 #[derive(Debug)]
@@ -136,7 +117,7 @@ impl Scrub {
             stats.run_count += 1;
             stats.is_running = false;
             stats.last_secs = wall_clock_secs();
-            stats.failure = error.map(|error| super::writer::with_causes(error));
+            stats.failure = error.map(|error| with_causes(error));
             (stats.row_count, stats.mended.join("; "))
         };
         if let Some(error) = error {

@@ -25,6 +25,7 @@ use crate::store::config::StoreConfig;
 use crate::store::identity::FileIdentity;
 use crate::store::medium::{Backend, BackendError, Checkpoint};
 use crate::store::scrub::Scrub;
+use crate::store::warning::with_causes;
 
 /// The next try after one that failed.
 struct Retry {
@@ -412,10 +413,4 @@ impl Committer {
         }
         self.moved_is_known = moved;
     }
-}
-
-/// An error and what caused it, in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

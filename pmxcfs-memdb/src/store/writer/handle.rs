@@ -8,10 +8,9 @@ use pmxcfs_api_types::FsError;
 
 use super::pacing::EARLY_COUNT;
 use super::queue::{Queue, Replacement, Safety, Shared, ShutdownOutcome};
-use super::stats::StoreStats;
+use super::stats::{ScrubStats, StoreStats};
 use super::trail::{Asker, CommitSink, Former, Trail};
 use crate::store::journal;
-use crate::store::scrub::ScrubStats;
 use crate::{Change, Entry, RootState};
 
 /// Stands for an operation that was recorded.

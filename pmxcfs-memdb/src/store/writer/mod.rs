@@ -22,12 +22,12 @@ mod thread;
 mod trail;
 
 pub use batch::{EntryLookup, EntrySource};
-pub(crate) use commit::{Committer, with_causes};
+pub(crate) use commit::Committer;
 pub use handle::{StoreHandle, Ticket};
 pub(crate) use pacing::early_size;
 pub use queue::ShutdownOutcome;
 pub(crate) use queue::{Queue, Shared};
-pub use stats::StoreStats;
+pub use stats::{ScrubStats, StoreStats};
 pub(crate) use thread::run;
 pub(crate) use trail::Trail;
 pub use trail::{Asker, CommitSink, Committed, Effect, Former, Step, TRAIL_LIMIT_BYTES};

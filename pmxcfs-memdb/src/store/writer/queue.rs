@@ -17,10 +17,9 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Condvar, Mutex, Rank};
 
 use super::pacing::LogPacer;
-use super::stats::StoreStats;
+use super::stats::{ScrubStats, StoreStats};
 use super::trail::{CommitSink, Trail};
 use crate::store::journal::Journal;
-use crate::store::scrub::ScrubStats;
 use crate::{Entry, RootState};
 
 /// Called once with the outcome.

@@ -39,3 +39,23 @@ pub struct StoreStats {
     /// Callers that wait for a commit or a sync.
     pub waiter_count: usize,
 }
+
+/// What scrubs have done since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScrubStats {
+    /// Scrubs that have come to their end.
+    pub run_count: u64,
+    /// Whether one runs.
+    pub is_running: bool,
+    /// Wall clock of the end of the last one in seconds; 0 if there was none.
+    pub last_secs: u32,
+    /// Rows that the last or the running one has compared.
+    pub row_count: u64,
+    /// Rows that all of them have mended.
+    pub mended_count: u64,
+    /// What the last or the running one has mended: a line each for the first of them.
+    pub mended: Vec<String>,
+    /// Why the last one ended early.
+    pub failure: Option<String>,
+}
