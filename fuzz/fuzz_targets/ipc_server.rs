@@ -8,7 +8,7 @@ mod raw;
 #[path = "../../pmxcfs-ipc/tests/support/runtime.rs"]
 mod runtime;
 
-/// What the client by hand takes from the bindings of libqb, without libqb.
+/// Stands for the bindings of libqb that the client of `raw` uses, so that the target needs no libqb.
 mod qb {
     pub fn request_header(id: i32, body_size: usize) -> [u8; 16] {
         let mut header = [0; 16];

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 /// Size of a disk.
 const SIZE: usize = 48 << 20;
 
-/// What a disk writes as a whole or not at all.
+/// Bytes that a disk writes as a whole or not at all.
 const BLOCK: usize = 4096;
 
 const NAME: &str = "disk";

@@ -15,6 +15,7 @@ mod guests;
 mod handles;
 mod locks;
 mod plugins;
+mod tools;
 
 use std::fs;
 use std::io;

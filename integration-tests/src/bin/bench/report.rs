@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// What was measured for one row.
+/// The figure of one row.
 #[derive(Debug)]
 pub(crate) struct Figure {
     row: String,

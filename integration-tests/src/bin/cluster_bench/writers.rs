@@ -19,7 +19,7 @@ const ROUNDS: usize = 5;
 const C_CREATES: f64 = 470.0;
 const C_OVERWRITES: f64 = 59.0;
 
-/// What all writers do, again and again.
+/// The operation that all writers repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
     /// New files in one directory of each node. A kernel makes one file after the other in a directory, so three are under
@@ -45,7 +45,7 @@ impl Work {
         Self::Remove,
     ];
 
-    /// What the table says.
+    /// Its name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::CreateTogether => "creates, 16 writers, one directory for each node",
