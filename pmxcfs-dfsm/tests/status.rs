@@ -1,5 +1,10 @@
 //! The application of soft state: each test shows one rule of how it sends, applies and announces.
-#![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may fail by a panic, and uses a part of the support"
+)]
 
 mod support;
 
