@@ -14,8 +14,11 @@ const HOUR: u32 = 3600;
 /// Changes in an hour that are recorded.
 const LIMIT: u64 = 60;
 
+/// Files that are counted at most. Further ones are recorded each time.
+const MAX_COUNT: usize = 10_000;
+
 /// What a file does in this hour.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Rate {
     changes: u64,
     /// Changes that were not recorded.
@@ -25,7 +28,7 @@ struct Rate {
 }
 
 /// Counts changes of files by their stable names.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Busy {
     began: Option<u32>,
     rates: HashMap<Vec<u8>, Rate>,
@@ -36,7 +39,7 @@ impl Busy {
     pub(super) fn counts(&mut self, path: &[u8], now: u32, changes: u64) -> bool {
         self.began.get_or_insert(now);
         let name = stable_name(path);
-        if !self.rates.contains_key(name) {
+        if !self.rates.contains_key(name) && self.rates.len() < MAX_COUNT {
             self.rates.insert(name.to_vec(), Rate::default());
         }
         let Some(rate) = self.rates.get_mut(name) else {
@@ -49,6 +52,11 @@ impl Busy {
             rate.skipped += changes;
         }
         is_busy
+    }
+
+    /// Whether changes of this hour were not recorded.
+    pub(super) fn has_skipped(&self) -> bool {
+        self.rates.values().any(|rate| rate.skipped > 0)
     }
 
     /// At the end of an hour, files with the number of changes that were not recorded. A clock that jumps ends it as well.

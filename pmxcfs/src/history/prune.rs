@@ -1,6 +1,7 @@
 //! Old records go.
 //!
-//! A record has what was before, so the oldest can go at any time: nothing later needs them. Each look removes a part only.
+//! A record has what was before, so the oldest can go at any time: nothing later needs them. Too large a file loses a part of its
+//! records at a time until it has its size.
 
 use pmxcfs_api_types::time::wall_clock_secs;
 use rusqlite::{OptionalExtension, params};
@@ -30,23 +31,33 @@ pub(super) fn prune(file: &mut HistoryFile, settings: &Settings) -> Result<(), H
         .connection
         .query_row(too_old, params![oldest, COUNT], |row| row.get(0))?;
     remove_up_to(file, too_old)?;
-    if file.size()? > limit(settings) {
+    while is_too_large(file, settings)? {
         let select = "SELECT min(seq) + min(?1, (max(seq) - min(seq)) / ?2 + 1) FROM record";
         let last: Option<i64> = file
             .connection
             .query_row(select, [COUNT, PART], |row| row.get(0))
             .optional()?
             .flatten();
-        remove_up_to(file, last.unwrap_or(0))?;
+        if !remove_up_to(file, last.unwrap_or(0))? {
+            break;
+        }
     }
     let free: i64 = file
         .connection
         .pragma_query_value(None, "freelist_count", |row| row.get(0))?;
     if free > i64::from(PAGES) / 4 {
+        // Each step frees one page.
         let vacuum = format!("PRAGMA incremental_vacuum({PAGES})");
-        file.connection.execute_batch(&vacuum)?;
+        let mut vacuum = file.connection.prepare(&vacuum)?;
+        let mut freed = vacuum.query([])?;
+        while freed.next()?.is_some() {}
     }
     Ok(())
+}
+
+/// Whether the file has more than its size.
+pub(super) fn is_too_large(file: &HistoryFile, settings: &Settings) -> rusqlite::Result<bool> {
+    Ok(file.size()? > limit(settings))
 }
 
 /// Bytes that the file may have: as set, and at most a tenth of what is free.
@@ -57,9 +68,10 @@ fn limit(settings: &Settings) -> u64 {
     settings.size_bytes().min(free.unwrap_or(u64::MAX) / 10)
 }
 
-fn remove_up_to(file: &mut HistoryFile, last: i64) -> Result<(), HistoryError> {
+/// Removes the records up to this number. False if there are none.
+fn remove_up_to(file: &mut HistoryFile, last: i64) -> Result<bool, HistoryError> {
     if last <= 0 {
-        return Ok(());
+        return Ok(false);
     }
     let transaction = file.connection.transaction()?;
     let newest = "SELECT version, time FROM record WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1";
@@ -67,7 +79,7 @@ fn remove_up_to(file: &mut HistoryFile, last: i64) -> Result<(), HistoryError> {
         .query_row(newest, [last], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((version, time)) = newest else {
-        return Ok(());
+        return Ok(false);
     };
     transaction.execute_batch("CREATE TEMP TABLE IF NOT EXISTS freed (id INTEGER PRIMARY KEY)")?;
     transaction.execute(
@@ -88,5 +100,5 @@ fn remove_up_to(file: &mut HistoryFile, last: i64) -> Result<(), HistoryError> {
         params![version, time],
     )?;
     transaction.commit()?;
-    Ok(())
+    Ok(true)
 }

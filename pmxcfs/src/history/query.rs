@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use pmxcfs_memdb::{Entry, EntryKind};
@@ -17,6 +18,9 @@ use super::record::{COLUMNS, DIRECTORY, Record, Side, rfc3339};
 
 /// Largest content.
 const CONTENT_SIZE: usize = 2 << 20;
+
+/// How long the search for common lines of a file may take.
+const DIFF_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A moment in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,7 +179,7 @@ impl Reader<'_> {
     pub(crate) fn state(&self, path: &[u8], at: Option<Moment>) -> anyhow::Result<State> {
         self.require_kept(at)?;
         let Some(after) = Condition::later(at) else {
-            return Ok(present(self.present, path));
+            return Ok(state_of((self.present)(path)));
         };
         // Each has an index, in the order of records.
         let first = |column: &str| {
@@ -187,11 +191,27 @@ impl Reader<'_> {
         };
         let (at_path, moved) = (first("path")?, first("from_path")?);
         match (at_path, moved) {
-            (None, None) => Ok(present(self.present, path)),
+            (None, None) => self.unchanged(path),
             (Some(record), Some(moved)) if record.seq <= moved.seq => self.side(&record.before),
             (Some(record), None) => self.side(&record.before),
             (_, Some(moved)) => self.side(&moved.after),
         }
+    }
+
+    /// What is at a path, of which nothing later is recorded. That is what was there before, unless changes of it are left out or
+    /// not recorded yet: then the content is not known.
+    fn unchanged(&self, path: &[u8]) -> anyhow::Result<State> {
+        let Some(entry) = (self.present)(path) else {
+            return Ok(State::Absent);
+        };
+        let select = "SELECT max(version) FROM entry WHERE path = ?1";
+        let mut statement = self.connection.prepare_cached(select)?;
+        let known: Option<i64> = statement.query_row([path], |row| row.get(0))?;
+        let is_known = known == Some(entry.version.cast_signed());
+        Ok(match state_of(Some(entry)) {
+            State::File(_) if !is_known => State::File(None),
+            state => state,
+        })
     }
 
     fn side(&self, side: &Side) -> anyhow::Result<State> {
@@ -349,8 +369,8 @@ impl Condition {
     }
 }
 
-fn present(present: Present<'_>, path: &[u8]) -> State {
-    match present(path) {
+fn state_of(entry: Option<Entry>) -> State {
+    match entry {
         None => State::Absent,
         Some(entry) if entry.kind == EntryKind::Directory => State::Directory,
         Some(entry) => State::File(Some(entry.content().to_vec())),
@@ -378,7 +398,10 @@ pub(crate) fn render_diff(path: &[u8], old: &State, new: &State) -> Vec<u8> {
         State::File(_) => format!("{side}/{shown}"),
         _ => "/dev/null".to_owned(),
     };
-    let diff = TextDiff::from_lines(old_text, new_text);
+    // Files that have nothing in common would take minutes; they are shown as replaced.
+    let diff = TextDiff::configure()
+        .timeout(DIFF_PATIENCE)
+        .diff_lines(old_text, new_text);
     let mut unified = diff.unified_diff();
     let text = unified.header(&name(old, "a"), &name(new, "b")).to_string();
     if text.is_empty() && old != new {

@@ -67,6 +67,9 @@ pub(crate) enum HistoryError {
     /// SQLite.
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The file has the size that it may have, and nothing in it can go.
+    #[error("it may not become larger: the disk is nearly full, or its size is set too small")]
+    NoRoom,
     /// The file is not a history, or one of another version.
     #[error("it has version {version} of its tables, not {VERSION}")]
     OtherVersion {
@@ -93,7 +96,7 @@ impl HistoryError {
                     || error.extended_code == rusqlite::ffi::SQLITE_ERROR
             }
             Self::Sqlite(_) => true,
-            Self::File(_) => false,
+            Self::File(_) | Self::NoRoom => false,
         }
     }
 

@@ -253,3 +253,63 @@ fn a_file_that_a_kill_left_without_tables_becomes_the_history() {
     drop(opened);
     assert!(!schema::HistoryFile::open(&file).expect("a history").is_new);
 }
+
+#[test]
+fn a_history_that_has_its_size_loses_its_oldest_records_and_shrinks() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let bench = Bench::start_with(directory.path(), &["pmxcfs", "--history-size", "1"]);
+    bench.apply(Operation::Create {
+        path: Bytes::from_static(b"f"),
+    });
+    let mut random = 1_u64;
+    for _ in 0..12 {
+        // Nothing that compresses.
+        let bytes = std::iter::repeat_with(|| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (random >> 56) as u8
+        });
+        bench.apply(Operation::Write {
+            path: Bytes::from_static(b"f"),
+            offset: 0,
+            data: bytes.take(500_000).collect(),
+            truncate: true,
+        });
+        bench.history.flush(LONG);
+    }
+    let file = directory.path().join("history.db");
+    let connection = schema::open_read_only(&file).expect("a history");
+    let number = |query: &str| -> i64 {
+        let row = connection.query_row(query, [], |row| row.get(0));
+        row.expect("a number")
+    };
+    assert!(number("SELECT min(seq) FROM record") > 1, "the oldest go");
+    let pages = number("PRAGMA page_count") * number("PRAGMA page_size");
+    assert!(pages < 6 << 20, "{pages} bytes are left of 6 MB");
+}
+
+#[test]
+fn a_left_out_file_has_no_content_in_the_past() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let bench = Bench::start(directory.path());
+    bench.write("manager_status", "x");
+    bench.history.flush(LONG);
+    let version = bench.db.read().root().version;
+    bench.history.stop(LONG);
+    let options = ["pmxcfs", "--history-left-out", "manager_status"];
+    drop(bench);
+    let bench = Bench::start_with(directory.path(), &options);
+    bench.write("manager_status", "later");
+    bench.history.flush(LONG);
+    let connection = schema::open_read_only(&directory.path().join("history.db"));
+    let present = |path: &[u8]| bench.db.read().lookup(path).cloned();
+    let reader = query::Reader {
+        connection: connection.expect("a history"),
+        present: &present,
+    };
+    let then = reader.state(b"manager_status", Some(query::Moment::Version(version)));
+    assert_eq!(then.expect("an answer"), query::State::File(None));
+    let now = reader.state(b"manager_status", None).expect("an answer");
+    assert_eq!(now, query::State::File(Some(b"later".to_vec())));
+}

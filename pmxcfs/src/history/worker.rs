@@ -45,6 +45,9 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(2);
 /// Time between two looks at what is too old or too much, and at the end of an hour.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Why there is a gap when changes do not fit.
+const TOO_FAST: &str = "changes came faster than the history could be written";
+
 /// What the thread is told.
 pub(super) enum Message {
     /// A commit, and its size.
@@ -127,11 +130,13 @@ impl Worker {
         self.end();
     }
 
-    /// An orderly end leaves no gap behind, even if nothing was recorded of the last changes.
+    /// An orderly end leaves no gap behind, even if nothing was recorded of the last changes. Files that were too busy are compared
+    /// at the next start.
     fn end(&mut self) {
         if let Some(file) = self.file.take()
             && self.gap.is_none()
             && self.window.root.is_none()
+            && !self.busy.has_skipped()
         {
             let version = self.version.cast_signed();
             let update = "UPDATE state SET version = ?1 WHERE version != ?1";
@@ -152,7 +157,7 @@ impl Worker {
 
     fn take(&mut self, committed: Committed) {
         if self.shared.take_loss() || committed.is_incomplete {
-            self.lose("changes came faster than the history could be written");
+            self.lose(TOO_FAST);
         }
         if self.gap.is_some() {
             return;
@@ -185,6 +190,9 @@ impl Worker {
 
     /// Writes what has gathered, and deals with a file that cannot be written.
     fn try_write(&mut self) {
+        if self.shared.take_loss() {
+            self.lose(TOO_FAST);
+        }
         if self.not_before.is_some_and(|at| at > Instant::now()) {
             return;
         }
@@ -237,6 +245,7 @@ impl Worker {
         if self.file.is_none() {
             self.open()?;
         }
+        self.make_room()?;
         if let Some(reason) = self.gap.clone() {
             self.compare_with_tree(&reason)?;
             self.gap = None;
@@ -245,17 +254,32 @@ impl Worker {
             return Ok(());
         };
         let (known, window) = (self.version, std::mem::take(&mut self.window));
-        let mut busy = std::mem::take(&mut self.busy);
+        let mut busy = self.busy.clone();
         let written = self.transact(|writer| {
             writer.apply(&window, known, &mut busy)?;
             Ok(root.version)
         });
-        self.busy = busy;
         match written {
-            Ok(()) => self.since = None,
+            Ok(()) => {
+                self.busy = busy;
+                self.since = None;
+            }
             Err(error) => {
                 self.window = window;
                 return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The database is on the same filesystem, so a file that has its size takes nothing more before old records are gone.
+    fn make_room(&mut self) -> Result<(), HistoryError> {
+        if let Some(file) = &mut self.file
+            && prune::is_too_large(file, &self.settings)?
+        {
+            prune::prune(file, &self.settings)?;
+            if prune::is_too_large(file, &self.settings)? {
+                return Err(HistoryError::NoRoom);
             }
         }
         Ok(())
@@ -360,7 +384,10 @@ impl Worker {
         }
         self.prune_at = Instant::now() + PRUNE_INTERVAL;
         for (path, changes) in self.busy.end_hour(wall_clock_secs()) {
-            self.sum_up(&path, changes)?;
+            if let Err(error) = self.sum_up(&path, changes) {
+                self.lose("a summary could not be written");
+                return Err(error);
+            }
         }
         if let Some(file) = &mut self.file {
             prune::prune(file, &self.settings)?;

@@ -29,8 +29,11 @@ pub(super) fn list(
     if args.json {
         std::io::copy(&mut records, output.out)?;
     } else {
+        // The daemon does not wait for somebody who reads page by page.
+        let mut lines = Vec::new();
+        records.read_to_end(&mut lines)?;
         paged(output, |out, is_coloured| {
-            show_records(records, out, is_coloured)
+            show_records(&lines[..], out, is_coloured)
         })?;
     }
     Ok(Outcome::Good)
@@ -58,9 +61,10 @@ pub(super) fn diff(
     args: &DiffArgs,
     output: &mut Output<'_>,
 ) -> CommandResult {
-    let lines = client::question(socket, &args.query(mount))?;
+    let mut lines = Vec::new();
+    client::question(socket, &args.query(mount))?.read_to_end(&mut lines)?;
     paged(output, |out, is_coloured| {
-        show_diff(lines, out, is_coloured)
+        show_diff(&lines[..], out, is_coloured)
     })?;
     Ok(Outcome::Good)
 }
