@@ -56,6 +56,14 @@ fn a_sound_database_is_left_alone() {
 }
 
 #[test]
+fn a_database_of_this_start_is_sound() {
+    let place = Place::new();
+    let fixture = Fixture::open(place.config());
+    let stats = scrub(&fixture);
+    assert_eq!(stats.mended_count, 0, "{:?}", stats.mended);
+}
+
+#[test]
 fn whatever_differs_is_written_as_memory_has_it() {
     let cases = [
         (

@@ -66,7 +66,7 @@ pub struct StoredRow {
 /// A database open for writing. The calls of one transaction are `begin`, any number of `delete` and `put`, `put_root`,
 /// `commit`; after an error, `rollback`.
 pub trait Backend: Send {
-    /// Whether another connection has changed the database since the last call. Cheap.
+    /// Whether another connection has changed the database since the last call, or emptied its log. Cheap.
     fn was_changed(&mut self) -> Result<bool, BackendError>;
     /// Starts a transaction and takes the write lock, without waiting.
     fn begin(&mut self) -> Result<(), BackendError>;

@@ -105,6 +105,9 @@ impl Scrub {
             Err(BackendError::Busy(_)) => self.put_off(now),
             Err(error) => self.finish(shared, Some(&error)),
         }
+        if self.position.is_none() {
+            backend.release_memory();
+        }
     }
 
     fn finish(&mut self, shared: &Shared, error: Option<&BackendError>) {
@@ -126,7 +129,8 @@ impl Scrub {
                 "the database cannot be read, so the next start would fail. Copy the mounted filesystem before this daemon is \
                  stopped, and look at the disk"
             );
-        } else if mended_count > 0 {
+        }
+        if mended_count > 0 {
             let more = match mended_count.saturating_sub(TOLD_COUNT as u64) {
                 0 => String::new(),
                 more => format!(" and {more} more"),
@@ -135,7 +139,7 @@ impl Scrub {
                 "{mended_count} of {row_count} rows of the database differed from memory and are written anew: {told}{more}. \
                  Look at the disk, and for programs that write to the database"
             );
-        } else {
+        } else if error.is_none() {
             tracing::debug!(row_count, "the database has what memory has");
         }
     }
@@ -186,7 +190,9 @@ fn compare_range(
         }
         let queue = &mut *queue;
         let mut mended = differences(&rows, &queue.dirty, entry);
-        let is_root_current = queue.sequence == queue.committed && !queue.unsaved;
+        // The root of a database that this start has made has no mtime yet.
+        let is_root_current =
+            queue.sequence == queue.committed && !queue.unsaved && present.mtime != 0;
         if is_root_current && root.is_some_and(|root| root != Some(present)) {
             mended.push((ROOT_INODE, "the version row differs".to_owned()));
         }

@@ -28,19 +28,25 @@ pub fn create(path: &Path, root: RootState, entries: &[Entry]) -> Result<(), Sto
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".new-{}", std::process::id()));
     let draft = PathBuf::from(draft);
+    // A program of the same number may have died here.
+    remove(&draft);
     let result = schema::open(&draft).map(drop).and_then(|()| {
         fill(&draft, root, entries).map_err(cannot("write", &draft))?;
         replace(&draft, path).map_err(cannot("replace", path))
     });
     if result.is_err() {
-        for suffix in ["", "-wal", "-shm"] {
-            let mut leftover = draft.as_os_str().to_owned();
-            leftover.push(suffix);
-            // Most of them were never made.
-            let _result = fs::remove_file(leftover);
-        }
+        remove(&draft);
     }
     result
+}
+
+/// Removes a database that nobody uses. Most of its files were never made.
+fn remove(draft: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut leftover = draft.as_os_str().to_owned();
+        leftover.push(suffix);
+        let _result = fs::remove_file(leftover);
+    }
 }
 
 fn fill(draft: &Path, root: RootState, entries: &[Entry]) -> Result<(), BackendError> {

@@ -304,6 +304,8 @@ impl Journal {
             // After an error a part of a header is recognised as such; the file stays free.
             segments[other].begin(header)?;
             self.current = other;
+            // Nobody has looked at this file while it was free.
+            self.check_at = Instant::now();
         }
         if is_resumed {
             self.floor = sequence;

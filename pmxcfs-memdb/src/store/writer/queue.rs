@@ -247,7 +247,8 @@ impl Shared {
     pub(crate) fn turn(&self, journal: &mut Journal, taken: Taken, root: RootState) {
         self.write(journal, taken.records, taken.sequence);
         if let Err(error) = journal.ensure_linked() {
-            self.interrupt(journal, &error);
+            // Records that were waiting are lost, so nothing is recorded before the next batch.
+            return self.interrupt(journal, &error);
         }
         if journal.other_is_free() {
             self.begin(journal, taken.sequence, root, taken.resumed);
