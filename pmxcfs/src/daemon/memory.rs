@@ -41,26 +41,19 @@ pub(super) fn configure() {
 /// Memory of this process, in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Memory {
-    /// What is resident: program, stacks, what is in use, and what the allocator keeps.
+    /// Memory that no file and no other process shares: stacks, heaps in use, and what the allocator keeps.
     resident: u64,
     /// What the program has allocated.
     in_use: u64,
 }
 
 impl Memory {
-    fn now() -> Option<Self> {
-        Some(Self {
-            resident: resident_bytes()?,
-            in_use: allocated_bytes(),
-        })
-    }
-
     fn unused(self) -> u64 {
         self.resident.saturating_sub(self.in_use)
     }
 }
 
-/// Looks between two trims that did not help enough, at most.
+/// Looks between two trims that did not help enough, at most. What a trim leaves after that is taken for needed.
 const MAX_PAUSE: u32 = 16;
 
 /// Decides when to trim. A trim walks through all free memory, so a daemon that keeps little is left alone.
@@ -68,7 +61,7 @@ const MAX_PAUSE: u32 = 16;
 pub(super) struct Trimmer {
     /// Resident bytes at the last look.
     last: u64,
-    /// The least resident bytes beside those in use that a look has seen.
+    /// Resident bytes beside those in use that the daemon needs: the least that a look has seen.
     floor: Option<u64>,
     /// Looks until the next trim, after one that did not help enough: threads give up their caches later.
     pause: u32,
@@ -77,25 +70,37 @@ pub(super) struct Trimmer {
 }
 
 impl Trimmer {
-    /// Looks at the memory, and trims it if that is due.
-    pub(super) fn look(&mut self) {
-        let Some(memory) = Memory::now() else {
-            return;
-        };
-        if self.is_due(memory) {
-            trim();
-            self.trimmed(Memory::now().unwrap_or(memory));
+    /// Begins with the memory as it is, which is little.
+    pub(super) fn new() -> Self {
+        let floor = resident_bytes().map(|resident| resident.saturating_sub(allocated_bytes()));
+        Self {
+            floor,
+            ..Self::default()
         }
     }
 
-    fn is_due(&mut self, memory: Memory) -> bool {
-        let is_at_rest = memory.resident.abs_diff(self.last) <= SLACK;
-        self.last = memory.resident;
-        if !self.is_too_much(memory) {
-            self.pause = 0;
-            self.rest = 0;
-            return false;
+    /// Looks at the memory, and trims it if that is due.
+    pub(super) fn look(&mut self) {
+        let Some(resident) = resident_bytes() else {
+            return;
+        };
+        if !self.may_be_due(resident) {
+            return;
         }
+        let in_use = allocated_bytes();
+        if self.is_too_much(Memory { resident, in_use }) {
+            trim();
+            let resident = resident_bytes().unwrap_or(resident);
+            self.trimmed(Memory { resident, in_use });
+        } else {
+            self.pause = 0;
+        }
+    }
+
+    /// Whether the daemon is at rest and no pause lasts. Counting what is in use takes the allocator's locks, so it is left then.
+    fn may_be_due(&mut self, resident: u64) -> bool {
+        let is_at_rest = resident.abs_diff(self.last) <= SLACK;
+        self.last = resident;
         let has_paused = self.rest == 0;
         self.rest = self.rest.saturating_sub(1);
         is_at_rest && has_paused
@@ -110,19 +115,25 @@ impl Trimmer {
 
     fn trimmed(&mut self, memory: Memory) {
         self.last = memory.resident;
-        if self.is_too_much(memory) {
-            self.pause = (self.pause * 2).clamp(1, MAX_PAUSE);
+        if self.is_too_much(memory) && self.pause < MAX_PAUSE {
+            self.pause = (self.pause * 2).max(1);
             self.rest = self.pause;
+        } else if self.pause == MAX_PAUSE {
+            // The daemon needs as much as this.
+            self.pause = 0;
+            self.floor = Some(memory.unused());
         }
     }
 }
 
-/// Resident memory of this process.
+/// Resident memory of this process that is its own. Shared rings and the program's text cannot be trimmed.
 fn resident_bytes() -> Option<u64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    let mut fields = statm.split(' ').skip(1);
+    let mut pages = || fields.next()?.parse::<u64>().ok();
+    let own = pages()?.saturating_sub(pages()?);
     let page_size = sysconf(SysconfVar::PAGE_SIZE).ok()??;
-    Some(pages * u64::try_from(page_size).ok()?)
+    Some(own * u64::try_from(page_size).ok()?)
 }
 
 /// What is allocated in all heaps and in pages of its own.
@@ -152,16 +163,25 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    fn sized((resident, in_use): (u64, u64)) -> Memory {
+        Memory {
+            resident: resident * MIB,
+            in_use: in_use * MIB,
+        }
+    }
+
+    fn is_due(trimmer: &mut Trimmer, memory: Memory) -> bool {
+        trimmer.may_be_due(memory.resident) && trimmer.is_too_much(memory)
+    }
+
     /// The looks at which memory is trimmed, of which so much is resident and in use; a trim leaves 20 MiB beside what is in use.
     fn trims(memory: &[(u64, u64)]) -> Vec<usize> {
         let mut trimmer = Trimmer::default();
-        let sized = |(resident, in_use): (u64, u64)| Memory {
-            resident: resident * MIB,
-            in_use: in_use * MIB,
-        };
-        assert!(!trimmer.is_due(sized((20, 0))), "the first look only sees");
+        for _ in 0..2 {
+            assert!(!is_due(&mut trimmer, sized((20, 0))), "it is small");
+        }
         let mut is_trimmed = |memory: (u64, u64)| {
-            let is_due = trimmer.is_due(sized(memory));
+            let is_due = is_due(&mut trimmer, sized(memory));
             if is_due {
                 trimmer.trimmed(sized((memory.1 + 20, memory.1)));
             }
@@ -191,25 +211,19 @@ mod tests {
     }
 
     #[test]
-    fn a_trim_that_does_not_help_is_tried_again_later_and_later() {
+    fn a_trim_that_does_not_help_is_tried_again_later_and_later_and_no_more() {
         let mut trimmer = Trimmer::default();
-        let small = Memory {
-            resident: 20 * MIB,
-            in_use: 0,
-        };
-        let large = Memory {
-            resident: 60 * MIB,
-            ..small
-        };
-        trimmer.is_due(small);
+        for _ in 0..2 {
+            is_due(&mut trimmer, sized((20, 0)));
+        }
         let mut is_trimmed = |_look: &u32| {
-            let is_due = trimmer.is_due(large);
+            let is_due = is_due(&mut trimmer, sized((60, 0)));
             if is_due {
-                trimmer.trimmed(large);
+                trimmer.trimmed(sized((60, 0)));
             }
             is_due
         };
-        let looks: Vec<u32> = (0..12).filter(|look| is_trimmed(look)).collect();
-        assert_eq!(looks, [1, 3, 6, 11]);
+        let looks: Vec<u32> = (0..100).filter(|look| is_trimmed(look)).collect();
+        assert_eq!(looks, [1, 3, 6, 11, 20, 37], "then it is taken for needed");
     }
 }

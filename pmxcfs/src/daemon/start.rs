@@ -156,7 +156,7 @@ fn start_as(
         fuse: fuse_requests,
         ipc: ipc_requests,
         cluster: cluster.as_ref().map(Cluster::view),
-        history: history.clone(),
+        history,
     };
     let serving = Arc::new(Serving {
         sources,
@@ -173,7 +173,6 @@ fn start_as(
         serving,
         cluster,
         database,
-        history,
         runtimes,
         lock,
     };

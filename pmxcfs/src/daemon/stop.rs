@@ -24,7 +24,6 @@ use crate::cli::EXIT_FAILURE;
 use crate::cluster::Cluster;
 use crate::fuse::Mount;
 use crate::health::Sources;
-use crate::history::serve::HistoryService;
 
 /// How long disconnecting the IPC clients may take.
 const IPC_PATIENCE: Duration = Duration::from_millis(200);
@@ -101,9 +100,13 @@ impl Serving {
                 path = %self.config().paths.mount_dir.display(),
                 "the mount is out of reach and programs hold files open in it: ending without it"
             );
-            let db = Arc::clone(&self.sources.db);
+            let serving = Arc::clone(&self);
+            let close = move || {
+                database::close(&serving.sources.db);
+                stop_history(&serving.sources);
+            };
             // Fails only if main ends the runtime after all.
-            let _closed = spawn_blocking(move || database::close(&db)).await;
+            let _closed = spawn_blocking(close).await;
             instance::remove_pid_file(&self.config().paths.pid_file);
             exit(end_status(false));
         }
@@ -112,6 +115,13 @@ impl Serving {
             "the stop takes too long: ending without the rest, the next start applies the crash journal"
         );
         exit(end_status(true));
+    }
+}
+
+/// Lets the history write down the last changes, which the database has.
+fn stop_history(sources: &Sources) {
+    if let Some(history) = &sources.history {
+        history.history.stop(HISTORY_PATIENCE);
     }
 }
 
@@ -139,8 +149,6 @@ pub struct Daemon {
     /// The other members, in cluster mode.
     pub(super) cluster: Option<Cluster>,
     pub(super) database: Database,
-    /// `None` if it is off.
-    pub(super) history: Option<Arc<HistoryService>>,
     pub(super) runtimes: Runtimes,
     pub(super) lock: InstanceLock,
 }
@@ -154,7 +162,6 @@ impl Daemon {
             serving,
             cluster,
             database,
-            history,
             runtimes,
             lock,
         } = self;
@@ -178,9 +185,7 @@ impl Daemon {
             tracing::warn!("{error}");
         }
         drop(database);
-        if let Some(history) = history {
-            history.history.stop(HISTORY_PATIENCE);
-        }
+        stop_history(&serving.sources);
         instance::remove_pid_file(&serving.config().paths.pid_file);
         // Last: until here the control socket answers, and the signal's task bounds the stop.
         drop(runtimes);

@@ -223,13 +223,14 @@ impl FuseFilesystem for PveFilesystem {
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _asking = self.asking(request);
+        let is_to_be_cut = flags.0 & libc::O_TRUNC != 0;
+        // No other open changes anything.
+        let _asking = is_to_be_cut.then(|| self.asking(request));
         let reply = opened(
             self.time(FuseOperation::Open),
             FopenFlags::FOPEN_DIRECT_IO,
             reply,
         );
-        let is_to_be_cut = flags.0 & libc::O_TRUNC != 0;
         self.fs.open(ino.0, is_to_be_cut, request.uid(), reply);
     }
 

@@ -70,7 +70,7 @@ operations! {
         Releasedir = "releasedir",
         /// Usage of the filesystem.
         Statfs = "statfs",
-        /// Operations that this filesystem does not have; always refused.
+        /// Special files and links that a program wants to make; always refused. The library refuses others without a count.
         Unsupported = "unsupported",
     }
 }

@@ -6,6 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::client;
+use anyhow::bail;
+
 use crate::text::{count, printable};
 use crate::tools::program::{CommandResult, Outcome};
 
@@ -13,12 +15,20 @@ use crate::tools::program::{CommandResult, Outcome};
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) fn run(socket: &Path, out: &mut dyn Write) -> CommandResult {
+    let pid = client::ask(socket)?.report.pid;
     let before = client::scrub(socket)?;
     // One that ran already may have passed what is of interest.
     let runs = 1 + u64::from(before.is_running);
     let mut asked = 1;
     let scrub = loop {
-        let scrub = client::ask(socket)?.report.store.scrub;
+        let report = client::ask(socket)?.report;
+        if report.pid != pid {
+            bail!("the daemon was started anew meanwhile: ask for the scrub again");
+        }
+        if let Some(failure) = &report.store.failure {
+            bail!("the scrub waits, since the database cannot be written: {failure}");
+        }
+        let scrub = report.store.scrub;
         if scrub.run_count >= before.run_count + runs {
             break scrub;
         }
