@@ -4,15 +4,15 @@
 //! the writer repeat expensive work for each value. Messages are collected instead of logged, so that tests see what is
 //! told, and how often.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 const FIRST_INTERVAL: Duration = Duration::from_secs(60);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Subjects come from other nodes; when there are more than this, all are forgotten.
-const MAX_SUBJECT_COUNT: usize = 4096;
+/// Subjects come from other nodes. Beyond this number, those whose interval has passed are forgotten.
+const MAX_SUBJECT_COUNT: usize = 16_384;
 
 /// Messages in one window, whatever their subjects. A full disk fails for every file at once.
 const MESSAGES_PER_WINDOW: u32 = 10;
@@ -22,6 +22,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     by_subject: HashMap<String, Failure>,
+    states: HashSet<&'static str>,
     window: Option<(Instant, u32)>,
     untold_count: u64,
     messages: Vec<String>,
@@ -53,11 +54,13 @@ impl Failures {
             (failure.interval * 2).min(LONGEST_INTERVAL)
         });
         if self.by_subject.len() >= MAX_SUBJECT_COUNT {
-            self.by_subject.clear();
+            self.by_subject.retain(|_, failure| now < failure.due);
         }
-        let due = now + interval;
-        self.by_subject
-            .insert(subject.to_owned(), Failure { due, interval });
+        if self.by_subject.len() < MAX_SUBJECT_COUNT {
+            let due = now + interval;
+            self.by_subject
+                .insert(subject.to_owned(), Failure { due, interval });
+        }
         if !self.window_has_room(now) {
             self.untold_count += 1;
             return;
@@ -72,6 +75,23 @@ impl Failures {
     /// Forgets the subject: its next failure is a first one. Returns whether it had failed.
     pub(crate) fn succeeded(&mut self, subject: &str) -> bool {
         self.by_subject.remove(subject).is_some()
+    }
+
+    /// Records that a part that all values need has failed. It is told once, and nothing else waits for it.
+    pub(crate) fn is_down(&mut self, part: &'static str, reason: impl Display) {
+        if self.states.insert(part) {
+            self.messages.push(format!("{part}: {reason}"));
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_failed(&self, part: &str) -> bool {
+        self.states.contains(part)
+    }
+
+    /// The part works. Returns whether it had failed.
+    pub(crate) fn is_up(&mut self, part: &str) -> bool {
+        self.states.remove(part)
     }
 
     /// The messages since the last call.

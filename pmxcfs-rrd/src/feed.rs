@@ -88,8 +88,8 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
         }
         let outcome = self.daemon.update(&updates);
         match &outcome.broken {
-            Some(error) => self.failures.failed(DAEMON_IS_GONE, error, now),
-            None if self.failures.succeeded(DAEMON_IS_GONE) => {
+            Some(error) => self.failures.is_down(DAEMON_IS_GONE, error),
+            None if self.failures.is_up(DAEMON_IS_GONE) => {
                 tracing::info!("rrdcached answers, RRD updates go through it");
             }
             None => {}
@@ -104,7 +104,7 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
         self.stats.direct_count += taken_count;
         self.stats.lost_count += count(unanswered.len());
         if let Some(error) = outcome.broken {
-            self.failures.failed(LIBRARY_IS_MISSING, error, now);
+            self.failures.is_down(LIBRARY_IS_MISSING, error);
         }
     }
 

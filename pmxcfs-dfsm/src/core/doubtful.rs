@@ -23,6 +23,10 @@ impl Doubtful {
         self.witnesses = synced;
     }
 
+    pub(super) fn messages(&self) -> &[Queued] {
+        &self.messages
+    }
+
     /// The group has these members now. Gives the messages if no witness is among them.
     pub(super) fn abandoned(&mut self, ids: &[MemberId]) -> Vec<Queued> {
         if self.witnesses.iter().any(|witness| ids.contains(witness)) {

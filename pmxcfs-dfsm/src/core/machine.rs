@@ -102,7 +102,7 @@ impl<A: Application> Machine<A> {
         Self::with_backlog_limit(app, BACKLOG_LIMIT)
     }
 
-    /// As [`Machine::new`], for members with little memory: `limit` bounds in bytes what is kept for a synchronisation.
+    /// As [`Machine::new`] with another bound, for tests: `limit` bounds in bytes what is kept for a synchronisation.
     #[must_use]
     pub fn with_backlog_limit(app: A, limit: usize) -> Self {
         Self {
@@ -287,6 +287,7 @@ impl<A: Application> Machine<A> {
     fn spares_others(&self) -> bool {
         self.mode() == Mode::Synced
             && self.backlog.is_large()
+            && self.backlog.idle_ms(self.now.monotonic_ms) < PATIENCE_MS
             && self.members.iter().any(|member| !member.is_synced)
     }
 

@@ -66,7 +66,8 @@ impl<A: Application> Machine<A> {
         } else {
             self.stay_alone(out);
         }
-        self.backlog.restart(&self.queue);
+        let kept = self.queue.iter().chain(self.doubtful.messages());
+        self.backlog.restart(kept, self.now.monotonic_ms);
         if !self.mode().is_error() {
             self.app.members_changed(&ids);
         }

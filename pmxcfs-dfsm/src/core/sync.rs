@@ -91,7 +91,8 @@ impl<A: Application> Machine<A> {
             };
             self.enter(update, out);
         }
-        self.backlog.restart(&self.queue);
+        let kept = self.queue.iter().chain(self.doubtful.messages());
+        self.backlog.restart(kept, self.now.monotonic_ms);
         self.walk_queue(out);
     }
 
@@ -112,7 +113,7 @@ impl<A: Application> Machine<A> {
 
     /// An update for others has come; an own one makes room for the next.
     pub(super) fn update_passed(&mut self, sender: MemberId, size: usize, out: &mut Actions) {
-        self.backlog.add_update(size);
+        self.backlog.add_update(size, self.now.monotonic_ms);
         if self.local == Some(sender) {
             let under_way = self.updates_under_way;
             self.updates_under_way = under_way.map(|bytes| bytes.saturating_sub(size));

@@ -128,7 +128,8 @@ impl Filesystem {
             move |fs, tree, place| fs.make_plan(tree, place, kind),
             move |fs, tree, place, result| {
                 result?;
-                fs.made(tree, place, kind).map(Named)
+                let (_inode, attributes) = fs.made(tree, place, kind)?;
+                Ok(Named(attributes))
             },
             |_fs, result| reply(result.map(|Named(attributes)| attributes)),
         );
@@ -151,8 +152,8 @@ impl Filesystem {
                     Err(FsError::Exists) if if_exists != IfExists::Refuse => false,
                     other => other.map(|_| true)?,
                 };
-                let attributes = fs.made(tree, place, EntryKind::File)?;
-                let (handle, bound) = fs.open_in(tree, attributes.id, uid)?;
+                let (inode, attributes) = fs.made(tree, place, EntryKind::File)?;
+                let (handle, bound) = fs.open_in(tree, attributes.id, inode, uid)?;
                 Ok(Created {
                     attributes,
                     handle,
@@ -187,11 +188,16 @@ impl Filesystem {
         }))
     }
 
-    /// What the kernel learns of an entry that was just made or met.
-    fn made(&self, tree: &Tree, place: &Place, kind: EntryKind) -> Result<Attributes, FsError> {
+    /// What the kernel learns of an entry that was just made or met, and its inode.
+    fn made(
+        &self,
+        tree: &Tree,
+        place: &Place,
+        kind: EntryKind,
+    ) -> Result<(u64, Attributes), FsError> {
         let made = self.names.made(tree, place, kind);
         let (id, inode) = made.ok_or(FsError::Exists)?;
-        self.entry_attributes(tree, id, inode)
+        Ok((inode, self.entry_attributes(tree, id, inode)?))
     }
 
     /// Opens a file for a user; `is_to_be_cut` stands for `O_TRUNC`.

@@ -188,13 +188,18 @@ impl NameTable {
     ///
     /// # Errors
     /// As [`NameTable::target`].
-    pub(super) fn open(&self, tree: &mut Tree, id: u64, uid: u32) -> Result<Bound, FsError> {
+    pub(super) fn open(
+        &self,
+        tree: &mut Tree,
+        id: u64,
+        inode: u64,
+        uid: u32,
+    ) -> Result<Bound, FsError> {
         let mut table = self.of(tree);
-        let inode = table.target(tree, id, Want::Open)?;
+        let record = table.records.get_mut(&id).ok_or(FsError::NotFound)?;
         if !tree.pin(inode, uid) {
             return Err(FsError::NotFound);
         }
-        let record = table.records.get_mut(&id).ok_or(FsError::NotFound)?;
         record.opens += 1;
         let bound = Bound::new(tree, inode);
         let former = record.opened.replace(bound);

@@ -10,6 +10,7 @@ use pmxcfs_memdb::{ROOT_INODE, Tree};
 use super::attributes::Kind;
 use super::filesystem::{Filesystem, directory};
 use super::handles::{Bound, Handle};
+use super::names::Want;
 use super::node::{natural_id, plugin_id};
 use super::plugins::Content;
 
@@ -38,18 +39,20 @@ impl Filesystem {
     pub(super) fn open_name(&self, id: u64, uid: u32) -> Result<(u64, Bound), FsError> {
         self.db.with_pins(|tree| {
             self.check_room(tree, uid)?;
-            self.open_in(tree, id, uid)
+            let inode = self.names.target(tree, id, Want::Open)?;
+            self.open_in(tree, id, inode, uid)
         })
     }
 
-    /// The same with the tree locked, and without a look at what the user has open.
+    /// Opens an inode by a node id, with the tree locked and without a look at what the user has open.
     pub(super) fn open_in(
         &self,
         tree: &mut Tree,
         id: u64,
+        inode: u64,
         uid: u32,
     ) -> Result<(u64, Bound), FsError> {
-        let bound = self.names.open(tree, id, uid)?;
+        let bound = self.names.open(tree, id, inode, uid)?;
         let handle = self.handles.insert(uid, Handle::File { id, bound });
         Ok((handle, bound))
     }
@@ -82,7 +85,8 @@ impl Filesystem {
         let id = directory(id)?;
         let bound = self.db.with_pins(|tree| {
             self.check_room(tree, uid)?;
-            self.names.open(tree, id, uid)
+            let inode = self.names.target(tree, id, Want::Open)?;
+            self.names.open(tree, id, inode, uid)
         })?;
         let listing = Arc::from([]);
         let handle = Handle::Directory { id, bound, listing };
