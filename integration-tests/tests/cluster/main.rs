@@ -1,6 +1,6 @@
 //! Clusters of real daemons on real corosync.
 //!
-//! Most stories spend their time waiting for corosync and may be told two at a time, on as many threads as the test runner has.
+//! Most stories spend their time waiting for corosync and may be told at the same time, on as many threads as the test runner has.
 //! Those that fill the machine are told alone.
 #![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 

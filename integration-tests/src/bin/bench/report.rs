@@ -56,14 +56,14 @@ impl Report {
         )
     }
 
-    /// Prints the sum. True if nothing missed its bar.
+    /// Prints the sum. True if something was measured and nothing missed its bar.
     pub(crate) fn finish(&self) -> io::Result<bool> {
         let missed_count = self.figures.iter().filter(|(_, ok)| !ok).count();
         let row_count = self.figures.len();
         self.line(&format!(
             "\n{missed_count} of {row_count} rows missed their bar"
         ))?;
-        Ok(missed_count == 0)
+        Ok(missed_count == 0 && row_count > 0)
     }
 
     /// Writes all figures to a file: a list of objects with `row`, `value`, `unit` and `ok`.

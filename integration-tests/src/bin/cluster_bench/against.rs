@@ -15,10 +15,13 @@ use crate::{join, latency};
 const ROUNDS: usize = 9;
 const BEYOND_INTERVAL: usize = 1;
 const BAR: f64 = 0.95;
+/// How long all rounds may take.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Measures all rows against the daemon that `program` is.
 pub(crate) fn measure(program: &Path) -> bool {
     let mut clusters = [Cluster::running_program(3, program), Cluster::running(3)];
+    clusters.iter().for_each(|cluster| cluster.extend(PATIENCE));
     clusters.iter().for_each(writers::make_directories);
     let inverse = |time: Duration| 1.0 / time.as_secs_f64();
     let mut reaches_all = row(
