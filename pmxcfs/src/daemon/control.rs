@@ -57,7 +57,7 @@ async fn look_after(serving: Arc<Serving>) {
     let (sources, config) = (&serving.sources, serving.config());
     let mut looks = ticks(LOOK_INTERVAL);
     let mut told = String::new();
-    let mut trimmer = Trimmer::new();
+    let mut trimmer = Trimmer::default();
     let mut count = 0u32;
     loop {
         looks.tick().await;

@@ -2,8 +2,8 @@
 //!
 //! glibc keeps what the daemon frees, because it lies between what is in use: the content of removed files, former trees and
 //! long answers would stay resident for as long as the daemon runs. [`Trimmer::look`] returns it soon after the process has
-//! come to rest with more resident memory beside what is in use than after the last trim. A trim leaves out the end of a
-//! thread's heap, which a thread gives back itself when it frees memory there; [`configure`] sees to that.
+//! come to rest and uses less than before. A trim leaves out the end of a thread's heap, which a thread gives back itself when it
+//! frees memory there; [`configure`] sees to that.
 
 use std::fs;
 
@@ -17,11 +17,14 @@ const PAGES_SIZE: c_int = 4 << 20;
 /// Free bytes at the end of a heap that a thread keeps.
 const KEPT_SIZE: c_int = 1 << 20;
 
-/// Resident memory that nothing uses may grow by this share of all resident memory before a trim.
+/// A trim is due for a change of more than this share of resident memory.
 const SHARE: u64 = 20;
 
-/// And by this many bytes, so that a small daemon is not trimmed for nothing.
+/// And of more than this many bytes, so that a small daemon is not trimmed for nothing.
 const SLACK: u64 = 512 * 1024;
+
+/// Looks of which one counts what is in use, since that takes the allocator's locks.
+const COUNT_INTERVAL: u32 = 3;
 
 /// Sets the allocator's limits. Call it before there are threads.
 #[expect(
@@ -39,90 +42,49 @@ pub(super) fn configure() {
 }
 
 /// Memory of this process, in bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Memory {
     /// Memory that no file and no other process shares: stacks, heaps in use, and what the allocator keeps.
     resident: u64,
-    /// What the program has allocated.
+    /// What the program has allocated in heaps, resident or not.
     in_use: u64,
 }
 
-impl Memory {
-    fn unused(self) -> u64 {
-        self.resident.saturating_sub(self.in_use)
-    }
-}
-
-/// Looks between two trims that did not help enough, at most. What a trim leaves after that is taken for needed.
-const MAX_PAUSE: u32 = 16;
-
-/// Decides when to trim. A trim walks through all free memory, so a daemon that keeps little is left alone.
+/// Decides when to trim. A trim walks through all free memory, so a daemon that neither grew nor freed much is left alone.
 #[derive(Debug, Default)]
 pub(super) struct Trimmer {
     /// Resident bytes at the last look.
     last: u64,
-    /// Resident bytes beside those in use that the daemon needs: the least that a look has seen.
-    floor: Option<u64>,
-    /// Looks until the next trim, after one that did not help enough: threads give up their caches later.
-    pause: u32,
-    /// Looks of that pause that are left.
-    rest: u32,
+    look_count: u32,
+    /// After the last trim: what was resident then, and the most that was in use since.
+    since: Memory,
 }
 
 impl Trimmer {
-    /// Begins with the memory as it is, which is little.
-    pub(super) fn new() -> Self {
-        let floor = resident_bytes().map(|resident| resident.saturating_sub(allocated_bytes()));
-        Self {
-            floor,
-            ..Self::default()
-        }
-    }
-
     /// Looks at the memory, and trims it if that is due.
     pub(super) fn look(&mut self) {
         let Some(resident) = resident_bytes() else {
             return;
         };
-        if !self.may_be_due(resident) {
+        let is_at_rest = resident.abs_diff(self.last) <= SLACK;
+        self.last = resident;
+        self.look_count += 1;
+        if !self.look_count.is_multiple_of(COUNT_INTERVAL) {
             return;
         }
         let in_use = allocated_bytes();
-        if self.is_too_much(Memory { resident, in_use }) {
+        if self.is_due(Memory { resident, in_use }) && is_at_rest {
             trim();
             let resident = resident_bytes().unwrap_or(resident);
-            self.trimmed(Memory { resident, in_use });
-        } else {
-            self.pause = 0;
+            self.since = Memory { resident, in_use };
         }
     }
 
-    /// Whether the daemon is at rest and no pause lasts. Counting what is in use takes the allocator's locks, so it is left then.
-    fn may_be_due(&mut self, resident: u64) -> bool {
-        let is_at_rest = resident.abs_diff(self.last) <= SLACK;
-        self.last = resident;
-        let has_paused = self.rest == 0;
-        self.rest = self.rest.saturating_sub(1);
-        is_at_rest && has_paused
-    }
-
-    fn is_too_much(&mut self, memory: Memory) -> bool {
-        let unused = memory.unused();
-        let floor = self.floor.map_or(unused, |floor| floor.min(unused));
-        self.floor = Some(floor);
-        unused > floor + memory.resident / SHARE + SLACK
-    }
-
-    fn trimmed(&mut self, memory: Memory) {
-        self.last = memory.resident;
-        if self.is_too_much(memory) && self.pause < MAX_PAUSE {
-            self.pause = (self.pause * 2).max(1);
-            self.rest = self.pause;
-        } else if self.pause == MAX_PAUSE {
-            // The daemon needs as much as this.
-            self.pause = 0;
-            self.floor = Some(memory.unused());
-        }
+    fn is_due(&mut self, memory: Memory) -> bool {
+        self.since.in_use = self.since.in_use.max(memory.in_use);
+        let margin = memory.resident / SHARE + SLACK;
+        let has_freed = self.since.in_use - memory.in_use > margin;
+        has_freed || memory.resident > self.since.resident + margin
     }
 }
 
@@ -136,7 +98,7 @@ fn resident_bytes() -> Option<u64> {
     Some(own * u64::try_from(page_size).ok()?)
 }
 
-/// What is allocated in all heaps and in pages of its own.
+/// What is allocated in all heaps. Larger allocations have pages of their own, which go back when they are freed.
 #[expect(
     unsafe_code,
     reason = "the C library's allocator has no safe interface"
@@ -144,7 +106,7 @@ fn resident_bytes() -> Option<u64> {
 fn allocated_bytes() -> u64 {
     // SAFETY: mallinfo2 takes the allocator's own locks and returns numbers.
     let info = unsafe { libc::mallinfo2() };
-    (info.uordblks + info.hblkhd) as u64
+    info.uordblks as u64
 }
 
 #[expect(
@@ -163,67 +125,46 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn sized((resident, in_use): (u64, u64)) -> Memory {
-        Memory {
-            resident: resident * MIB,
-            in_use: in_use * MIB,
-        }
-    }
-
-    fn is_due(trimmer: &mut Trimmer, memory: Memory) -> bool {
-        trimmer.may_be_due(memory.resident) && trimmer.is_too_much(memory)
-    }
-
-    /// The looks at which memory is trimmed, of which so much is resident and in use; a trim leaves 20 MiB beside what is in use.
-    fn trims(memory: &[(u64, u64)]) -> Vec<usize> {
-        let mut trimmer = Trimmer::default();
-        for _ in 0..2 {
-            assert!(!is_due(&mut trimmer, sized((20, 0))), "it is small");
-        }
-        let mut is_trimmed = |memory: (u64, u64)| {
-            let is_due = is_due(&mut trimmer, sized(memory));
+    /// The counts at which a trim is due, of which so many MiB are resident and in use; a trim leaves 20 beside what is in use.
+    fn trims(counts: &[(u64, u64)]) -> Vec<usize> {
+        let mut trimmer = Trimmer {
+            since: Memory {
+                resident: 20 * MIB,
+                in_use: 0,
+            },
+            ..Trimmer::default()
+        };
+        let mut is_trimmed = |(resident, in_use): (u64, u64)| {
+            let memory = Memory {
+                resident: resident * MIB,
+                in_use: in_use * MIB,
+            };
+            let is_due = trimmer.is_due(memory);
             if is_due {
-                trimmer.trimmed(sized((memory.1 + 20, memory.1)));
+                trimmer.since = Memory {
+                    resident: (20 + in_use) * MIB,
+                    ..memory
+                };
             }
             is_due
         };
-        let looks = memory.iter().enumerate();
-        let due = looks.filter(|(_, memory)| is_trimmed(**memory));
-        due.map(|(look, _)| look).collect()
+        let due = counts.iter().enumerate();
+        let due = due.filter(|(_, memory)| is_trimmed(**memory));
+        due.map(|(count, _)| count).collect()
     }
 
     #[test]
-    fn what_is_in_use_is_left_alone() {
-        assert_eq!(trims(&[(20, 0), (60, 40), (60, 40), (60, 40)]), [0; 0]);
+    fn a_daemon_of_a_steady_size_is_left_alone() {
+        assert_eq!(trims(&[(20, 0), (21, 1), (20, 0), (21, 1)]), [0; 0]);
     }
 
     #[test]
-    fn what_is_free_is_trimmed_when_the_daemon_is_at_rest() {
-        assert_eq!(trims(&[(80, 0), (120, 0), (120, 0), (20, 0), (20, 0)]), [2]);
+    fn growth_is_trimmed_once() {
+        assert_eq!(trims(&[(60, 40), (60, 40), (60, 40)]), [0]);
     }
 
     #[test]
     fn what_a_peak_used_is_trimmed_after_it_was_freed() {
-        assert_eq!(
-            trims(&[(60, 20), (60, 20), (40, 20), (40, 0), (20, 0)]),
-            [1, 3]
-        );
-    }
-
-    #[test]
-    fn a_trim_that_does_not_help_is_tried_again_later_and_later_and_no_more() {
-        let mut trimmer = Trimmer::default();
-        for _ in 0..2 {
-            is_due(&mut trimmer, sized((20, 0)));
-        }
-        let mut is_trimmed = |_look: &u32| {
-            let is_due = is_due(&mut trimmer, sized((60, 0)));
-            if is_due {
-                trimmer.trimmed(sized((60, 0)));
-            }
-            is_due
-        };
-        let looks: Vec<u32> = (0..100).filter(|look| is_trimmed(look)).collect();
-        assert_eq!(looks, [1, 3, 6, 11, 20, 37], "then it is taken for needed");
+        assert_eq!(trims(&[(60, 40), (60, 40), (60, 10), (30, 10)]), [0, 2]);
     }
 }
