@@ -24,7 +24,7 @@ const SHARE: u64 = 20;
 const SLACK: u64 = 512 * 1024;
 
 /// Looks of which one counts what is in use, since that takes the allocator's locks.
-const COUNT_INTERVAL: u32 = 3;
+const COUNT_INTERVAL: u32 = 2;
 
 /// Sets the allocator's limits. Call it before there are threads.
 #[expect(

@@ -47,6 +47,7 @@ pub(crate) fn run(mut committer: Committer) {
             Task::Look => {
                 // A database that cannot be opened is told of when something has to be committed.
                 let _result = committer.look();
+                committer.release_if_idle();
             }
             Task::Scrub => committer.scrub(),
             Task::Stop(deadline) => break deadline,
