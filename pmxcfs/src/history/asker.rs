@@ -3,7 +3,7 @@
 //! Handlers of the kernel's requests say for whom they work; a change that is made meanwhile on the same thread is that program's.
 //! The name is read from `/proc/PID/comm`, which takes no lock that the program could hold while it waits for this very request.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -13,9 +13,12 @@ use pmxcfs_memdb::store::Asker;
 /// How long a name is believed: programs change it when they start another one.
 const BELIEVED: Duration = Duration::from_millis(100);
 
+/// How many programs a thread remembers. Programs that ask in turns must not push each other out: a name costs 10 us to read.
+const PROGRAM_COUNT: usize = 64;
+
 thread_local! {
     static CURRENT: Cell<Option<Asker>> = const { Cell::new(None) };
-    static LAST: Cell<Option<(Asker, Instant)>> = const { Cell::new(None) };
+    static KNOWN: RefCell<[Option<(Asker, Instant)>; PROGRAM_COUNT]> = const { RefCell::new([None; PROGRAM_COUNT]) };
 }
 
 /// The program that this thread works for.
@@ -31,20 +34,9 @@ pub(crate) struct Asking(());
 impl Asking {
     /// The thread begins to work for a program with this user and thread id.
     pub(crate) fn begin(uid: u32, pid: u32) -> Self {
-        let now = Instant::now();
-        let known = LAST.get().filter(|(asker, since)| {
-            (asker.uid, asker.pid) == (uid, pid) && now.duration_since(*since) < BELIEVED
-        });
-        let asker = known.map_or_else(
-            || {
-                let program = name(pid);
-                let asker = Asker { uid, pid, program };
-                LAST.set(Some((asker, now)));
-                asker
-            },
-            |(asker, _)| asker,
-        );
-        CURRENT.set(Some(asker));
+        CURRENT.set(Some(
+            KNOWN.with_borrow_mut(|known| look_up(known, uid, pid)),
+        ));
         Self(())
     }
 }
@@ -53,6 +45,21 @@ impl Drop for Asking {
     fn drop(&mut self) {
         CURRENT.set(None);
     }
+}
+
+fn look_up(known: &mut [Option<(Asker, Instant)>; PROGRAM_COUNT], uid: u32, pid: u32) -> Asker {
+    let now = Instant::now();
+    let slot = &mut known[pid as usize % PROGRAM_COUNT];
+    if let Some((asker, since)) = slot
+        && (asker.uid, asker.pid) == (uid, pid)
+        && now.duration_since(*since) < BELIEVED
+    {
+        return *asker;
+    }
+    let program = name(pid);
+    let asker = Asker { uid, pid, program };
+    *slot = Some((asker, now));
+    asker
 }
 
 /// Zeros if the program is gone or in another namespace.
