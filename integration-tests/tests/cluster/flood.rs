@@ -1,11 +1,11 @@
 //! A node joins a large cluster in which all others write as fast as they can.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use integration_tests::cluster::ClusterHost;
-use integration_tests::{Cluster, tell, wait};
+use integration_tests::{Cluster, Over, tell, wait};
 
 use crate::alone;
 
@@ -54,18 +54,19 @@ fn a_node_joins_while_three_write_large_files_at_full_rate() {
         });
     }
 
-    let is_done = AtomicBool::new(false);
+    let over = Over::new();
     let write_count = AtomicU64::new(0);
     let slowest_ms = AtomicU64::new(0);
     let four = cluster.host(4);
     thread::scope(|scope| {
+        let work = over.begin();
         for number in 1..=3 {
             for file in 0..2 {
-                let (cluster, is_done, write_count, slowest_ms) =
-                    (&cluster, &is_done, &write_count, &slowest_ms);
+                let (cluster, over, write_count, slowest_ms) =
+                    (&cluster, &over, &write_count, &slowest_ms);
                 scope.spawn(move || {
                     let data = vec![b'l'; FILE_SIZE];
-                    while !is_done.load(Ordering::Relaxed) {
+                    while !over.is_over() {
                         let begin = Instant::now();
                         let name = format!("large{number}.{file}");
                         if cluster.host(number).write(&name, &data).is_ok() {
@@ -79,16 +80,13 @@ fn a_node_joins_while_three_write_large_files_at_full_rate() {
         }
         let has_begun = || (write_count.load(Ordering::Relaxed) > 20).then_some(());
         let is_writing = wait::try_until(PATIENCE, has_begun).is_some();
-        if !is_writing {
-            is_done.store(true, Ordering::Relaxed);
-        }
         assert!(is_writing, "nobody writes\n{}", cluster.logs());
         let (begin, count) = (Instant::now(), write_count.load(Ordering::Relaxed));
         slowest_ms.store(0, Ordering::Relaxed);
         four.start_daemon();
         let is_synced = || four.read(&format!("f{ENTRY_COUNT}")).ok();
         let synced = wait::try_until(PATIENCE, is_synced);
-        is_done.store(true, Ordering::Relaxed);
+        drop(work);
         assert!(synced.is_some(), "never synchronised\n{}", cluster.logs());
         tell(&format!(
             "joined after {:.1} s and {} tries, {} writes meanwhile, slowest {} ms, peak {} MiB here, {} MiB on node1",

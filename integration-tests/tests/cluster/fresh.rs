@@ -5,10 +5,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use integration_tests::Cluster;
+use integration_tests::{Cluster, Over};
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
@@ -31,13 +30,14 @@ fn who_reads_while_a_synchronisation_replaces_all_finds_everything() {
     let remove_directory = |name: &str| one.inside(|| fs::remove_dir(format!("/etc/pve/{name}")));
     make(b"old");
     cluster.await_synced();
-    let is_over = AtomicBool::new(false);
+    let over = Over::new();
     thread::scope(|scope| {
+        let work = over.begin();
         let reader = scope.spawn(|| {
             three.inside(|| {
                 let mut failures = Vec::new();
                 // Over and over, so that the kernel takes every name for granted when it comes to stand for something else.
-                while !is_over.load(Ordering::Acquire) {
+                while !over.is_over() {
                     for number in 0..FILE_COUNT {
                         let path = format!("/etc/pve/there/{number}");
                         let meta = fs::metadata(&path).map(drop);
@@ -66,7 +66,7 @@ fn who_reads_while_a_synchronisation_replaces_all_finds_everything() {
         cluster.await_departure(3);
         three.start_corosync();
         cluster.await_synced();
-        is_over.store(true, Ordering::Release);
+        drop(work);
         let failures = reader.join().expect("the reader does not panic");
         assert!(failures.is_empty(), "{failures:?}");
     });
@@ -185,11 +185,11 @@ fn who_works_on_what_other_nodes_replace_all_the_time_gets_no_strange_errors() {
     let (one, two, three) = (cluster.host(1), cluster.host(2), cluster.host(3));
     one.mkdir("there").unwrap();
     cluster.await_synced();
-    let is_over = AtomicBool::new(false);
+    let over = Over::new();
     // How often it went well: others come in its way.
     let over_and_over = |change: Work| {
         let mut count = 0;
-        while !is_over.load(Ordering::Acquire) {
+        while !over.is_over() {
             count += usize::from(change().is_ok());
         }
         count
@@ -207,6 +207,7 @@ fn who_works_on_what_other_nodes_replace_all_the_time_gets_no_strange_errors() {
     let usual = [ErrorKind::NotFound, ErrorKind::AlreadyExists];
     let mut strange = BTreeMap::<(&str, String), usize>::new();
     thread::scope(|scope| {
+        let work = over.begin();
         let replaced = scope.spawn(|| one.inside(|| over_and_over(replace)));
         let renewed = scope.spawn(|| two.inside(|| over_and_over(renew)));
         three.inside(|| {
@@ -220,7 +221,7 @@ fn who_works_on_what_other_nodes_replace_all_the_time_gets_no_strange_errors() {
                 }
             }
         });
-        is_over.store(true, Ordering::Release);
+        drop(work);
         assert!(replaced.join().expect("node 1 does not panic") > 0);
         assert!(renewed.join().expect("node 2 does not panic") > 0);
     });

@@ -6,11 +6,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use integration_tests::Cluster;
 use integration_tests::cluster::Random;
+use integration_tests::{Cluster, Over};
 
 use crate::{alone, beside_others};
 
@@ -453,10 +453,10 @@ fn after_a_storm_of_renames_every_name_is_right() {
     let name = |number: u64| at(&format!("f{number}"));
     cluster.host(1).inside(|| fs::create_dir(ROOM).unwrap());
     for round in 0..ROUND_COUNT {
-        let is_over = AtomicBool::new(false);
+        let over = Over::new();
         let storm = |number: usize| {
             let mut random = Random::new(round * 10 + number as u64);
-            while !is_over.load(Ordering::Acquire) {
+            while !over.is_over() {
                 let (a, b) = (random.below(NAME_COUNT), random.below(NAME_COUNT));
                 // Others come in its way.
                 let _result = match random.below(8) {
@@ -467,6 +467,7 @@ fn after_a_storm_of_renames_every_name_is_right() {
             }
         };
         thread::scope(|scope| {
+            let _work = over.begin();
             for host in cluster.hosts() {
                 scope.spawn(|| host.inside(|| storm(host.number())));
             }
@@ -476,7 +477,6 @@ fn after_a_storm_of_renames_every_name_is_right() {
                     let _read = fs::read(name(number));
                 }
             });
-            is_over.store(true, Ordering::Release);
         });
         // Behind everything that the others have done.
         for host in cluster.hosts() {
@@ -515,9 +515,9 @@ fn a_file_that_changes_while_the_kernel_learns_its_name_shows_the_change() {
     let (one, three) = (cluster.host(1), cluster.host(3));
     one.mkdir("room").unwrap();
     let round = AtomicU64::new(0);
-    let is_over = AtomicBool::new(false);
+    let over = Over::new();
     let look = || {
-        while !is_over.load(Ordering::Acquire) {
+        while !over.is_over() {
             let name = format!("f{}", round.load(Ordering::Acquire));
             // Not there yet, of one size, or of the other.
             let _seen = size(&name);
@@ -525,6 +525,7 @@ fn a_file_that_changes_while_the_kernel_learns_its_name_shows_the_change() {
     };
     let mut late = Vec::new();
     thread::scope(|scope| {
+        let _work = over.begin();
         for _ in 0..LOOKER_COUNT {
             scope.spawn(|| three.inside(look));
         }
@@ -547,7 +548,6 @@ fn a_file_that_changes_while_the_kernel_learns_its_name_shows_the_change() {
             }
             round.store(number as u64 + 1, Ordering::Release);
         }
-        is_over.store(true, Ordering::Release);
     });
     assert!(late.is_empty(), "{late:?}");
     cluster.stop_and_compare();

@@ -1,13 +1,12 @@
 //! What every node tells the others beside the tree.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use integration_tests::cluster::LIMIT;
 use integration_tests::ipc_client::IpcError;
-use integration_tests::{Cluster, ClusterHost, wait};
+use integration_tests::{Cluster, ClusterHost, Over, wait};
 use nix::errno::Errno;
 
 use crate::beside_others;
@@ -220,10 +219,10 @@ fn what_is_logged_while_a_node_joins_reaches_all() {
         wait::until("another second", LIMIT, || {
             (seconds() > second).then_some(())
         });
-        let is_joined = AtomicBool::new(false);
+        let over = Over::new();
         let write_until_joined = |host: &ClusterHost| {
             let mut number = 0;
-            while !is_joined.load(Ordering::Acquire) {
+            while !over.is_over() {
                 log(host, &format!("{join}.{number}"));
                 number += 1;
                 // As a busy cluster, not as an attacker: the log keeps some hundred entries.
@@ -232,6 +231,7 @@ fn what_is_logged_while_a_node_joins_reaches_all() {
             number
         };
         count += thread::scope(|scope| {
+            let work = over.begin();
             let writers = [1, 2].map(|number| {
                 let host = cluster.host(number);
                 scope.spawn(|| write_until_joined(host))
@@ -239,7 +239,7 @@ fn what_is_logged_while_a_node_joins_reaches_all() {
             three.start_daemon();
             log(three, &format!("{join}"));
             cluster.await_synced();
-            is_joined.store(true, Ordering::Release);
+            drop(work);
             writers.map(|writer| writer.join().expect("a writer does not panic"))
         })
         .iter()
