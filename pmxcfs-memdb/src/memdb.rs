@@ -15,9 +15,7 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Mutex, Rank, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use pmxcfs_api_types::time::wall_clock_secs;
 
-use crate::store::{
-    Asker, CommitSink, EntrySource, ShutdownOutcome, Store, StoreHandle, Ticket, Trail,
-};
+use crate::store::{Asker, CommitSink, EntrySource, ShutdownOutcome, Store, StoreHandle, Ticket};
 use crate::{
     Caller, Change, Entry, Observer, Operation, Plan, Precheck, ROOT_INODE, Reply, RootState,
     Stamp, Tree,
@@ -216,7 +214,7 @@ impl MemDb {
             self.is_replacing.store(true, Ordering::Relaxed);
             tree.former_of(&touched)
         };
-        let result = store.replace_with(rows, new.root(), Trail::of_sync(leader, former));
+        let result = store.replace(rows, new.root(), leader, former);
         let (result, after_unlock) = {
             let mut tree = self.tree.write();
             self.is_replacing.store(false, Ordering::Relaxed);

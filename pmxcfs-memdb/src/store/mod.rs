@@ -57,7 +57,6 @@ pub use offline::{Access, Examined, JournalUse, examine, integrity};
 pub use open::{Loaded, Store};
 pub use repair::{Repair, Repaired, empty_journal, repair, salvage};
 pub use warning::Warning;
-pub(crate) use writer::Trail;
 pub use writer::{
     Asker, CommitSink, Committed, Effect, EntryLookup, EntrySource, Former, ScrubStats,
     ShutdownOutcome, Step, StoreHandle, StoreStats, TRAIL_LIMIT_BYTES, Ticket,

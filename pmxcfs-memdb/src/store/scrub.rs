@@ -15,7 +15,7 @@ use pmxcfs_api_types::time::wall_clock_secs;
 
 use super::medium::{Backend, BackendError};
 use super::warning::with_causes;
-use super::writer::{EntryLookup, EntrySource, Shared};
+use super::writer::{EntryLookup, EntrySource, StoreHandle};
 use crate::{Entry, Problem, ROOT_INODE};
 
 /// Time between two scrubs of its own accord.
@@ -77,14 +77,14 @@ impl Scrub {
     /// Takes one step. The last batch is in the database: only what was changed since then may differ.
     pub(crate) fn step(
         &mut self,
-        shared: &Shared,
+        handle: &StoreHandle,
         source: &dyn EntrySource,
         backend: &mut dyn Backend,
     ) {
         let from = *self.position.get_or_insert_with(|| {
             backend.forget_cached();
             source.with_entries(&mut |root, _entry| self.goal = root.version);
-            let mut queue = shared.queue.lock();
+            let mut queue = handle.queue.lock();
             queue.scrub.is_running = true;
             queue.scrub.row_count = 0;
             queue.scrub.mended.clear();
@@ -92,30 +92,30 @@ impl Scrub {
             ROOT_INODE
         });
         let now = Instant::now();
-        match compare_range(from, shared, source, backend) {
+        match compare_range(from, handle, source, backend) {
             Ok(None) => self.put_off(now),
             Ok(Some(compared)) => {
                 self.mended_count += compared.mended_count;
                 self.position = Some(compared.up_to);
                 self.next_at = now + PAUSE;
                 if compared.up_to == u64::MAX || (from > self.goal && !compared.is_last) {
-                    self.finish(shared, None);
+                    self.finish(handle, None);
                 }
             }
             Err(BackendError::Busy(_)) => self.put_off(now),
-            Err(error) => self.finish(shared, Some(&error)),
+            Err(error) => self.finish(handle, Some(&error)),
         }
         if self.position.is_none() {
             backend.release_memory();
         }
     }
 
-    fn finish(&mut self, shared: &Shared, error: Option<&BackendError>) {
+    fn finish(&mut self, handle: &StoreHandle, error: Option<&BackendError>) {
         let mended_count = std::mem::take(&mut self.mended_count);
         self.position = None;
         self.next_at = Instant::now() + INTERVAL;
         let (row_count, told) = {
-            let mut queue = shared.queue.lock();
+            let mut queue = handle.queue.lock();
             let stats = &mut queue.scrub;
             stats.run_count += 1;
             stats.is_running = false;
@@ -160,7 +160,7 @@ struct Compared {
 /// Compares the next rows above an inode. `None` if that has to wait.
 fn compare_range(
     from: u64,
-    shared: &Shared,
+    handle: &StoreHandle,
     source: &dyn EntrySource,
     backend: &mut dyn Backend,
 ) -> Result<Option<Compared>, BackendError> {
@@ -184,7 +184,7 @@ fn compare_range(
     }
     let mut result = None;
     source.with_entries(&mut |present, entry| {
-        let mut queue = shared.queue.lock();
+        let mut queue = handle.queue.lock();
         if source.is_being_replaced() || queue.replacement.is_some() {
             return;
         }

@@ -213,7 +213,7 @@ impl Fixture {
     /// Replaces the state as a sync does. After an error it is as before.
     pub(crate) fn replace(&self, new: State) -> Result<(), FsError> {
         let rows = new.rows_against(&self.state());
-        self.store.replace(rows, new.root)?;
+        self.store.replace(rows, new.root, 1, Vec::new())?;
         *self.tree.0.write() = new;
         Ok(())
     }

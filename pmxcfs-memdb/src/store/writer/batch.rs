@@ -1,12 +1,10 @@
 //! One transaction: the last state of everything touched since the one before.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
-use super::queue::Shared;
 use super::trail::{Committed, Trail};
 use crate::store::medium::{Backend, BackendError, Origin};
-use crate::{Entry, ROOT_INODE, RootState};
+use crate::{Entry, RootState};
 
 /// Finds an entry by its inode.
 pub type EntryLookup<'a> = &'a dyn Fn(u64) -> Option<Entry>;
@@ -44,41 +42,6 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Takes what is queued, and what an earlier batch did not bring into the database. The journal turns to its other
-    /// file at the same point of the order of operations.
-    pub(crate) fn take(
-        shared: &Shared,
-        source: &dyn EntrySource,
-        mut inodes: HashSet<u64>,
-        mut trail: Trail,
-    ) -> Self {
-        let mut journal = shared.journal.lock();
-        let can_resume = journal.other_is_free();
-        let mut visited = None;
-        source.with_entries(&mut |root, entry| {
-            let taken = shared.queue.lock().take(can_resume);
-            inodes.extend(&taken.dirty);
-            inodes.remove(&ROOT_INODE);
-            let rows = inodes.iter().map(|inode| (*inode, entry(*inode)));
-            visited = Some((rows.collect::<Vec<_>>(), root, taken));
-        });
-        let (mut rows, root, mut taken) = visited.expect("the source calls its visitor");
-        trail.extend(std::mem::take(&mut taken.trail));
-        let sequence = taken.sequence;
-        let since = taken.since.unwrap_or_else(Instant::now);
-        shared.turn(&mut journal, taken, root);
-        drop(journal);
-        rows.sort_unstable_by_key(|(inode, _)| *inode);
-        Self {
-            rows,
-            root,
-            sequence,
-            origin: Origin::Operations,
-            since,
-            trail,
-        }
-    }
-
     /// Bytes of content.
     pub(crate) fn content_size(&self) -> u64 {
         let entries = self.rows.iter().filter_map(|(_, entry)| entry.as_ref());
@@ -104,12 +67,6 @@ impl Batch {
         }
         backend.put_root(self.root, self.origin)?;
         backend.commit()
-    }
-
-    /// What has to be in the next batch if this one failed.
-    pub(crate) fn into_carried(self) -> (HashSet<u64>, Trail) {
-        let inodes = self.rows.into_iter().map(|(inode, _)| inode);
-        (inodes.collect(), self.trail)
     }
 
     /// What a history is told when it is in the database.

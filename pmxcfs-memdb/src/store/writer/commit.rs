@@ -8,8 +8,6 @@
 //! | the database file is removed or replaced | goes on, and says so once |
 //! | the disk is slow | only callers of `sync` and of `replace` wait for it; meanwhile the crash journal takes what comes |
 
-use std::collections::HashSet;
-use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,8 +17,7 @@ use pmxcfs_api_types::time::wall_clock_secs;
 use super::batch::{Batch, EntrySource};
 use super::log_state::LogState;
 use super::pacing::{self, GATHER_TIME, LOOK_INTERVAL, LogPacer, TRIES};
-use super::queue::{Queue, Safety, Shared};
-use super::trail::Trail;
+use super::queue::{Queue, Safety, StoreHandle};
 use crate::store::config::StoreConfig;
 use crate::store::identity::FileIdentity;
 use crate::store::medium::{Backend, BackendError, Checkpoint};
@@ -38,14 +35,12 @@ struct Retry {
 
 /// The store's thread's hold of the database.
 pub(crate) struct Committer {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) handle: Arc<StoreHandle>,
     source: Arc<dyn EntrySource>,
     config: StoreConfig,
     identity: FileIdentity,
     /// Opened when it is needed, and again after an error.
     pub(crate) backend: Option<Box<dyn Backend>>,
-    /// Of a batch that failed.
-    carried: (HashSet<u64>, Trail),
     retry: Option<Retry>,
     /// The next commit is not made before, unless something is urgent.
     not_before: Option<Instant>,
@@ -62,18 +57,17 @@ pub(crate) struct Committer {
 
 impl Committer {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        handle: Arc<StoreHandle>,
         source: Arc<dyn EntrySource>,
         config: StoreConfig,
         identity: FileIdentity,
     ) -> Self {
         Self {
-            shared,
+            handle,
             source,
             config,
             identity,
             backend: None,
-            carried: Default::default(),
             retry: None,
             not_before: None,
             look_at: Instant::now() + LOOK_INTERVAL,
@@ -120,7 +114,7 @@ impl Committer {
     /// Commits until nothing is queued. Gives up as [`Committer::insist`] does.
     pub(crate) fn drain(&mut self, deadline: Instant) -> Result<(), BackendError> {
         self.insist(deadline, |committer| {
-            while committer.has_work(&committer.shared.queue.lock()) {
+            while committer.has_work(&committer.handle.queue.lock()) {
                 committer.try_commit()?;
             }
             Ok(())
@@ -140,33 +134,32 @@ impl Committer {
                 return Err(error);
             }
             let retry_at = self.retry.as_ref().map_or(deadline, |retry| retry.at);
-            let mut queue = self.shared.queue.lock();
+            let mut queue = self.handle.queue.lock();
             let (stop, until) = (queue.stop, retry_at.min(deadline));
-            while queue.stop == stop && !self.shared.wake.wait_until(&mut queue, until) {}
+            while queue.stop == stop && !self.handle.wake.wait_until(&mut queue, until) {}
             deadline = deadline.min(queue.stop.unwrap_or(deadline));
         }
         Ok(())
     }
 
     fn try_commit(&mut self) -> Result<(), BackendError> {
-        if self.needs_transaction(&self.shared.queue.lock()) {
-            let (inodes, trail) = mem::take(&mut self.carried);
-            let batch = Batch::take(&self.shared, &*self.source, inodes, trail);
+        if self.needs_transaction(&self.handle.queue.lock()) {
+            let batch = self.handle.take(&*self.source);
             let started = Instant::now();
             if let Err(error) = self.write(&batch) {
-                self.carried = batch.into_carried();
+                self.handle.queue.lock().put_back(batch);
                 return Err(error);
             }
             self.committed(batch, started);
         }
         let (committed, is_asked) = {
-            let queue = self.shared.queue.lock();
+            let queue = self.handle.queue.lock();
             let committed = queue.committed;
             (committed, queue.waits_for(Safety::Durable, committed))
         };
         if is_asked {
             let answer = self.sync();
-            self.shared.answer(Safety::Durable, committed, answer);
+            self.handle.answer(Safety::Durable, committed, answer);
         }
         Ok(())
     }
@@ -188,7 +181,7 @@ impl Committer {
         let now = Instant::now();
         self.look_at = now + LOOK_INTERVAL;
         if self.backend()?.was_changed()? {
-            self.shared.queue.lock().stats.foreign_change_count += 1;
+            self.handle.queue.lock().stats.foreign_change_count += 1;
             if self.change_pacer.due(now) {
                 tracing::warn!(
                     path = %self.config.database.display(),
@@ -215,7 +208,7 @@ impl Committer {
         let now = Instant::now();
         let content_size = batch.content_size();
         let operation_count = {
-            let mut queue = self.shared.queue.lock();
+            let mut queue = self.handle.queue.lock();
             let stats = &mut queue.stats;
             stats.commit_count += 1;
             stats.row_count += batch.rows.len() as u64;
@@ -232,10 +225,10 @@ impl Committer {
             "committed"
         );
         self.works_again();
-        self.shared.committed(batch.sequence);
+        self.handle.committed(batch.sequence);
         self.check_identity();
         let since = batch.since;
-        if let Some(sink) = self.shared.sink.get() {
+        if let Some(sink) = self.handle.sink.get() {
             sink(batch.into_committed());
         }
 
@@ -246,7 +239,7 @@ impl Committer {
         }
         let stuck_size = self.log.stuck_size();
         self.not_before = Some(now + pacing::commit_interval(content_size, stuck_size));
-        let mut queue = self.shared.queue.lock();
+        let mut queue = self.handle.queue.lock();
         queue.stats.log_size_bytes = self.log.size();
         queue.early_size = pacing::early_size(stuck_size, self.config.journal_limit_bytes);
     }
@@ -255,7 +248,7 @@ impl Committer {
         self.retry = None;
         self.busy_pacer.reset();
         let failure = {
-            let mut queue = self.shared.queue.lock();
+            let mut queue = self.handle.queue.lock();
             queue.stats.busy_count = 0;
             queue.failure.take()
         };
@@ -270,7 +263,7 @@ impl Committer {
 
     /// Plans the next try. Returns whether the error has made the store fail.
     fn note_failure(&mut self, error: &BackendError) -> bool {
-        self.shared.queue.lock().stats.failure_count += 1;
+        self.handle.queue.lock().stats.failure_count += 1;
         let now = Instant::now();
         let mut retry = self.retry.take().unwrap_or(Retry {
             at: now,
@@ -281,7 +274,7 @@ impl Committer {
         if is_busy {
             retry.at = now + pacing::busy_delay(retry.busy_count);
             retry.busy_count = retry.busy_count.saturating_add(1);
-            self.shared.queue.lock().stats.busy_count = retry.busy_count;
+            self.handle.queue.lock().stats.busy_count = retry.busy_count;
             // Backups and queries hold it for moments all the time.
             if retry.busy_count > TRIES && self.busy_pacer.due(now) {
                 tracing::warn!(
@@ -306,7 +299,7 @@ impl Committer {
     /// Changes are refused from now on.
     pub(crate) fn fail(&self, error: &BackendError) {
         let failure = with_causes(error);
-        let is_new = self.shared.queue.lock().failure.replace(failure).is_none();
+        let is_new = self.handle.queue.lock().failure.replace(failure).is_none();
         if is_new {
             tracing::error!(
                 error = error as &dyn std::error::Error,
@@ -316,11 +309,11 @@ impl Committer {
             );
             self.tell_watchers(true);
         }
-        self.shared.refuse_waiters();
+        self.handle.refuse_waiters();
     }
 
     fn tell_watchers(&self, failed: bool) {
-        for watcher in self.shared.watchers.lock().iter() {
+        for watcher in self.handle.watchers.lock().iter() {
             watcher(failed);
         }
     }
@@ -347,7 +340,7 @@ impl Committer {
 
     /// Gives the database's caches back if nothing is to be written.
     pub(crate) fn release_if_idle(&mut self) {
-        let is_idle = !self.has_work(&self.shared.queue.lock());
+        let is_idle = !self.has_work(&self.handle.queue.lock());
         if let Some(backend) = self.backend.as_mut().filter(|_| is_idle) {
             backend.release_memory();
         }
@@ -355,8 +348,7 @@ impl Committer {
 
     /// Compares some more rows with the tree.
     pub(crate) fn scrub(&mut self) {
-        // The database lacks more then than what was changed since the last batch.
-        if self.retry.is_some() || !self.carried.0.is_empty() {
+        if self.retry.is_some() {
             return self.scrub.put_off(Instant::now());
         }
         if let Err(error) = self.backend() {
@@ -364,7 +356,7 @@ impl Committer {
             return self.scrub.put_off(Instant::now());
         }
         if let Some(backend) = self.backend.as_deref_mut() {
-            self.scrub.step(&self.shared, &*self.source, backend);
+            self.scrub.step(&self.handle, &*self.source, backend);
         }
     }
 
@@ -392,7 +384,7 @@ impl Committer {
             }
         };
         self.log.checkpointed(complete, size, now);
-        let mut queue = self.shared.queue.lock();
+        let mut queue = self.handle.queue.lock();
         queue.stats.log_size_bytes = size;
         if complete {
             queue.stats.checkpoint_count += 1;

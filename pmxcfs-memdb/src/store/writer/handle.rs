@@ -1,16 +1,17 @@
 //! The store as mutators see it.
 
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use pmxcfs_api_types::FsError;
 
+use super::batch::Batch;
 use super::pacing::EARLY_COUNT;
-use super::queue::{Queue, Replacement, Safety, Shared, ShutdownOutcome};
+use super::queue::{Replacement, Safety, ShutdownOutcome, StoreHandle};
 use super::stats::{ScrubStats, StoreStats};
 use super::trail::{Asker, CommitSink, Former, Trail};
 use crate::store::journal;
+use crate::store::medium::Origin;
 use crate::{Change, Entry, RootState};
 
 /// Stands for an operation that was recorded.
@@ -21,11 +22,6 @@ pub struct Ticket(u64);
 /// Time that ending the thread may take beyond the deadline of a shutdown.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// The running store.
-pub struct StoreHandle {
-    pub(crate) shared: Arc<Shared>,
-}
-
 impl std::fmt::Debug for StoreHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoreHandle")
@@ -35,10 +31,6 @@ impl std::fmt::Debug for StoreHandle {
 }
 
 impl StoreHandle {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
     /// Records what an operation did. Call with the tree locked for writing, in the order in which operations are
     /// applied. `root` and `entry` are the state after it. Does no I/O and never waits.
     pub fn record<'e>(
@@ -47,7 +39,7 @@ impl StoreHandle {
         changes: &[Change],
         entry: &dyn Fn(u64) -> Option<&'e Entry>,
     ) -> Ticket {
-        let mut queue = self.shared.queue.lock();
+        let mut queue = self.queue.lock();
         let queue = &mut *queue;
         queue.sequence += 1;
         if queue.journaling {
@@ -56,7 +48,12 @@ impl StoreHandle {
             queue.queued_size += (queue.buffer.len() - before) as u64;
         }
         queue.dirty.extend(changes.iter().map(Change::inode));
-        self.wake(queue);
+        queue.queued_since.get_or_insert_with(Instant::now);
+        if queue.queued_size >= queue.early_size || queue.dirty.len() >= EARLY_COUNT {
+            self.hurry(queue);
+        } else if queue.asleep {
+            self.rouse(queue);
+        }
         Ticket(queue.sequence)
     }
 
@@ -70,8 +67,8 @@ impl StoreHandle {
         former: Vec<Former>,
         asker: Option<Asker>,
     ) {
-        if self.shared.sink.get().is_some() {
-            let mut queue = self.shared.queue.lock();
+        if self.sink.get().is_some() {
+            let mut queue = self.queue.lock();
             queue.trail.add(root, changes, entry, former, asker);
         }
     }
@@ -79,12 +76,12 @@ impl StoreHandle {
     /// Tells a history of each commit from now on. The first one stays.
     pub(crate) fn tell_history(&self, sink: CommitSink) {
         // The daemon has one history.
-        let _first = self.shared.sink.set(sink);
+        let _first = self.sink.set(sink);
     }
 
-    /// Brings a tree that replaces the present one into the database, as a sync does, and waits until it is on the disk.
-    /// `rows` are the entries that differ, by inode in ascending order; `None` is gone. Everything recorded before is
-    /// committed first; the rest is one transaction.
+    /// Brings the tree of a sync's leader into the database, in place of the present one, and waits until it is on the disk.
+    /// `rows` are the entries that differ, by inode in ascending order; `None` is gone. `former` are contents of before, for
+    /// a history. Everything recorded before is committed first; the rest is one transaction.
     ///
     /// The tree that the store reads must stay the former one, and nothing may be recorded, until this returns. After
     /// `Ok` it has to be the new one before anything else is recorded.
@@ -92,49 +89,33 @@ impl StoreHandle {
     /// # Errors
     /// [`FsError::Io`]: the database could not be written or is held by another process. It has, or will have as soon as
     /// it can be written, the former tree; until then [`StoreHandle::is_failed`].
-    pub fn replace(&self, rows: Vec<(u64, Option<Entry>)>, root: RootState) -> Result<(), FsError> {
-        self.replace_with(rows, root, Trail::default())
-    }
-
-    /// The same, with what a history is told of it.
-    pub(crate) fn replace_with(
+    pub fn replace(
         &self,
         rows: Vec<(u64, Option<Entry>)>,
         root: RootState,
-        trail: Trail,
+        leader: u32,
+        former: Vec<Former>,
     ) -> Result<(), FsError> {
         let (sender, receiver) = mpsc::channel();
         {
-            let mut queue = self.shared.queue.lock();
+            let mut queue = self.queue.lock();
             if queue.closed || queue.failure.is_some() || queue.replacement.is_some() {
                 return Err(FsError::Io);
             }
-            let done = Box::new(move |result| {
-                // The receiver waits for as long as the sender lives.
-                let _sent = sender.send(result);
-            });
             queue.replacement = Some(Replacement {
-                rows,
-                root,
-                trail,
-                done,
+                batch: Batch {
+                    rows,
+                    root,
+                    sequence: queue.sequence,
+                    origin: Origin::Sync,
+                    since: Instant::now(),
+                    trail: Trail::of_sync(leader, former),
+                },
+                done: sender,
             });
-            queue.asleep = false;
-            self.shared.wake.notify_one();
+            self.rouse(&mut queue);
         }
         receiver.recv().unwrap_or(Err(FsError::Io))
-    }
-
-    fn wake(&self, queue: &mut Queue) {
-        if queue.queued_since.is_none() {
-            queue.queued_since = Some(Instant::now());
-        }
-        if queue.queued_size >= queue.early_size || queue.dirty.len() >= EARLY_COUNT {
-            self.shared.hurry(queue);
-        } else if queue.asleep {
-            queue.asleep = false;
-            self.shared.wake.notify_one();
-        }
     }
 
     /// Calls `done` when the operation can no longer be lost by a death of this process: at once if the crash journal
@@ -147,63 +128,41 @@ impl StoreHandle {
         ticket: Ticket,
         done: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
-        if self.shared.flush(ticket.0) {
+        if self.flush(ticket.0) {
             return done(Ok(()));
         }
-        let answer = {
-            let mut queue = self.shared.queue.lock();
-            if ticket.0 <= queue.committed {
-                Ok(())
-            } else if queue.failure.is_some() || queue.closed {
-                Err(FsError::Io)
-            } else {
-                return self
-                    .shared
-                    .wait(&mut queue, Safety::Committed, ticket.0, done);
-            }
-        };
-        done(answer);
+        self.wait(Safety::Committed, ticket.0, done);
     }
 
     /// Calls `done` when everything recorded before is in the database and on the disk.
     ///
     /// The error is [`FsError::Io`]: that could not be done.
     pub fn sync(&self, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
-        {
-            let mut queue = self.shared.queue.lock();
-            if queue.failure.is_none() && !queue.closed {
-                let sequence = queue.sequence;
-                return self
-                    .shared
-                    .wait(&mut queue, Safety::Durable, sequence, done);
-            }
-        }
-        done(Err(FsError::Io));
+        self.wait(Safety::Durable, u64::MAX, done);
     }
 
     /// Whether commits fail, so that changes should be refused. Cheap.
     #[must_use]
     pub fn is_failed(&self) -> bool {
-        self.shared.queue.lock().failure.is_some()
+        self.queue.lock().failure.is_some()
     }
 
     /// Why changes are refused, for people; `None` while they are not.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.shared.queue.lock().failure.clone()
+        self.queue.lock().failure.clone()
     }
 
     /// Has `watcher` called from the store's thread with `true` when the store fails and with `false` when it works again.
     pub fn watch(&self, watcher: impl Fn(bool) + Send + Sync + 'static) {
-        self.shared.watchers.lock().push(Box::new(watcher));
+        self.watchers.lock().push(Box::new(watcher));
     }
 
     /// Counters and queue lengths.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
-        let shared = &self.shared;
-        let journal = shared.journal.lock();
-        let queue = shared.queue.lock();
+        let journal = self.journal.lock();
+        let queue = self.queue.lock();
         StoreStats {
             journaled_bytes: journal.written_bytes(),
             journal_size_bytes: journal.size(),
@@ -217,15 +176,15 @@ impl StoreHandle {
 
     /// Has the database compared with the tree now, in the background, see [`ScrubStats`].
     pub fn scrub(&self) {
-        let mut queue = self.shared.queue.lock();
+        let mut queue = self.queue.lock();
         queue.scrub_asked = true;
-        self.shared.wake.notify_one();
+        self.rouse(&mut queue);
     }
 
     /// What scrubs have done.
     #[must_use]
     pub fn scrub_stats(&self) -> ScrubStats {
-        self.shared.queue.lock().scrub.clone()
+        self.queue.lock().scrub.clone()
     }
 
     /// Commits what is queued, closes the database and ends the thread; everybody who waits is answered. Takes little
@@ -233,12 +192,11 @@ impl StoreHandle {
     pub fn shutdown(&self, deadline: Duration) -> ShutdownOutcome {
         let stop = Instant::now() + deadline;
         let outcome = {
-            let mut queue = self.shared.queue.lock();
+            let mut queue = self.queue.lock();
             queue.stop.get_or_insert(stop);
-            queue.asleep = false;
-            self.shared.wake.notify_one();
+            self.rouse(&mut queue);
             while queue.outcome.is_none() {
-                let ended = &self.shared.ended;
+                let ended = &self.ended;
                 if ended.wait_until(&mut queue, stop + GRACE) {
                     break;
                 }
@@ -247,7 +205,7 @@ impl StoreHandle {
             queue.outcome.clone()
         };
         outcome.unwrap_or_else(|| {
-            self.shared.refuse_waiters();
+            self.refuse_waiters();
             ShutdownOutcome::Unfinished { deadline }
         })
     }

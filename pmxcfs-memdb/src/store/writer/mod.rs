@@ -23,11 +23,10 @@ mod trail;
 
 pub use batch::{EntryLookup, EntrySource};
 pub(crate) use commit::Committer;
-pub use handle::{StoreHandle, Ticket};
+pub use handle::Ticket;
 pub(crate) use pacing::early_size;
-pub use queue::ShutdownOutcome;
-pub(crate) use queue::{Queue, Shared};
+pub(crate) use queue::Queue;
+pub use queue::{ShutdownOutcome, StoreHandle};
 pub use stats::{ScrubStats, StoreStats};
 pub(crate) use thread::run;
-pub(crate) use trail::Trail;
 pub use trail::{Asker, CommitSink, Committed, Effect, Former, Step, TRAIL_LIMIT_BYTES};

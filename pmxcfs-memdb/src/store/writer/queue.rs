@@ -10,31 +10,28 @@
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Condvar, Mutex, Rank};
 
+use super::batch::{Batch, EntrySource};
 use super::pacing::LogPacer;
 use super::stats::{ScrubStats, StoreStats};
 use super::trail::{CommitSink, Trail};
 use crate::store::journal::Journal;
-use crate::{Entry, RootState};
-
-/// Called once with the outcome.
-pub(crate) type Done = Box<dyn FnOnce(Result<(), FsError>) + Send>;
+use crate::store::medium::Origin;
+use crate::{ROOT_INODE, RootState};
 
 /// Called with `true` when the store has failed and with `false` when it works again.
 pub(crate) type Watcher = Box<dyn Fn(bool) + Send + Sync>;
 
-/// A tree that shall take the place of the one in the database.
+/// A tree that shall take the place of the one in the database, and its caller.
 pub(crate) struct Replacement {
-    /// What differs, by inode in ascending order; `None` is gone.
-    pub(crate) rows: Vec<(u64, Option<Entry>)>,
-    pub(crate) root: RootState,
-    pub(crate) trail: Trail,
-    pub(crate) done: Done,
+    pub(crate) batch: Batch,
+    pub(crate) done: Sender<Result<(), FsError>>,
 }
 
 /// How a shutdown went.
@@ -75,7 +72,8 @@ pub(crate) enum Safety {
 pub(crate) struct Waiter {
     pub(crate) safety: Safety,
     pub(crate) sequence: u64,
-    pub(crate) done: Done,
+    /// Called once with the outcome.
+    pub(crate) done: Box<dyn FnOnce(Result<(), FsError>) + Send>,
 }
 
 /// What was done in memory, how far that has come, and what the thread is asked to do.
@@ -130,18 +128,6 @@ pub(crate) struct Queue {
     pub(crate) journal_pacer: LogPacer,
 }
 
-/// What a batch takes out of the queue.
-pub(crate) struct Taken {
-    pub(crate) sequence: u64,
-    pub(crate) dirty: HashSet<u64>,
-    /// Time of its first operation.
-    pub(crate) since: Option<Instant>,
-    pub(crate) trail: Trail,
-    records: Vec<u8>,
-    /// Recording was off and is on again behind the batch.
-    resumed: bool,
-}
-
 impl Queue {
     /// Whether the database lacks something.
     pub(crate) fn has_uncommitted(&self) -> bool {
@@ -154,26 +140,20 @@ impl Queue {
         waiters.any(|waiter| waiter.safety == safety && waiter.sequence <= last)
     }
 
-    /// Takes all for a batch. `can_resume` tells that the journal can start a new file behind it.
-    pub(crate) fn take(&mut self, can_resume: bool) -> Taken {
-        let resumed = can_resume && !self.journaling;
-        self.journaling |= resumed;
-        self.queued_size = 0;
-        self.unsaved = false;
-        self.urgent = false;
-        Taken {
-            sequence: self.sequence,
-            dirty: mem::take(&mut self.dirty),
-            since: self.queued_since.take(),
-            trail: mem::take(&mut self.trail),
-            records: mem::take(&mut self.buffer),
-            resumed,
-        }
+    /// Has the next batch write the rows of one that did not get into the database, and tell the history of it.
+    pub(crate) fn put_back(&mut self, batch: Batch) {
+        self.dirty
+            .extend(batch.rows.iter().map(|(inode, _)| *inode));
+        let since = self.queued_since.get_or_insert(batch.since);
+        *since = batch.since.min(*since);
+        let later = mem::replace(&mut self.trail, batch.trail);
+        self.trail.extend(later);
+        self.unsaved = true;
     }
 }
 
-/// State shared by mutators and the store's thread.
-pub(crate) struct Shared {
+/// The running store: what mutators and its thread share.
+pub struct StoreHandle {
     pub(crate) queue: Mutex<Queue>,
     /// Wakes the store's thread; goes with `queue`.
     pub(crate) wake: Condvar,
@@ -187,7 +167,7 @@ pub(crate) struct Shared {
     pub(crate) sink: OnceLock<CommitSink>,
 }
 
-impl Shared {
+impl StoreHandle {
     pub(crate) fn new(queue: Queue, journal: Journal) -> Self {
         Self {
             queue: Mutex::new(Rank::StoreQueue, queue),
@@ -242,17 +222,46 @@ impl Shared {
         }
     }
 
-    /// Ends the part of the journal that a batch covers, which led to the state `root`: writes the rest of its records,
-    /// then lets new ones go to the other file if that is free. The journal is locked since before the batch was taken.
-    pub(crate) fn turn(&self, journal: &mut Journal, taken: Taken, root: RootState) {
-        self.write(journal, taken.records, taken.sequence);
+    /// Takes what is queued for a batch. The journal ends the part that the batch covers at the same point of the order of
+    /// operations: new records go to the other file, if that is free.
+    pub(crate) fn take(&self, source: &dyn EntrySource) -> Batch {
+        let mut journal = self.journal.lock();
+        let can_resume = journal.other_is_free();
+        let mut taken = None;
+        source.with_entries(&mut |root, entry| {
+            let mut queue = self.queue.lock();
+            let is_resumed = can_resume && !queue.journaling;
+            queue.journaling |= is_resumed;
+            queue.queued_size = 0;
+            queue.unsaved = false;
+            queue.urgent = false;
+            let mut dirty = mem::take(&mut queue.dirty);
+            let mut batch = Batch {
+                rows: Vec::new(),
+                root,
+                sequence: queue.sequence,
+                origin: Origin::Operations,
+                since: queue.queued_since.take().unwrap_or_else(Instant::now),
+                trail: mem::take(&mut queue.trail),
+            };
+            let records = mem::take(&mut queue.buffer);
+            drop(queue);
+            dirty.remove(&ROOT_INODE);
+            let rows = dirty.into_iter().map(|inode| (inode, entry(inode)));
+            batch.rows = rows.collect();
+            taken = Some((batch, records, is_resumed));
+        });
+        let (mut batch, records, is_resumed) = taken.expect("the source calls its visitor");
+        self.write(&mut journal, records, batch.sequence);
         if let Err(error) = journal.ensure_linked() {
             // Records that were waiting are lost, so nothing is recorded before the next batch.
-            return self.interrupt(journal, &error);
+            self.interrupt(&mut journal, &error);
+        } else if journal.other_is_free() {
+            self.begin(&mut journal, batch.sequence, batch.root, is_resumed);
         }
-        if journal.other_is_free() {
-            self.begin(journal, taken.sequence, root, taken.resumed);
-        }
+        drop(journal);
+        batch.rows.sort_unstable_by_key(|(inode, _)| *inode);
+        batch
     }
 
     fn begin(&self, journal: &mut Journal, sequence: u64, root: RootState, is_resumed: bool) {
@@ -314,32 +323,49 @@ impl Shared {
             queue.replacement.take()
         };
         if let Some(replacement) = replacement {
-            (replacement.done)(Err(FsError::Io));
+            // The caller waits for as long as this lives.
+            let _told = replacement.done.send(Err(FsError::Io));
         }
         self.refuse_waiters();
     }
 
-    /// Makes the thread look at the queue now.
-    pub(crate) fn hurry(&self, queue: &mut Queue) {
-        queue.urgent = true;
+    /// Makes the thread look at the queue.
+    pub(crate) fn rouse(&self, queue: &mut Queue) {
         queue.asleep = false;
         self.wake.notify_one();
     }
 
-    /// Has a caller wait, and the thread hurry.
+    /// Makes the thread commit now.
+    pub(crate) fn hurry(&self, queue: &mut Queue) {
+        queue.urgent = true;
+        self.rouse(queue);
+    }
+
+    /// Has a caller wait for the safety of an operation, or of all if there is none of this number yet.
     pub(crate) fn wait(
         &self,
-        queue: &mut Queue,
         safety: Safety,
         sequence: u64,
         done: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
-        queue.waiters.push(Waiter {
-            safety,
-            sequence,
-            done: Box::new(done),
-        });
-        self.hurry(queue);
+        let answer = {
+            let mut queue = self.queue.lock();
+            let sequence = sequence.min(queue.sequence);
+            if safety == Safety::Committed && sequence <= queue.committed {
+                Ok(())
+            } else if queue.failure.is_some() || queue.closed {
+                Err(FsError::Io)
+            } else {
+                let done = Box::new(done);
+                queue.waiters.push(Waiter {
+                    safety,
+                    sequence,
+                    done,
+                });
+                return self.hurry(&mut queue);
+            }
+        };
+        done(answer);
     }
 
     /// Answers callers that wait for this safety of operations up to this one.

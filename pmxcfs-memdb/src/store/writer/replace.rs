@@ -15,7 +15,8 @@ use pmxcfs_api_types::FsError;
 use super::batch::Batch;
 use super::commit::Committer;
 use super::queue::Replacement;
-use crate::store::medium::{BackendError, Origin};
+use super::trail::Trail;
+use crate::store::medium::BackendError;
 
 /// How long a replacement waits for a process that holds the database: as long as the C daemon does.
 const BUSY_PATIENCE: Duration = Duration::from_secs(10);
@@ -23,42 +24,29 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 /// Brings a tree into the database, and answers. After an error the store has failed, so its watchers hear when it is worth
 /// trying again.
 pub(crate) fn replace(committer: &mut Committer, replacement: Replacement) {
-    let Replacement {
-        rows,
-        root,
-        trail,
-        done,
-    } = replacement;
-    let now = Instant::now();
-    let batch = Batch {
-        rows,
-        root,
-        sequence: committer.shared.queue.lock().sequence,
-        origin: Origin::Sync,
-        since: now,
-        trail,
-    };
-    let sequence = batch.sequence;
-    let result = match write(committer, &batch, now + BUSY_PATIENCE) {
+    let Replacement { mut batch, done } = replacement;
+    let (sequence, root) = (batch.sequence, batch.root);
+    let result = match write(committer, &batch, batch.since + BUSY_PATIENCE) {
         Ok(started) => {
             committer.committed(batch, started);
             committer.log.synced();
-            committer.shared.restart_journal(sequence, root);
+            committer.handle.restart_journal(sequence, root);
             Ok(())
         }
         Err(error) => {
             {
                 // Has the former state written again.
-                let mut queue = committer.shared.queue.lock();
-                queue.dirty.extend(batch.into_carried().0);
-                queue.unsaved = true;
+                batch.trail = Trail::default();
+                let mut queue = committer.handle.queue.lock();
+                queue.put_back(batch);
                 queue.urgent = true;
             }
             committer.fail(&error);
             Err(FsError::Io)
         }
     };
-    done(result);
+    // The caller waits for as long as this lives.
+    let _told = done.send(result);
 }
 
 /// Writes the batch, when everything before it is committed. Returns when it began with that.
@@ -68,7 +56,7 @@ fn write(
     deadline: Instant,
 ) -> Result<Instant, BackendError> {
     committer.drain(deadline)?;
-    committer.shared.stop_journal(batch.sequence)?;
+    committer.handle.stop_journal(batch.sequence)?;
     let started = Instant::now();
     committer.insist(deadline, |committer| committer.write_durably(batch))?;
     Ok(started)

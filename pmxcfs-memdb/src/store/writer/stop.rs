@@ -12,7 +12,7 @@ const LAST_CHECKPOINT_TIME: Duration = Duration::from_millis(200);
 /// Brings everything into the database and closes it, as far as that can be done in time.
 pub(crate) fn finish(committer: &mut Committer, deadline: Instant) -> ShutdownOutcome {
     let drained = committer.drain(deadline);
-    committer.shared.close();
+    committer.handle.close();
     match drained {
         Ok(()) => close_database(committer, deadline),
         Err(error) => give_up(committer, error.to_string()),
@@ -27,9 +27,9 @@ fn close_database(committer: &mut Committer, deadline: Instant) -> ShutdownOutco
         if committer.log.size() == 0 || again >= deadline {
             break;
         }
-        let shared = &committer.shared;
-        let mut queue = shared.queue.lock();
-        while !shared.wake.wait_until(&mut queue, again) {}
+        let handle = &committer.handle;
+        let mut queue = handle.queue.lock();
+        while !handle.wake.wait_until(&mut queue, again) {}
     }
     if let Some(backend) = committer.backend.take()
         && let Err(error) = backend.close()
@@ -39,7 +39,7 @@ fn close_database(committer: &mut Committer, deadline: Instant) -> ShutdownOutco
             "the database was not closed in good order"
         );
     }
-    committer.shared.journal.lock().place().remove();
+    committer.handle.journal.lock().place().remove();
     if committer.log.size() == 0 {
         ShutdownOutcome::Clean
     } else {
@@ -49,8 +49,8 @@ fn close_database(committer: &mut Committer, deadline: Instant) -> ShutdownOutco
 
 fn give_up(committer: &mut Committer, reason: String) -> ShutdownOutcome {
     committer.backend = None;
-    let sequence = committer.shared.queue.lock().sequence;
-    if committer.shared.journal.lock().covers(sequence) {
+    let sequence = committer.handle.queue.lock().sequence;
+    if committer.handle.journal.lock().covers(sequence) {
         ShutdownOutcome::JournalKept { reason }
     } else {
         ShutdownOutcome::Lost { reason }

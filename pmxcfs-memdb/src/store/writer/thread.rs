@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::commit::Committer;
-use super::queue::{Replacement, Shared, ShutdownOutcome};
+use super::queue::{Replacement, ShutdownOutcome, StoreHandle};
 use super::replace::replace;
 use super::stop::finish;
 use crate::store::medium::Checkpoint;
@@ -22,8 +22,8 @@ enum Task {
 
 /// Body of the thread.
 pub(crate) fn run(mut committer: Committer) {
-    let shared = Arc::clone(&committer.shared);
-    let _guard = EndGuard(&shared);
+    let handle = Arc::clone(&committer.handle);
+    let _guard = EndGuard(&handle);
     // Opened early, so that the first commit and the first reader of the database find it ready.
     if let Err(error) = committer.backend() {
         tracing::debug!(
@@ -42,7 +42,7 @@ pub(crate) fn run(mut committer: Committer) {
             Task::Tidy => {
                 // Gives back what is only of use while there is something to do.
                 committer.checkpoint(Checkpoint::Truncate);
-                shared.journal.lock().release();
+                handle.journal.lock().release();
             }
             Task::Look => {
                 // A database that cannot be opened is told of when something has to be committed.
@@ -54,13 +54,13 @@ pub(crate) fn run(mut committer: Committer) {
         }
     };
     let outcome = finish(&mut committer, deadline);
-    shared.queue.lock().outcome = Some(outcome);
+    handle.queue.lock().outcome = Some(outcome);
 }
 
 /// Sleeps until there is something to do.
 fn next_task(committer: &mut Committer) -> Task {
-    let shared = Arc::clone(&committer.shared);
-    let mut queue = shared.queue.lock();
+    let handle = Arc::clone(&committer.handle);
+    let mut queue = handle.queue.lock();
     loop {
         if let Some(deadline) = queue.stop {
             return Task::Stop(deadline);
@@ -93,13 +93,13 @@ fn next_task(committer: &mut Committer) -> Task {
         queue.asleep = due.is_none();
         let times = [due, sync_at, empty_at].into_iter().flatten();
         let until = times.fold(committer.look_at.min(committer.scrub.due()), Instant::min);
-        shared.wake.wait_until(&mut queue, until);
+        handle.wake.wait_until(&mut queue, until);
         queue.asleep = false;
     }
 }
 
 /// Ends everybody's waiting when the thread ends, in whatever way.
-struct EndGuard<'a>(&'a Shared);
+struct EndGuard<'a>(&'a StoreHandle);
 
 impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
