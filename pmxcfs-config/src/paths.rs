@@ -59,10 +59,17 @@ pub struct Paths {
     pub rrdcached_socket: PathBuf,
 }
 
-impl Paths {
-    /// Fills in the defaults. Relative paths are taken from `working_dir`.
+impl PathOptions {
+    /// All paths. Relative ones are taken from the working directory.
     #[must_use]
-    pub fn resolve(options: &PathOptions, working_dir: &Path) -> Self {
+    pub fn paths(&self) -> Paths {
+        let working_dir = std::env::current_dir().unwrap_or_else(|_gone| PathBuf::from("/"));
+        Paths::resolve(self, &working_dir)
+    }
+}
+
+impl Paths {
+    fn resolve(options: &PathOptions, working_dir: &Path) -> Self {
         let root = options
             .root_dir
             .as_ref()

@@ -3,7 +3,6 @@
 //! The C daemon's options and statuses, plus options for paths so that daemons can run beside each other.
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueEnum};
@@ -81,8 +80,7 @@ impl Options {
     /// The paths that result from the options.
     #[must_use]
     pub fn paths(&self) -> Paths {
-        let working_dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
-        Paths::resolve(&self.paths, &working_dir)
+        self.paths.paths()
     }
 }
 

@@ -11,22 +11,24 @@
 //!
 //! Everything is for root only, since private files are among it.
 
-mod layout;
+mod place;
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use bytes::Bytes;
+use nix::unistd::syncfs;
+use pmxcfs_api_types::files::{create_private, sync_directory_of, with_suffix};
 use pmxcfs_api_types::time::utc;
 
 use super::error::{StoreError, cannot};
 use crate::Entry;
-pub use layout::Discarded;
-use layout::Layout;
+use place::{mark, place};
 
 /// How many saves are kept.
 const SAVE_COUNT: usize = 8;
@@ -45,6 +47,15 @@ pub const ACKNOWLEDGED: &str = "ACKNOWLEDGED";
 
 /// Prefix of a save that is not complete.
 const PARTIAL: &str = ".partial-";
+
+/// An entry that a sync removed or replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discarded {
+    /// Its path, relative to the root.
+    pub path: Bytes,
+    /// The entry.
+    pub entry: Entry,
+}
 
 /// A save.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,8 +94,9 @@ pub fn save_discarded(
     let (name, target) = free_name(directory, now_secs);
     let partial = directory.join(format!("{PARTIAL}{name}"));
     let written = write(&partial, entries).and_then(|counts| {
-        fs::rename(&partial, &target).map_err(at(&target))?;
-        sync(directory)?;
+        fs::rename(&partial, &target)
+            .and_then(|()| sync_directory_of(&target))
+            .map_err(at(&target))?;
         Ok(counts)
     });
     let (kept_count, left_out_count) = match written {
@@ -122,14 +134,22 @@ pub fn unacknowledged_saves(directory: &Path) -> Vec<(PathBuf, Vec<String>)> {
         .collect()
 }
 
-/// Writes a save. Returns how many entries have their content in it, and how many do not.
+/// Writes a save, and has it on the disk. Returns how many entries have their content in it, and how many do not.
 fn write(save: &Path, entries: &[Discarded]) -> Result<(usize, usize), StoreError> {
-    make_directory(save)?;
     let files = save.join("files");
     make_directory(&files)?;
-    let layout = Layout::new(entries);
-    for directory in &layout.directories {
-        make_directory(&files.join(directory))?;
+    // Tells of all that fails to reach the disk from now on.
+    let disk = File::open(save).map_err(at(save))?;
+    let places: Vec<PathBuf> = entries
+        .iter()
+        .map(|discarded| files.join(place(&discarded.path, discarded.entry.inode)))
+        .collect();
+    // All before the first file, so that no file is in the way of a directory.
+    for (discarded, place) in entries.iter().zip(&places) {
+        make_directory(match discarded.entry.is_directory() {
+            true => place,
+            false => place.parent().unwrap_or(&files),
+        })?;
     }
     let mut index = String::from(
         "# Entries of this node that a synchronisation replaced or removed. Times are seconds since 1970.\n\
@@ -137,7 +157,7 @@ fn write(save: &Path, entries: &[Discarded]) -> Result<(usize, usize), StoreErro
     );
     let mut room = SAVE_SIZE;
     let (mut kept_count, mut left_out_count, mut file_count) = (0, 0, 0);
-    for (discarded, place) in entries.iter().zip(&layout.places) {
+    for (discarded, mut place) in entries.iter().zip(places) {
         let entry = &discarded.entry;
         let size = u64::from(entry.size);
         let is_kept = entry.is_directory() || (size <= room && file_count < SAVE_FILE_COUNT);
@@ -149,25 +169,20 @@ fn write(save: &Path, entries: &[Discarded]) -> Result<(usize, usize), StoreErro
         if is_kept && !entry.is_directory() {
             room -= size;
             file_count += 1;
-            write_file(&files.join(place), entry)?;
+            place = write_file(place, entry)?;
         }
+        let place = place.strip_prefix(save).unwrap_or(&place);
         add_line(&mut index, discarded, is_kept.then_some(place));
     }
     let index_path = save.join(INDEX);
-    let mut file = create(&index_path)?;
-    file.write_all(index.as_bytes())
-        .and_then(|()| file.sync_all())
+    create_private(&index_path)
+        .and_then(|mut file| file.write_all(index.as_bytes()))
+        .and_then(|()| Ok(syncfs(&disk)?))
         .map_err(at(&index_path))?;
-    // Deepest first; the set has each directory before what is in it.
-    for directory in layout.directories.iter().rev() {
-        sync(&files.join(directory))?;
-    }
-    sync(&files)?;
-    sync(save)?;
     Ok((kept_count, left_out_count))
 }
 
-fn add_line(index: &mut String, discarded: &Discarded, place: Option<&PathBuf>) {
+fn add_line(index: &mut String, discarded: &Discarded, place: Option<&Path>) {
     let entry = &discarded.entry;
     let kind = if entry.is_directory() {
         "directory"
@@ -182,39 +197,33 @@ fn add_line(index: &mut String, discarded: &Discarded, place: Option<&PathBuf>) 
         entry.inode, entry.version, entry.writer, entry.mtime, entry.size
     );
     let _result = match place {
-        Some(place) => writeln!(index, "files/{}", place.display()),
+        Some(place) => writeln!(index, "{}", place.display()),
         None => writeln!(index, "not kept, there is too much"),
     };
 }
 
-fn write_file(path: &Path, entry: &Entry) -> Result<(), StoreError> {
-    let mut file = create(path)?;
+/// Writes a file, at another place if there is something. Returns where.
+fn write_file(mut place: PathBuf, entry: &Entry) -> Result<PathBuf, StoreError> {
+    let made = create_private(&place).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            place = with_suffix(&place, mark(entry.inode));
+            create_private(&place)
+        }
+        _ => Err(error),
+    });
     let modified = UNIX_EPOCH + Duration::from_secs(u64::from(entry.mtime));
-    file.write_all(&entry.content())
-        .and_then(|()| file.set_modified(modified))
-        .and_then(|()| file.sync_all())
-        .map_err(at(path))
-}
-
-fn create(path: &Path) -> Result<File, StoreError> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(at(path))
+    let written = made.and_then(|mut file| {
+        file.write_all(&entry.content())?;
+        file.set_modified(modified)
+    });
+    written.map_err(at(&place))?;
+    Ok(place)
 }
 
 fn make_directory(path: &Path) -> Result<(), StoreError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(path).map_err(at(path))
-}
-
-fn sync(directory: &Path) -> Result<(), StoreError> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(at(directory))
 }
 
 /// The first name of this moment that is not taken, and its path.

@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use pmxcfs_api_types::files::{directory_of, has_content};
 use pmxcfs_api_types::time::wall_clock_secs;
 
 use super::config::StoreConfig;
@@ -89,7 +90,7 @@ fn move_log_away(database: &Path) -> Result<Option<Warning>, StoreError> {
 /// Files that begin with the database's name, as `pmxcfs-db` and operators name copies, and those of the directory
 /// `backup`, where Proxmox VE keeps them.
 fn copies(database: &Path) -> Vec<PathBuf> {
-    let directory = database.parent().unwrap_or(Path::new("."));
+    let directory = directory_of(database);
     let prefix = database.file_name().unwrap_or_default().as_encoded_bytes();
     let is_copy = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
@@ -106,8 +107,4 @@ fn copies(database: &Path) -> Vec<PathBuf> {
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).collect()
-}
-
-fn has_content(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
 }

@@ -6,8 +6,9 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use pmxcfs_api_types::files::{has_content, with_suffix};
 use rusqlite::{Connection, ErrorCode};
 
 use super::database::{self, RawRow, Rows};
@@ -136,7 +137,7 @@ pub(super) fn raw_rows(database: &Path, access: Access) -> Result<Vec<RawRow>, S
 
 fn read_error(database: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError {
     move |source| match source.sqlite_error_code() {
-        Some(ErrorCode::ReadOnly) if has_content(database, "-journal") => {
+        Some(ErrorCode::ReadOnly) if has_content(&with_suffix(database, "-journal")) => {
             let path = database.display();
             StoreError::new(format!(
                 "the database {path} was left in the middle of a transaction by another program; let SQLite undo that: \
@@ -246,14 +247,9 @@ pub(super) fn connect(database: &Path, access: Access) -> Result<Connection, Sto
 
 /// Whether SQLite has to look at a log beside the file.
 fn is_pending(database: &Path) -> bool {
-    has_content(database, "-wal") || has_content(database, "-journal")
-}
-
-/// Whether there is something in a file beside the database.
-fn has_content(database: &Path, suffix: &str) -> bool {
-    let mut path = database.as_os_str().to_owned();
-    path.push(suffix);
-    fs::metadata(PathBuf::from(path)).is_ok_and(|metadata| metadata.len() > 0)
+    ["-wal", "-journal"]
+        .iter()
+        .any(|suffix| has_content(&with_suffix(database, suffix)))
 }
 
 /// Changes whenever somebody writes to the database.

@@ -4,8 +4,9 @@
 //! database. So nothing is kept open here: the store's thread opens the database again.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
+
+use pmxcfs_api_types::files::directory_of;
 
 use super::config::StoreConfig;
 use super::database::{self, schema};
@@ -15,7 +16,7 @@ use super::foreign_log::foreign_log;
 use super::identity::FileIdentity;
 use super::journal::{self, JournalPlace};
 use super::warning::Warning;
-use super::writer::{self, Committer, EntrySource, Queue, Shared, StoreHandle, early_size};
+use super::writer::{self, Committer, EntrySource, Queue, StoreHandle, early_size};
 use crate::{Entry, Finding, RootState};
 
 /// The content of a store that was opened.
@@ -73,7 +74,7 @@ impl Store {
             root.mtime = 0;
         }
         let limit = config.journal_limit_bytes;
-        let aside = path.parent().unwrap_or(Path::new("."));
+        let aside = directory_of(&path);
         let (journal, recovery, journal_warnings) =
             found.resume(place, identity, stored, limit, aside);
         let mut warnings = first_warnings;
@@ -92,9 +93,8 @@ impl Store {
             unsaved: !version_is_stored,
             ..Queue::default()
         };
-        let shared = Shared::new(queue, journal);
         let store = Self {
-            handle: Arc::new(StoreHandle::new(Arc::new(shared))),
+            handle: Arc::new(StoreHandle::new(queue, journal)),
             config,
             identity,
         };
@@ -119,8 +119,8 @@ impl Store {
     /// # Errors
     /// The thread cannot be made.
     pub fn start(self, source: Arc<dyn EntrySource>) -> io::Result<Arc<StoreHandle>> {
-        let shared = Arc::clone(&self.handle.shared);
-        let committer = Committer::new(shared, source, self.config, self.identity);
+        let handle = Arc::clone(&self.handle);
+        let committer = Committer::new(handle, source, self.config, self.identity);
         std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer::run(committer))?;

@@ -3,9 +3,11 @@
 //! The database is built under another name and renamed when it is complete and on disk: there is never half of it, and
 //! what was there before stays until then.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use pmxcfs_api_types::files::{has_content, sync_directory_of, with_suffix};
 
 use super::schema;
 use super::sqlite::SqliteBackend;
@@ -19,15 +21,13 @@ use crate::{Entry, RootState};
 /// # Errors
 /// [`StoreError`]; what is at `path` stays as it was. A log beside it says that it is in use.
 pub fn create(path: &Path, root: RootState, entries: &[Entry]) -> Result<(), StoreError> {
-    if fs::metadata(schema::wal_path(path)).is_ok_and(|metadata| metadata.len() > 0) {
+    if has_content(&schema::wal_path(path)) {
         return Err(StoreError::new(format!(
             "{} is in use, or its last user was killed: start and stop the daemon first",
             path.display()
         )));
     }
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".new-{}", std::process::id()));
-    let draft = PathBuf::from(draft);
+    let draft = with_suffix(path, format!(".new-{}", std::process::id()));
     // A program of the same number may have died here.
     remove(&draft);
     let result = schema::open(&draft).map(drop).and_then(|()| {
@@ -43,9 +43,7 @@ pub fn create(path: &Path, root: RootState, entries: &[Entry]) -> Result<(), Sto
 /// Removes a database that nobody uses. Most of its files were never made.
 fn remove(draft: &Path) {
     for suffix in ["", "-wal", "-shm"] {
-        let mut leftover = draft.as_os_str().to_owned();
-        leftover.push(suffix);
-        let _result = fs::remove_file(leftover);
+        let _result = fs::remove_file(with_suffix(draft, suffix));
     }
 }
 
@@ -63,8 +61,5 @@ fn fill(draft: &Path, root: RootState, entries: &[Entry]) -> Result<(), BackendE
 
 fn replace(draft: &Path, path: &Path) -> io::Result<()> {
     fs::rename(draft, path)?;
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    sync_directory_of(path)
 }

@@ -4,12 +4,13 @@
 //! format and modes are fixed; see the table in the documentation of [`TABLE`].
 
 use std::error::Error;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pmxcfs_api_types::files::{create_private, with_suffix};
 use pmxcfs_api_types::time::wall_clock_secs;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -107,9 +108,7 @@ pub(crate) fn checkpoint_at_close(connection: &Connection, enabled: bool) -> rus
 
 /// Path of the write-ahead log of a database.
 pub(crate) fn wal_path(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
-    path.push("-wal");
-    path.into()
+    with_suffix(database, "-wal")
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -128,15 +127,12 @@ fn busy_timeout(connection: &Connection, timeout: Duration) -> rusqlite::Result<
 /// Makes the file where it is missing and sets its mode, before SQLite opens it: never readable for others, and no
 /// descriptor of ours is closed while SQLite holds locks. Returns whether it is empty.
 fn prepare_file(path: &Path) -> io::Result<bool> {
-    let made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path);
-    made.map(drop).or_else(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Ok(()),
-        _ => Err(error),
-    })?;
+    create_private(path)
+        .map(drop)
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Ok(()),
+            _ => Err(error),
+        })?;
     fs::set_permissions(path, Permissions::from_mode(FILE_MODE))?;
     Ok(fs::metadata(path)?.len() == 0)
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use pmxcfs_api_types::files::sync_directory_of;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension};
 
@@ -173,11 +174,7 @@ impl Backend for SqliteBackend {
         if !self.base_synced {
             // A new database was made without syncs; a checkpoint syncs the file whatever it copies.
             self.checkpoint(Checkpoint::Passive)?;
-            let directory = self
-                .database
-                .parent()
-                .filter(|path| !path.as_os_str().is_empty());
-            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+            sync_directory_of(&self.database)?;
             self.base_synced = true;
         }
         // The log only: closing another descriptor of the database itself would drop SQLite's locks on it.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sys::stat::fstat;
+use pmxcfs_api_types::files::{has_content, sync_directory_of, with_suffix};
 use pmxcfs_api_types::time::wall_clock_secs;
 
 use crate::store::medium::{Medium, SegmentFile};
@@ -140,7 +141,7 @@ impl JournalPlace {
         let stamp = wall_clock_secs();
         let mut kept = Vec::new();
         for path in self.paths() {
-            if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) {
+            if has_content(&path) {
                 let beside = path.file_name().map(|name| directory.join(name));
                 let moved = beside
                     .and_then(|beside| free_name(&beside, stamp))
@@ -158,7 +159,7 @@ impl JournalPlace {
 fn move_durably(from: &Path, to: &Path) -> io::Result<()> {
     let copied = fs::copy(from, to)
         .and_then(|_size| File::open(to)?.sync_all())
-        .and_then(|()| File::open(to.parent().unwrap_or(Path::new("/")))?.sync_all());
+        .and_then(|()| sync_directory_of(to));
     if copied.is_err() {
         // A part of it is of no use, and there may have been none.
         let _result = fs::remove_file(to);
@@ -170,10 +171,6 @@ fn move_durably(from: &Path, to: &Path) -> io::Result<()> {
 /// A name for a file that is refused, which no file has.
 pub(crate) fn free_name(path: &Path, stamp: u32) -> Option<PathBuf> {
     (0..1000)
-        .map(|attempt| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".refused-{stamp}-{attempt}"));
-            PathBuf::from(name)
-        })
+        .map(|attempt| with_suffix(path, format!(".refused-{stamp}-{attempt}")))
         .find(|candidate| !candidate.exists())
 }

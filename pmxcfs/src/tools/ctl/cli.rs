@@ -1,6 +1,6 @@
 //! The command line of `pmxcfs-ctl`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use pmxcfs_config::{PathOptions, Paths};
@@ -140,7 +140,6 @@ impl Cli {
             run_dir: self.run_dir.clone(),
             ..PathOptions::default()
         };
-        let working_dir = std::env::current_dir().unwrap_or_else(|_gone| Path::new("/").to_owned());
-        Paths::resolve(&given, &working_dir)
+        given.paths()
     }
 }

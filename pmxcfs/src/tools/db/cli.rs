@@ -283,8 +283,7 @@ impl Location {
             run_dir: self.run_dir.clone(),
             ..PathOptions::default()
         };
-        let working_dir = std::env::current_dir().unwrap_or_else(|_gone| Path::new("/").to_owned());
-        Paths::resolve(&given, &working_dir)
+        given.paths()
     }
 
     /// The database.
@@ -301,7 +300,7 @@ impl Location {
     /// The directory that a daemon has all its paths below, if the database is where such a daemon has it.
     fn implied_root(&self) -> Option<PathBuf> {
         let database = std::fs::canonicalize(self.db.as_ref()?).ok()?;
-        let default = Paths::resolve(&PathOptions::default(), Path::new("/")).database();
+        let default = PathOptions::default().paths().database();
         let below = default.strip_prefix("/").ok()?;
         let root = database.ancestors().nth(below.components().count())?;
         (root.join(below) == database).then(|| root.to_owned())

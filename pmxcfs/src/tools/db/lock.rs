@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use pmxcfs_config::{PathOptions, Paths};
+use pmxcfs_api_types::files::directory_of;
+use pmxcfs_config::PathOptions;
 use pmxcfs_memdb::store::Access;
 
 use crate::daemon::instance::holder;
@@ -102,10 +103,7 @@ pub(super) fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let name = path
         .file_name()
         .with_context(|| format!("{} is no name of a file", path.display()))?;
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let directory = fs::canonicalize(directory)
         .with_context(|| format!("cannot find the directory {}", directory.display()))?;
     Ok(directory.join(name))
@@ -117,6 +115,6 @@ fn lock_file(database: &Path) -> Option<PathBuf> {
         state_dir: Some(database.parent()?.to_owned()),
         ..PathOptions::default()
     };
-    let paths = Paths::resolve(&options, Path::new("/"));
+    let paths = options.paths();
     (paths.database() == database).then(|| paths.lock_file())
 }
