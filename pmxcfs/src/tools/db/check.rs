@@ -37,37 +37,34 @@ pub(super) fn run(reading: &Reading, out: &mut dyn Write) -> CommandResult {
     };
     let damage = integrity(&lock.database, lock.access)?;
     tell_state(&source, out)?;
-    let mut remarks: Vec<(&str, String)> = Vec::new();
-    remarks.extend(log.map(|log| ("warning", log.to_string())));
-    let word = match source::is_journal_refused(&source.examined.journal) {
-        true => "warning",
-        false => "note",
-    };
-    remarks.extend(source.remarks().into_iter().map(|remark| (word, remark)));
-    remarks.extend(remarks_on_file(&source)?);
-    let mut warnings = source.examined.findings.len() - source.refused_count();
-    warnings += remarks
-        .iter()
-        .filter(|(word, _)| *word == "warning")
-        .count();
-    let damaged = text::abridged(&damage).into_iter();
-    remarks.extend(damaged.map(|line| ("damaged", line)));
-    remarks.sort_by_key(|(word, _)| {
-        ["note", "warning"]
-            .iter()
-            .position(|known| known == word)
-            .unwrap_or(2)
-    });
-    for (word, line) in remarks {
-        writeln!(out, "{word:<8} {line}")?;
+    let (mut notes, mut warnings) = (Vec::new(), Vec::new());
+    warnings.extend(log.map(|log| log.to_string()));
+    match source::is_journal_refused(&source.examined.journal) {
+        true => warnings.extend(source.remarks()),
+        false => notes.extend(source.remarks()),
     }
+    warnings.extend(remark_on_emptiness(&source));
+    notes.extend(remark_on_mode(&source)?);
+    let damaged = text::abridged(&damage);
+    for (word, lines) in [
+        ("note", &notes),
+        ("warning", &warnings),
+        ("damaged", &damaged),
+    ] {
+        for line in lines {
+            writeln!(out, "{word:<8} {line}")?;
+        }
+    }
+    let warning_count = warnings.len() + source.examined.findings.len() - source.refused_count();
     tell_findings(&source, out)?;
-    tell_result(&source, damage.len(), warnings, out)?;
-    Ok(match (source.refused_count() + damage.len(), warnings) {
-        (0, 0) => Outcome::Good,
-        (0, _) => Outcome::Findings,
-        _ => Outcome::Refused,
-    })
+    tell_result(&source, damage.len(), warning_count, out)?;
+    Ok(
+        match (source.refused_count() + damage.len(), warning_count) {
+            (0, 0) => Outcome::Good,
+            (0, _) => Outcome::Findings,
+            _ => Outcome::Refused,
+        },
+    )
 }
 
 fn tell_state(source: &Source, out: &mut dyn Write) -> io::Result<()> {
@@ -87,27 +84,24 @@ fn tell_state(source: &Source, out: &mut dyn Write) -> io::Result<()> {
     )
 }
 
-fn remarks_on_file(source: &Source) -> io::Result<Vec<(&'static str, String)>> {
-    let mut remarks = Vec::new();
+/// Warns of a database that has lost its content.
+fn remark_on_emptiness(source: &Source) -> Option<String> {
     let version_row = source.examined.version_row;
     let is_new = version_row.is_some_and(|root| root.version == 1);
-    if is_empty(source) && !is_new {
-        let path = source.path.display();
-        remarks.push(("warning", format!(
+    let path = source.path.display();
+    (is_empty(source) && !is_new).then(|| {
+        format!(
             "it is empty: a start makes a new tree in it. Unless it is new, it is not the database that was here, or has \
              lost its content: look for {path}* and for backups before the daemon starts"
-        )));
-    }
+        )
+    })
+}
+
+fn remark_on_mode(source: &Source) -> io::Result<Option<String>> {
     let mode = fs::metadata(&source.path)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        remarks.push((
-            "note",
-            format!(
-                "its mode is {mode:04o}, so others can read secrets in it; a start sets it to 0600"
-            ),
-        ));
-    }
-    Ok(remarks)
+    Ok((mode & 0o077 != 0).then(|| {
+        format!("its mode is {mode:04o}, so others can read secrets in it; a start sets it to 0600")
+    }))
 }
 
 /// Whether there is nothing at all in the tree.

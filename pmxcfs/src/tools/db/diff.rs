@@ -11,7 +11,7 @@ use pmxcfs_memdb::{Entry, Finding, Index, ROOT_INODE, RootState, Rules, Tree};
 
 use super::cli::{DiffArgs, Location, Reading};
 use super::source::Source;
-use super::view::{Item, Key, View, kind_word};
+use super::view::{Item, Place, View, kind_word};
 use crate::text::{self, count};
 use crate::tools::program::{CommandResult, Outcome, Output};
 
@@ -32,7 +32,7 @@ pub(super) fn run(args: &DiffArgs, output: &mut Output<'_>) -> CommandResult {
             side.label,
             path.display(),
             text::root_state(side.root),
-            count(side.by_key.len(), "entry")
+            count(side.by_place.len(), "entry")
         )?;
     }
     let differences = differences(&sides);
@@ -51,7 +51,7 @@ pub(super) fn run(args: &DiffArgs, output: &mut Output<'_>) -> CommandResult {
 struct Side<'a> {
     label: &'static str,
     root: RootState,
-    by_key: BTreeMap<Key, Item<'a>>,
+    by_place: BTreeMap<Place<'a>, Item<'a>>,
     by_inode: BTreeMap<u64, Item<'a>>,
     index: Result<Index, Finding>,
 }
@@ -73,7 +73,10 @@ impl<'a> Side<'a> {
                 .iter()
                 .map(|item| (item.entry.inode, item.clone()))
                 .collect(),
-            by_key: items.into_iter().map(|item| (item.key(), item)).collect(),
+            by_place: items
+                .into_iter()
+                .map(|item| (item.place.clone(), item))
+                .collect(),
             index: tree.map(|tree| tree.index()),
         }
     }
@@ -81,8 +84,8 @@ impl<'a> Side<'a> {
 
 /// One line for each difference, in order of paths.
 fn differences([a, b]: &[Side<'_>; 2]) -> Vec<String> {
-    let keys: BTreeSet<&Key> = a.by_key.keys().chain(b.by_key.keys()).collect();
-    let line = |key| match (a.by_key.get(key), b.by_key.get(key)) {
+    let places: BTreeSet<&Place<'_>> = a.by_place.keys().chain(b.by_place.keys()).collect();
+    let line = |place| match (a.by_place.get(place), b.by_place.get(place)) {
         (Some(item), Some(other)) => compare(item, other),
         (Some(item), None) => Some(match moved_to(item, b) {
             Some(other) => moved(item, other),
@@ -90,12 +93,12 @@ fn differences([a, b]: &[Side<'_>; 2]) -> Vec<String> {
         }),
         (None, Some(item)) => {
             let moved = moved_to(item, a);
-            let is_told = moved.is_some_and(|other| !b.by_key.contains_key(&other.key()));
+            let is_told = moved.is_some_and(|other| !b.by_place.contains_key(&other.place));
             (!is_told).then(|| only(b, item))
         }
         (None, None) => None,
     };
-    keys.into_iter().filter_map(line).collect()
+    places.into_iter().filter_map(line).collect()
 }
 
 /// The entry of the other side that was renamed or moved: the same inode, and not merely by chance.
@@ -247,9 +250,9 @@ fn tell_discarded(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let label = follower.label;
-    for (key, item) in &follower.by_key {
+    for (place, item) in &follower.by_place {
         let (path, entry) = (item.shown_path(), item.entry);
-        match leader.by_key.get(key).map(|item| item.entry) {
+        match leader.by_place.get(place).map(|item| item.entry) {
             None => writeln!(out, "  discarded of {label}: {path} ({})", describe(entry))?,
             Some(new) if new.kind != entry.kind || new.data != entry.data => {
                 let newer = if entry.version > new.version {

@@ -109,7 +109,7 @@ fn json_entry(item: &Item<'_>, contents: bool) -> Value {
         "mtime": entry.mtime,
     });
     insert_bytes(&mut fields, "name", &entry.name);
-    match &item.path {
+    match &item.path() {
         Some(path) => insert_bytes(&mut fields, "path", path),
         None => fields["path"] = Value::Null,
     }

@@ -1,21 +1,21 @@
 //! `export`: the tree as a directory.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use nix::sys::statvfs::statvfs;
+use pmxcfs_api_types::files::{create_private, sync_directory_of};
 use pmxcfs_api_types::path::is_private;
 use pmxcfs_memdb::Entry;
 use tempfile::TempDir;
 
 use super::cli::ExportArgs;
-use super::copies;
 use super::lock::resolve;
 use super::progress::Progress;
 use super::source::{Source, require_loadable};
@@ -85,7 +85,7 @@ impl Target {
         let prefix_length = self.path.as_os_str().len() + DRAFT_MARK.len() + RANDOM_LENGTH + 1;
         let mut faults = Vec::new();
         for item in &view.items {
-            let fault = match &item.path {
+            let fault = match item.path() {
                 None => "no path leads to it (pmxcfs-db repair)".to_owned(),
                 Some(_) if item.entry.name.len() > name_limit => format!(
                     "the name has {} bytes, the filesystem of {} takes {name_limit}",
@@ -143,8 +143,8 @@ impl Target {
             .tempdir_in(&self.parent)
             .with_context(|| format!("cannot make a directory in {}", self.parent.display()))?;
         let path_of = |item: &Item<'_>| {
-            let path = item.path.as_deref().unwrap_or_default();
-            draft.path().join(OsStr::from_bytes(path))
+            let path = item.path().unwrap_or_default();
+            draft.path().join(OsStr::from_bytes(&path))
         };
         for item in &view.items {
             let path = path_of(item);
@@ -168,22 +168,19 @@ impl Target {
             .and_then(|()| fs::rename(draft.path(), &self.path))
             .with_context(|| format!("cannot put {} in its place", self.path.display()))?;
         let _renamed = draft.keep();
-        copies::sync_directory(&self.path)
+        sync_directory_of(&self.path)
+            .with_context(|| format!("cannot sync {}", self.parent.display()))
     }
 }
 
 fn write_entry(item: &Item<'_>, path: &Path) -> io::Result<()> {
-    let private = item.path.as_deref().is_some_and(is_private);
+    let private = item.path().is_some_and(|path| is_private(&path));
     if item.entry.is_directory() {
         DirBuilder::new().mode(0o700).create(path)?;
         let mode = if private { 0o700 } else { 0o755 };
         return fs::set_permissions(path, Permissions::from_mode(mode));
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = create_private(path)?;
     file.write_all(&item.entry.data)?;
     if !private {
         file.set_permissions(Permissions::from_mode(0o640))?;

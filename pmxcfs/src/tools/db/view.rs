@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use pmxcfs_api_types::path::is_reserved_name;
+use bytes::Bytes;
+use pmxcfs_api_types::path::{components, is_reserved_name};
 use pmxcfs_memdb::{Entry, EntryKind, ROOT_INODE};
 
 use crate::text;
 
-/// The entries of a database in order of their paths, those without one behind.
+/// The entries of a database in order of their places.
 #[derive(Debug)]
 pub(super) struct View<'a> {
     pub(super) items: Vec<Item<'a>>,
@@ -18,63 +18,74 @@ pub(super) struct View<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Item<'a> {
     pub(super) entry: &'a Entry,
-    /// Where programs find it; absent if they cannot.
-    pub(super) path: Option<Bytes>,
+    pub(super) place: Place<'a>,
+}
+
+/// Where an entry is. Paths are in the order of their names: a directory comes before its content, siblings are together, and
+/// entries without a path come last.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place<'a> {
+    Path(Vec<&'a [u8]>),
+    /// No path leads to this inode.
+    Inode(u64),
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(entries: &'a [Entry]) -> Self {
-        let mut paths = Paths::new(entries);
-        let mut items: Vec<Item<'a>> = entries
-            .iter()
-            .map(|entry| Item {
-                entry,
-                path: paths.of(entry),
-            })
-            .collect();
-        items.sort_by_cached_key(Item::key);
+        let mut by_directory: HashMap<u64, Vec<&'a Entry>> = HashMap::new();
+        for entry in entries {
+            by_directory.entry(entry.parent).or_default().push(entry);
+        }
+        let mut items = Vec::with_capacity(entries.len());
+        let mut add = |entry: &'a Entry, place| items.push(Item { entry, place });
+        let mut waiting = vec![(ROOT_INODE, Vec::new())];
+        while let Some((directory, path)) = waiting.pop() {
+            for entry in by_directory.remove(&directory).into_iter().flatten() {
+                if !is_usable(&entry.name) {
+                    add(entry, Place::Inode(entry.inode));
+                    continue;
+                }
+                let path = [&path[..], &[&entry.name[..]]].concat();
+                if entry.is_directory() {
+                    waiting.push((entry.inode, path.clone()));
+                }
+                add(entry, Place::Path(path));
+            }
+        }
+        for entry in by_directory.into_values().flatten() {
+            add(entry, Place::Inode(entry.inode));
+        }
+        items.sort_by(|a, b| a.place.cmp(&b.place));
         Self { items }
     }
 
     /// Keeps the entries at or below a path. Every spelling of the root keeps all.
     pub(super) fn below(&mut self, path: &[u8]) {
-        let wanted = pmxcfs_api_types::path::components(path).map(Bytes::copy_from_slice);
-        let wanted = wanted.collect::<Vec<_>>();
-        if wanted.is_empty() || wanted == ["."] {
+        let wanted: Vec<&[u8]> = components(path).collect();
+        if wanted.is_empty() || wanted == [b"."] {
             return;
         }
-        self.items.retain(|item| match item.key() {
-            Key::Path(parts) => parts.starts_with(&wanted),
-            Key::Inode(_) => false,
+        self.items.retain(|item| match &item.place {
+            Place::Path(names) => names.starts_with(&wanted),
+            Place::Inode(_) => false,
         });
     }
 }
 
-/// The place of an entry in the order of paths, by components: a directory comes before its content, siblings are together,
-/// and entries without a path come last.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
-    Path(Vec<Bytes>),
-    /// No path leads to it.
-    Inode(u64),
-}
-
 impl Item<'_> {
-    pub(super) fn key(&self) -> Key {
-        match &self.path {
-            Some(path) => {
-                let parts = path.split(|byte| *byte == b'/');
-                Key::Path(parts.map(|part| path.slice_ref(part)).collect())
-            }
-            None => Key::Inode(self.entry.inode),
+    /// The path by which programs find the entry, if they can.
+    pub(super) fn path(&self) -> Option<Bytes> {
+        match &self.place {
+            Place::Path(names) => Some(names.join(&b'/').into()),
+            Place::Inode(_) => None,
         }
     }
 
-    /// The path for people, with a slash behind directories.
+    /// The path in a printable form, with a slash behind a directory.
     pub(super) fn shown_path(&self) -> String {
         let slash = if self.entry.is_directory() { "/" } else { "" };
-        match &self.path {
-            Some(path) => format!("{}{slash}", text::escape_path(path)),
+        match self.path() {
+            Some(path) => format!("{}{slash}", text::escape_path(&path)),
             None => format!(
                 "<unreachable, in inode {}>/{}{slash}",
                 self.entry.parent,
@@ -84,67 +95,15 @@ impl Item<'_> {
     }
 }
 
-/// The kind of an entry in one word.
+/// Whether a path can have this name in it.
+fn is_usable(name: &[u8]) -> bool {
+    !is_reserved_name(name) && !name.contains(&b'/') && !name.contains(&0)
+}
+
+/// The word for a kind of entry.
 pub(super) const fn kind_word(kind: EntryKind) -> &'static str {
     match kind {
         EntryKind::Directory => "directory",
         EntryKind::File => "file",
     }
-}
-
-struct Paths<'a> {
-    by_inode: HashMap<u64, &'a Entry>,
-    known: HashMap<u64, Option<Bytes>>,
-}
-
-impl<'a> Paths<'a> {
-    fn new(entries: &'a [Entry]) -> Self {
-        Self {
-            by_inode: entries.iter().map(|entry| (entry.inode, entry)).collect(),
-            known: HashMap::from([(ROOT_INODE, Some(Bytes::new()))]),
-        }
-    }
-
-    fn of(&mut self, entry: &Entry) -> Option<Bytes> {
-        let parent = self.of_directory(entry.parent)?;
-        join(&parent, &entry.name)
-    }
-
-    /// Path of a directory. Goes up to one that is known and comes back, so that depth costs no stack.
-    fn of_directory(&mut self, inode: u64) -> Option<Bytes> {
-        let mut chain = Vec::new();
-        let mut at = inode;
-        let mut path = loop {
-            if let Some(known) = self.known.get(&at) {
-                break known.clone();
-            }
-            match self.by_inode.get(&at) {
-                Some(entry) if entry.is_directory() => {
-                    // Whoever comes here again goes in a circle.
-                    self.known.insert(at, None);
-                    chain.push(*entry);
-                    at = entry.parent;
-                }
-                _ => break None,
-            }
-        };
-        for entry in chain.into_iter().rev() {
-            path = path.and_then(|parent| join(&parent, &entry.name));
-            self.known.insert(entry.inode, path.clone());
-        }
-        path
-    }
-}
-
-fn join(parent: &[u8], name: &[u8]) -> Option<Bytes> {
-    if is_reserved_name(name) || name.contains(&b'/') || name.contains(&0) {
-        return None;
-    }
-    let mut path = BytesMut::with_capacity(parent.len() + 1 + name.len());
-    path.put_slice(parent);
-    if !parent.is_empty() {
-        path.put_u8(b'/');
-    }
-    path.put_slice(name);
-    Some(path.freeze())
 }
