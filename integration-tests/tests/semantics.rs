@@ -1,4 +1,4 @@
-//! Every promise of docs/semantics.md names tests that exist.
+//! Every promise of docs/semantics.md, and of the table of docs/operations.md that says who can do what, names tests that exist.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,10 @@ struct Row {
 
 /// Rows begin with an id: letters, then a number. Tests stand in the last column, each between back quotes.
 fn rows() -> Vec<Row> {
-    let path = workspace().join("docs/semantics.md");
-    let text = std::fs::read_to_string(path).expect("the document is there");
+    let read = |document: &str| {
+        std::fs::read_to_string(workspace().join(document)).expect("the document is there")
+    };
+    let text = read("docs/semantics.md") + &read("docs/operations.md");
     let is_id = |id: &str| {
         let number = id.trim_start_matches(|letter: char| letter.is_ascii_uppercase());
         number.len() < id.len() && number.parse::<u32>().is_ok()

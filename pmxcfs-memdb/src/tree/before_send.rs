@@ -150,6 +150,8 @@ impl Tree {
             && GuestConfig::parse(path).is_some()
             && self.resolve(path).is_none()
         {
+            let path = path.escape_ascii();
+            tracing::debug!(%path, "refused a directory that is named like a guest's configuration");
             return Err(FsError::Access);
         }
         Ok(())
@@ -158,6 +160,8 @@ impl Tree {
     /// C daemons neither start nor complete a synchronisation when a guest directory of a node is a file.
     fn refuse_file_like_guest_directory(&self, path: &[u8]) -> Result<(), FsError> {
         if is_guest_directory(path) && self.resolve(path).is_none() {
+            let path = path.escape_ascii();
+            tracing::debug!(%path, "refused a file with the name of a guest directory: make the directory first");
             return Err(FsError::Access);
         }
         Ok(())
