@@ -15,11 +15,14 @@ mod fs {
     mod changes;
     mod filesystem;
     mod handles;
+    mod name_index;
     mod names;
     mod node;
     mod open;
     mod plugins;
+    mod request_id;
     mod second_walks;
+    mod tables;
     pub mod tests;
 
     pub use attributes::{Attributes, Kind};
@@ -28,6 +31,8 @@ mod fs {
     pub use node::ROOT_ID;
     pub use open::Listed;
     pub use plugins::{Plugins, ReadOnly};
+    pub use request_id::RequestId;
+    pub use tables::Tables;
 }
 
 #[path = "."]

@@ -223,7 +223,7 @@ impl MemDb {
                 mem::replace(&mut *tree, new)
             });
             let observer = self.observer.get().cloned().filter(|_| result.is_ok());
-            let after_unlock = observer.and_then(|observer| observer.replaced(&touched));
+            let after_unlock = observer.and_then(|observer| observer.replaced(&tree, &touched));
             (result, after_unlock)
         };
         drop(replacement);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::Change;
+use crate::{Change, Tree};
 
 /// Work for the time after the change, when nothing is locked any more.
 pub type AfterUnlock = Box<dyn FnOnce()>;
@@ -17,6 +17,6 @@ pub trait Observer: Send + Sync {
     /// [`Tree::apply`](crate::Tree::apply).
     fn applied(self: Arc<Self>, changes: &[Change]) -> Option<AfterUnlock>;
 
-    /// A synchronisation has replaced the tree by the leader's. `touched` are the inodes that differ or are gone.
-    fn replaced(self: Arc<Self>, touched: &[u64]) -> Option<AfterUnlock>;
+    /// A synchronisation has replaced the tree by the leader's `tree`. `touched` are the inodes that differ or are gone.
+    fn replaced(self: Arc<Self>, tree: &Tree, touched: &[u64]) -> Option<AfterUnlock>;
 }

@@ -207,7 +207,7 @@ impl Tree {
         }
     }
 
-    /// The entries of a directory, in order of their names. Built at the first call after a change of the directory.
+    /// The entries of a directory, in order of their inodes, the oldest first. Built at the first call after a change of the directory.
     /// Empty for a directory that was deleted while it is pinned.
     #[must_use]
     pub fn listing(&self, inode: u64) -> Option<Arc<[ListedEntry]>> {
@@ -225,7 +225,9 @@ impl Tree {
                     name: entry.name.clone(),
                 }
             });
-            listed.collect()
+            let mut listed: Vec<ListedEntry> = listed.collect();
+            listed.sort_unstable_by_key(|entry| entry.inode);
+            listed.into()
         });
         Some(Arc::clone(listing))
     }

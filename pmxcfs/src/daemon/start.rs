@@ -33,7 +33,7 @@ use super::signals::StopSignals;
 use super::stop::{Daemon, Serving};
 use crate::cli::{EXIT_FAILURE, IpcTransport, Options};
 use crate::cluster::Cluster;
-use crate::fs::Filesystem;
+use crate::fs::{Filesystem, Tables};
 use crate::fuse::{self, FuseSession, PveFilesystem};
 use crate::health::Sources;
 use crate::history::History;
@@ -139,6 +139,7 @@ fn start_as(
         documents(&config.node_name, &database, &status, level),
         Box::new(move || quorum.is_quorate()),
         config.admin_gid,
+        Tables::create().context("cannot make the tables of names and handles")?,
     );
     database.observe(Arc::clone(&filesystem) as _);
     let files = Arc::clone(&filesystem);

@@ -17,6 +17,7 @@ use super::handles::{Bound, Handle};
 use super::names::{ChangedBy, Place, Want};
 use super::node::Node;
 use super::plugins::Content;
+use super::request_id::RequestId;
 use crate::history::asker;
 
 /// What to do about a file that is there already when one is to be created.
@@ -138,6 +139,7 @@ impl Filesystem {
     /// Makes a file and opens it for a user.
     pub fn create(
         self: &Arc<Self>,
+        request: RequestId,
         parent: u64,
         name: &[u8],
         if_exists: IfExists,
@@ -153,7 +155,7 @@ impl Filesystem {
                     other => other.map(|_| true)?,
                 };
                 let (inode, attributes) = fs.made(tree, place, EntryKind::File)?;
-                let (handle, bound) = fs.open_in(tree, attributes.id, inode, uid)?;
+                let (handle, bound) = fs.open_in(tree, request, attributes.id, inode, uid)?;
                 Ok(Created {
                     attributes,
                     handle,
@@ -203,16 +205,19 @@ impl Filesystem {
     /// Opens a file for a user; `is_to_be_cut` stands for `O_TRUNC`.
     pub fn open(
         self: &Arc<Self>,
+        request: RequestId,
         id: u64,
         is_to_be_cut: bool,
         uid: u32,
         reply: impl FnOnce(Result<u64, FsError>) + Send + 'static,
     ) {
         let id = match Node::of(id) {
-            Node::Plugin(index) => return reply(self.open_plugin(index, is_to_be_cut, uid)),
+            Node::Plugin(index) => {
+                return reply(self.open_plugin(request, index, is_to_be_cut, uid));
+            }
             Node::Name(id) => id,
         };
-        match self.open_name(id, uid) {
+        match self.open_name(request, id, uid) {
             Ok((handle, bound)) if is_to_be_cut => {
                 self.truncate(id, bound, 0, move |fs, cut| {
                     if cut.is_err() {

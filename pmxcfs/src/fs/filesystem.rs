@@ -7,10 +7,11 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::{AfterUnlock, Change, MemDb, Observer, Statfs, Submit, Tree};
 
 use super::attributes::Attributes;
-use super::handles::{Handle, Handles};
+use super::handles::{Bound, Handle, Handles};
 use super::names::{ChangedBy, NameTable, Place, Want};
 use super::node::{Node, ROOT_ID, plugin_id};
 use super::plugins::{Content, Plugin, Plugins};
+use super::tables::{HandleRecord, Opened, Tables};
 
 /// Longest name in bytes. Newer kernels let longer ones pass, the C daemon's never did.
 const MAX_NAME_LENGTH: usize = 1024;
@@ -39,7 +40,8 @@ impl std::fmt::Debug for Filesystem {
 
 impl Filesystem {
     /// `submit` takes changes to where they are made. `quorate` is asked for every mode, so it must be cheap. `gid` owns
-    /// everything.
+    /// everything. `tables` are what the kernel knows from a former process, or empty. Call before anything but
+    /// the loading has changed the tree.
     #[must_use]
     pub fn new(
         db: Arc<MemDb>,
@@ -47,17 +49,29 @@ impl Filesystem {
         plugins: Plugins,
         quorate: Box<dyn Fn() -> bool + Send + Sync>,
         gid: u32,
+        tables: Tables,
     ) -> Arc<Self> {
+        let names = NameTable::new(tables.names);
+        let handles = Handles::new(tables.handles, |record| {
+            reopen(&db, &names, &plugins, record)
+        });
+        names.drop_all_unused();
         Arc::new(Self {
             db,
             submit,
             plugins,
             quorate,
             gid,
-            names: NameTable::new(),
-            handles: Handles::new(),
+            names,
+            handles,
             forget_attributes: OnceLock::new(),
         })
+    }
+
+    /// The node ids that the kernel may know from a former process.
+    #[must_use]
+    pub fn known_ids(&self) -> Vec<u64> {
+        self.names.known_ids()
     }
 
     /// Looks a name up. The kernel knows the node id of the answer until it [forgets](Self::forget) it.
@@ -99,7 +113,11 @@ impl Filesystem {
             (
                 Node::Name(id),
                 Some(Handle::File { bound, .. } | Handle::Directory { bound, .. }),
-            ) => self.entry_attributes(&self.db.read(), id, bound.inode),
+            ) => {
+                let tree = self.db.read();
+                let inode = bound.entry(&tree)?.inode;
+                self.entry_attributes(&tree, id, inode)
+            }
             (Node::Name(id), _) => {
                 let tree = self.db.read();
                 let inode = self.names.target(&tree, id, Want::Attributes)?;
@@ -203,9 +221,41 @@ impl Observer for Filesystem {
         after_unlock(self, shown)
     }
 
-    fn replaced(self: Arc<Self>, touched: &[u64]) -> Option<AfterUnlock> {
+    fn replaced(self: Arc<Self>, tree: &Tree, touched: &[u64]) -> Option<AfterUnlock> {
+        self.handles.lose_reused(tree);
         let shown = self.names.ids_of(touched);
         after_unlock(self, shown)
+    }
+}
+
+/// Opens again what a former process has opened, if it still exists.
+fn reopen(db: &MemDb, names: &NameTable, plugins: &Plugins, record: &HandleRecord) -> Handle {
+    let bind = |id: u64, inode: Option<u64>| {
+        let bound = db.with_pins(|tree| {
+            let inode = inode.filter(|inode| tree.pin(*inode, record.uid));
+            inode.map_or(Bound::GONE, |inode| Bound::new(tree, inode))
+        });
+        names.reopen(id, bound);
+        (id, bound)
+    };
+    match record.opened {
+        Opened::File { id, inode } => {
+            let (id, bound) = bind(id, inode);
+            Handle::File { id, bound }
+        }
+        Opened::Directory { id, inode } => {
+            let (id, bound) = bind(id, inode);
+            let listing = None;
+            Handle::Directory { id, bound, listing }
+        }
+        Opened::Plugin { index } => {
+            let index = usize::try_from(index).unwrap_or(usize::MAX);
+            let text = match plugins.at(index).map(Plugin::content) {
+                Some(Content::File(file)) => file.render(),
+                _ => Bytes::new(),
+            };
+            Handle::Plugin { index, text }
+        }
     }
 }
 

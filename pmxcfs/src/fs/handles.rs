@@ -12,6 +12,9 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_memdb::{Entry, ListedEntry, Tree};
 
+use super::request_id::RequestId;
+use super::tables::{HandleRecord, HandleRecords, Opened};
+
 /// An inode, and when it was looked at: a synchronisation may give it to another file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bound {
@@ -20,7 +23,16 @@ pub(super) struct Bound {
     pub(super) epoch: u64,
 }
 
+/// Inode of what is gone.
+const GONE: u64 = u64::MAX;
+
 impl Bound {
+    /// What was open in a former process and is no more.
+    pub(super) const GONE: Self = Self {
+        inode: GONE,
+        epoch: 0,
+    };
+
     pub(super) fn new(tree: &Tree, inode: u64) -> Self {
         Self {
             inode,
@@ -31,9 +43,9 @@ impl Bound {
     /// The entry, in the tree or kept for those who have it open.
     ///
     /// # Errors
-    /// `Stale` if the inode is another file's by now, `NotFound` if there is none.
+    /// `Stale` if it is gone with a former process, or the inode is another file's by now; `NotFound` if there is none.
     pub(super) fn entry(self, tree: &Tree) -> Result<&Entry, FsError> {
-        if tree.is_reused_since(self.inode, self.epoch) {
+        if self == Self::GONE || tree.is_reused_since(self.inode, self.epoch) {
             return Err(FsError::Stale);
         }
         tree.node(self.inode).ok_or(FsError::NotFound)
@@ -49,7 +61,7 @@ pub(super) enum Handle {
     Directory {
         id: u64,
         bound: Bound,
-        listing: Arc<[ListedEntry]>,
+        listing: Option<Arc<[ListedEntry]>>,
     },
     /// A generated file, by the index of its plugin, with its text.
     Plugin { index: usize, text: Bytes },
@@ -61,35 +73,79 @@ pub(super) struct Handles {
     table: Mutex<Table>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
+    /// What outlives the process.
+    records: HandleRecords,
     handles: HashMap<u64, Open>,
-    last: u64,
     /// Bytes of listings and texts that each user has open.
     held: HashMap<u32, u64>,
 }
 
 #[derive(Debug)]
 struct Open {
+    slot: u32,
     uid: u32,
+    opened_by: u64,
     handle: Handle,
 }
 
 impl Handles {
-    pub(super) fn new() -> Self {
+    /// What a former process has left open, as far as it can be opened again.
+    pub(super) fn new(
+        records: HandleRecords,
+        mut reopen: impl FnMut(&HandleRecord) -> Handle,
+    ) -> Self {
+        let former: Vec<(u32, HandleRecord)> = records.all().collect();
+        let mut table = Table {
+            records,
+            handles: HashMap::new(),
+            held: HashMap::new(),
+        };
+        for (slot, record) in former {
+            let handle = reopen(&record);
+            if handle.is_gone() {
+                table.records.lose(slot);
+            }
+            table.enter(slot, &record, handle);
+        }
         Self {
-            table: Mutex::new(Rank::FsHandles, Table::default()),
+            table: Mutex::new(Rank::FsHandles, table),
         }
     }
 
-    /// Gives the number by which the kernel knows what a user has opened.
-    pub(super) fn insert(&self, uid: u32, handle: Handle) -> u64 {
+    /// Gives the number by which the kernel knows what a request of a user has opened.
+    ///
+    /// # Errors
+    /// `TooMuchOpen` if there is no room for one more.
+    pub(super) fn insert(
+        &self,
+        request: RequestId,
+        uid: u32,
+        handle: Handle,
+    ) -> Result<u64, FsError> {
         let mut table = self.table.lock();
-        table.last += 1;
-        let number = table.last;
-        table.charge(uid, 0, handle.size());
-        table.handles.insert(number, Open { uid, handle });
-        number
+        let record = HandleRecord {
+            number: table.records.draw(),
+            opened_by: request.key(),
+            uid,
+            opened: handle.opened(),
+        };
+        let slot = table.records.add(&record).ok_or(FsError::TooMuchOpen)?;
+        table.enter(slot, &record, handle);
+        Ok(record.number)
+    }
+
+    /// What a request has opened already, if the kernel asks once more because it got no answer.
+    pub(super) fn opened_by(&self, request: RequestId) -> Option<(u64, Handle)> {
+        if !request.is_resent() {
+            return None;
+        }
+        let table = self.table.lock();
+        let mut opens = table.handles.iter();
+        let (number, open) =
+            opens.find(|(_, open)| open.opened_by == request.key() && !open.handle.is_gone())?;
+        Some((*number, open.handle.clone()))
     }
 
     /// What a number stands for.
@@ -102,6 +158,22 @@ impl Handles {
         Ok(open.handle.clone())
     }
 
+    /// Another tree has taken the place of the one in which handles were opened: those whose inode is another file's by now do
+    /// not lead there in a later process either.
+    pub(super) fn lose_reused(&self, tree: &Tree) {
+        let mut table = self.table.lock();
+        let Table {
+            records, handles, ..
+        } = &mut *table;
+        for open in handles.values() {
+            if let Some((_, bound)) = open.handle.name()
+                && bound.entry(tree) == Err(FsError::Stale)
+            {
+                records.lose(open.slot);
+            }
+        }
+    }
+
     pub(super) fn set_listing(&self, number: u64, new: Arc<[ListedEntry]>) {
         let mut table = self.table.lock();
         let Some(open) = table.handles.get_mut(&number) else {
@@ -109,7 +181,7 @@ impl Handles {
         };
         let former_size = open.handle.size();
         if let Handle::Directory { listing, .. } = &mut open.handle {
-            *listing = new;
+            *listing = Some(new);
         }
         let (uid, size) = (open.uid, open.handle.size());
         table.charge(uid, former_size, size);
@@ -118,7 +190,11 @@ impl Handles {
     /// Ends a handle. Gives what it was, and whose.
     pub(super) fn remove(&self, number: u64) -> Option<(Handle, u32)> {
         let mut table = self.table.lock();
-        let Open { uid, handle } = table.handles.remove(&number)?;
+        let open = table.handles.remove(&number)?;
+        let Open {
+            slot, uid, handle, ..
+        } = open;
+        table.records.remove(slot);
         table.charge(uid, handle.size(), 0);
         Some((handle, uid))
     }
@@ -135,14 +211,43 @@ impl Handles {
 }
 
 impl Handle {
+    /// The node id that it was opened by, and what it is bound to, unless it is a generated file.
+    pub(super) fn name(&self) -> Option<(u64, Bound)> {
+        match self {
+            Self::File { id, bound } | Self::Directory { id, bound, .. } => Some((*id, *bound)),
+            Self::Plugin { .. } => None,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.name().is_some_and(|(_, bound)| bound == Bound::GONE)
+    }
+
+    /// What a later process has to know.
+    fn opened(&self) -> Opened {
+        match *self {
+            Self::File { id, bound } => Opened::File {
+                id,
+                inode: Some(bound.inode),
+            },
+            Self::Directory { id, bound, .. } => Opened::Directory {
+                id,
+                inode: Some(bound.inode),
+            },
+            Self::Plugin { index, .. } => Opened::Plugin {
+                index: index as u64,
+            },
+        }
+    }
+
     /// Bytes that are kept for it alone.
     fn size(&self) -> u64 {
         let size = match self {
             Self::File { .. } => 0,
-            Self::Directory { listing, .. } => {
-                let names: usize = listing.iter().map(|row| row.name.len()).sum();
-                size_of_val(&listing[..]) + names
-            }
+            Self::Directory { listing, .. } => listing.as_deref().map_or(0, |rows| {
+                let names: usize = rows.iter().map(|row| row.name.len()).sum();
+                size_of_val(rows) + names
+            }),
             Self::Plugin { text, .. } => text.len(),
         };
         size as u64
@@ -150,6 +255,17 @@ impl Handle {
 }
 
 impl Table {
+    fn enter(&mut self, slot: u32, record: &HandleRecord, handle: Handle) {
+        self.charge(record.uid, 0, handle.size());
+        let open = Open {
+            slot,
+            uid: record.uid,
+            opened_by: record.opened_by,
+            handle,
+        };
+        self.handles.insert(record.number, open);
+    }
+
     fn charge(&mut self, uid: u32, former_size: u64, size: u64) {
         if former_size == size {
             return;

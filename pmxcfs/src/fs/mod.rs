@@ -2,18 +2,21 @@
 //!
 //! [`Filesystem`] answers what a kernel asks for, in terms of its own: node ids stand for names (`names`), handles for what is
 //! open (`handles`). Reads are answered from memory; a change goes on its way with its reply and is answered by whoever completes
-//! it, so nothing here waits. What turns requests of FUSE into calls of this is in [`crate::fuse`].
+//! it, so nothing here waits. What the kernel knows outlives the process (`tables`). What turns requests of FUSE into calls of this is in [`crate::fuse`].
 
 mod attributes;
 mod changes;
 mod debug_switch;
 mod filesystem;
 mod handles;
+mod name_index;
 mod names;
 mod node;
 mod open;
 mod plugins;
+mod request_id;
 mod second_walks;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -24,3 +27,5 @@ pub use filesystem::Filesystem;
 pub use node::ROOT_ID;
 pub use open::Listed;
 pub use plugins::{Content, GeneratedFile, Plugin, Plugins, ReadOnly};
+pub use request_id::RequestId;
+pub use tables::{Agreed, Agreement, Tables, TablesError};

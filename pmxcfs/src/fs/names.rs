@@ -8,16 +8,19 @@
 //! A record is *displaced* when its name has been removed, or is found to lead to something else than the id was given out for.
 //! It keeps its path: requests for it may be under way. While it is open, it stands for what is open.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Mutex, MutexGuard, Rank};
 use pmxcfs_memdb::{Change, Entry, EntryKind, ROOT_INODE, Tree};
+use smallvec::SmallVec;
 
 use super::handles::Bound;
+use super::name_index::NameIndex;
 use super::node::{ROOT_ID, drawn_id, is_plain, natural_id};
 use super::second_walks::SecondWalks;
+use super::tables::{NameRecords, NewName};
 
 /// What a request without a handle wants of a node id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,65 +59,95 @@ pub(super) struct NameTable {
 
 #[derive(Debug)]
 struct Table {
-    records: HashMap<u64, Record>,
-    /// Records that lead to, or are open at, an inode that is not their number.
+    /// What outlives the process.
+    index: NameIndex,
+    /// What is known of a record beside, by its slot.
+    ways: Vec<Way>,
+    /// By node id.
+    opens: HashMap<u64, Opens>,
+    /// Node ids that lead to, or are open at, an inode that is not their number.
     others: HashMap<u64, Vec<u64>>,
-    /// How many ids have been drawn.
-    drawn: u64,
     /// Of the tree whose names these are.
     epoch: u64,
     /// Not in the records: the kernel may forget them in the middle of a walk.
     second_walks: SecondWalks,
 }
 
-#[derive(Debug)]
-struct Record {
-    /// Node id of the directory.
-    parent: u64,
-    name: Bytes,
-    /// Whether the record is the one of its name. Otherwise it is displaced.
-    is_current: bool,
-    /// An id never stands for both kinds.
-    kind: EntryKind,
-    /// Inode that the id was given out for.
-    origin: u64,
+#[derive(Debug, Default)]
+struct Way {
     /// Inode that has the name, if that is known.
     leads_to: Option<u64>,
-    /// Replies that named the id and that the kernel has not taken back.
-    lookups: u64,
-    opens: u64,
-    /// What the last open was of.
-    opened: Option<Bound>,
+    /// Records of names in this directory. They keep this one alive.
+    child_count: u32,
     /// `ESTALE` was answered, and the kernel has not looked the name up since.
     is_told: bool,
-    /// Names in this directory. A record that is in here keeps this one alive.
-    names: HashMap<Bytes, Name>,
 }
 
-/// The records of one name.
-#[derive(Debug, Default)]
-struct Name {
-    current: Option<u64>,
-    displaced: HashSet<u64>,
+#[derive(Debug)]
+struct Opens {
+    count: u64,
+    /// What the last open was of.
+    last: Bound,
 }
 
 impl NameTable {
-    pub(super) fn new() -> Self {
-        let root = Record {
-            leads_to: Some(ROOT_INODE),
-            lookups: 1,
-            ..Record::new(ROOT_ID, Bytes::new(), EntryKind::Directory, ROOT_INODE)
-        };
-        let table = Table {
-            records: HashMap::from([(ROOT_ID, root)]),
+    /// The names of these records, and the root. To be completed by what is [open](Self::reopen).
+    pub(super) fn new(records: NameRecords) -> Self {
+        let mut table = Table {
+            index: NameIndex::new(records),
+            ways: Vec::new(),
+            opens: HashMap::new(),
             others: HashMap::new(),
-            drawn: 0,
             epoch: 0,
             second_walks: SecondWalks::default(),
         };
+        if table.index.slot(ROOT_ID).is_none() {
+            let root = NewName {
+                id: ROOT_ID,
+                parent: ROOT_ID,
+                name: &[],
+                kind: EntryKind::Directory,
+                origin: ROOT_INODE,
+            };
+            let slot = table.index.add(&root);
+            slot.expect("an empty table has room for one record");
+        }
+        for slot in table.index.records().all() {
+            table.way_mut(slot);
+            if let Some(parent) = table.directory_of(slot) {
+                table.way_mut(parent).child_count += 1;
+            }
+        }
+        if let Some(root) = table.index.slot(ROOT_ID) {
+            table.way_mut(root).leads_to = Some(ROOT_INODE);
+        }
         Self {
             table: Mutex::new(Rank::FsNames, table),
         }
+    }
+
+    /// What a former process has opened by a node id is open now, too.
+    pub(super) fn reopen(&self, id: u64, bound: Bound) {
+        self.table.lock().note_open(id, bound);
+    }
+
+    /// Drops the records that a former process was about to drop. Call when everything open is open again.
+    pub(super) fn drop_all_unused(&self) {
+        let mut table = self.table.lock();
+        for slot in table.index.records().all() {
+            let id = table.index.records().id(slot);
+            // Dropping another one may have dropped this.
+            if table.index.slot(id) == Some(slot) {
+                table.drop_unused(id);
+            }
+        }
+    }
+
+    /// The node ids that the kernel may know.
+    pub(super) fn known_ids(&self) -> Vec<u64> {
+        let table = self.table.lock();
+        let records = table.index.records();
+        records.all().map(|slot| records.id(slot)).collect()
     }
 
     /// The table, as it is for this tree.
@@ -144,7 +177,7 @@ impl NameTable {
     /// Looks a name up for the kernel, which will know it by the node id that this gives, with the inode.
     ///
     /// # Errors
-    /// `NotFound` if there is no such name, or no such directory.
+    /// `NotFound` if there is no such name, or no such directory; `NoMemory` if the kernel knows too many.
     pub(super) fn look_up(
         &self,
         tree: &Tree,
@@ -154,12 +187,13 @@ impl NameTable {
         let mut table = self.of(tree);
         let directory = table.resolve(tree, parent).ok_or(FsError::NotFound)?;
         let Some(entry) = tree.child(directory, name) else {
-            if let Some(id) = table.current(parent, name) {
-                table.displace(id);
+            if let Some(slot) = table.index.current(parent, name) {
+                table.displace(slot);
             }
             return Err(FsError::NotFound);
         };
-        Ok((table.give(parent, name, entry), entry.inode))
+        let slot = table.give(parent, name, entry).ok_or(FsError::NoMemory)?;
+        Ok((table.index.records().id(slot), entry.inode))
     }
 
     /// The same for a name that a request has just made, or met, if an entry of this kind has it.
@@ -170,16 +204,17 @@ impl NameTable {
         if entry.kind != kind {
             return None;
         }
-        let id = table.give(place.parent, &place.name, entry);
-        table.end_second_walk(id);
-        Some((id, entry.inode))
+        let slot = table.give(place.parent, &place.name, entry)?;
+        table.end_second_walk(slot);
+        Some((table.index.records().id(slot), entry.inode))
     }
 
     /// The kernel takes back `count` replies that named an id.
     pub(super) fn forget(&self, id: u64, count: u64) {
         let mut table = self.table.lock();
-        if let Some(record) = table.records.get_mut(&id) {
-            record.lookups = record.lookups.saturating_sub(count);
+        if let Some(slot) = table.index.slot(id) {
+            let records = table.index.records();
+            records.set_lookups(slot, records.lookups(slot).saturating_sub(count));
             table.drop_unused(id);
         }
     }
@@ -196,26 +231,25 @@ impl NameTable {
         uid: u32,
     ) -> Result<Bound, FsError> {
         let mut table = self.of(tree);
-        let record = table.records.get_mut(&id).ok_or(FsError::NotFound)?;
-        if !tree.pin(inode, uid) {
+        if table.index.slot(id).is_none() || !tree.pin(inode, uid) {
             return Err(FsError::NotFound);
         }
-        record.opens += 1;
         let bound = Bound::new(tree, inode);
-        let former = record.opened.replace(bound);
-        table.relate(id, former.map(|bound| bound.inode), Some(inode));
+        table.note_open(id, bound);
         Ok(bound)
     }
 
     pub(super) fn closed(&self, id: u64) {
         let mut table = self.table.lock();
-        if let Some(record) = table.records.get_mut(&id) {
-            record.opens = record.opens.saturating_sub(1);
-            if record.opens == 0 {
-                let former = record.opened.take();
-                table.relate(id, former.map(|bound| bound.inode), None);
-                table.drop_unused(id);
-            }
+        let Some(opens) = table.opens.get_mut(&id) else {
+            return;
+        };
+        opens.count -= 1;
+        if opens.count == 0 {
+            let former = opens.last.inode;
+            table.opens.remove(&id);
+            table.relate(id, Some(former), None);
+            table.drop_unused(id);
         }
     }
 
@@ -229,7 +263,7 @@ impl NameTable {
             let ids: Vec<u64> = table.ids_of(change.inode()).collect();
             if !matches!(change, Change::Content { .. }) {
                 for id in &ids {
-                    table.lead(*id, None);
+                    table.lead_id(*id, None);
                 }
             }
             if by == ChangedBy::Others || ids.len() > 1 {
@@ -242,8 +276,8 @@ impl NameTable {
     /// A name was removed through this mount.
     pub(super) fn removed(&self, place: &Place) {
         let mut table = self.table.lock();
-        if let Some(id) = table.current(place.parent, &place.name) {
-            table.displace(id);
+        if let Some(slot) = table.index.current(place.parent, &place.name) {
+            table.displace(slot);
         }
     }
 
@@ -269,26 +303,46 @@ impl NameTable {
         expect(dead_code, reason = "the tests and a fuzz target ask")
     )]
     pub(super) fn len(&self) -> usize {
-        self.table.lock().records.len()
+        self.table.lock().index.len()
     }
 }
 
 impl Table {
+    fn way(&self, slot: u32) -> &Way {
+        &self.ways[slot as usize]
+    }
+
+    fn way_mut(&mut self, slot: u32) -> &mut Way {
+        let at = slot as usize;
+        if at >= self.ways.len() {
+            self.ways.resize_with(at + 1, Way::default);
+        }
+        &mut self.ways[at]
+    }
+
+    /// The record of the directory of a name, `None` for the root.
+    fn directory_of(&self, slot: u32) -> Option<u32> {
+        let records = self.index.records();
+        match records.id(slot) {
+            ROOT_ID => None,
+            _ => self.index.slot(records.parent(slot)),
+        }
+    }
+
     fn resolve(&mut self, tree: &Tree, id: u64) -> Option<u64> {
-        let mut unknown = Vec::new();
-        let mut at = id;
+        let mut unknown = SmallVec::<[u32; 8]>::new();
+        let mut at = self.index.slot(id)?;
         let mut inode = loop {
-            let record = self.records.get(&at)?;
-            if let Some(inode) = record.leads_to {
+            if let Some(inode) = self.way(at).leads_to {
                 break inode;
             }
             unknown.push(at);
-            at = record.parent;
+            at = self.directory_of(at)?;
         };
         while let Some(at) = unknown.pop() {
-            let record = self.records.get(&at)?;
-            let entry = tree.child(inode, &record.name);
-            inode = entry.filter(|entry| entry.kind == record.kind)?.inode;
+            let records = self.index.records();
+            let entry = tree.child(inode, &records.name(at));
+            inode = entry.filter(|it| it.kind == records.kind(at))?.inode;
             self.lead(at, Some(inode));
         }
         Some(inode)
@@ -296,20 +350,23 @@ impl Table {
 
     /// Whether a walk of the kernel may come to a record: neither it nor a directory above is displaced.
     fn is_reachable(&self, id: u64) -> bool {
-        let mut at = id;
-        while at != ROOT_ID {
-            match self.records.get(&at) {
-                Some(record) if record.is_current => at = record.parent,
-                _ => return false,
+        let mut at = self.index.slot(id);
+        while let Some(slot) = at {
+            if !self.index.records().is_current(slot) {
+                return false;
             }
+            if self.index.records().id(slot) == ROOT_ID {
+                return true;
+            }
+            at = self.directory_of(slot);
         }
-        true
+        false
     }
 
     fn target(&mut self, tree: &Tree, id: u64, want: Want) -> Result<u64, FsError> {
-        let record = self.records.get(&id).ok_or(FsError::NotFound)?;
-        let (held, is_told) = (record.held(tree), record.is_told);
-        if record.kind == EntryKind::File
+        let slot = self.index.slot(id).ok_or(FsError::NotFound)?;
+        let (held, is_told) = (self.held(tree, id), self.way(slot).is_told);
+        if self.index.records().kind(slot) == EntryKind::File
             && let Some(inode) = held
             && !self.is_reachable(id)
         {
@@ -317,22 +374,24 @@ impl Table {
         }
         // A directory stands for its path even if it is open, as with a daemon that knows nothing but paths.
         if let Some(inode) = self.resolve(tree, id) {
-            self.set_told(id, is_told, false);
+            self.way_mut(slot).is_told = false;
             if want == Want::Open {
-                self.end_second_walk(id);
+                self.end_second_walk(slot);
             }
             return Ok(inode);
         }
-        let path = self.path(id);
+        let path = self.path(slot);
         match (held, want) {
             (Some(inode), Want::Attributes | Want::Change) => Ok(inode),
             (None, Want::Open) => Err(FsError::NotFound),
             (Some(inode), Want::Open) if is_told || self.second_walks.may_come_to(&path) => {
                 Ok(inode)
             }
-            (None, _) if is_told || self.is_final(tree, id, want, &path) => Err(FsError::NotFound),
+            (None, _) if is_told || self.is_final(tree, slot, want, &path) => {
+                Err(FsError::NotFound)
+            }
             _ => {
-                self.set_told(id, is_told, true);
+                self.way_mut(slot).is_told = true;
                 self.second_walks.begin(path);
                 Err(FsError::Stale)
             }
@@ -341,136 +400,128 @@ impl Table {
 
     /// Whether a request has to be told that nothing has its path: that is so, and the request may belong to a second walk or
     /// does not need one.
-    fn is_final(&mut self, tree: &Tree, id: u64, want: Want, path: &[Bytes]) -> bool {
+    fn is_final(&mut self, tree: &Tree, slot: u32, want: Want, path: &[Bytes]) -> bool {
         if want != Want::Change && !self.second_walks.may_come_to(path) {
             return false;
         }
-        let Some(record) = self.records.get(&id) else {
-            return true;
-        };
-        let (parent, name) = (record.parent, record.name.clone());
-        let directory = self.resolve(tree, parent);
+        let directory = self.resolve(tree, self.index.records().parent(slot));
+        let name = self.index.records().name(slot);
         directory.is_none_or(|directory| tree.child(directory, &name).is_none())
     }
 
-    fn set_told(&mut self, id: u64, former: bool, is_told: bool) {
-        if former != is_told
-            && let Some(record) = self.records.get_mut(&id)
-        {
-            record.is_told = is_told;
-        }
-    }
-
     /// The kernel has come to the end of a walk.
-    fn end_second_walk(&mut self, id: u64) {
+    fn end_second_walk(&mut self, slot: u32) {
         if !self.second_walks.is_empty() {
-            let path = self.path(id);
+            let path = self.path(slot);
             self.second_walks.end(&path);
         }
     }
 
     /// The path of a record, from the root on.
-    fn path(&self, id: u64) -> Vec<Bytes> {
-        let record = |id: u64| self.records.get(&id).filter(|_| id != ROOT_ID);
-        let names = std::iter::successors(record(id), |it| record(it.parent));
-        let mut path: Vec<Bytes> = names.map(|it| it.name.clone()).collect();
+    fn path(&self, slot: u32) -> Vec<Bytes> {
+        let records = self.index.records();
+        let is_root = |slot: &u32| records.id(*slot) == ROOT_ID;
+        let up = |slot: &u32| self.directory_of(*slot);
+        let slots = std::iter::successors(Some(slot), up).take_while(|slot| !is_root(slot));
+        let mut path: Vec<Bytes> = slots
+            .map(|slot| Bytes::copy_from_slice(&records.name(slot)))
+            .collect();
         path.reverse();
         path
     }
 
-    /// A reply is about to tell the kernel that a name leads to an entry. Gives the node id.
-    fn give(&mut self, parent: u64, name: &[u8], entry: &Entry) -> u64 {
-        if let Some(id) = self.current(parent, name) {
-            if let Some(record) = self.records.get_mut(&id)
-                && record.origin == entry.inode
-                && record.kind == entry.kind
-            {
-                record.lookups += 1;
-                record.is_told = false;
-                self.lead(id, Some(entry.inode));
-                return id;
+    /// A reply is about to tell the kernel that a name leads to an entry. Gives the record, `None` if there is no room for one
+    /// more.
+    fn give(&mut self, parent: u64, name: &[u8], entry: &Entry) -> Option<u32> {
+        if let Some(slot) = self.index.current(parent, name) {
+            let records = self.index.records();
+            if records.origin(slot) == entry.inode && records.kind(slot) == entry.kind {
+                records.set_lookups(slot, records.lookups(slot) + 1);
+                self.way_mut(slot).is_told = false;
+                self.lead(slot, Some(entry.inode));
+                return Some(slot);
             }
-            self.displace(id);
+            self.displace(slot);
         }
         self.insert(parent, name, entry)
     }
 
-    fn insert(&mut self, parent: u64, name: &[u8], entry: &Entry) -> u64 {
+    fn insert(&mut self, parent: u64, name: &[u8], entry: &Entry) -> Option<u32> {
         let inode = entry.inode;
         let mut id = natural_id(inode);
-        if !is_plain(inode) || self.records.contains_key(&id) {
-            id = drawn_id(self.drawn);
-            self.drawn += 1;
+        if !is_plain(inode) || self.index.slot(id).is_some() {
+            id = drawn_id(self.index.records_mut().draw());
         }
-        let name = Bytes::copy_from_slice(name);
-        if let Some(directory) = self.records.get_mut(&parent) {
-            directory.names.entry(name.clone()).or_default().current = Some(id);
+        let slot = self.index.add(&NewName {
+            id,
+            parent,
+            name,
+            kind: entry.kind,
+            origin: inode,
+        })?;
+        *self.way_mut(slot) = Way::default();
+        if let Some(directory) = self.index.slot(parent) {
+            self.way_mut(directory).child_count += 1;
         }
-        let record = Record {
-            lookups: 1,
-            ..Record::new(parent, name, entry.kind, inode)
-        };
-        self.records.insert(id, record);
-        self.lead(id, Some(inode));
-        id
+        self.lead(slot, Some(inode));
+        Some(slot)
     }
 
-    fn name_mut(&mut self, parent: u64, name: &[u8]) -> Option<&mut Name> {
-        self.records.get_mut(&parent)?.names.get_mut(name)
-    }
-
-    fn current(&self, parent: u64, name: &[u8]) -> Option<u64> {
-        self.records.get(&parent)?.names.get(name)?.current
-    }
-
-    fn displace(&mut self, id: u64) {
-        let Some(record) = self.records.get_mut(&id) else {
-            return;
-        };
-        record.is_current = false;
-        let (parent, name) = (record.parent, record.name.clone());
-        if let Some(name) = self.name_mut(parent, &name) {
-            name.current = None;
-            name.displaced.insert(id);
-        }
-        self.lead(id, None);
+    fn displace(&mut self, slot: u32) {
+        self.index.displace(slot);
+        self.lead(slot, None);
     }
 
     fn move_name(&mut self, from: &Place, to: &Place) {
-        let names = self.records.get_mut(&from.parent).map(|it| &mut it.names);
-        let Some(moved) = names.and_then(|names| names.remove(&from.name)) else {
+        let Some(directory) = self.index.slot(to.parent) else {
             return;
         };
-        for id in moved.current.iter().chain(&moved.displaced) {
-            if let Some(record) = self.records.get_mut(id) {
-                record.parent = to.parent;
-                record.name = to.name.clone();
+        for slot in self.index.of_place(from.parent, &from.name) {
+            self.lead(slot, None);
+            let Some(moved) = self.index.rename(slot, to.parent, &to.name) else {
+                // The kernel looks the name up again.
+                self.displace(slot);
+                continue;
+            };
+            *self.way_mut(moved) = std::mem::take(self.way_mut(slot));
+            self.way_mut(directory).child_count += 1;
+            if let Some(former) = self.index.slot(from.parent) {
+                self.way_mut(former).child_count -= 1;
             }
-            self.lead(*id, None);
-        }
-        if let Some(directory) = self.records.get_mut(&to.parent) {
-            let there = directory.names.entry(to.name.clone()).or_default();
-            there.current = moved.current;
-            there.displaced.extend(moved.displaced);
         }
         self.drop_unused(from.parent);
     }
 
     /// Every way is looked for again.
     fn forget_all_ways(&mut self) {
-        let ids: Vec<u64> = self.records.keys().copied().collect();
-        for id in ids.into_iter().filter(|id| *id != ROOT_ID) {
-            self.lead(id, None);
+        for slot in self.index.records().all() {
+            self.lead(slot, None);
         }
     }
 
-    fn lead(&mut self, id: u64, inode: Option<u64>) {
-        if id != ROOT_ID
-            && let Some(record) = self.records.get_mut(&id)
-        {
-            let former = std::mem::replace(&mut record.leads_to, inode);
+    fn lead_id(&mut self, id: u64, inode: Option<u64>) {
+        if let Some(slot) = self.index.slot(id) {
+            self.lead(slot, inode);
+        }
+    }
+
+    fn lead(&mut self, slot: u32, inode: Option<u64>) {
+        let id = self.index.records().id(slot);
+        if id != ROOT_ID {
+            let former = std::mem::replace(&mut self.way_mut(slot).leads_to, inode);
             self.relate(id, former, inode);
         }
+    }
+
+    fn note_open(&mut self, id: u64, bound: Bound) {
+        let opens = self.opens.entry(id).or_insert(Opens {
+            count: 0,
+            last: bound,
+        });
+        opens.count += 1;
+        let former = std::mem::replace(&mut opens.last, bound);
+        self.relate(id, Some(former.inode), None);
+        self.relate(id, None, Some(bound.inode));
     }
 
     /// A record has come from one inode to another.
@@ -480,7 +531,7 @@ impl Table {
         }
         if let Some(inode) = former
             && natural_id(inode) != id
-            && !self.records.get(&id).is_some_and(|it| it.concerns(inode))
+            && !self.concerns(id, inode)
             && let Some(ids) = self.others.get_mut(&inode)
         {
             ids.retain(|other| *other != id);
@@ -499,7 +550,7 @@ impl Table {
     }
 
     fn ids_of(&self, inode: u64) -> impl Iterator<Item = u64> + use<'_> {
-        let concerns = |id: &u64| self.records.get(id).is_some_and(|it| it.concerns(inode));
+        let concerns = move |id: &u64| self.concerns(*id, inode);
         let own = Some(natural_id(inode)).filter(concerns);
         let others = self.others.get(&inode);
         own.into_iter().chain(others.into_iter().flatten().copied())
@@ -507,56 +558,36 @@ impl Table {
 
     /// Drops a record that nobody knows, and the directories that it has kept.
     fn drop_unused(&mut self, id: u64) {
-        let mut next = id;
-        while next != ROOT_ID
-            && let Some(record) = self.records.get(&next)
-            && record.lookups == 0
-            && record.opens == 0
-            && record.names.is_empty()
-        {
-            let id = next;
-            self.lead(id, None);
-            let Some(record) = self.records.remove(&id) else {
-                return;
-            };
-            next = record.parent;
-            if let Some(directory) = self.records.get_mut(&next)
-                && let Some(name) = directory.names.get_mut(&record.name)
+        let mut next = self.index.slot(id);
+        while let Some(slot) = next {
+            let records = self.index.records();
+            let id = records.id(slot);
+            if id == ROOT_ID
+                || records.lookups(slot) > 0
+                || self.way(slot).child_count > 0
+                || self.opens.contains_key(&id)
             {
-                name.current = name.current.filter(|current| *current != id);
-                name.displaced.remove(&id);
-                if name.current.is_none() && name.displaced.is_empty() {
-                    directory.names.remove(&record.name);
-                }
+                return;
+            }
+            next = self.directory_of(slot);
+            self.lead(slot, None);
+            self.index.remove(slot);
+            if let Some(directory) = next {
+                self.way_mut(directory).child_count -= 1;
             }
         }
     }
-}
 
-impl Record {
-    fn new(parent: u64, name: Bytes, kind: EntryKind, origin: u64) -> Self {
-        Self {
-            parent,
-            name,
-            is_current: true,
-            kind,
-            origin,
-            leads_to: None,
-            lookups: 0,
-            opens: 0,
-            opened: None,
-            is_told: false,
-            names: HashMap::new(),
-        }
-    }
-
-    /// What is open by this record.
-    fn held(&self, tree: &Tree) -> Option<u64> {
-        let bound = self.opened?;
+    /// What is open by a node id.
+    fn held(&self, tree: &Tree, id: u64) -> Option<u64> {
+        let bound = self.opens.get(&id)?.last;
         bound.entry(tree).ok().map(|entry| entry.inode)
     }
 
-    fn concerns(&self, inode: u64) -> bool {
-        self.leads_to == Some(inode) || self.opened.is_some_and(|bound| bound.inode == inode)
+    /// Whether a node id leads to an inode or is open at it.
+    fn concerns(&self, id: u64, inode: u64) -> bool {
+        let slot = self.index.slot(id);
+        slot.is_some_and(|slot| self.way(slot).leads_to == Some(inode))
+            || self.opens.get(&id).is_some_and(|it| it.last.inode == inode)
     }
 }

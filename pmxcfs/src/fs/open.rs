@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
-use pmxcfs_memdb::{ROOT_INODE, Tree};
+use pmxcfs_memdb::{ListedEntry, ROOT_INODE, Tree};
 
 use super::attributes::Kind;
 use super::filesystem::{Filesystem, directory};
@@ -13,6 +13,7 @@ use super::handles::{Bound, Handle};
 use super::names::Want;
 use super::node::{natural_id, plugin_id};
 use super::plugins::Content;
+use super::request_id::RequestId;
 
 /// Most bytes that a user other than root may have open in versions of files that are gone from the tree, listings, and texts
 /// of generated files: all of it is memory that nothing but an open handle keeps.
@@ -20,6 +21,9 @@ const MAX_OPEN_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Is never refused for what it has open.
 const ROOT_UID: u32 = 0;
+
+/// Where the rows of a directory's entries begin in a listing. Before them are `.`, `..` and the plugins, which count from 1.
+const FIRST_ENTRY: u64 = 1 << 16;
 
 /// One row of a listing.
 #[derive(Debug)]
@@ -35,12 +39,20 @@ pub struct Listed<'a> {
 }
 
 impl Filesystem {
-    /// Opens what a node id of the tree leads to.
-    pub(super) fn open_name(&self, id: u64, uid: u32) -> Result<(u64, Bound), FsError> {
+    /// Opens what a node id of the tree leads to. A request that a former process has carried out gets what that has opened.
+    pub(super) fn open_name(
+        &self,
+        request: RequestId,
+        id: u64,
+        uid: u32,
+    ) -> Result<(u64, Bound), FsError> {
+        if let Some((number, Handle::File { bound, .. })) = self.handles.opened_by(request) {
+            return Ok((number, bound));
+        }
         self.db.with_pins(|tree| {
             self.check_room(tree, uid)?;
             let inode = self.names.target(tree, id, Want::Open)?;
-            self.open_in(tree, id, inode, uid)
+            self.open_in(tree, request, id, inode, uid)
         })
     }
 
@@ -48,22 +60,45 @@ impl Filesystem {
     pub(super) fn open_in(
         &self,
         tree: &mut Tree,
+        request: RequestId,
         id: u64,
         inode: u64,
         uid: u32,
     ) -> Result<(u64, Bound), FsError> {
         let bound = self.names.open(tree, id, inode, uid)?;
-        let handle = self.handles.insert(uid, Handle::File { id, bound });
-        Ok((handle, bound))
+        let handle = Handle::File { id, bound };
+        let number = self.enter(tree, request, uid, handle)?;
+        Ok((number, bound))
+    }
+
+    /// Gives a number to what was just opened, or closes it.
+    fn enter(
+        &self,
+        tree: &mut Tree,
+        request: RequestId,
+        uid: u32,
+        handle: Handle,
+    ) -> Result<u64, FsError> {
+        let name = handle.name();
+        let entered = self.handles.insert(request, uid, handle);
+        if let (Err(_), Some((id, bound))) = (&entered, name) {
+            self.names.closed(id);
+            tree.unpin(bound.inode, uid);
+        }
+        entered
     }
 
     /// Opens a generated file; `is_to_be_cut` stands for `O_TRUNC`.
     pub(super) fn open_plugin(
         &self,
+        request: RequestId,
         index: usize,
         is_to_be_cut: bool,
         uid: u32,
     ) -> Result<u64, FsError> {
+        if let Some((number, Handle::Plugin { .. })) = self.handles.opened_by(request) {
+            return Ok(number);
+        }
         self.check_room(&self.db.read(), uid)?;
         match self.plugin(index)?.content() {
             Content::File(file) => {
@@ -71,7 +106,8 @@ impl Filesystem {
                     file.truncate()?;
                 }
                 let text = file.render();
-                Ok(self.handles.insert(uid, Handle::Plugin { index, text }))
+                let handle = Handle::Plugin { index, text };
+                self.handles.insert(request, uid, handle)
             }
             Content::Link(_) => Err(FsError::Access),
         }
@@ -81,16 +117,19 @@ impl Filesystem {
     ///
     /// # Errors
     /// `NotFound`, `NotDirectory`; `Stale` if the name has to be looked up first; `TooMuchOpen`.
-    pub fn open_directory(&self, id: u64, uid: u32) -> Result<u64, FsError> {
+    pub fn open_directory(&self, request: RequestId, id: u64, uid: u32) -> Result<u64, FsError> {
         let id = directory(id)?;
-        let bound = self.db.with_pins(|tree| {
+        if let Some((number, Handle::Directory { .. })) = self.handles.opened_by(request) {
+            return Ok(number);
+        }
+        self.db.with_pins(|tree| {
             self.check_room(tree, uid)?;
             let inode = self.names.target(tree, id, Want::Open)?;
-            self.names.open(tree, id, inode, uid)
-        })?;
-        let listing = Arc::from([]);
-        let handle = Handle::Directory { id, bound, listing };
-        Ok(self.handles.insert(uid, handle))
+            let bound = self.names.open(tree, id, inode, uid)?;
+            let listing = None;
+            let handle = Handle::Directory { id, bound, listing };
+            self.enter(tree, request, uid, handle)
+        })
     }
 
     /// Bytes of memory that each user keeps by open handles: versions of files that were removed or replaced, listings, texts of
@@ -116,12 +155,11 @@ impl Filesystem {
 
     /// Ends what an open has begun.
     pub fn close(&self, handle: u64) {
-        match self.handles.remove(handle) {
-            Some((Handle::File { id, bound } | Handle::Directory { id, bound, .. }, uid)) => {
-                self.names.closed(id);
-                self.db.with_pins(|tree| tree.unpin(bound.inode, uid));
-            }
-            Some((Handle::Plugin { .. }, _)) | None => {}
+        if let Some((handle, uid)) = self.handles.remove(handle)
+            && let Some((id, bound)) = handle.name()
+        {
+            self.names.closed(id);
+            self.db.with_pins(|tree| tree.unpin(bound.inode, uid));
         }
     }
 
@@ -143,7 +181,8 @@ impl Filesystem {
     }
 
     /// Hands over the rows of a listing from `offset` on, until `is_full` says that there is no room for one. The listing is
-    /// made at offset 0 and stays as it is for later calls.
+    /// made at offset 0 and stays as it is for later calls. Entries come in the order of their inodes, and their offsets are made
+    /// of these: a listing that another process has begun goes on behind the same entry, whatever came and went meanwhile.
     ///
     /// # Errors
     /// `NotDirectory` for a handle of something else.
@@ -156,15 +195,15 @@ impl Filesystem {
         let Ok(Handle::Directory { id, bound, listing }) = self.handles.get(handle) else {
             return Err(FsError::NotDirectory);
         };
-        let listing = if offset == 0 {
-            let fresh = self.db.read().listing(bound.inode).unwrap_or_default();
-            self.handles.set_listing(handle, Arc::clone(&fresh));
-            fresh
-        } else {
-            listing
+        let listing = match listing.filter(|_| offset > 0) {
+            Some(listing) => listing,
+            None => {
+                let fresh = self.db.read().listing(bound.inode).unwrap_or_default();
+                self.handles.set_listing(handle, Arc::clone(&fresh));
+                fresh
+            }
         };
         let is_root = bound.inode == ROOT_INODE;
-        // Rows count from 1: `.`, `..`, the plugins of the root, then what the tree has, shown or not.
         let dots = [".", ".."].map(|name| (id, Kind::Directory, name.as_bytes()));
         let plugins = self.plugins.iter().enumerate().filter(|_| is_root);
         let plugins =
@@ -182,8 +221,8 @@ impl Filesystem {
                 return Ok(());
             }
         }
-        let skipped = usize::try_from(offset.saturating_sub(next)).unwrap_or(usize::MAX);
-        for (next, entry) in (next + 1..).zip(&listing[..]).skip(skipped) {
+        let shown_count = listing.partition_point(|entry| place(entry) <= offset);
+        for entry in &listing[shown_count..] {
             if is_hidden(&entry.name) || (is_root && self.plugins.find(&entry.name).is_some()) {
                 continue;
             }
@@ -191,7 +230,7 @@ impl Filesystem {
                 id: natural_id(entry.inode),
                 kind: entry.kind.into(),
                 name: &entry.name,
-                next,
+                next: place(entry),
             };
             if is_full(&row) {
                 return Ok(());
@@ -199,6 +238,12 @@ impl Filesystem {
         }
         Ok(())
     }
+}
+
+/// Where an entry is in a listing, above 0 as a signed number: the kernel's offsets are signed.
+fn place(entry: &ListedEntry) -> u64 {
+    let place = FIRST_ENTRY.saturating_add(entry.inode);
+    place.min(i64::MAX.cast_unsigned())
 }
 
 /// Names that a listing cannot show; a database made by hand may hold them.

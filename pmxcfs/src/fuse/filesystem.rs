@@ -15,7 +15,7 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::limits::{BLOCK_SIZE, MAX_REQUEST_SIZE};
 use pmxcfs_api_types::time::{wall_clock_secs, wrapped_seconds};
 
-use crate::fs::{Attributes, Filesystem, IfExists, Kind, NewAttributes, WriteAt};
+use crate::fs::{Attributes, Filesystem, IfExists, Kind, NewAttributes, RequestId, WriteAt};
 use crate::health::FuseOperation;
 use crate::health::counters::{Meter, Timed};
 use crate::history::asker::Asking;
@@ -231,7 +231,9 @@ impl FuseFilesystem for PveFilesystem {
             FopenFlags::FOPEN_DIRECT_IO,
             reply,
         );
-        self.fs.open(ino.0, is_to_be_cut, request.uid(), reply);
+        let number = id(request);
+        self.fs
+            .open(number, ino.0, is_to_be_cut, request.uid(), reply);
     }
 
     fn read(
@@ -306,7 +308,7 @@ impl FuseFilesystem for PveFilesystem {
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let timed = self.time(FuseOperation::Opendir);
         let reply = opened(timed, FopenFlags::empty(), reply);
-        reply(self.fs.open_directory(ino.0, request.uid()));
+        reply(self.fs.open_directory(id(request), ino.0, request.uid()));
     }
 
     fn readdir(
@@ -396,9 +398,14 @@ impl FuseFilesystem for PveFilesystem {
             ),
             Err(error) => reply.error(errno(error)),
         };
+        let (number, name, uid) = (id(request), name.as_bytes(), request.uid());
         self.fs
-            .create(parent.0, name.as_bytes(), if_exists, request.uid(), reply);
+            .create(number, parent.0, name, if_exists, uid, reply);
     }
+}
+
+fn id(request: &Request) -> RequestId {
+    RequestId::new(request.unique().0)
 }
 
 fn entry(mut timed: Timed, reply: ReplyEntry) -> impl FnOnce(Result<Attributes, FsError>) + Send {

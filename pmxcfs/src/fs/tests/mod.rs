@@ -6,20 +6,21 @@ mod files;
 pub(crate) mod model;
 mod names;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::store::{Store, StoreConfig};
-use pmxcfs_memdb::{Caller, MemDb, Operation, Rules, Stamp, Tree};
+use pmxcfs_memdb::{AfterUnlock, Caller, Change, MemDb, Observer, Operation, Rules, Stamp, Tree};
 use tempfile::TempDir;
 
 use super::{
-    Attributes, Created, Filesystem, IfExists, NewAttributes, Plugins, ROOT_ID, ReadOnly, WriteAt,
+    Attributes, Created, Filesystem, IfExists, NewAttributes, Plugins, ROOT_ID, ReadOnly,
+    RequestId, Tables, WriteAt,
 };
 
 const GID: u32 = 33;
@@ -31,12 +32,19 @@ struct Bench {
     is_quorate: Arc<AtomicBool>,
     /// Node ids whose attributes the kernel was told to forget.
     told: Arc<Mutex<Vec<u64>>>,
-    _place: TempDir,
+    tables: OwnedFd,
+    last_request: AtomicU64,
+    place: Arc<TempDir>,
 }
 
 impl Bench {
     fn new() -> Self {
-        let place = TempDir::new().unwrap();
+        let place = Arc::new(TempDir::new().unwrap());
+        Self::start(place, Tables::create().unwrap())
+    }
+
+    /// What a process does after another one was killed.
+    fn start(place: Arc<TempDir>, tables: Tables) -> Self {
         let config = StoreConfig::new(place.path().join("config.db"), None);
         let config = StoreConfig {
             journal_dir: Some(place.path().to_owned()),
@@ -60,14 +68,16 @@ impl Bench {
             let is_quorate = Arc::clone(&is_quorate);
             move || is_quorate.load(Ordering::Relaxed)
         };
+        let descriptor = tables.descriptor().try_clone_to_owned().unwrap();
         let fs = Filesystem::new(
             Arc::clone(&db),
             Box::new(submit),
             plugins,
             Box::new(quorate),
             GID,
+            tables,
         );
-        db.observe(Arc::clone(&fs) as _);
+        db.observe(Arc::new(Witness(Arc::downgrade(&fs))));
         let told = Arc::new(Mutex::new(Vec::new()));
         fs.on_changed_attributes({
             let told = Arc::clone(&told);
@@ -78,8 +88,24 @@ impl Bench {
             db,
             is_quorate,
             told,
-            _place: place,
+            tables: descriptor,
+            last_request: AtomicU64::new(0),
+            place,
         }
+    }
+
+    /// The process is killed, and another one takes its place.
+    fn restart(&mut self) {
+        self.db.shutdown(Duration::from_secs(10));
+        let tables = Tables::open(self.tables.try_clone().unwrap()).unwrap();
+        let last_request = self.last_request.load(Ordering::Relaxed);
+        *self = Self::start(Arc::clone(&self.place), tables);
+        self.last_request.store(last_request, Ordering::Relaxed);
+    }
+
+    /// The number of the next request.
+    fn request(&self) -> RequestId {
+        RequestId::new(self.last_request.fetch_add(2, Ordering::Relaxed) + 2)
     }
 
     /// Looks a path up, name by name.
@@ -100,15 +126,16 @@ impl Bench {
     }
 
     fn create(&self, parent: u64, name: &str, if_exists: IfExists) -> Result<Created, FsError> {
-        wait(|reply| self.fs.create(parent, name.as_bytes(), if_exists, 0, reply))
+        let (request, name) = (self.request(), name.as_bytes());
+        wait(|reply| self.fs.create(request, parent, name, if_exists, 0, reply))
     }
 
     fn open(&self, id: u64) -> Result<u64, FsError> {
-        wait(|reply| self.fs.open(id, false, 0, reply))
+        wait(|reply| self.fs.open(self.request(), id, false, 0, reply))
     }
 
     fn open_cut(&self, id: u64) -> Result<u64, FsError> {
-        wait(|reply| self.fs.open(id, true, 0, reply))
+        wait(|reply| self.fs.open(self.request(), id, true, 0, reply))
     }
 
     fn write(&self, handle: u64, at: WriteAt, data: &str) -> Result<u32, FsError> {
@@ -142,7 +169,7 @@ impl Bench {
     }
 
     fn list(&self, id: u64) -> Vec<String> {
-        let handle = self.fs.open_directory(id, 0).unwrap();
+        let handle = self.fs.open_directory(self.request(), id, 0).unwrap();
         let mut names = Vec::new();
         let add = |row: &super::Listed<'_>| {
             names.push(String::from_utf8(row.name.to_vec()).unwrap());
@@ -204,7 +231,7 @@ impl Bench {
         for operation in operations {
             new.apply(operation, stamp, 0, &mut changes).unwrap();
         }
-        let touched: Vec<u64> = changes.iter().map(pmxcfs_memdb::Change::inode).collect();
+        let touched: Vec<u64> = changes.iter().map(Change::inode).collect();
         self.db.replace_tree(new, &touched, 1).unwrap();
     }
 
@@ -216,8 +243,21 @@ impl Bench {
     }
 }
 
+/// Tells the filesystem what other nodes do, as long as it is there.
+struct Witness(Weak<Filesystem>);
+
+impl Observer for Witness {
+    fn applied(self: Arc<Self>, changes: &[Change]) -> Option<AfterUnlock> {
+        self.0.upgrade()?.applied(changes)
+    }
+
+    fn replaced(self: Arc<Self>, tree: &Tree, touched: &[u64]) -> Option<AfterUnlock> {
+        self.0.upgrade()?.replaced(tree, touched)
+    }
+}
+
 impl Drop for Bench {
-    /// Ends the store's thread. Tree and filesystem know each other, so they stay.
+    /// Ends the store's thread.
     fn drop(&mut self) {
         self.db.shutdown(Duration::from_secs(10));
     }

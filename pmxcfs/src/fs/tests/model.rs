@@ -1,6 +1,6 @@
 //! Random requests against a model, while another node changes the tree between them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
 
@@ -52,6 +52,8 @@ enum Step {
     Forget {
         number: usize,
     },
+    /// The process is killed, and another one takes its place.
+    Restart,
 }
 
 fn place() -> impl Strategy<Value = Place> {
@@ -72,6 +74,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (number(), "[a-z]{0,9}").prop_map(|(number, text)| Step::Write { number, text }),
         1 => number().prop_map(|number| Step::Close { number }),
         1 => number().prop_map(|number| Step::Forget { number }),
+        1 => Just(Step::Restart),
     ]
 }
 
@@ -83,6 +86,8 @@ struct Model {
     paths: BTreeMap<String, usize>,
     /// Object of each open handle.
     handles: BTreeMap<u64, usize>,
+    /// Handles of what was removed when a process was killed.
+    lost: BTreeSet<u64>,
     /// Path that each id was given out for, as renames here have moved it, and how often.
     ids: BTreeMap<u64, u64>,
 }
@@ -174,6 +179,7 @@ impl Run {
                 self.forget(*number);
                 Ok(())
             }
+            Step::Restart => self.restart(),
         }
     }
 
@@ -382,6 +388,23 @@ impl Run {
         }
     }
 
+    fn restart(&mut self) -> Result<(), TestCaseError> {
+        self.bench.restart();
+        for (handle, object) in std::mem::take(&mut self.model.handles) {
+            if self.model.paths.values().any(|at| *at == object) {
+                self.model.handles.insert(handle, object);
+            } else {
+                prop_assert_eq!(self.bench.read(handle), Err(FsError::Stale));
+                self.model.lost.insert(handle);
+            }
+        }
+        let known: BTreeSet<u64> = self.bench.fs.known_ids().into_iter().collect();
+        for id in self.model.ids.keys() {
+            prop_assert!(known.contains(id), "the kernel knows {}", id);
+        }
+        Ok(())
+    }
+
     /// Everything is as the model has it, and nothing stays behind.
     fn end(mut self) -> Result<(), TestCaseError> {
         for directory in [None, Some(0), Some(1), Some(2)] {
@@ -394,6 +417,9 @@ impl Run {
                 prop_assert_eq!(&self.bench.read(handle).unwrap(), content);
             }
             self.bench.fs.close(handle);
+        }
+        for handle in &self.model.lost {
+            self.bench.fs.close(*handle);
         }
         for (id, count) in std::mem::take(&mut self.model.ids) {
             self.bench.fs.forget(id, count);
@@ -445,6 +471,7 @@ pub(crate) fn run_bytes(bytes: &[u8]) {
                 text: "x".repeat(first.into()),
             },
             8 => Step::Close { number },
+            _ if what == u8::MAX => Step::Restart,
             _ => Step::Forget { number },
         }
     };

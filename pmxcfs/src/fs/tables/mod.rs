@@ -1,0 +1,161 @@
+//! Tables that outlive the process.
+//!
+//! The mount goes on while a process holds the connection to the kernel, and the kernel goes on using the node ids and handles
+//! that a former process has given it. So what they stand for is kept in a file in RAM, whose descriptor is handed from process to
+//! process with that of the connection: names, handles, the answers of changes under way, and what was agreed with the
+//! kernel.
+//!
+//! A process may be killed between any two stores. A record counts from its commit word on, which is written last and holds a
+//! checksum; what changes in a record is one word. Lookup counts and numbers are stored before the reply that names them, so
+//! after a kill they are upper bounds: a record may stay for as long as the mount does, but is never freed early.
+
+mod handles;
+mod layout;
+mod memory;
+mod names;
+mod slots;
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+pub(super) use handles::{HandleRecord, HandleRecords, Opened};
+use layout::{AGREED_AT, AGREED_WORDS, LAYOUT_VERSION, MAGIC, MAGIC_AT, VERSION_AT};
+use memory::Memory;
+pub(super) use names::{NameRecords, NewName};
+use slots::commit_word;
+
+/// Why a former process's tables cannot be used. Then nobody knows what the kernel means, and the mount has to end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TablesError {
+    /// A system call failed.
+    #[error("cannot use the tables of names and handles")]
+    System(#[from] io::Error),
+    /// The descriptor stands for something else.
+    #[error("the descriptor is not that of tables of names and handles")]
+    NotTables,
+    /// A program with another layout has made them.
+    #[error(
+        "the tables of names and handles have version {0}, this program knows {LAYOUT_VERSION}"
+    )]
+    Version(u64),
+    /// They do not hold what a process can have left behind.
+    #[error("the tables of names and handles are damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// What was agreed with the kernel about a connection, as far as a later process has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agreed {
+    /// Version of the protocol.
+    pub major: u32,
+    /// Version of the protocol.
+    pub minor: u32,
+    /// Flags that the kernel has offered, `FUSE_INIT_EXT` ones above bit 32.
+    pub flags: u64,
+    /// Bytes that the kernel reads ahead.
+    pub max_readahead: u32,
+    /// Number of the connection: the minor number of the mount's device.
+    pub connection: u64,
+    /// Number of the mount in the kernel's table of mounts.
+    pub mount_id: u64,
+}
+
+/// The tables, before a filesystem takes them over.
+#[derive(Debug)]
+pub struct Tables {
+    memory: Arc<Memory>,
+    pub(super) names: NameRecords,
+    pub(super) handles: HandleRecords,
+}
+
+impl Tables {
+    /// Tables of a new mount: nothing is known to the kernel.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn create() -> io::Result<Self> {
+        let memory = Memory::create()?;
+        memory.store(VERSION_AT, LAYOUT_VERSION);
+        memory.commit(MAGIC_AT, MAGIC);
+        Self::of(Arc::new(memory)).map_err(io::Error::other)
+    }
+
+    /// The tables that a former process has left.
+    ///
+    /// # Errors
+    /// [`TablesError`].
+    pub fn open(descriptor: OwnedFd) -> Result<Self, TablesError> {
+        let memory = Memory::open(descriptor)?.ok_or(TablesError::NotTables)?;
+        if memory.load(MAGIC_AT) != MAGIC {
+            return Err(TablesError::NotTables);
+        }
+        match memory.load(VERSION_AT) {
+            LAYOUT_VERSION => Self::of(Arc::new(memory)),
+            other => Err(TablesError::Version(other)),
+        }
+    }
+
+    fn of(memory: Arc<Memory>) -> Result<Self, TablesError> {
+        let of = Arc::clone;
+        Ok(Self {
+            names: NameRecords::open(of(&memory)).map_err(TablesError::Damaged)?,
+            handles: HandleRecords::open(of(&memory)).map_err(TablesError::Damaged)?,
+            memory,
+        })
+    }
+
+    /// The file to hand over.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.memory.file()
+    }
+
+    /// Where to keep what is agreed with the kernel.
+    #[must_use]
+    pub fn agreement(&self) -> Agreement {
+        Agreement(Arc::clone(&self.memory))
+    }
+}
+
+/// Keeps what is agreed with the kernel.
+#[derive(Debug)]
+pub struct Agreement(Arc<Memory>);
+
+impl Agreement {
+    /// What was agreed, if anything.
+    #[must_use]
+    pub fn read(&self) -> Option<Agreed> {
+        let words: [u64; AGREED_WORDS] = std::array::from_fn(|at| self.0.load(AGREED_AT + 1 + at));
+        if self.0.load(AGREED_AT) != commit_word(&words, &[]) {
+            return None;
+        }
+        let [major, minor, flags, max_readahead, connection, mount_id] = words;
+        Some(Agreed {
+            major: u32::try_from(major).ok()?,
+            minor: u32::try_from(minor).ok()?,
+            flags,
+            max_readahead: u32::try_from(max_readahead).ok()?,
+            connection,
+            mount_id,
+        })
+    }
+
+    /// Keeps what has just been agreed.
+    pub fn keep(&self, agreed: &Agreed) {
+        let words: [u64; AGREED_WORDS] = [
+            agreed.major.into(),
+            agreed.minor.into(),
+            agreed.flags,
+            agreed.max_readahead.into(),
+            agreed.connection,
+            agreed.mount_id,
+        ];
+        self.0.clear(AGREED_AT);
+        for (at, word) in (AGREED_AT + 1..).zip(words) {
+            self.0.store(at, word);
+        }
+        self.0.commit(AGREED_AT, commit_word(&words, &[]));
+    }
+}
