@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod cluster;
+pub mod cost;
 pub mod daemon;
 pub mod database;
 pub mod identity;

@@ -306,7 +306,7 @@ fn follow(subject: &mut Subject, leader: &Tree) -> StateMessage {
     let template = StateMessage::decode(&state).unwrap();
     subject.deliver(SELF, state);
     let theirs = StateMessage {
-        payload: leader.index().encode(),
+        payload: leader.index().bytes().clone(),
         ..template.clone()
     };
     subject.deliver(PEER, theirs.encode());

@@ -288,7 +288,7 @@ impl Ring {
     }
 
     fn assert_equal_trees(&self) {
-        let index = |node: &Node| node.machine.app().store().tree.index().encode();
+        let index = |node: &Node| node.machine.app().store().tree.index();
         let first = index(&self.nodes[0]);
         for node in &self.nodes {
             assert!(index(node) == first, "{}", node.id);

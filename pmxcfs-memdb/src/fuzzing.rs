@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::Index;
+use bytes::Bytes;
+
 pub use crate::store::fuzzing::{crash_journal, database};
+use crate::{Index, IndexEntry};
 
 /// An index is what encodes to the same bytes, or is refused, and its differences are those of two maps.
 pub fn index(bytes: &[u8]) {
@@ -23,21 +25,23 @@ pub fn index(bytes: &[u8]) {
 }
 
 fn exact_index(bytes: &[u8]) {
-    let Ok(index) = Index::decode(bytes) else {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let Ok(index) = Index::decode(&bytes) else {
         return;
     };
-    assert_eq!(&index.encode()[..], bytes);
-    let mut other = index.clone();
+    assert_eq!(index.bytes(), &bytes);
+    let mut entries: Vec<IndexEntry> = index.entries().collect();
     let mut number = 0;
-    other.entries.retain_mut(|entry| {
+    entries.retain_mut(|entry| {
         number += 1;
         if number % 3 == 0 {
             entry.digest[0] ^= 1;
         }
         number % 4 != 0
     });
+    let other = Index::new(index.root(), entries.into_iter());
     let map = |index: &Index| -> BTreeMap<u64, [u8; 32]> {
-        let entries = index.entries.iter();
+        let entries = index.entries();
         entries.map(|entry| (entry.inode, entry.digest)).collect()
     };
     let (mine, theirs) = (map(&index), map(&other));

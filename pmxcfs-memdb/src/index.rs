@@ -10,6 +10,9 @@ const HEADER_LENGTH: usize = 32;
 /// Length of one entry, in bytes.
 const ENTRY_LENGTH: usize = 40;
 
+/// One entry as it is sent.
+type Chunk = [u8; ENTRY_LENGTH];
+
 /// Inode and digest of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexEntry {
@@ -19,7 +22,8 @@ pub struct IndexEntry {
     pub digest: Digest,
 }
 
-/// What one member holds, in the short form that is exchanged when a group changes.
+/// What one member holds, in the short form that is exchanged when a group changes. It is kept as the bytes that are sent, since
+/// it has megabytes and members mostly compare whole indexes.
 ///
 /// | offset | size | field |
 /// |---|---|---|
@@ -34,12 +38,7 @@ pub struct IndexEntry {
 /// All integers are little-endian.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
-    /// Version, writer and mtime of the database.
-    pub root: RootState,
-    /// Highest inode present.
-    pub last_inode: u64,
-    /// The entries in ascending order of inodes, root included.
-    pub entries: Vec<IndexEntry>,
+    bytes: Bytes,
 }
 
 /// Why bytes are not an index.
@@ -76,71 +75,97 @@ pub enum IndexError {
 }
 
 impl Index {
-    /// The form in which it is sent.
+    /// The index of entries in ascending order of inodes, the root included.
     #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let length = HEADER_LENGTH + ENTRY_LENGTH * self.entries.len();
-        let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+    pub fn new(root: RootState, entries: impl ExactSizeIterator<Item = IndexEntry>) -> Self {
+        let length = HEADER_LENGTH + ENTRY_LENGTH * entries.len();
+        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let mut buffer = BytesMut::with_capacity(length);
-        buffer.put_u64_le(self.root.version);
-        buffer.put_u64_le(self.last_inode);
-        buffer.put_u32_le(self.root.writer);
-        buffer.put_u32_le(self.root.mtime);
+        buffer.put_u64_le(root.version);
+        buffer.put_u64_le(0);
+        buffer.put_u32_le(root.writer);
+        buffer.put_u32_le(root.mtime);
         buffer.put_u32_le(count);
         buffer.put_u32_le(u32::try_from(length).unwrap_or(u32::MAX));
-        for entry in &self.entries {
+        let mut last_inode = 0;
+        for entry in entries {
+            last_inode = entry.inode;
             buffer.put_u64_le(entry.inode);
             buffer.put_slice(&entry.digest);
         }
-        buffer.freeze()
+        (&mut buffer[8..16]).put_u64_le(last_inode);
+        Self {
+            bytes: buffer.freeze(),
+        }
     }
 
     /// Reads an index. Every length must be exact and the inodes must ascend; what the fields mean is not judged.
     ///
     /// # Errors
     /// What makes the bytes not an index.
-    pub fn decode(mut bytes: &[u8]) -> Result<Self, IndexError> {
+    pub fn decode(bytes: &Bytes) -> Result<Self, IndexError> {
         let actual = bytes.len();
         if actual < HEADER_LENGTH {
             return Err(IndexError::Short(actual));
         }
-        let (version, last_inode) = (bytes.get_u64_le(), bytes.get_u64_le());
-        let (writer, mtime) = (bytes.get_u32_le(), bytes.get_u32_le());
-        let (count, stated) = (bytes.get_u32_le(), bytes.get_u32_le());
+        let (count, stated) = ((&bytes[24..]).get_u32_le(), (&bytes[28..]).get_u32_le());
         if usize::try_from(stated) != Ok(actual) {
             return Err(IndexError::Length { stated, actual });
         }
-        let (chunks, rest) = bytes.as_chunks::<ENTRY_LENGTH>();
+        let (chunks, rest) = bytes[HEADER_LENGTH..].as_chunks();
         if !rest.is_empty() || usize::try_from(count) != Ok(chunks.len()) {
             return Err(IndexError::Count {
                 stated: count,
                 actual,
             });
         }
-        let entries: Vec<IndexEntry> = chunks.iter().map(decode_entry).collect();
-        let mut pairs = entries.windows(2);
-        if let Some(pair) = pairs.find(|pair| pair[0].inode >= pair[1].inode) {
-            return Err(IndexError::Order {
-                previous: pair[0].inode,
-                inode: pair[1].inode,
-            });
+        let chunks: &[Chunk] = chunks;
+        let inodes = chunks.iter().map(inode_of);
+        let mut pairs = inodes.clone().zip(inodes.skip(1));
+        if let Some((previous, inode)) = pairs.find(|(previous, inode)| previous >= inode) {
+            return Err(IndexError::Order { previous, inode });
         }
         Ok(Self {
-            root: RootState {
-                version,
-                writer,
-                mtime,
-            },
-            last_inode,
-            entries,
+            bytes: bytes.clone(),
         })
+    }
+
+    /// The form in which it is sent.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Version, writer and mtime of the database.
+    #[must_use]
+    pub fn root(&self) -> RootState {
+        RootState {
+            version: (&self.bytes[0..]).get_u64_le(),
+            writer: (&self.bytes[16..]).get_u32_le(),
+            mtime: (&self.bytes[20..]).get_u32_le(),
+        }
+    }
+
+    /// The entries in ascending order of inodes, root included.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = IndexEntry> {
+        self.chunks().iter().map(|chunk| {
+            let mut digest = Digest::default();
+            digest.copy_from_slice(&chunk[8..]);
+            IndexEntry {
+                inode: inode_of(chunk),
+                digest,
+            }
+        })
+    }
+
+    fn chunks(&self) -> &[Chunk] {
+        self.bytes[HEADER_LENGTH..].as_chunks().0
     }
 
     /// Inodes of the entries that `other` lacks or has with another digest: what a leader with this index sends to a
     /// member with the other one.
     pub fn changed_against<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u64> + 'a {
-        let differs = |mine: &IndexEntry, their: Option<&IndexEntry>| their != Some(mine);
-        self.compare(other, differs)
+        self.compare(other, |mine, their| their != Some(mine))
     }
 
     /// Inodes of the entries that `other` lacks: what a member with this index removes when it follows a leader with
@@ -153,23 +178,20 @@ impl Index {
     fn compare<'a>(
         &'a self,
         other: &'a Self,
-        is_meant: fn(&IndexEntry, Option<&IndexEntry>) -> bool,
+        is_meant: fn(&Chunk, Option<&Chunk>) -> bool,
     ) -> impl Iterator<Item = u64> + 'a {
-        let mut theirs = other.entries.iter().peekable();
-        self.entries.iter().filter_map(move |mine| {
-            while theirs.next_if(|their| their.inode < mine.inode).is_some() {}
-            let their = theirs.next_if(|their| their.inode == mine.inode);
-            is_meant(mine, their).then_some(mine.inode)
+        let mut theirs = other.chunks().iter().peekable();
+        self.chunks().iter().filter_map(move |mine| {
+            let inode = inode_of(mine);
+            while theirs.next_if(|their| inode_of(their) < inode).is_some() {}
+            let their = theirs.next_if(|their| inode_of(their) == inode);
+            is_meant(mine, their).then_some(inode)
         })
     }
 }
 
-fn decode_entry(chunk: &[u8; ENTRY_LENGTH]) -> IndexEntry {
-    let mut fields = &chunk[..];
-    let inode = fields.get_u64_le();
-    let mut digest = Digest::default();
-    fields.copy_to_slice(&mut digest);
-    IndexEntry { inode, digest }
+fn inode_of(chunk: &Chunk) -> u64 {
+    (&chunk[..]).get_u64_le()
 }
 
 #[cfg(test)]
@@ -184,23 +206,20 @@ mod tests {
             inode: *inode,
             digest: [*fill; 32],
         });
-        Index {
-            root: RootState {
-                version: 0x0102_0304_0506_0708,
-                writer: 9,
-                mtime: 10,
-            },
-            last_inode: 77,
-            entries: entries.collect(),
-        }
+        let root = RootState {
+            version: 0x0102_0304_0506_0708,
+            writer: 9,
+            mtime: 10,
+        };
+        Index::new(root, entries)
     }
 
     #[test]
     fn every_wrong_length_is_refused() {
-        let good = index(&[(0, 1), (5, 2)]).encode();
+        let good = index(&[(0, 1), (5, 2)]).bytes().clone();
         assert_eq!(good.len(), 112);
         for length in 0..good.len() {
-            let error = Index::decode(&good[..length]).expect_err("cut");
+            let error = Index::decode(&good.slice(..length)).expect_err("cut");
             if length < 32 {
                 assert_eq!(error, IndexError::Short(length));
             } else {
@@ -221,7 +240,7 @@ mod tests {
                 stated: count,
                 actual: 112,
             };
-            assert_eq!(Index::decode(&bad), Err(error));
+            assert_eq!(Index::decode(&bad.into()), Err(error));
         }
         for stated in [0, 111, 113, u32::MAX] {
             let mut bad = good.to_vec();
@@ -230,13 +249,13 @@ mod tests {
                 stated,
                 actual: 112,
             };
-            assert_eq!(Index::decode(&bad), Err(error));
+            assert_eq!(Index::decode(&bad.into()), Err(error));
         }
         let mut long = good.to_vec();
         long.push(0);
         long[28..32].copy_from_slice(&113u32.to_le_bytes());
         assert!(matches!(
-            Index::decode(&long),
+            Index::decode(&long.into()),
             Err(IndexError::Count { .. })
         ));
     }
@@ -244,7 +263,7 @@ mod tests {
     #[test]
     fn inodes_must_ascend() {
         for (entries, previous, inode) in [([(0, 1), (0, 1)], 0, 0), ([(7, 1), (3, 1)], 7, 3)] {
-            let bytes = index(&entries).encode();
+            let bytes = index(&entries).bytes().clone();
             assert_eq!(
                 Index::decode(&bytes),
                 Err(IndexError::Order { previous, inode })
@@ -276,8 +295,11 @@ mod tests {
                 bytes[24..28].copy_from_slice(&count.to_le_bytes());
                 bytes[28..32].copy_from_slice(&length.to_le_bytes());
             }
-            if let Ok(index) = Index::decode(&bytes) {
-                prop_assert_eq!(&index.encode()[..], &bytes[..]);
+            if let Ok(index) = Index::decode(&bytes.into()) {
+                let mut made = Index::new(index.root(), index.entries()).bytes().to_vec();
+                // What an index says of its highest inode is not judged.
+                made[8..16].copy_from_slice(&index.bytes()[8..16]);
+                prop_assert_eq!(&made, index.bytes());
             }
         }
     }

@@ -32,5 +32,5 @@ pub use memdb::{Delivered, MemDb};
 pub use observer::{AfterUnlock, Observer};
 pub use operation::{Operation, OrphanChange, Stamp};
 pub use statfs::Statfs;
-pub use tree::{ListedEntry, Precheck, Rules, Snapshot, Tree};
+pub use tree::{HashedEntry, ListedEntry, Precheck, Rules, Snapshot, Tree};
 pub use versions::VERSIONED_PATH_COUNT;

@@ -21,6 +21,9 @@ use crate::{
     Stamp, Tree,
 };
 
+/// Entries that are hashed in one go, in a millisecond or so.
+const DIGEST_COUNT: usize = 512;
+
 /// The tree of this node.
 pub struct MemDb {
     /// Guards the tree. Held for single operations only.
@@ -93,6 +96,14 @@ impl MemDb {
     /// Lets somebody look at the tree and [pin](Tree::pin) what that leads to, in one step, or take a pin back.
     pub fn with_pins<R>(&self, call: impl FnOnce(&mut Tree) -> R) -> R {
         call(&mut self.tree.write())
+    }
+
+    /// Makes a replicated tree remember the digests that its [index](Tree::index) needs. It is locked for moments only.
+    pub fn learn_digests(&self) {
+        let mut last = ROOT_INODE;
+        while let Some(inode) = self.read().learn_digests(last, DIGEST_COUNT) {
+            last = inode;
+        }
     }
 
     /// Carries out a caller's plan in local mode: writer 0, time now, applied at once.

@@ -173,11 +173,7 @@ fn uncached_index(tree: &Tree) -> Index {
             digest: entry.index_digest(),
         })
         .collect();
-    Index {
-        root: tree.root(),
-        last_inode: entries.last().map_or(0, |entry| entry.inode),
-        entries,
-    }
+    Index::new(tree.root(), entries.into_iter())
 }
 
 fn entries(tree: &Tree) -> BTreeMap<u64, Entry> {
@@ -345,10 +341,9 @@ proptest! {
                 0..4 => prop_assert_eq!(tree.index(), uncached_index(&tree)),
                 4 => tree.fill_holes(&mut Vec::new()),
                 5 => {
-                    let rows: Vec<Entry> = tree.entries().skip(1).cloned().collect();
-                    let built = Tree::from_entries(tree.root(), rows, Rules::Replicated, 0);
+                    let rows = tree.hashed_above(ROOT_INODE, usize::MAX);
+                    let built = Tree::from_hashed(tree.root(), rows, Rules::Replicated, 0);
                     if let Ok(mut built) = built {
-                        built.learn_digests(&tree);
                         built.adopt(&mut tree);
                         // Both may write to the same files from here on.
                         attempt(&mut tree, &operation, stamp);

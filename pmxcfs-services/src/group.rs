@@ -97,6 +97,7 @@ impl<A: Application> GroupHandle<A> {
 pub struct Group<A: Application> {
     shared: Arc<Shared<A>>,
     config: GroupConfig,
+    prepare: Arc<dyn Fn() + Send + Sync>,
     connecting: Option<JoinHandle<Result<Cpg, CorosyncError>>>,
     published: Option<Mode>,
 }
@@ -107,6 +108,15 @@ impl<A: Application> std::fmt::Debug for Group<A> {
             .field("config", &self.config)
             .field("mode", &self.published)
             .finish_non_exhaustive()
+    }
+}
+
+impl<A: Application> Group<A> {
+    /// Has this done before each join, on a thread that may take its time: work that the others would wait for afterwards.
+    #[must_use]
+    pub fn prepared_by(mut self, prepare: impl Fn() + Send + Sync + 'static) -> Self {
+        self.prepare = Arc::new(prepare);
+        self
     }
 }
 
@@ -125,6 +135,7 @@ pub fn group<A: Application>(config: GroupConfig, app: A) -> (Group<A>, GroupHan
     let group = Group {
         shared: Arc::clone(&shared),
         config,
+        prepare: Arc::new(|| {}),
         connecting: None,
         published: None,
     };
@@ -207,9 +218,13 @@ impl<A: Application> Group<A> {
             Wake::Connected(Err(error)) => driver.connect_failed(&error),
             Wake::JoinDue => {
                 driver.connecting();
-                let group = self.config.group;
+                let (prepare, group) = (Arc::clone(&self.prepare), self.config.group);
+                let prepared_join = move || {
+                    prepare();
+                    join(group)
+                };
                 self.connecting
-                    .get_or_insert_with(|| tokio::task::spawn_blocking(move || join(group)));
+                    .get_or_insert_with(|| tokio::task::spawn_blocking(prepared_join));
             }
             Wake::Tick => driver.tick(),
         }

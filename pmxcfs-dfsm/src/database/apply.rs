@@ -88,16 +88,17 @@ impl<S: TreeStore> Database<S> {
         let is_decision = delivery.subtype == UNLOCK;
         let decides = context.local.node == context.lowest_node;
         let now_secs = context.now.monotonic_ms / 1000;
-        let (is_meant, is_expired) = self.look(|tree| {
-            let is_lock = tree.is_lock_directory(path);
-            let entry = tree.lookup(path).filter(|_| is_lock);
-            let is_meant = entry.is_some_and(|entry| entry.checksum() == *checksum);
-            let is_asked = is_meant && decides && !is_decision;
-            (
-                is_meant,
-                is_asked && tree.lock_expired(path, checksum, now_secs),
-            )
-        });
+        let (is_meant, is_expired) = self
+            .store
+            .change(|tree, _changes| {
+                let is_lock = tree.is_lock_directory(path);
+                let entry = tree.lookup(path).filter(|_| is_lock);
+                let is_meant = entry.is_some_and(|entry| entry.checksum() == *checksum);
+                let is_asked = is_meant && decides && !is_decision;
+                let is_expired = is_asked && tree.lock_expired(path, checksum, now_secs);
+                (is_meant, is_expired)
+            })
+            .0;
         if is_expired {
             context.send(Outgoing {
                 subtype: UNLOCK,

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use pmxcfs_memdb::{Entry, Index};
+use pmxcfs_memdb::{Entry, Index, Tree};
 
 use super::{Database, TreeStore, update::Following};
 use crate::{
@@ -17,15 +17,15 @@ use crate::{
 impl<S: TreeStore> Database<S> {
     /// Makes the state of this member. Holes get their zeros first: a C follower could not agree with a size without data.
     pub(super) fn announce(&mut self) -> Result<Bytes, SyncError> {
-        let (index, _ticket) = self.store.change(|tree, changes| {
-            tree.fill_holes(changes);
-            tree.index()
-        });
+        if self.store.read(Tree::has_holes) {
+            self.store.change(Tree::fill_holes);
+        }
+        let index = self.store.read(Tree::index);
         if self.store.is_failed() {
             return Err(SyncError::Store("the local store has failed".to_owned()));
         }
-        let bytes = index.encode();
-        self.announced = Some((bytes.clone(), index));
+        let bytes = index.bytes().clone();
+        self.announced = Some(index);
         Ok(bytes)
     }
 
@@ -37,33 +37,22 @@ impl<S: TreeStore> Database<S> {
         let indexes = decode_all(states)?;
         let leader = leader(&indexes);
         let leading = states.get(leader).zip(indexes.get(leader));
-        let (Some((leader_state, leader_index)), Some((announced, own_index))) =
+        let (Some(((leader_member, _), leader_index)), Some(own_index)) =
             (leading, self.announced.take())
         else {
             return Err(inconsistent("states without an own state"));
         };
-        let (leader_member, leader_state) = leader_state;
-        if states.get(own).is_none_or(|(_, state)| *state != announced) {
+        if indexes.get(own) != Some(&own_index) {
             return Err(inconsistent("the own state is not what was sent"));
         }
-        let synced: Vec<bool> = states
-            .iter()
-            .map(|(_, state)| state == leader_state)
-            .collect();
+        let synced: Vec<bool> = indexes.iter().map(|index| index == leader_index).collect();
         if own == leader {
-            let others = indexes.iter().enumerate();
-            let others = others.filter(|(index, _)| *index != own);
-            let wanted: BTreeSet<u64> = others
-                .flat_map(|(_, other)| own_index.changed_against(other))
-                .collect();
-            self.updates = self.entries(&wanted)?.into_iter();
+            let others = indexes.iter().filter(|index| *index != leader_index);
+            let wanted = others.flat_map(|other| own_index.changed_against(other));
+            self.updates = self.entries(&wanted.collect())?.into_iter();
         } else if synced.get(own) != Some(&true) {
-            self.following = Some(Following::new(
-                own_index,
-                leader_state.clone(),
-                leader_index.clone(),
-                leader_member.node,
-            ));
+            let (leader, node) = (leader_index.clone(), leader_member.node);
+            self.following = Some(Following::new(own_index, leader, node));
         }
         Ok(Exchange {
             synced,
@@ -71,9 +60,9 @@ impl<S: TreeStore> Database<S> {
         })
     }
 
-    fn entries(&mut self, wanted: &BTreeSet<u64>) -> Result<Vec<Entry>, SyncError> {
+    fn entries(&self, wanted: &BTreeSet<u64>) -> Result<Vec<Entry>, SyncError> {
         let changed = || inconsistent("the tree changed during the exchange");
-        self.look(|tree| {
+        self.store.read(|tree| {
             let entries = wanted.iter().map(|inode| tree.entry(*inode).cloned());
             entries.map(|entry| entry.ok_or_else(changed)).collect()
         })
@@ -92,7 +81,7 @@ fn decode_all(states: &[(MemberId, Bytes)]) -> Result<Vec<Index>, SyncError> {
 
 /// Position of the leader among indexes in ascending order of members.
 fn leader(indexes: &[Index]) -> usize {
-    let rank = |index: &Index| (index.root.version, index.root.mtime);
+    let rank = |index: &Index| (index.root().version, index.root().mtime);
     let mut leader = 0;
     for (candidate, index) in indexes.iter().enumerate() {
         if indexes
@@ -131,14 +120,13 @@ mod tests {
         for (name, roots, expected) in table {
             let indexes: Vec<Index> = roots
                 .iter()
-                .map(|(version, mtime)| Index {
-                    root: RootState {
+                .map(|(version, mtime)| {
+                    let root = RootState {
                         version: *version,
                         writer: 0,
                         mtime: *mtime,
-                    },
-                    last_inode: 0,
-                    entries: Vec::new(),
+                    };
+                    Index::new(root, std::iter::empty())
                 })
                 .collect();
             assert_eq!(leader(&indexes), expected, "{name}");

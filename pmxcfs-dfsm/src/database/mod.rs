@@ -27,7 +27,7 @@ use crate::{
     app::{Application, Context, Delivery, Exchange, Outgoing, SyncError, Verdict},
     core::{LogLevel, MemberId, RequestId},
 };
-use update::Following;
+use update::{Built, Following};
 use wire::UpdateMessage;
 
 /// After this many commits in a row that failed, a member stays out: each round makes all members exchange states.
@@ -35,6 +35,9 @@ const FAILED_COMMIT_LIMIT: u32 = 3;
 
 /// The tree with its store.
 pub trait TreeStore {
+    /// Looks at the tree. To be short: changes wait for it, and readers for those.
+    fn read<R>(&self, call: impl FnOnce(&Tree) -> R) -> R;
+
     /// Changes the tree and records the changes, as one step that no reader sees half. A caller is answered when the record
     /// of the ticket is safe.
     fn change<R>(
@@ -56,7 +59,7 @@ pub trait TreeStore {
     fn acknowledge(&mut self, ticket: Option<Ticket>, reply: Reply);
 
     /// Makes another tree the present one, in one transaction that is durable when this returns. `touched` are the inodes
-    /// that differ from before or are gone, `leader` the node whose tree it is. The new tree is to [`adopt`](Tree::adopt) the former one.
+    /// that differ from before or are gone, ascending and without the root, `leader` the node whose tree it is. The new tree is to [`adopt`](Tree::adopt) the former one.
     ///
     /// # Errors
     /// Why the store could not take it; the former tree stays then.
@@ -94,7 +97,7 @@ pub struct Database<S> {
     /// Answers for the next [`flush`](Application::flush).
     answers: Vec<(Reply, Option<Ticket>)>,
     /// The own announcement in the exchange under way.
-    announced: Option<(Bytes, Index)>,
+    announced: Option<Index>,
     following: Option<Following>,
     /// Entries that others lack, as the exchange found them.
     updates: std::vec::IntoIter<Entry>,
@@ -133,11 +136,6 @@ impl<S: TreeStore> Database<S> {
     /// The tree with its store.
     pub const fn store_mut(&mut self) -> &mut S {
         &mut self.store
-    }
-
-    /// Looks at the tree.
-    fn look<R>(&mut self, call: impl FnOnce(&mut Tree) -> R) -> R {
-        self.store.change(|tree, _changes| call(tree)).0
     }
 
     fn commit_failed(&mut self, reason: String) -> SyncError {
@@ -243,16 +241,17 @@ impl<S: TreeStore> Application for Database<S> {
             return Err(SyncError::Store("the local store has failed".to_owned()));
         }
         let now_secs = context.now.monotonic_ms / 1000;
-        let built = self.look(|former| following.build(former, now_secs));
-        let built = match built.and_then(|built| following.check(built)) {
-            Ok(built) => built,
-            Err(reason) => return Err(self.commit_failed(reason)),
-        };
+        let leader_node = following.leader_node;
+        let built = following.build(&self.store, now_secs);
+        let Built {
+            tree,
+            touched,
+            discarded,
+        } = built.map_err(|reason| self.commit_failed(reason))?;
         self.store
-            .replace(built.tree, &following.touched(), following.leader_node)
+            .replace(tree, &touched, leader_node)
             .map_err(SyncError::Store)?;
         self.failed_commit_count = 0;
-        let discarded = built.discarded;
         if !discarded.is_empty() {
             context.log(LogLevel::Warn, update::discarded_text(&discarded));
         }
@@ -267,7 +266,7 @@ impl<S: TreeStore> Application for Database<S> {
     }
 
     fn checksum(&mut self) -> Digest {
-        let snapshot = self.look(|tree| tree.snapshot());
+        let snapshot = self.store.read(Tree::snapshot);
         snapshot.checksum()
     }
 

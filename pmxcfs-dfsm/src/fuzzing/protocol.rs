@@ -264,7 +264,7 @@ impl Ring {
     fn check(&self) {
         let members = self.nodes.iter().filter(|node| node.is_member);
         let synced = members.filter(|node| node.machine.mode() == Mode::Synced);
-        let mut data = synced.map(|node| node.machine.app().store().tree.index().encode());
+        let mut data = synced.map(|node| node.machine.app().store().tree.index());
         if let Some(first) = data.next() {
             assert!(data.all(|other| other == first), "synced members differ");
         }
@@ -277,6 +277,10 @@ struct Memory {
 }
 
 impl TreeStore for Memory {
+    fn read<R>(&self, call: impl FnOnce(&Tree) -> R) -> R {
+        call(&self.tree)
+    }
+
     fn change<R>(
         &mut self,
         call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,

@@ -25,6 +25,10 @@ use super::{
 pub(crate) struct Memory(Tree);
 
 impl TreeStore for Memory {
+    fn read<R>(&self, call: impl FnOnce(&Tree) -> R) -> R {
+        call(&self.0)
+    }
+
     fn change<R>(
         &mut self,
         call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,
@@ -116,8 +120,8 @@ impl DatabaseGroup {
             }
             _ => None,
         });
-        let told = first.filter(|index| index.root.version == 3);
-        let mtime = told.map_or(self.imported.mtime, |index| index.root.mtime);
+        let told = first.filter(|index| index.root().version == 3);
+        let mtime = told.map_or(self.imported.mtime, |index| index.root().mtime);
         let entry = Entry {
             mtime,
             ..self.imported.clone()

@@ -103,6 +103,10 @@ impl Disk {
 }
 
 impl TreeStore for Disk {
+    fn read<R>(&self, call: impl FnOnce(&Tree) -> R) -> R {
+        call(&self.tree)
+    }
+
     fn change<R>(
         &mut self,
         call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,

@@ -62,7 +62,7 @@ impl Counted for Database<Disk> {
     }
 
     fn state_digest(&self) -> u64 {
-        digest(&self.store().tree.index().encode())
+        digest(self.store().tree.index().bytes())
     }
 }
 

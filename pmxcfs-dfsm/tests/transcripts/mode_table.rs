@@ -72,7 +72,7 @@ fn newer_state() -> Bytes {
         mtime: 4500,
     };
     tree.apply(&operation, stamp, 0, &mut Vec::new()).unwrap();
-    tree.index().encode()
+    tree.index().bytes().clone()
 }
 
 fn delivered(sender: MemberId, message: Bytes) -> Event {
@@ -112,7 +112,7 @@ fn subject(mode: Mode) -> (Subject, Epoch) {
         epoch = StateMessage::decode(start).unwrap().epoch;
         feed(&mut subject, 0, delivered(SELF, start.clone()));
     }
-    let own = tree().index().encode();
+    let own = tree().index().bytes().clone();
     let finish = |subject: &mut Subject, theirs: Bytes| {
         feed(
             subject,
@@ -149,7 +149,7 @@ fn events(epoch: Epoch) -> Vec<(&'static str, Option<Event>)> {
     };
     let of_peer = |kind, payload| delivered(PEER, state(kind, epoch, payload));
     let none = Bytes::new;
-    let own = tree().index().encode();
+    let own = tree().index().bytes().clone();
     let id = || Bytes::from(1u64.to_le_bytes().to_vec());
     let verify = Bytes::from([1u64.to_le_bytes().to_vec(), vec![0; 32]].concat());
     let start = state(MessageKind::SyncStart, epoch, none());

@@ -226,7 +226,7 @@ fn check_tree(root: RootState, entries: Vec<Entry>) {
     };
     assert_eq!(tree.entries().count(), count + 1);
     let index = tree.index();
-    assert_eq!(Index::decode(&index.encode()), Ok(index));
+    assert_eq!(Index::decode(index.bytes()), Ok(index));
     // No path leads to a name with a slash or to one of dots, which a row may have.
     let is_plain =
         |entry: &Entry| !entry.name.contains(&b'/') && !matches!(&entry.name[..], b"." | b"..");

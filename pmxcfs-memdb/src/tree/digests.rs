@@ -4,12 +4,32 @@
 //! so each node remembers its digest. What a verification compares must not be remembered: it is there to find memory that
 //! is not what it should be. It takes a snapshot instead, to hash without anybody waiting.
 
+use std::ops::Bound;
+
 use super::{Node, Rules, Tree};
 use crate::{
     checksum::{self, Digest},
     entry::Entry,
     index::{Index, IndexEntry},
 };
+
+/// An entry with its [`Entry::index_digest`].
+#[derive(Debug, Clone)]
+pub struct HashedEntry {
+    /// The entry.
+    pub entry: Entry,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+impl From<Entry> for HashedEntry {
+    fn from(entry: Entry) -> Self {
+        Self {
+            digest: entry.index_digest(),
+            entry,
+        }
+    }
+}
 
 /// All entries as they were at one moment. Contents are shared with the tree, so it costs little to make, and as long as
 /// it lives the first write to a file copies the file.
@@ -41,14 +61,29 @@ impl Tree {
         }
     }
 
-    /// Takes over digests that a former tree remembers of entries that are still the same. For a tree that was built from
-    /// a former one's entries: its [`Tree::index`] then costs as many hashes as there are other entries.
-    pub fn learn_digests(&self, former: &Self) {
-        for (inode, node) in &self.nodes {
-            if let Some(known) = former.nodes.get(inode) {
-                node.learn_digest(known);
-            }
-        }
+    /// The next entries above this inode in ascending order, at most `count` of them, with the digests that a replicated tree
+    /// remembers.
+    #[must_use]
+    pub fn hashed_above(&self, inode: u64, count: usize) -> Vec<HashedEntry> {
+        let above = (Bound::Excluded(inode), Bound::Unbounded);
+        let nodes = self.nodes.range(above).take(count);
+        let entries = nodes.map(|(_, node)| HashedEntry {
+            entry: node.entry().clone(),
+            digest: node.index_digest(),
+        });
+        entries.collect()
+    }
+
+    /// Makes a replicated tree remember the digests of the next entries above this inode, at most `count` of them. Returns the
+    /// last of them.
+    pub(crate) fn learn_digests(&self, inode: u64, count: usize) -> Option<u64> {
+        let above = (Bound::Excluded(inode), Bound::Unbounded);
+        let nodes = self.nodes.range(above).take(count);
+        let inodes = nodes.map(|(inode, node)| {
+            node.index_digest();
+            *inode
+        });
+        inodes.last()
     }
 
     /// Digest over all entries in ascending order of inodes, the root included: what a verification compares. Always
@@ -70,11 +105,7 @@ impl Tree {
             inode: *inode,
             digest: digest(node),
         });
-        Index {
-            root: self.root(),
-            last_inode: self.nodes.last_key_value().map_or(0, |(inode, _)| *inode),
-            entries: entries.collect(),
-        }
+        Index::new(self.root(), entries)
     }
 }
 
@@ -171,22 +202,18 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_made_from_another_learns_what_is_the_same() {
+    fn a_tree_made_of_hashed_entries_remembers_their_digests() {
         let former = tree(Rules::Replicated);
-        let _index = former.index();
-        let mut entries: Vec<Entry> = former.entries().skip(1).cloned().collect();
-        // The same content in other memory may be another content.
-        entries[1].data = Bytes::copy_from_slice(&entries[1].data);
-        entries[2].mtime += 1;
+        assert_eq!(former.learn_digests(0, 2), Some(3));
+        assert_eq!(unknown(&former), [0, 4]);
+        assert_eq!(former.learn_digests(4, 2), None);
+        let mut entries = former.hashed_above(0, 2);
+        assert_eq!(unknown(&former), [0, 4]);
+        entries.extend(former.hashed_above(3, 2));
         let root = former.root();
-        let new = Tree::from_entries(root, entries, Rules::Replicated, 0).expect("a tree");
-        new.learn_digests(&former);
-        assert_eq!(unknown(&new), [3, 4]);
-        assert_ne!(new.index(), former.index());
-        let differing = new.index();
-        let former = former.index();
-        let changed: Vec<u64> = differing.changed_against(&former).collect();
-        assert_eq!(changed, [4]);
+        let new = Tree::from_hashed(root, entries, Rules::Replicated, 0).expect("a tree");
+        assert_eq!(unknown(&new), [0]);
+        assert_eq!(new.index(), former.index());
     }
 
     #[test]

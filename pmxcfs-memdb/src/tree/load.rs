@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use pmxcfs_api_types::path::LOCK_DIRECTORY;
 
-use super::{Node, Rules, Tree};
+use super::{HashedEntry, Node, Rules, Tree};
 use crate::entry::{Entry, EntryKind, ROOT_INODE, RootState};
 use crate::finding::{Finding, Problem};
 
@@ -23,8 +23,37 @@ impl Tree {
         rules: Rules,
         now_secs: u64,
     ) -> Result<Self, Finding> {
+        let nodes = entries.into_iter().map(|mut entry| {
+            if !entry.data.is_empty() {
+                entry.size = u32::try_from(entry.data.len()).unwrap_or(u32::MAX);
+            }
+            Node::new(entry)
+        });
+        Self::from_nodes(root, nodes, rules, now_secs)
+    }
+
+    /// The same from entries of another tree, whose digests are known.
+    ///
+    /// # Errors
+    /// As [`Tree::from_entries`].
+    pub fn from_hashed(
+        root: RootState,
+        entries: impl IntoIterator<Item = HashedEntry>,
+        rules: Rules,
+        now_secs: u64,
+    ) -> Result<Self, Finding> {
+        let nodes = entries.into_iter().map(Node::hashed);
+        Self::from_nodes(root, nodes, rules, now_secs)
+    }
+
+    fn from_nodes(
+        root: RootState,
+        nodes: impl Iterator<Item = Node>,
+        rules: Rules,
+        now_secs: u64,
+    ) -> Result<Self, Finding> {
         let mut tree = Self::new(root, rules);
-        tree.keep(entries)?;
+        tree.keep(nodes)?;
         tree.attach_all()?;
         tree.mark_privacy();
         tree.scan_guests()?;
@@ -48,14 +77,12 @@ impl Tree {
     }
 
     /// Collects all nodes in one go: a map that grows in order is half empty.
-    fn keep(&mut self, entries: impl IntoIterator<Item = Entry>) -> Result<(), Finding> {
+    fn keep(&mut self, nodes: impl Iterator<Item = Node>) -> Result<(), Finding> {
         let root = std::mem::take(&mut self.nodes).into_iter();
-        let nodes = entries.into_iter().map(|mut entry| {
-            if !entry.data.is_empty() {
-                entry.size = u32::try_from(entry.data.len()).unwrap_or(u32::MAX);
-            }
+        let nodes = nodes.map(|node| {
+            let entry = node.entry();
             self.size_total += u64::from(entry.size);
-            (entry.inode, Node::new(entry))
+            (entry.inode, node)
         });
         let mut nodes: Vec<(u64, Node)> = root.chain(nodes).collect();
         nodes.sort_by_key(|(inode, _)| *inode);

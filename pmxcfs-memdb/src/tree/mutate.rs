@@ -58,6 +58,12 @@ impl Tree {
         Ok(0)
     }
 
+    /// Whether [`Tree::fill_holes`] has something to do.
+    #[must_use]
+    pub fn has_holes(&self) -> bool {
+        self.entries().any(Entry::is_hole)
+    }
+
     /// Fills every hole with the zeros that it reads as, and appends the effects to `changes`. No version moves.
     ///
     /// Call this before the node announces its index: a C follower cannot hold a size without data, so it agrees only with

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::HashedEntry;
 use crate::{
     checksum::Digest,
     entry::{Entry, EntryKind},
@@ -95,6 +96,13 @@ impl Node {
         }
     }
 
+    /// The same with its digest.
+    pub(super) fn hashed(hashed: HashedEntry) -> Self {
+        let mut node = Self::new(hashed.entry);
+        node.digest = OnceLock::from(Box::new(hashed.digest));
+        node
+    }
+
     pub(super) const fn entry(&self) -> &Entry {
         &self.entry
     }
@@ -114,37 +122,6 @@ impl Node {
             .digest
             .get_or_init(|| Box::new(self.entry.index_digest()))
     }
-
-    /// Takes over the digest of a node with the same entry. Contents are the same if they are the same memory, so this
-    /// looks at none.
-    pub(super) fn learn_digest(&self, other: &Self) {
-        if let Some(digest) = other.digest.get()
-            && self.digest.get().is_none()
-            && is_same(&self.entry, &other.entry)
-        {
-            // Another thread may have computed it meanwhile.
-            let _result = self.digest.set(digest.clone());
-        }
-    }
-}
-
-fn is_same(a: &Entry, b: &Entry) -> bool {
-    let fields = |entry: &Entry| {
-        (
-            entry.inode,
-            entry.parent,
-            entry.version,
-            entry.writer,
-            entry.mtime,
-            entry.size,
-            entry.kind,
-        )
-    };
-    let (one, other) = (&a.data, &b.data);
-    fields(a) == fields(b)
-        && a.name == b.name
-        && one.len() == other.len()
-        && (one.is_empty() || one.as_ptr() == other.as_ptr())
 }
 
 #[cfg(test)]

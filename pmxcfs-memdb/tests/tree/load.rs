@@ -75,7 +75,7 @@ fn unreachable_entries_are_kept_counted_and_hashed() {
     ])
     .expect("a tree");
     assert_eq!(tree.entry_count(), 8);
-    assert_eq!(tree.index().entries.len(), 8);
+    assert_eq!(tree.index().entries().len(), 8);
     assert_eq!(tree.statfs().files_free, 262_144 - 8);
     for inode in [2, 3, 4, 5, 6] {
         assert_eq!(tree.path_of(inode), None);

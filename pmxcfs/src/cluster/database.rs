@@ -17,6 +17,10 @@ use crate::health::report::Replacement;
 pub(crate) struct ReplicatedTree(pub(super) Arc<MemDb>);
 
 impl TreeStore for ReplicatedTree {
+    fn read<R>(&self, call: impl FnOnce(&Tree) -> R) -> R {
+        call(&self.0.read())
+    }
+
     fn change<R>(
         &mut self,
         call: impl FnOnce(&mut Tree, &mut Vec<Change>) -> R,

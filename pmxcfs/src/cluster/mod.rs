@@ -121,7 +121,8 @@ impl Cluster {
         let config = group_config("cluster database", DATABASE_GROUP, "dcdb", None);
         let tree = ReplicatedTree(Arc::clone(db));
         let (service, database) = group(config, Database::new(tree, notices));
-        manager.start(service);
+        let tree = Arc::clone(db);
+        manager.start(service.prepared_by(move || tree.learn_digests()));
         watch_store(db, &database);
 
         // Status of nodes that are not in the list is dropped, so the list comes first.

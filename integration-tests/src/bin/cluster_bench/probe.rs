@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use integration_tests::Over;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rust_corosync::{CsError, DispatchFlags, NodeId, cpg};
 
@@ -12,6 +13,9 @@ thread_local! {
     static DELIVERED: Cell<u64> = const { Cell::new(0) };
     static LOCAL: Cell<u32> = const { Cell::new(0) };
 }
+
+/// Longest wait before another look, in milliseconds.
+const LOOK_MS: u8 = 5;
 
 /// A connection in a group of its own. Belongs to the thread that made it.
 pub(crate) struct Probe {
@@ -46,10 +50,42 @@ impl Probe {
             assert!(matches!(error, CsError::CsErrTryAgain), "{error}");
         }
         while DELIVERED.get() < expected {
-            self.wait();
-            cpg::dispatch(&self.handle, DispatchFlags::All).expect("corosync runs");
+            self.receive();
         }
         begin.elapsed()
+    }
+
+    /// Time until so many messages have come back of which at most `window` are under way.
+    pub(crate) fn flood(&self, message: &[u8], count: u64, window: u64) -> Duration {
+        let first = DELIVERED.get();
+        let begin = Instant::now();
+        let mut sent = 0;
+        loop {
+            let delivered = DELIVERED.get() - first;
+            if delivered >= count {
+                return begin.elapsed();
+            }
+            while sent < count.min(delivered + window) {
+                match cpg::mcast_joined(&self.handle, cpg::Guarantee::TypeAgreed, message) {
+                    Ok(()) => sent += 1,
+                    Err(CsError::CsErrTryAgain) => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            self.receive();
+        }
+    }
+
+    /// Takes messages until it is over.
+    pub(crate) fn listen(&self, over: &Over) {
+        while !over.is_over() {
+            self.receive();
+        }
+    }
+
+    fn receive(&self) {
+        self.wait();
+        cpg::dispatch(&self.handle, DispatchFlags::All).expect("corosync runs");
     }
 
     #[expect(unsafe_code, reason = "the descriptor belongs to the C library")]
@@ -58,7 +94,7 @@ impl Probe {
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
         let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
         // Interrupted or not, the caller looks again.
-        let _ready = poll(&mut fds, PollTimeout::NONE);
+        let _ready = poll(&mut fds, PollTimeout::from(LOOK_MS));
     }
 }
 

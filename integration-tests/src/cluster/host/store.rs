@@ -42,6 +42,15 @@ impl ClusterHost {
         });
     }
 
+    /// Adds files to the database, see [`fill`](crate::database::fill).
+    ///
+    /// # Panics
+    /// If a daemon runs, or the database cannot be written.
+    pub fn fill_database(&self, count: usize, size: usize) {
+        assert!(!self.has_daemon(), "the daemon uses it");
+        self.inside(|| crate::database::fill(Path::new(DATABASE), count, size));
+    }
+
     /// All rows of the database, as text. The type of the version row may be 4 or 8.
     ///
     /// # Panics

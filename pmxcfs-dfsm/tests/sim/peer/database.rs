@@ -95,7 +95,7 @@ impl CDatabase {
                 mtime: root.mtime,
             });
         let tree = Tree::from_entries(root, entries, Rules::Replicated, now_secs).ok()?;
-        (tree.index().encode() == *leader_state).then_some(tree)
+        (tree.index().bytes() == leader_state).then_some(tree)
     }
 }
 
@@ -150,7 +150,7 @@ impl PeerApp for CDatabase {
 
     fn state(&mut self) -> Bytes {
         let index = self.disk.tree.index();
-        let state = index.encode();
+        let state = index.bytes().clone();
         self.announced = Some(index);
         state
     }
@@ -165,7 +165,7 @@ impl PeerApp for CDatabase {
             .iter()
             .map(|(_, state)| Index::decode(state).ok())
             .collect::<Option<_>>()?;
-        let rank = |index: &Index| (index.root.version, index.root.mtime);
+        let rank = |index: &Index| (index.root().version, index.root().mtime);
         let mut leader = 0;
         for candidate in 1..indexes.len() {
             if rank(&indexes[candidate]) > rank(&indexes[leader]) {
@@ -181,8 +181,7 @@ impl PeerApp for CDatabase {
                 .entries()
                 .filter(|entry| {
                     let is_known = |index: &Index| {
-                        let known = &index.entries;
-                        known.iter().any(|known| {
+                        index.entries().any(|known| {
                             known.inode == entry.inode && known.digest == entry.index_digest()
                         })
                     };
@@ -243,6 +242,6 @@ impl PeerApp for CDatabase {
     }
 
     fn state_digest(&self) -> u64 {
-        digest(&self.disk.tree.index().encode())
+        digest(self.disk.tree.index().bytes())
     }
 }

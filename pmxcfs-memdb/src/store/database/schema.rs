@@ -91,9 +91,9 @@ pub(crate) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path)?;
     busy_timeout(&connection, Duration::ZERO)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    // A file's whole content can be dirty at once; spilling it to the log early would write it twice.
+    // A file's whole content can be dirty at once; spilling it to the log early would write it twice. The rows of a
+    // synchronisation can be many times as large, and go to the log before they are all there.
     connection.pragma_update(None, "cache_size", -16_384)?;
-    connection.pragma_update(None, "cache_spill", false)?;
     connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_row| Ok(()))?;
     // The log is cut to its live part whenever it starts over, so its length on disk is its true length.
     connection.pragma_update_and_check(None, "journal_size_limit", 0, |_row| Ok(()))?;

@@ -33,6 +33,14 @@ struct Retry {
     busy_count: u32,
 }
 
+/// A commit, as far as the log and the next one depend on it.
+pub(crate) struct Commit {
+    at: Instant,
+    /// Bytes of content.
+    content_size: u64,
+    makes_log_large: bool,
+}
+
 /// The store's thread's hold of the database.
 pub(crate) struct Committer {
     pub(crate) handle: Arc<StoreHandle>,
@@ -150,7 +158,8 @@ impl Committer {
                 self.handle.queue.lock().put_back(batch);
                 return Err(error);
             }
-            self.committed(batch, started);
+            let commit = self.committed(batch, started);
+            self.tend_log(&commit);
         }
         let (committed, is_asked) = {
             let queue = self.handle.queue.lock();
@@ -204,7 +213,8 @@ impl Committer {
         Ok(self.backend.as_deref_mut().expect("it was opened above"))
     }
 
-    pub(crate) fn committed(&mut self, batch: Batch, started: Instant) {
+    /// Takes note of a batch that is in the database. [`Committer::tend_log`] is to be called next.
+    pub(crate) fn committed(&mut self, batch: Batch, started: Instant) -> Commit {
         let now = Instant::now();
         let content_size = batch.content_size();
         let operation_count = {
@@ -231,14 +241,23 @@ impl Committer {
         if let Some(sink) = self.handle.sink.get() {
             sink(batch.into_committed());
         }
-
         let backend = self.backend.as_ref();
         let size = backend.map_or(0, |backend| backend.log_size());
-        if self.log.committed(size, operation_count, since, now) {
+        Commit {
+            at: now,
+            content_size,
+            makes_log_large: self.log.committed(size, operation_count, since, now),
+        }
+    }
+
+    /// Moves a log that has grown large into the database, which takes its time, and paces the next commit.
+    pub(crate) fn tend_log(&mut self, commit: &Commit) {
+        if commit.makes_log_large {
             self.checkpoint(Checkpoint::Passive);
         }
         let stuck_size = self.log.stuck_size();
-        self.not_before = Some(now + pacing::commit_interval(content_size, stuck_size));
+        self.not_before =
+            Some(commit.at + pacing::commit_interval(commit.content_size, stuck_size));
         let mut queue = self.handle.queue.lock();
         queue.stats.log_size_bytes = self.log.size();
         queue.early_size = pacing::early_size(stuck_size, self.config.journal_limit_bytes);

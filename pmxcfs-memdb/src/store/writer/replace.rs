@@ -21,17 +21,22 @@ use crate::store::medium::BackendError;
 /// How long a replacement waits for a process that holds the database: as long as the C daemon does.
 const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Brings a tree into the database, and answers. After an error the store has failed, so its watchers hear when it is worth
-/// trying again.
+/// Brings a tree into the database, and answers before it moves the log. After an error the store has failed, so its watchers
+/// hear when it is worth trying again.
 pub(crate) fn replace(committer: &mut Committer, replacement: Replacement) {
     let Replacement { mut batch, done } = replacement;
     let (sequence, root) = (batch.sequence, batch.root);
-    let result = match write(committer, &batch, batch.since + BUSY_PATIENCE) {
+    let answer = move |result| {
+        // The caller waits for as long as the sender lives.
+        let _told = done.send(result);
+    };
+    match write(committer, &batch, batch.since + BUSY_PATIENCE) {
         Ok(started) => {
-            committer.committed(batch, started);
+            let commit = committer.committed(batch, started);
             committer.log.synced();
             committer.handle.restart_journal(sequence, root);
-            Ok(())
+            answer(Ok(()));
+            committer.tend_log(&commit);
         }
         Err(error) => {
             {
@@ -42,11 +47,9 @@ pub(crate) fn replace(committer: &mut Committer, replacement: Replacement) {
                 queue.urgent = true;
             }
             committer.fail(&error);
-            Err(FsError::Io)
+            answer(Err(FsError::Io));
         }
-    };
-    // The caller waits for as long as this lives.
-    let _told = done.send(result);
+    }
 }
 
 /// Writes the batch, when everything before it is committed. Returns when it began with that.
