@@ -54,6 +54,15 @@ pub fn resident_bytes(pid: u32) -> u64 {
     number_in(Path::new(&format!("/proc/{pid}/status")), "VmRSS:") * 1024
 }
 
+/// The most that resident memory has been, in bytes.
+///
+/// # Panics
+/// If the process is gone.
+#[must_use]
+pub fn peak_bytes(pid: u32) -> u64 {
+    number_in(Path::new(&format!("/proc/{pid}/status")), "VmHWM:") * 1024
+}
+
 fn number_in(file: &Path, key: &str) -> u64 {
     let text = fs::read_to_string(file).expect("the process runs");
     text.lines()

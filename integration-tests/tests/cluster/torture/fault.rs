@@ -23,6 +23,7 @@ pub(super) fn carry_out(step: Step, host: &ClusterHost, load: &Load, cluster: &C
     pause(step.before);
     match step.fault {
         Fault::HostileClients => hostile::clients(host, step.during),
+        Fault::MountUsers => hostile::mount_users(host, step.during),
         Fault::Rogue => rogue::say_nonsense(host),
         fault => {
             let holder = begin(fault, host, load, cluster);
@@ -71,7 +72,9 @@ fn begin(
             host.kill_daemon();
             host.remove_database();
         }
-        Fault::HostileClients | Fault::Rogue => unreachable!("they begin and end by themselves"),
+        Fault::HostileClients | Fault::MountUsers | Fault::Rogue => {
+            unreachable!("they begin and end by themselves")
+        }
     }
     None
 }
@@ -101,6 +104,8 @@ fn finish(
         Fault::SlowDisk => host.delay_syncs(Duration::ZERO),
         Fault::ClockAhead | Fault::ClockBehind => host.set_clock_ahead(0),
         Fault::FillDisk => host.empty_disk(),
-        Fault::HostileClients | Fault::Rogue => unreachable!("they begin and end by themselves"),
+        Fault::HostileClients | Fault::MountUsers | Fault::Rogue => {
+            unreachable!("they begin and end by themselves")
+        }
     }
 }

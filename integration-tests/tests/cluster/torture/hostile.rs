@@ -1,8 +1,10 @@
-//! Clients of the daemon that may connect, and mean no good.
+//! Clients of the daemon and users of the mount that mean no good.
 
+use std::fs::{self, File, OpenOptions, ReadDir};
 use std::io::{Read as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,12 @@ use integration_tests::identity::Identity;
 
 /// How many there are at once.
 const CLIENT_COUNT: u64 = 64;
+
+/// How many users of the mount there are at once.
+const USER_COUNT: u64 = 16;
+
+/// Directories that each of them keeps open.
+const OPEN_COUNT: usize = 64;
 
 /// The daemon's service.
 const SERVICE: &str = "pve2";
@@ -45,6 +53,63 @@ pub(super) fn clients(host: &ClusterHost, time: Duration) {
             }
         });
     });
+}
+
+/// Lets users without any right at the mount of a host for this time: they keep open what they can, and try what they may not.
+pub(super) fn mount_users(host: &ClusterHost, time: Duration) {
+    let end = Instant::now() + time;
+    host.inside(|| {
+        thread::scope(|scope| {
+            for number in 0..USER_COUNT {
+                scope.spawn(move || {
+                    Identity::NOBODY.run(|| {
+                        let mut random = Random::new(number);
+                        let mut open: Vec<ReadDir> = Vec::new();
+                        while Instant::now() < end {
+                            trespass(&mut random, &mut open);
+                        }
+                    });
+                });
+            }
+        });
+    });
+}
+
+fn trespass(random: &mut Random, open: &mut Vec<ReadDir>) {
+    let names = [
+        "",
+        "nodes",
+        "priv",
+        "priv/lock",
+        ".version",
+        "missing",
+        "local",
+    ];
+    let path = Path::new("/etc/pve").join(random.choose(&names));
+    let new = path.join(format!("new{}", random.below(4)));
+    match random.below(7) {
+        0 => drop(File::open(&path).map(|mut file| file.read(&mut [0; 64]))),
+        1 => drop(
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&new),
+        ),
+        2 => drop(fs::create_dir(&new)),
+        3 => drop(fs::rename(&path, &new)),
+        4 => drop(fs::remove_file(&path).or_else(|_error| fs::remove_dir(&path))),
+        5 => drop(fs::metadata(path.join("n".repeat(1 + random.index(2000))))),
+        _ => {
+            if let Ok(mut listing) = fs::read_dir(&path) {
+                let _first = listing.next();
+                open.push(listing);
+            }
+            if open.len() > OPEN_COUNT {
+                open.swap_remove(random.index(OPEN_COUNT));
+            }
+        }
+    }
 }
 
 fn misbehave(random: &mut Random) {

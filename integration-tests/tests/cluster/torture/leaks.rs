@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use integration_tests::cluster::{ClusterHost, LIMIT};
-use integration_tests::wait;
+use integration_tests::{proc, wait};
 
 /// How much there is of each thing: an open file or socket of a kind, a thread, a client's shared memory, a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,37 @@ impl Usage {
             }
         }
         text
+    }
+}
+
+/// The most memory that a daemon may have, whatever happens to it.
+#[derive(Debug)]
+pub(super) struct MemoryBound {
+    bytes: u64,
+}
+
+impl MemoryBound {
+    /// Of a young daemon's.
+    const FACTOR: u64 = 3;
+
+    /// From the memory of a host's daemon, which has just been started.
+    pub(super) fn of(host: &ClusterHost) -> Self {
+        let bytes = Self::FACTOR * proc::resident_bytes(host.daemon_pid());
+        Self { bytes }
+    }
+
+    /// # Panics
+    /// If the daemon that runs there now has ever had more. A C daemon may.
+    pub(super) fn assert_kept(&self, host: &ClusterHost) {
+        if host.is_c() {
+            return;
+        }
+        let peak = proc::peak_bytes(host.daemon_pid());
+        let (name, bytes) = (host.name(), self.bytes);
+        assert!(
+            peak <= bytes,
+            "the daemon of {name} had {peak} bytes of memory; the bound is {bytes}"
+        );
     }
 }
 

@@ -3,6 +3,8 @@
 //! `PMXCFS_TORTURE_SECONDS` says how long (30 s if not set), `PMXCFS_TORTURE_SEED` which faults, `PMXCFS_TORTURE_NODES` on how many
 //! nodes (3), `PMXCFS_TORTURE_C` which of them run the C daemon of `PMXCFS_C` (like `1,3`).
 //!
+//! A daemon that ever has three times the memory that it began with ends the run.
+//!
 //! In an episode each node has faults at times of its own, so they overlap as they like. Two things never happen, since no
 //! daemon of this protocol survives them without loss: one node, another one in each episode, keeps its daemon and its network,
 //! so that somebody has everything; and nobody writes in the moment in which a node falls out of the ring (see `partition::cut`).
@@ -20,7 +22,7 @@ use integration_tests::cluster::{Load, Random, Writer, assert_nothing_lost};
 use integration_tests::{Cluster, tell};
 
 use crate::alone;
-use leaks::Usage;
+use leaks::{MemoryBound, Usage};
 use plan::{Fault, Plan};
 
 fn number_from(variable: &str) -> Option<u64> {
@@ -56,6 +58,7 @@ fn random_faults_lose_nothing_that_was_acknowledged() {
     let cluster = Cluster::with_shims(size, &c_hosts());
     cluster.extend(time);
     let usages: Vec<Usage> = cluster.hosts().iter().map(Usage::of).collect();
+    let bounds: Vec<MemoryBound> = cluster.hosts().iter().map(MemoryBound::of).collect();
     let hosts: Vec<usize> = (1..=size).collect();
     let mut writers = Writer::on(&hosts);
     let end = Instant::now() + time;
@@ -77,6 +80,9 @@ fn random_faults_lose_nothing_that_was_acknowledged() {
         });
         cluster.await_synced();
         assert_nothing_lost(&cluster, &writers);
+        for (host, bound) in cluster.hosts().iter().zip(&bounds) {
+            bound.assert_kept(host);
+        }
         for fault in plan.faults() {
             *faults.entry(fault).or_default() += 1;
         }

@@ -24,6 +24,8 @@ pub(super) enum Fault {
     ClockBehind,
     /// Many clients of the web server's group that lie, hang and vanish.
     HostileClients,
+    /// Many users of the mount that have no rights.
+    MountUsers,
     /// A process that joins the group, sends nonsense and leaves.
     Rogue,
     /// Back with an empty database. Only by itself: what the others lack may be only here.
@@ -31,7 +33,7 @@ pub(super) enum Fault {
 }
 
 /// Faults of a node that others can rely on.
-const HARMLESS: [Fault; 8] = [
+const HARMLESS: [Fault; 9] = [
     Fault::FreezeDaemon,
     Fault::HoldDatabase,
     Fault::HoldSnapshot,
@@ -39,6 +41,7 @@ const HARMLESS: [Fault; 8] = [
     Fault::ClockAhead,
     Fault::ClockBehind,
     Fault::HostileClients,
+    Fault::MountUsers,
     Fault::Rogue,
 ];
 
