@@ -4,6 +4,7 @@
 //! error becomes) lives here once. This crate depends on none of the others and does no I/O.
 
 mod error;
+pub mod figures;
 pub mod files;
 mod ids;
 pub mod limits;

@@ -1,6 +1,6 @@
 //! Times as entries, messages and log entries carry them: whole seconds since 1970 in 32 bits.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds of a time, modulo 2^32; times before 1970 wrap, as the C daemon stores them.
 #[must_use]
@@ -23,6 +23,12 @@ pub fn wrapped_seconds(time: SystemTime) -> u32 {
 #[must_use]
 pub fn wall_clock_secs() -> u32 {
     wrapped_seconds(SystemTime::now())
+}
+
+/// Milliseconds of a duration.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Seconds since 1970 as a date: `2023-11-14T22:13:20Z`.
@@ -54,8 +60,6 @@ fn date(days: u32) -> (u32, u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -255,7 +255,7 @@ fn readers_go_on_and_changes_wait_while_the_database_is_written() {
     std::thread::scope(|scope| {
         let replaced = scope.spawn(|| db.replace_tree(new, &touched, 1));
         let deadline = Instant::now() + PATIENCE;
-        while db.store().unwrap().stats().failure_count < 3 {
+        while db.store().unwrap().stats().failed_commit_count < 3 {
             assert!(Instant::now() < deadline);
             std::thread::yield_now();
         }

@@ -329,16 +329,16 @@ fn an_outage_refuses_changes_and_ends_by_itself() {
     assert_eq!(fixture.wait(first), Ok(()), "the journal takes it");
     assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
     assert!(fixture.store.is_failed());
-    let failure = fixture.store.failure().expect("there is a reason");
+    let failure = fixture.store.stats().failure.expect("there is a reason");
     assert!(!failure.is_empty());
     assert_eq!(fixture.sync(), Err(FsError::Io));
     let ((), second) = fixture.record(|state| ((), state.write(a, 0, b"late", false)));
-    assert!(fixture.store.stats().failure_count >= 4);
+    assert!(fixture.store.stats().failed_commit_count >= 4);
 
     medium.break_database(false);
     assert_eq!(told.recv_timeout(PATIENCE), Ok(false));
     assert!(!fixture.store.is_failed());
-    assert_eq!(fixture.store.failure(), None);
+    assert_eq!(fixture.store.stats().failure, None);
     assert_eq!(fixture.wait(second), Ok(()));
     assert_eq!(fixture.sync(), Ok(()));
     assert_eq!(fixture.store.shutdown(PATIENCE), ShutdownOutcome::Clean);
@@ -384,8 +384,8 @@ fn a_journal_with_a_gap_takes_nothing_until_a_commit() {
     fixture.sync().unwrap();
     medium.break_database(true);
     let another_try = || {
-        let tries = fixture.store.stats().failure_count;
-        while fixture.store.stats().failure_count < tries + 2 {
+        let tries = fixture.store.stats().failed_commit_count;
+        while fixture.store.stats().failed_commit_count < tries + 2 {
             std::thread::yield_now();
         }
     };
@@ -416,7 +416,7 @@ fn operations_that_a_failed_batch_took_are_in_the_journal() {
     medium.break_database(true);
     // Nobody has asked for an acknowledgement when the batch is taken.
     let ((), taken) = fixture.record(|state| ((), state.write(a, 0, b"one", false)));
-    while fixture.store.stats().failure_count == 0 {
+    while fixture.store.stats().failed_commit_count == 0 {
         std::thread::yield_now();
     }
     let ((), next) = fixture.record(|state| ((), state.write(a, 3, b"two", false)));

@@ -86,8 +86,8 @@ fn an_outage(log: &Log) {
     medium.break_database(true);
     fixture.write(a, 0, b"x");
     assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
-    let failures = fixture.store.stats().failure_count;
-    while fixture.store.stats().failure_count < failures + 2 {
+    let failures = fixture.store.stats().failed_commit_count;
+    while fixture.store.stats().failed_commit_count < failures + 2 {
         std::thread::yield_now();
     }
     let messages = log.take();

@@ -298,7 +298,7 @@ fn a_process_that_holds_the_database_for_a_moment_is_waited_for() {
     std::thread::scope(|scope| {
         let replaced = scope.spawn(|| fixture.replace(new.clone()));
         let deadline = Instant::now() + PATIENCE;
-        while fixture.store.stats().failure_count < 3 {
+        while fixture.store.stats().failed_commit_count < 3 {
             assert!(Instant::now() < deadline);
             std::thread::yield_now();
         }
@@ -320,7 +320,7 @@ fn a_stop_does_not_wait_for_a_replacement() {
     std::thread::scope(|scope| {
         let replaced = scope.spawn(|| fixture.replace(others(&former)));
         let deadline = Instant::now() + PATIENCE;
-        while fixture.store.stats().failure_count < 3 {
+        while fixture.store.stats().failed_commit_count < 3 {
             assert!(Instant::now() < deadline);
             std::thread::yield_now();
         }

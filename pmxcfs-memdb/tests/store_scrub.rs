@@ -11,11 +11,11 @@ use store_support::{Fixture, PATIENCE, Place};
 
 /// A scrub from its beginning to its end, with what it mended on the disk.
 fn scrub(fixture: &Fixture) -> ScrubStats {
-    let before = fixture.store.scrub_stats().run_count;
+    let before = fixture.store.stats().scrub.run_count;
     fixture.store.scrub();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let stats = fixture.store.scrub_stats();
+        let stats = fixture.store.stats().scrub;
         if stats.run_count > before {
             fixture.sync().unwrap();
             return stats;
@@ -132,11 +132,11 @@ fn changes_meanwhile_are_no_differences() {
     let place = Place::new();
     let fixture = filled(&place);
     let file = fixture.create("busy");
-    let before = fixture.store.scrub_stats().run_count;
+    let before = fixture.store.stats().scrub.run_count;
     fixture.store.scrub();
     let deadline = Instant::now() + PATIENCE;
     let mut number = 0;
-    while fixture.store.scrub_stats().run_count == before {
+    while fixture.store.stats().scrub.run_count == before {
         number += 1;
         fixture.write(file, 0, format!("{number}").as_bytes());
         let made = fixture.create(&format!("made{number}"));
@@ -148,5 +148,5 @@ fn changes_meanwhile_are_no_differences() {
             fixture.sync().unwrap();
         }
     }
-    assert_eq!(fixture.store.scrub_stats().mended, [""; 0]);
+    assert_eq!(fixture.store.stats().scrub.mended, [""; 0]);
 }

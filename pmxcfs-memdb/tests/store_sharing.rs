@@ -67,7 +67,9 @@ fn a_process_that_holds_the_database_delays_nobody() {
     for round in 0..100_u32 {
         fixture.write(a, round * 10, b"0123456789");
     }
-    until("a vain commit", || fixture.store.stats().failure_count > 5);
+    until("a vain commit", || {
+        fixture.store.stats().failed_commit_count > 5
+    });
     assert!(!fixture.store.is_failed());
     assert!(fixture.store.stats().busy_count > 0);
     assert!(place.stored().entries[&a].data.is_empty());

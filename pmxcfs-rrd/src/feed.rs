@@ -16,19 +16,20 @@ const DAEMON_IS_GONE: &str = "rrdcached does not answer, RRD files are written d
 const QUEUE_OVERFLOWS: &str = "RRD files cannot be written as fast as values come";
 const LIBRARY_IS_MISSING: &str = "librrd cannot be loaded, RRD values are lost";
 
-/// What became of values, since the start. Each is counted once: when it leaves the queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RrdStats {
-    /// Values that wait or are being written now.
-    pub queued_count: usize,
-    /// Values dropped because the queue was full or the writer stopped.
-    pub dropped_count: u64,
-    /// Values that rrdcached took.
-    pub rrdcached_count: u64,
-    /// Values that were written directly.
-    pub direct_count: u64,
-    /// Values without a file, malformed, or refused by RRD.
-    pub lost_count: u64,
+pmxcfs_api_types::figures! {
+    /// The RRD writer. Counters are those since the start.
+    RrdStats {
+        /// Values that wait for RRD.
+        queued_count: u64 = "rrd_queued_values",
+        /// Values that rrdcached took.
+        rrdcached_count: u64,
+        /// Values written to files directly.
+        direct_count: u64,
+        /// Values dropped because the queue was full.
+        dropped_count: u64,
+        /// Values without a file, of no use, or refused by RRD.
+        lost_count: u64,
+    }
 }
 
 /// Routes samples to `daemon` or `files`.

@@ -174,9 +174,9 @@ impl RrdWriter {
     pub fn stats(&self) -> RrdStats {
         let state = self.shared.state.lock();
         RrdStats {
-            queued_count: state.unwritten_count(),
+            queued_count: state.unwritten_count() as u64,
             dropped_count: state.queue.dropped_count,
-            ..state.stats
+            ..state.stats.clone()
         }
     }
 }
@@ -202,7 +202,7 @@ fn run(shared: &Shared, config: RrdConfig) {
         let now = Instant::now();
         feed.note_dropped(dropped_count, now);
         feed.write(&samples, now);
-        if finish_batch(shared, feed.stats) {
+        if finish_batch(shared, feed.stats.clone()) {
             feed.note_empty_queue();
         }
         for message in feed.failures.take_messages() {

@@ -329,7 +329,7 @@ fn submitting_never_waits_for_a_stuck_writer() {
     assert!(stats.dropped_count >= 18_000, "{stats:?}");
     let error = writer.stop(Instant::now() + Duration::from_millis(50));
     assert_eq!(
-        error.map_err(|error| error.unwritten_count),
+        error.map_err(|error| error.unwritten_count as u64),
         Err(1000 + batch_size)
     );
     writer.submit(KEYS[0].0.as_bytes(), b"1:2");

@@ -96,13 +96,6 @@ pub struct ClusterConfigService {
     sink: ConfigSink,
 }
 
-impl std::fmt::Debug for ClusterConfigService {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClusterConfigService")
-            .finish_non_exhaustive()
-    }
-}
-
 impl ClusterConfigService {
     /// Hands everything that is read to `sink`.
     #[must_use]

@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_dfsm::app::Application;
-use pmxcfs_dfsm::core::Mode;
+use pmxcfs_dfsm::core::{Event, Mode};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use self::driver::{Command, Driver, Waits};
 pub use self::driver::{GroupConfig, GroupStatus};
-use crate::corosync::{CorosyncError, Cpg, CpgEvent};
+use crate::corosync::{CorosyncError, Cpg};
 use crate::framework::{Context, Failure, Service, ServiceState};
 
 /// Attempts to join on a connection that corosync is not ready to let join, and the time between them.
@@ -57,12 +57,6 @@ pub struct GroupHandle<A: Application>(Arc<Shared<A>>);
 impl<A: Application> Clone for GroupHandle<A> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
-    }
-}
-
-impl<A: Application> std::fmt::Debug for GroupHandle<A> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GroupHandle").finish_non_exhaustive()
     }
 }
 
@@ -102,15 +96,6 @@ pub struct Group<A: Application> {
     published: Option<Mode>,
 }
 
-impl<A: Application> std::fmt::Debug for Group<A> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Group")
-            .field("config", &self.config)
-            .field("mode", &self.published)
-            .finish_non_exhaustive()
-    }
-}
-
 impl<A: Application> Group<A> {
     /// Has this done before each join, on a thread that may take its time: work that the others would wait for afterwards.
     #[must_use]
@@ -146,7 +131,7 @@ pub fn group<A: Application>(config: GroupConfig, app: A) -> (Group<A>, GroupHan
 enum Wake {
     Stop,
     MayJoin,
-    Received(Arc<Cpg>, Result<Vec<CpgEvent>, CorosyncError>),
+    Received(Arc<Cpg>, Result<Vec<Event>, CorosyncError>),
     Quorum,
     Connected(Result<Cpg, CorosyncError>),
     /// There are commands, or other things to wait for.
@@ -273,7 +258,7 @@ async fn has_worked(service: Option<&mut watch::Receiver<ServiceState>>) {
     }
 }
 
-async fn receive(connection: Option<Arc<Cpg>>) -> (Arc<Cpg>, Result<Vec<CpgEvent>, CorosyncError>) {
+async fn receive(connection: Option<Arc<Cpg>>) -> (Arc<Cpg>, Result<Vec<Event>, CorosyncError>) {
     match connection {
         Some(connection) => {
             let received = connection.receive().await;

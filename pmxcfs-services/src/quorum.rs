@@ -13,10 +13,9 @@ use crate::corosync::{CorosyncError, Quorum};
 use crate::framework::{Context, Failure, Service};
 
 /// The present quorum, shared between the service and the groups. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct QuorumMonitor(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     /// Held for a look at the connection, which does not wait: one thread looks at a time, so that a later change is set later.
     connection: Mutex<Option<Arc<Quorum>>>,
@@ -88,7 +87,6 @@ impl QuorumMonitor {
 }
 
 /// Connects the monitor to corosync and keeps it up to date.
-#[derive(Debug)]
 pub struct QuorumService {
     monitor: QuorumMonitor,
 }

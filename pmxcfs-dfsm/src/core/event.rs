@@ -31,7 +31,7 @@ pub struct Now {
 }
 
 /// Something that happens to a member.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A connection is open, and the group is being joined on it.
     Connected {

@@ -85,10 +85,10 @@ impl Scrub {
             backend.forget_cached();
             source.with_entries(&mut |root, _entry| self.goal = root.version);
             let mut queue = handle.queue.lock();
-            queue.scrub.is_running = true;
-            queue.scrub.row_count = 0;
-            queue.scrub.mended.clear();
-            queue.scrub.failure = None;
+            queue.stats.scrub.is_running = true;
+            queue.stats.scrub.row_count = 0;
+            queue.stats.scrub.mended.clear();
+            queue.stats.scrub.failure = None;
             ROOT_INODE
         });
         let now = Instant::now();
@@ -116,7 +116,7 @@ impl Scrub {
         self.next_at = Instant::now() + INTERVAL;
         let (row_count, told) = {
             let mut queue = handle.queue.lock();
-            let stats = &mut queue.scrub;
+            let stats = &mut queue.stats.scrub;
             stats.run_count += 1;
             stats.is_running = false;
             stats.last_secs = wall_clock_secs();
@@ -196,7 +196,7 @@ fn compare_range(
         if is_root_current && root.is_some_and(|root| root != Some(present)) {
             mended.push((ROOT_INODE, "the version row differs".to_owned()));
         }
-        let stats = &mut queue.scrub;
+        let stats = &mut queue.stats.scrub;
         stats.row_count += row_count;
         stats.mended_count += mended.len() as u64;
         let room = TOLD_COUNT.saturating_sub(stats.mended.len());

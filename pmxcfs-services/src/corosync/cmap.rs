@@ -29,12 +29,6 @@ pub struct Cmap {
     handle: cmap::Handle,
 }
 
-impl std::fmt::Debug for Cmap {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cmap").finish_non_exhaustive()
-    }
-}
-
 impl Cmap {
     /// Connects and tracks keys: those that begin with one of `prefixes`, and exactly `keys`. Waits for corosync a little: not
     /// to be called from a task of the runtime.

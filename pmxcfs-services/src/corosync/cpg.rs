@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use pmxcfs_dfsm::core::MemberId;
+use pmxcfs_dfsm::core::{Event, MemberId};
 use rust_corosync::{CsError, DispatchFlags, NodeId, cpg};
 
 use super::error::CorosyncError;
@@ -11,26 +11,7 @@ use super::inbox::{self, Inbox};
 use super::readiness::Readiness;
 
 thread_local! {
-    static INBOX: Inbox<CpgEvent> = const { Inbox::new(Vec::new()) };
-}
-
-/// An event of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CpgEvent {
-    /// A membership change.
-    Membership {
-        /// Everybody in the group, in corosync's order.
-        members: Vec<MemberId>,
-        /// Whether a process joined with this change.
-        has_joined: bool,
-    },
-    /// A message, own ones included.
-    Delivered {
-        /// Its sender.
-        sender: MemberId,
-        /// The message.
-        message: Bytes,
-    },
+    static INBOX: Inbox<Event> = const { Inbox::new(Vec::new()) };
 }
 
 /// The reason why a message is not on its way.
@@ -55,16 +36,6 @@ pub struct Cpg {
     /// The same handle, which closes nothing.
     handle: cpg::Handle,
     local: MemberId,
-    max_atomic_size: usize,
-}
-
-impl std::fmt::Debug for Cpg {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cpg")
-            .field("local", &self.local)
-            .field("group", &self.owner.group)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Cpg {
@@ -82,8 +53,6 @@ impl Cpg {
         let handle = CorosyncError::check("cpg_model_initialize", cpg::initialize(&model, 0))?;
         let fd = CorosyncError::check("cpg_fd_get", cpg::fd_get(&handle))?;
         let node = CorosyncError::check("cpg_local_get", cpg::local_get(&handle))?;
-        let size = cpg::max_atomic_msgsize_get(&handle);
-        let size = CorosyncError::check("cpg_max_atomic_msgsize_get", size)?;
         Ok(Self {
             readiness: Readiness::new(fd)?,
             handle: handle.clone(),
@@ -95,7 +64,6 @@ impl Cpg {
                 node: u32::from(node),
                 pid: std::process::id(),
             },
-            max_atomic_size: usize::try_from(size).unwrap_or(usize::MAX),
         })
     }
 
@@ -103,13 +71,6 @@ impl Cpg {
     #[must_use]
     pub const fn local(&self) -> MemberId {
         self.local
-    }
-
-    /// Largest message in bytes that is handed over without waiting. Larger ones are cut by the library, with a round trip to
-    /// corosync for each piece.
-    #[must_use]
-    pub const fn max_atomic_size(&self) -> usize {
-        self.max_atomic_size
     }
 
     /// Joins a group. Its name is given without the NUL, which belongs to it and is added here.
@@ -151,7 +112,7 @@ impl Cpg {
     ///
     /// # Errors
     /// If the connection is lost.
-    pub async fn receive(&self) -> Result<Vec<CpgEvent>, CorosyncError> {
+    pub async fn receive(&self) -> Result<Vec<Event>, CorosyncError> {
         self.readiness.receive(|| self.dispatch()).await
     }
 
@@ -159,7 +120,7 @@ impl Cpg {
     ///
     /// # Errors
     /// If the connection is lost, with all events that arrived before.
-    fn dispatch(&self) -> Result<Vec<CpgEvent>, CorosyncError> {
+    fn dispatch(&self) -> Result<Vec<Event>, CorosyncError> {
         let (result, events) =
             inbox::collect(&INBOX, || cpg::dispatch(&self.handle, DispatchFlags::All));
         match result {
@@ -207,7 +168,7 @@ fn delivered(
         pid,
     };
     let message = Bytes::copy_from_slice(message);
-    inbox::put(&INBOX, CpgEvent::Delivered { sender, message });
+    inbox::put(&INBOX, Event::Delivered { sender, message });
 }
 
 fn membership_changed(
@@ -221,7 +182,7 @@ fn membership_changed(
         node: u32::from(member.nodeid),
         pid: member.pid,
     });
-    let event = CpgEvent::Membership {
+    let event = Event::Membership {
         members: members.collect(),
         has_joined: !joined.is_empty(),
     };

@@ -12,6 +12,6 @@ mod quorum;
 mod readiness;
 
 pub use cmap::{Cmap, CmapValue};
-pub use cpg::{Cpg, CpgEvent, SendError};
+pub use cpg::{Cpg, SendError};
 pub use error::CorosyncError;
 pub use quorum::Quorum;

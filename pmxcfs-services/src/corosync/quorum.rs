@@ -19,12 +19,6 @@ pub struct Quorum {
     handle: quorum::Handle,
 }
 
-impl std::fmt::Debug for Quorum {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Quorum").finish_non_exhaustive()
-    }
-}
-
 impl Quorum {
     /// Connects and asks for notifications. Waits for corosync a little: not to be called from a task of the runtime.
     ///

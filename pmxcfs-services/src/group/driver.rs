@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pmxcfs_api_types::time::wall_clock_secs;
+use pmxcfs_api_types::time::{millis, wall_clock_secs};
 use pmxcfs_dfsm::app::Application;
 use pmxcfs_dfsm::core::{Action, Actions, Event, LogLevel, Machine, Mode, Now, Status};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
-use crate::corosync::{CorosyncError, Cpg, CpgEvent, SendError};
+use crate::corosync::{CorosyncError, Cpg, SendError};
 use crate::framework::ServiceState;
 use crate::quorum::QuorumMonitor;
 
@@ -26,7 +26,7 @@ const BLOCKED_TICK: Duration = Duration::from_millis(5);
 const COMMAND_BATCH: usize = 64;
 
 /// Settings of a group.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct GroupConfig {
     /// Name of the service for operators.
     pub name: &'static str,
@@ -56,14 +56,13 @@ pub struct GroupStatus {
 }
 
 /// A command to a group.
-#[derive(Debug)]
 pub(super) enum Command<R> {
     Submit(R),
     Mended,
 }
 
 /// The things that the task waits for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Waits {
     pub(super) connection: Option<Arc<Cpg>>,
     /// When to connect and join.
@@ -135,9 +134,8 @@ impl<A: Application> Driver<A> {
     }
 
     fn now(&self) -> Now {
-        let monotonic_ms = self.config.started.elapsed().as_millis();
         Now {
-            monotonic_ms: u64::try_from(monotonic_ms).unwrap_or(u64::MAX),
+            monotonic_ms: millis(self.config.started.elapsed()),
             wall_secs: wall_clock_secs(),
         }
     }
@@ -167,7 +165,7 @@ impl<A: Application> Driver<A> {
         self.handle(Event::Disconnected);
     }
 
-    pub(super) fn deliver(&mut self, from: &Arc<Cpg>, events: Vec<CpgEvent>) {
+    pub(super) fn deliver(&mut self, from: &Arc<Cpg>, events: Vec<Event>) {
         self.note_quorum();
         for event in events {
             // This member has left the group on that connection.
@@ -175,16 +173,7 @@ impl<A: Application> Driver<A> {
             if is_present.is_none_or(|present| !Arc::ptr_eq(present, from)) {
                 break;
             }
-            self.handle(match event {
-                CpgEvent::Membership {
-                    members,
-                    has_joined,
-                } => Event::Membership {
-                    members,
-                    has_joined,
-                },
-                CpgEvent::Delivered { sender, message } => Event::Delivered { sender, message },
-            });
+            self.handle(event);
         }
     }
 

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pmxcfs_services::corosync::{Cpg, CpgEvent, SendError};
+use pmxcfs_dfsm::core::Event;
+use pmxcfs_services::corosync::{Cpg, SendError};
 
 use super::host::within;
 
 /// A connection that has joined, and what it has received.
 pub(crate) struct Member {
     pub(crate) cpg: Arc<Cpg>,
-    received: VecDeque<CpgEvent>,
+    received: VecDeque<Event>,
 }
 
 impl Member {
@@ -31,7 +32,7 @@ impl Member {
             cpg: Arc::new(cpg),
             received: VecDeque::new(),
         };
-        let CpgEvent::Membership {
+        let Event::Membership {
             members,
             has_joined,
         } = member.next().await
@@ -44,7 +45,7 @@ impl Member {
     }
 
     /// The next event.
-    pub(crate) async fn next(&mut self) -> CpgEvent {
+    pub(crate) async fn next(&mut self) -> Event {
         within("an event", async {
             loop {
                 if let Some(event) = self.received.pop_front() {
@@ -58,7 +59,7 @@ impl Member {
     }
 
     /// Leaves events that came in behind the others for later.
-    pub(crate) fn put_back(&mut self, events: Vec<CpgEvent>) {
+    pub(crate) fn put_back(&mut self, events: Vec<Event>) {
         self.received.extend(events);
     }
 
@@ -74,13 +75,13 @@ impl Member {
         Some(self.own_message(event))
     }
 
-    fn own_message(&self, event: CpgEvent) -> Bytes {
+    fn own_message(&self, event: Event) -> Bytes {
         match event {
-            CpgEvent::Delivered { sender, message } => {
+            Event::Delivered { sender, message } => {
                 assert_eq!(sender, self.cpg.local());
                 message
             }
-            CpgEvent::Membership { .. } => panic!("{event:?}"),
+            event => panic!("{event:?}"),
         }
     }
 

@@ -50,11 +50,11 @@ fn a_connection_tells_that_corosync_is_gone() {
             let read = cmap.read("nodelist.");
             assert_gone(read.expect_err("nobody is there"), "cmap_iter_init");
 
-            let refused = Cpg::connect().expect_err("nobody is there");
+            let refused = Cpg::connect().err().expect("nobody is there");
             assert_gone(refused, "cpg_model_initialize");
-            let refused = Quorum::connect().expect_err("nobody is there");
+            let refused = Quorum::connect().err().expect("nobody is there");
             assert_gone(refused, "quorum_model_initialize");
-            let refused = Cmap::connect(&[], &[]).expect_err("nobody is there");
+            let refused = Cmap::connect(&[], &[]).err().expect("nobody is there");
             assert_gone(refused, "cmap_initialize");
         });
     });
@@ -116,8 +116,8 @@ fn connections_that_are_lost_or_refused_leave_nothing_behind() {
 
         runtime.block_on(async {
             for _ in 0..10 {
-                Cpg::connect().expect_err("nobody is there");
-                Quorum::connect().expect_err("nobody is there");
+                Cpg::connect().err().expect("nobody is there");
+                Quorum::connect().err().expect("nobody is there");
             }
         });
         assert_eq!(host.socket_count(), own, "of refused connections");

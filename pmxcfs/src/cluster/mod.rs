@@ -59,7 +59,7 @@ pub(crate) struct Cluster {
 }
 
 /// The membership as an observer sees it. Asking costs the services nothing.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct ClusterView {
     database: GroupHandle<DatabaseGroup>,
     status: GroupHandle<StatusSyncGroup>,

@@ -12,7 +12,6 @@ use pmxcfs_services::quorum::QuorumMonitor;
 use pmxcfs_status::{Peers, Status};
 
 /// The soft state as the group changes it.
-#[derive(Debug)]
 pub(crate) struct ReplicatedStatus {
     pub(super) status: Arc<Status>,
     pub(super) quorum: QuorumMonitor,

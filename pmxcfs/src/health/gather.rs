@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use pmxcfs_api_types::NodeId;
-use pmxcfs_api_types::time::wall_clock_secs;
+use pmxcfs_api_types::time::{millis, wall_clock_secs};
 use pmxcfs_config::Config;
 use pmxcfs_dfsm::core::{MemberId, Mode as MachineMode};
 use pmxcfs_memdb::MemDb;
@@ -21,25 +21,13 @@ use pmxcfs_status::{ClusterInfo, Status};
 
 use super::counters::{Meter, Operation, Totals};
 use super::report::{
-    Below, Cluster, Group, GroupMode, History, Latency, Member, Mode, Node, Open, Paths, Process,
-    Replacement, Report, Requests, Rrd, Scrub, Service, Store, Tree, Waiting,
+    Below, Cluster, Group, GroupMode, Latency, Member, Mode, Node, Open, Paths, Process,
+    Replacement, Report, Requests, Service, Tree, Waiting,
 };
 use super::{FuseOperation, IpcOperation, problems};
 use crate::cluster::ClusterView;
 use crate::fs::Filesystem;
 use crate::history::serve::HistoryService;
-
-fn scrub(stats: ScrubStats) -> Scrub {
-    Scrub {
-        run_count: stats.run_count,
-        is_running: stats.is_running,
-        last_secs: stats.last_secs,
-        row_count: stats.row_count,
-        mended_count: stats.mended_count,
-        mended: stats.mended,
-        failure: stats.failure,
-    }
-}
 
 /// Limits of the cumulative histogram: powers of two from 1 us to 17 s, every other one.
 const LIMIT_BITS: std::ops::RangeInclusive<u32> = 10..=34;
@@ -80,9 +68,16 @@ impl Sources {
             cluster: self.cluster.as_ref().map(|view| self.cluster(view)),
             tree: self.tree(),
             open: self.open(),
-            store: self.store(),
-            rrd: self.rrd(),
-            history: self.history(),
+            store: self
+                .db
+                .store()
+                .map(|store| store.stats())
+                .unwrap_or_default(),
+            rrd: self.rrd.stats(),
+            history: self
+                .history
+                .as_ref()
+                .map(|service| service.history.shared.report()),
             process: process(),
             fuse: requests(self.fuse),
             ipc: requests(self.ipc),
@@ -93,11 +88,11 @@ impl Sources {
     }
 
     /// Has the database compared with memory. Returns what is known of former comparisons.
-    pub(super) fn scrub(&self) -> Scrub {
+    pub(super) fn scrub(&self) -> ScrubStats {
         let Some(store) = self.db.store() else {
-            return Scrub::default();
+            return ScrubStats::default();
         };
-        let before = scrub(store.scrub_stats());
+        let before = store.stats().scrub;
         store.scrub();
         before
     }
@@ -107,19 +102,6 @@ impl Sources {
         let view = self.cluster.as_ref();
         view.map(|view| view.replaced().acknowledge())
             .unwrap_or_default()
-    }
-
-    fn history(&self) -> Option<History> {
-        let (stats, delay_ms) = self.history.as_ref()?.history.shared.report();
-        Some(History {
-            failure: stats.failure,
-            version: stats.version,
-            delay_ms,
-            size_bytes: stats.size_bytes,
-            record_count: stats.record_count,
-            left_out_count: stats.left_out_count,
-            gap_count: stats.gap_count,
-        })
     }
 
     fn cluster(&self, view: &ClusterView) -> Cluster {
@@ -193,45 +175,6 @@ impl Sources {
         }
     }
 
-    fn store(&self) -> Store {
-        let Some(store) = self.db.store() else {
-            return Store::default();
-        };
-        let stats = store.stats();
-        Store {
-            is_failed: store.is_failed(),
-            failure: store.failure(),
-            busy_count: stats.busy_count,
-            commit_count: stats.commit_count,
-            failed_commit_count: stats.failure_count,
-            last_commit_secs: stats.last_commit_secs,
-            last_commit_us: u64::try_from(stats.last_commit.as_micros()).unwrap_or(u64::MAX),
-            queued_operation_count: stats.queued_operation_count,
-            queued_entry_count: stats.queued_entry_count as u64,
-            waiter_count: stats.waiter_count as u64,
-            row_count: stats.row_count,
-            content_bytes: stats.content_size_bytes,
-            journaled_bytes: stats.journaled_bytes,
-            journal_size_bytes: stats.journal_size_bytes,
-            journal_allocated_bytes: stats.journal_allocated_bytes,
-            log_size_bytes: stats.log_size_bytes,
-            checkpoint_count: stats.checkpoint_count,
-            foreign_change_count: stats.foreign_change_count,
-            scrub: scrub(store.scrub_stats()),
-        }
-    }
-
-    fn rrd(&self) -> Rrd {
-        let stats = self.rrd.stats();
-        Rrd {
-            queued_count: stats.queued_count as u64,
-            rrdcached_count: stats.rrdcached_count,
-            direct_count: stats.direct_count,
-            dropped_count: stats.dropped_count,
-            lost_count: stats.lost_count,
-        }
-    }
-
     fn paths(&self) -> Paths {
         let paths = &self.config.paths;
         let shown = |path: &Path| path.display().to_string();
@@ -247,10 +190,6 @@ impl Sources {
             ipc_service: self.config.ipc_name.clone(),
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Names come from users; a report is text.

@@ -179,8 +179,10 @@ impl std::fmt::Display for Member {
 
 #[cfg(test)]
 mod tests {
+    use pmxcfs_memdb::store::StoreStats;
+
     use super::*;
-    use crate::health::report::{Cluster, Mode, Store, Waiting};
+    use crate::health::report::{Cluster, Mode, Waiting};
 
     fn healthy() -> Report {
         Report {
@@ -274,9 +276,9 @@ mod tests {
     fn the_worst_comes_first() {
         let codes = codes(|report| {
             report.is_quorate = false;
-            report.store = Store {
+            report.store = StoreStats {
                 is_failed: true,
-                ..Store::default()
+                ..StoreStats::default()
             };
         });
         assert_eq!(codes, ["store-failed", "not-quorate"]);

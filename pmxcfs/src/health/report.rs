@@ -1,55 +1,15 @@
 //! The daemon's report on itself, as plain data: every rendering is made of this.
 //!
-//! A report goes over the control socket as JSON. A reader takes what it knows and fills in the rest with nothing, so that
-//! programs and daemons of different versions understand each other: fields are added and never change their meaning.
-//! A field that has a name behind it is a metric of that name as well, and its documentation is the metric's help.
-//! Durations are counted by the daemon's monotonic clock, in the unit that the field's name ends with.
+//! [`pmxcfs_api_types::figures`] has its rules.
 
 use std::collections::BTreeMap;
 
+use pmxcfs_api_types::figures;
+use pmxcfs_memdb::store::StoreStats;
+use pmxcfs_rrd::RrdStats;
 use serde::{Deserialize, Serialize};
 
-/// A figure of a part of the report, as monitoring gets it.
-#[derive(Debug)]
-pub struct Metric<P> {
-    /// Name, without the prefix of all. That of a counter ends with `_total`.
-    pub name: &'static str,
-    /// Meaning, in a sentence.
-    pub help: &'static str,
-    /// Name of the field, which ends with the unit.
-    pub field: &'static str,
-    /// The figure in that unit. A flag counts as 0 or 1.
-    pub of: fn(&P) -> i128,
-}
-
-/// Declares parts of the report. The documentation of a field is one line.
-macro_rules! parts {
-    ($(
-        $(#[$meta:meta])*
-        $part:ident { $(#[doc = $doc:literal] $field:ident: $type:ty $(= $metric:literal)?,)+ }
-    )+) => {
-        $(
-            $(#[$meta])*
-            #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-            #[serde(default)]
-            pub struct $part {
-                $(#[doc = $doc] pub $field: $type,)+
-            }
-
-            impl $part {
-                /// Its figures that are metrics.
-                pub const METRICS: &[Metric<Self>] = &[$($(Metric {
-                    name: $metric,
-                    help: $doc,
-                    field: stringify!($field),
-                    of: |part| part.$field.into(),
-                },)?)+];
-            }
-        )+
-    };
-}
-
-parts! {
+figures! {
     /// The daemon at one moment.
     Report {
         /// Version of the program.
@@ -75,9 +35,9 @@ parts! {
         /// What is kept for open handles only.
         open: Open,
         /// The store, which keeps the tree on disk.
-        store: Store,
+        store: StoreStats,
         /// The writer of RRD files.
-        rrd: Rrd,
+        rrd: RrdStats,
         /// The history of changes, unless it is off.
         history: Option<History>,
         /// The process as the kernel sees it.
@@ -152,8 +112,8 @@ parts! {
         mode: GroupMode,
         /// Whether there is a connection to corosync.
         is_connected: bool = "group_connected",
-        /// The last membership.
-        members: Vec<Member>,
+        /// Members.
+        members: Vec<Member> = "group_members",
         /// The members that a synchronisation waits for.
         waiting: Option<Waiting>,
         /// Messages that wait for the end of a synchronisation.
@@ -174,8 +134,8 @@ parts! {
     Waiting {
         /// Members that have sent nothing yet; for a member that is updated, those who may lead.
         members: Vec<Member>,
-        /// Time since something came that is waited for, in milliseconds.
-        silent_ms: u64,
+        /// Time since something came that a synchronisation waits for; 0 while there is none.
+        silent_ms: u64 = "group_silent_seconds",
     }
 
     /// A connection that is kept up.
@@ -206,80 +166,6 @@ parts! {
         top_uid: Option<u32>,
         /// Bytes that are kept for the open handles of the user with most of them.
         top_bytes: u64 = "open_top_bytes",
-    }
-
-    /// The store: database and crash journal. Counters are those since the start.
-    Store {
-        /// Whether the database cannot be written, so that changes are refused.
-        is_failed: bool = "store_failed",
-        /// Why.
-        failure: Option<String>,
-        /// Times in a row that another process held the database when it was to be written.
-        busy_count: u32 = "store_busy_attempts",
-        /// Transactions committed.
-        commit_count: u64 = "store_commits_total",
-        /// Commits that failed.
-        failed_commit_count: u64 = "store_failed_commits_total",
-        /// Wall clock of the last commit, in seconds since 1970; 0 if there was none.
-        last_commit_secs: u32 = "store_last_commit_timestamp_seconds",
-        /// Duration of the last commit.
-        last_commit_us: u64 = "store_last_commit_duration_seconds",
-        /// Operations that are not in the database yet.
-        queued_operation_count: u64 = "store_queued_operations",
-        /// Entries changed since the last commit began.
-        queued_entry_count: u64 = "store_queued_entries",
-        /// Operations whose caller waits for a commit.
-        waiter_count: u64 = "store_waiters",
-        /// Rows written or deleted.
-        row_count: u64 = "store_rows_total",
-        /// Bytes of content in the rows written.
-        content_bytes: u64 = "store_content_bytes_total",
-        /// Bytes written to the crash journal.
-        journaled_bytes: u64 = "store_journaled_bytes_total",
-        /// Bytes in the crash journal now.
-        journal_size_bytes: u64 = "store_journal_bytes",
-        /// Bytes of the crash journal's files, which keep room.
-        journal_allocated_bytes: u64 = "store_journal_allocated_bytes",
-        /// Bytes in SQLite's log.
-        log_size_bytes: u64 = "store_log_bytes",
-        /// Checkpoints of SQLite's log.
-        checkpoint_count: u64 = "store_checkpoints_total",
-        /// Times that another program had changed the database.
-        foreign_change_count: u64 = "store_foreign_changes_total",
-        /// Comparisons of the database with memory.
-        scrub: Scrub,
-    }
-
-    /// Comparisons of the database's rows with memory. Counters are those since the start.
-    Scrub {
-        /// Comparisons of the database with memory that have ended.
-        run_count: u64 = "store_scrubs_total",
-        /// Whether one runs.
-        is_running: bool,
-        /// Wall clock of the end of the last one, seconds since 1970; 0 if there was none.
-        last_secs: u32,
-        /// Rows that the last or the running one has compared.
-        row_count: u64,
-        /// Rows of the database that differed from memory and were written anew.
-        mended_count: u64 = "store_scrub_mended_rows_total",
-        /// The first of the rows that the last or the running one found different, and how.
-        mended: Vec<String>,
-        /// Why the last one could not read the database.
-        failure: Option<String>,
-    }
-
-    /// The RRD writer. Counters are those since the start.
-    Rrd {
-        /// Values that wait for RRD.
-        queued_count: u64 = "rrd_queued_values",
-        /// Values that rrdcached took.
-        rrdcached_count: u64,
-        /// Values written to files directly.
-        direct_count: u64,
-        /// Values dropped because the queue was full.
-        dropped_count: u64,
-        /// Values without a file, of no use, or refused by RRD.
-        lost_count: u64,
     }
 
     /// The process. Numbers that the kernel does not report are 0.

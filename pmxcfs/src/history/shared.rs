@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pmxcfs_api_types::sync::{Mutex, Rank};
+use pmxcfs_api_types::time::millis;
 use pmxcfs_memdb::store::{Committed, TRAIL_LIMIT_BYTES};
 use tokio::sync::broadcast;
 
 use super::record::Record;
+use crate::health::report::History;
 
 /// Backups hold the file for moments.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
@@ -17,23 +19,6 @@ const BUSY_LIMIT: Duration = Duration::from_secs(10);
 /// MiB at most.
 const LINE_COUNT: usize = 256;
 const LINES_COUNT: usize = 32;
-
-/// Numbers of the history since the start.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Stats {
-    /// Why nothing can be written; none while it can.
-    pub(crate) failure: Option<String>,
-    /// Records written.
-    pub(crate) record_count: u64,
-    /// Changes that were left out.
-    pub(crate) left_out_count: u64,
-    /// Records of gaps.
-    pub(crate) gap_count: u64,
-    /// Bytes on disk.
-    pub(crate) size_bytes: u64,
-    /// Version of the tree that the history has reached.
-    pub(crate) version: u64,
-}
 
 /// Records for followers.
 #[derive(Debug, Clone)]
@@ -46,7 +31,8 @@ pub(super) struct Lines {
 
 /// State shared between threads.
 pub(crate) struct Shared {
-    stats: Mutex<Stats>,
+    /// The delay is filled in when somebody asks.
+    stats: Mutex<History>,
     /// When the oldest change came that is not written.
     waiting_since: Mutex<Option<Instant>>,
     /// Bytes on their way to the thread.
@@ -62,7 +48,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(super) fn new() -> Self {
         Self {
-            stats: Mutex::new(Rank::HistoryStats, Stats::default()),
+            stats: Mutex::new(Rank::HistoryStats, History::default()),
             waiting_since: Mutex::new(Rank::HistoryWaiting, None),
             queued: AtomicUsize::new(0),
             gathered: AtomicUsize::new(0),
@@ -148,11 +134,12 @@ impl Shared {
         self.stats.lock().size_bytes = size_bytes;
     }
 
-    /// Numbers, and for how long changes have waited in milliseconds.
-    pub(crate) fn report(&self) -> (Stats, u64) {
+    /// Numbers of the history since the start.
+    pub(crate) fn report(&self) -> History {
         let since = *self.waiting_since.lock();
-        let delay = since.map_or(0, |since| since.elapsed().as_millis());
-        let stats = self.stats.lock().clone();
-        (stats, u64::try_from(delay).unwrap_or(u64::MAX))
+        History {
+            delay_ms: since.map_or(0, |since| millis(since.elapsed())),
+            ..self.stats.lock().clone()
+        }
     }
 }

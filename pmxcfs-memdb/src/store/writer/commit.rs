@@ -217,13 +217,14 @@ impl Committer {
     pub(crate) fn committed(&mut self, batch: Batch, started: Instant) -> Commit {
         let now = Instant::now();
         let content_size = batch.content_size();
+        let elapsed_us = u64::try_from((now - started).as_micros()).unwrap_or(u64::MAX);
         let operation_count = {
             let mut queue = self.handle.queue.lock();
             let stats = &mut queue.stats;
             stats.commit_count += 1;
             stats.row_count += batch.rows.len() as u64;
-            stats.content_size_bytes += content_size;
-            stats.last_commit = now.saturating_duration_since(started);
+            stats.content_bytes += content_size;
+            stats.last_commit_us = elapsed_us;
             stats.last_commit_secs = wall_clock_secs();
             batch.sequence - queue.committed
         };
@@ -231,7 +232,7 @@ impl Committer {
             version = batch.root.version,
             row_count = batch.rows.len(),
             size_bytes = content_size,
-            elapsed_us = now.saturating_duration_since(started).as_micros(),
+            elapsed_us,
             "committed"
         );
         self.works_again();
@@ -282,7 +283,7 @@ impl Committer {
 
     /// Plans the next try. Returns whether the error has made the store fail.
     fn note_failure(&mut self, error: &BackendError) -> bool {
-        self.handle.queue.lock().stats.failure_count += 1;
+        self.handle.queue.lock().stats.failed_commit_count += 1;
         let now = Instant::now();
         let mut retry = self.retry.take().unwrap_or(Retry {
             at: now,

@@ -8,7 +8,7 @@ use pmxcfs_api_types::FsError;
 use super::batch::Batch;
 use super::pacing::EARLY_COUNT;
 use super::queue::{Replacement, Safety, ShutdownOutcome, StoreHandle};
-use super::stats::{ScrubStats, StoreStats};
+use super::stats::StoreStats;
 use super::trail::{Asker, CommitSink, Former, Trail};
 use crate::store::journal;
 use crate::store::medium::Origin;
@@ -147,12 +147,6 @@ impl StoreHandle {
         self.queue.lock().failure.is_some()
     }
 
-    /// Why changes are refused, for people; `None` while they are not.
-    #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        self.queue.lock().failure.clone()
-    }
-
     /// Has `watcher` called from the store's thread with `true` when the store fails and with `false` when it works again.
     pub fn watch(&self, watcher: impl Fn(bool) + Send + Sync + 'static) {
         self.watchers.lock().push(Box::new(watcher));
@@ -164,27 +158,23 @@ impl StoreHandle {
         let journal = self.journal.lock();
         let queue = self.queue.lock();
         StoreStats {
+            is_failed: queue.failure.is_some(),
+            failure: queue.failure.clone(),
             journaled_bytes: journal.written_bytes(),
             journal_size_bytes: journal.size(),
             journal_allocated_bytes: journal.allocated(),
-            waiter_count: queue.waiters.len(),
-            queued_entry_count: queue.dirty.len(),
+            waiter_count: queue.waiters.len() as u64,
+            queued_entry_count: queue.dirty.len() as u64,
             queued_operation_count: queue.sequence.saturating_sub(queue.committed),
-            ..queue.stats
+            ..queue.stats.clone()
         }
     }
 
-    /// Has the database compared with the tree now, in the background, see [`ScrubStats`].
+    /// Has the database compared with the tree now, in the background, see [`StoreStats::scrub`].
     pub fn scrub(&self) {
         let mut queue = self.queue.lock();
         queue.scrub_asked = true;
         self.rouse(&mut queue);
-    }
-
-    /// What scrubs have done.
-    #[must_use]
-    pub fn scrub_stats(&self) -> ScrubStats {
-        self.queue.lock().scrub.clone()
     }
 
     /// Commits what is queued, closes the database and ends the thread; everybody who waits is answered. Takes little

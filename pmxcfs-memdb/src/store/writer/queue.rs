@@ -19,7 +19,7 @@ use pmxcfs_api_types::sync::{Condvar, Mutex, Rank};
 
 use super::batch::{Batch, EntrySource};
 use super::pacing::LogPacer;
-use super::stats::{ScrubStats, StoreStats};
+use super::stats::StoreStats;
 use super::trail::{CommitSink, Trail};
 use crate::store::journal::Journal;
 use crate::store::medium::Origin;
@@ -113,8 +113,6 @@ pub(crate) struct Queue {
 
     /// Somebody asks for a scrub.
     pub(crate) scrub_asked: bool,
-    /// What scrubs have done.
-    pub(crate) scrub: ScrubStats,
 
     /// Why commits fail, for as long as they do.
     pub(crate) failure: Option<String>,

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use nix::errno::Errno;
+use pmxcfs_memdb::store::ScrubStats;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::health::report::{Replacement, Report, Scrub};
+use crate::health::report::{Replacement, Report};
 use crate::health::{ACKNOWLEDGE_REQUEST, HISTORY_REQUEST, REPORT_REQUEST, SCRUB_REQUEST};
 use crate::history::query::Query;
 use crate::history::serve::ACCEPTED;
@@ -55,7 +56,7 @@ pub(super) fn acknowledge(path: &Path) -> anyhow::Result<Vec<Replacement>> {
 }
 
 /// Has the daemon compare its database with memory. Returns the counts of former comparisons.
-pub(super) fn scrub(path: &Path) -> anyhow::Result<Scrub> {
+pub(super) fn scrub(path: &Path) -> anyhow::Result<ScrubStats> {
     understand(path, &exchange(path, SCRUB_REQUEST)?, |value| {
         value.get("run_count").is_some()
     })
@@ -167,7 +168,7 @@ mod tests {
         let report = answer.expect("a report").report;
         assert_eq!(report.version, "9");
         assert!(report.store.is_failed);
-        assert_eq!(report.rrd, crate::health::report::Rrd::default());
+        assert_eq!(report.rrd, pmxcfs_rrd::RrdStats::default());
     }
 
     #[test]

@@ -5,11 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
-use std::slice;
+
+use pmxcfs_api_types::figures::Metric;
+use pmxcfs_memdb::store::{ScrubStats, StoreStats};
+use pmxcfs_rrd::RrdStats;
 
 use crate::health::report::{
-    Cluster, Group, GroupMode, History, Metric, Mode, Node, Open, Process, Report, Requests, Rrd,
-    Scrub, Service, Store, Tree,
+    Cluster, Group, GroupMode, History, Mode, Node, Open, Process, Report, Requests, Service, Tree,
+    Waiting,
 };
 
 /// Renders a report.
@@ -22,8 +25,8 @@ pub(super) fn render(report: &Report) -> String {
     }
     page.part(Tree::METRICS, &report.tree);
     page.part(Open::METRICS, &report.open);
-    page.part(Store::METRICS, &report.store);
-    page.part(Scrub::METRICS, &report.store.scrub);
+    page.part(StoreStats::METRICS, &report.store);
+    page.part(ScrubStats::METRICS, &report.store.scrub);
     page.part(Process::METRICS, &report.process);
     show_rrd(&report.rrd, &mut page);
     if let Some(history) = &report.history {
@@ -40,11 +43,11 @@ struct Page(String);
 impl Page {
     /// Adds a family of samples, which are labels and values; its name without the prefix of all. Counters are known by their
     /// names.
-    fn family<V: Display>(
+    fn family<L: Display, V: Display>(
         &mut self,
         name: &str,
         help: &str,
-        samples: impl IntoIterator<Item = (String, V)>,
+        samples: impl IntoIterator<Item = (L, V)>,
     ) {
         let kind = if name.ends_with("_total") {
             "counter"
@@ -69,11 +72,11 @@ impl Page {
 
     /// The metrics of the one part of its sort.
     fn part<P>(&mut self, metrics: &[Metric<P>], part: &P) {
-        self.parts(metrics, slice::from_ref(part), |_| String::new());
+        self.parts(metrics, &[(String::new(), part)]);
     }
 
     /// The metrics of several parts, which differ by their labels.
-    fn parts<P>(&mut self, metrics: &[Metric<P>], parts: &[P], labels: impl Fn(&P) -> String) {
+    fn parts<P>(&mut self, metrics: &[Metric<P>], parts: &[(String, &P)]) {
         for metric in metrics {
             let digits = match metric.field.rsplit_once('_') {
                 Some((_, "ms")) => 3,
@@ -81,7 +84,7 @@ impl Page {
                 _ => 0,
             };
             let value = |part| decimal((metric.of)(part), digits);
-            let samples = parts.iter().map(|part| (labels(part), value(part)));
+            let samples = parts.iter().map(|(labels, part)| (labels, value(part)));
             self.family(metric.name, metric.help, samples);
         }
     }
@@ -123,11 +126,7 @@ fn show_daemon(report: &Report, page: &mut Page) {
     let info = labels(&[("version", version), ("node", node), ("mode", &mode)]);
     page.family("info", "The daemon; always 1.", [(info, 1)]);
     let is_healthy = u8::from(report.problems.is_empty());
-    page.family(
-        "healthy",
-        "Whether nothing is wrong.",
-        [(String::new(), is_healthy)],
-    );
+    page.family("healthy", "Whether nothing is wrong.", [("", is_healthy)]);
     let mut problems = BTreeMap::new();
     for problem in &report.problems {
         *problems
@@ -140,12 +139,14 @@ fn show_daemon(report: &Report, page: &mut Page) {
 
 fn show_cluster(cluster: &Cluster, page: &mut Page) {
     page.part(Cluster::METRICS, cluster);
-    page.parts(Node::METRICS, &cluster.nodes, |node| {
-        labels(&[("node", &node.name), ("node_id", &node.id)])
+    let nodes = cluster.nodes.iter().map(|node| {
+        let labels = labels(&[("node", &node.name), ("node_id", &node.id)]);
+        (labels, node)
     });
-    page.parts(Service::METRICS, &cluster.services, |service| {
-        labels(&[("service", &service.name)])
-    });
+    page.parts(Node::METRICS, &nodes.collect::<Vec<_>>());
+    let services = cluster.services.iter();
+    let services = services.map(|service| (labels(&[("service", &service.name)]), service));
+    page.parts(Service::METRICS, &services.collect::<Vec<_>>());
 }
 
 const MODES: [(GroupMode, &str); 7] = [
@@ -159,8 +160,18 @@ const MODES: [(GroupMode, &str); 7] = [
 ];
 
 fn show_groups(groups: &[Group], page: &mut Page) {
-    let name = |group: &Group| labels(&[("group", &group.name)]);
-    page.parts(Group::METRICS, groups, name);
+    let named = groups.iter().map(|group| {
+        let name = labels(&[("group", &group.name)]);
+        (name, group)
+    });
+    let named: Vec<(String, &Group)> = named.collect();
+    page.parts(Group::METRICS, &named);
+    let none = Waiting::default();
+    let waiting = named.into_iter().map(|(name, group)| {
+        let waiting = group.waiting.as_ref();
+        (name, waiting.unwrap_or(&none))
+    });
+    page.parts(Waiting::METRICS, &waiting.collect::<Vec<_>>());
     let modes = groups.iter().flat_map(|group| {
         MODES.map(|(mode, name)| {
             let labels = labels(&[("group", &group.name), ("mode", &name)]);
@@ -171,20 +182,6 @@ fn show_groups(groups: &[Group], page: &mut Page) {
         "group_mode",
         "1 for what this node is doing in the group.",
         modes,
-    );
-    let counts = groups
-        .iter()
-        .map(|group| (name(group), group.members.len()));
-    page.family("group_members", "Members.", counts);
-    let silent = groups.iter().map(|group| {
-        let waiting = group.waiting.as_ref();
-        let silent_ms = waiting.map_or(0, |waiting| waiting.silent_ms);
-        (name(group), decimal(silent_ms.into(), 3))
-    });
-    page.family(
-        "group_silent_seconds",
-        "Time since something came that a synchronisation waits for; 0 while there is none.",
-        silent,
     );
     let waiting = groups.iter().flat_map(|group| {
         let members = group.waiting.iter().flat_map(|waiting| &waiting.members);
@@ -206,8 +203,8 @@ fn show_groups(groups: &[Group], page: &mut Page) {
     );
 }
 
-fn show_rrd(rrd: &Rrd, page: &mut Page) {
-    page.part(Rrd::METRICS, rrd);
+fn show_rrd(rrd: &RrdStats, page: &mut Page) {
+    page.part(RrdStats::METRICS, rrd);
     let outcomes = [
         ("rrdcached", rrd.rrdcached_count),
         ("direct", rrd.direct_count),

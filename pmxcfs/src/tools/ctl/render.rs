@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
+use pmxcfs_memdb::store::StoreStats;
+
 use crate::health::names;
-use crate::health::report::{
-    Cluster, Group, GroupMode, History, Mode, Paths, Report, Requests, Store,
-};
+use crate::health::report::{Cluster, Group, GroupMode, History, Mode, Paths, Report, Requests};
 use crate::text::{bytes, count, nanos, printable, seconds};
 
 /// Adds a line to a page: its subject and its text. An empty subject continues the line before.
@@ -154,7 +154,7 @@ fn show_group(group: &Group, page: &mut String) {
     );
 }
 
-fn show_store(store: &Store, now_secs: u64, page: &mut String) {
+fn show_store(store: &StoreStats, now_secs: u64, page: &mut String) {
     let state = match (&store.failure, store.is_failed, store.busy_count) {
         (Some(failure), true, _) => format!("FAILED: {}", printable(failure)),
         (None, true, _) => "FAILED".to_owned(),
