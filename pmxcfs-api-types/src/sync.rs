@@ -62,8 +62,7 @@ ranks! {
     GroupStatus "group.status",
     QuorumConnection "quorum.connection",
     HistoryEnded "history.ended",
-    HistoryWaiting "history.waiting",
-    HistoryStats "history.stats",
+    History "history.shared",
 }
 
 /// A lock with a place in the order of locks.

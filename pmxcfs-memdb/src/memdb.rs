@@ -15,7 +15,9 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Mutex, Rank, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use pmxcfs_api_types::time::wall_clock_secs;
 
-use crate::store::{Asker, CommitSink, EntrySource, ShutdownOutcome, Store, StoreHandle, Ticket};
+use crate::store::{
+    Asker, CommitSink, EntrySource, ShutdownOutcome, Store, StoreHandle, Synchronisation, Ticket,
+};
 use crate::{
     Caller, Change, Entry, Observer, Operation, Plan, Precheck, ROOT_INODE, Reply, RootState,
     Stamp, Tree,
@@ -177,7 +179,8 @@ impl MemDb {
         let ticket = store.map(|store| {
             let former = tree.take_former();
             let (root, entry) = (tree.root(), |inode| tree.entry(inode));
-            store.note(root, &changes, &entry, former, asker);
+            let path_of = |inode| tree.path_of(inode);
+            store.note(root, &changes, &entry, &path_of, former, asker);
             store.record(root, &changes, &entry)
         });
         (result, ticket)
@@ -191,8 +194,8 @@ impl MemDb {
         }
     }
 
-    /// Sets aside, for the history, the contents of removed files, and before their first change those of the present files
-    /// that it does not know.
+    /// Sets aside, for the history, the contents of removed files, paths of moved entries, and before their first change the
+    /// contents of the present files that it does not know.
     pub fn want_former(&self, is_known: impl Fn(u64) -> bool) {
         self.tree.write().want_former(is_known);
     }
@@ -225,7 +228,11 @@ impl MemDb {
             self.is_replacing.store(true, Ordering::Relaxed);
             tree.former_of(&touched)
         };
-        let result = store.replace(rows, new.root(), leader, former);
+        let paths = touched.iter();
+        let paths = paths.filter_map(|inode| Some((*inode, new.path_of(*inode)?)));
+        let paths = paths.collect();
+        let synchronisation = Synchronisation { leader, paths };
+        let result = store.replace(rows, new.root(), synchronisation, former);
         let (result, after_unlock) = {
             let mut tree = self.tree.write();
             self.is_replacing.store(false, Ordering::Relaxed);

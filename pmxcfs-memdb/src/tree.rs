@@ -72,7 +72,7 @@ pub struct Tree {
     warnings: Vec<Finding>,
 }
 
-/// Contents that a history wants, and those set aside for it.
+/// Contents that a history wants, and what was set aside for it.
 #[derive(Debug, Default)]
 struct FormerContents {
     /// A history takes what is set aside.

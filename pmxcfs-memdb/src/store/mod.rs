@@ -58,6 +58,6 @@ pub use open::{Loaded, Store};
 pub use repair::{Repair, Repaired, empty_journal, repair, salvage};
 pub use warning::Warning;
 pub use writer::{
-    Asker, CommitSink, Committed, Effect, EntryLookup, EntrySource, Former, ScrubStats,
-    ShutdownOutcome, Step, StoreHandle, StoreStats, TRAIL_LIMIT_BYTES, Ticket,
+    Asker, CommitSink, Committed, Effect, EntryLookup, EntrySource, Former, FormerKind, ScrubStats,
+    ShutdownOutcome, Step, StoreHandle, StoreStats, Synchronisation, TRAIL_LIMIT_BYTES, Ticket,
 };

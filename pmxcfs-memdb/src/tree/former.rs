@@ -1,14 +1,14 @@
-//! Contents before a change, for a history.
+//! Contents and paths before a change, for a history.
 //!
 //! A history that begins names the files whose content it knows; it gets the content of every other file with that file's
-//! first change. It gets the last content of every removed file, since a commit may never have seen it. All other contents
-//! change in place, without a copy.
+//! first change. It gets the last content of every removed file, since a commit may never have seen it, and the
+//! former path of every entry that moves. All other contents change in place, without a copy.
 
 use std::mem;
 
 use super::Tree;
 use crate::entry::{Entry, EntryKind};
-use crate::store::Former;
+use crate::store::{Former, FormerKind};
 
 impl Tree {
     /// From now on sets aside the contents of removed files, and before their first change those of the present files that are
@@ -30,7 +30,8 @@ impl Tree {
     pub(crate) fn former_of(&self, inodes: &[u64]) -> Vec<Former> {
         let wanted = |inode: &&u64| self.former.inodes.contains(inode);
         let found = inodes.iter().filter(wanted);
-        let found = found.filter_map(|inode| Some(former(self.entry(*inode)?, false)));
+        let found =
+            found.filter_map(|inode| Some(former(self.entry(*inode)?, FormerKind::Content)));
         found.collect()
     }
 
@@ -39,7 +40,8 @@ impl Tree {
         if self.former.inodes.remove(&inode)
             && let Some(node) = self.nodes.get(&inode)
         {
-            self.former.taken.push(former(node.entry(), false));
+            let content = former(node.entry(), FormerKind::Content);
+            self.former.taken.push(content);
         }
     }
 
@@ -50,7 +52,18 @@ impl Tree {
             && node.entry().kind == EntryKind::File
         {
             self.former.inodes.remove(&inode);
-            self.former.taken.push(former(node.entry(), true));
+            let content = former(node.entry(), FormerKind::LastContent);
+            self.former.taken.push(content);
+        }
+    }
+
+    /// An entry is about to move.
+    pub(super) fn keep_path(&mut self, inode: u64) {
+        if self.former.is_wanted
+            && let Some(data) = self.path_of(inode)
+        {
+            let kind = FormerKind::Path;
+            self.former.taken.push(Former { inode, kind, data });
         }
     }
 
@@ -60,10 +73,10 @@ impl Tree {
     }
 }
 
-fn former(entry: &Entry, is_last: bool) -> Former {
+fn former(entry: &Entry, kind: FormerKind) -> Former {
     Former {
         inode: entry.inode,
+        kind,
         data: entry.content(),
-        is_last,
     }
 }

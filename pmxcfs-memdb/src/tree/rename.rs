@@ -146,6 +146,7 @@ impl Tree {
             }
             Target::Free { parent, name } => (parent, Bytes::copy_from_slice(name)),
         };
+        self.keep_path(source);
         self.detach(source);
         let entry = self.mark(source, stamp);
         entry.parent = parent;

@@ -15,7 +15,8 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::store::{
-    Access, EntryLookup, EntrySource, Loaded, Store, StoreConfig, StoreHandle, Ticket, examine,
+    Access, EntryLookup, EntrySource, Loaded, Store, StoreConfig, StoreHandle, Synchronisation,
+    Ticket, examine,
 };
 use pmxcfs_memdb::{Change, Entry, EntryKind, RootState};
 
@@ -213,7 +214,9 @@ impl Fixture {
     /// Replaces the state as a sync does. After an error it is as before.
     pub(crate) fn replace(&self, new: State) -> Result<(), FsError> {
         let rows = new.rows_against(&self.state());
-        self.store.replace(rows, new.root, 1, Vec::new())?;
+        let synchronisation = Synchronisation::default();
+        self.store
+            .replace(rows, new.root, synchronisation, Vec::new())?;
         *self.tree.0.write() = new;
         Ok(())
     }

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::time::{Duration, Instant};
 
 use super::settings::stable_name;
 
-/// Seconds over which changes are counted.
-const HOUR: u32 = 3600;
+/// Time over which changes are counted.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Changes in an hour that are recorded.
 const LIMIT: u64 = 60;
@@ -18,7 +19,7 @@ const LIMIT: u64 = 60;
 const MAX_COUNT: usize = 10_000;
 
 /// What a file does in this hour.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Rate {
     changes: u64,
     /// Changes that were not recorded.
@@ -28,16 +29,24 @@ struct Rate {
 }
 
 /// Counts changes of files by their stable names.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub(super) struct Busy {
-    began: Option<u32>,
+    began: Instant,
     rates: HashMap<Vec<u8>, Rate>,
 }
 
+/// Files by their stable names, with the number of changes that were not recorded.
+pub(super) type Skipped = HashMap<Vec<u8>, u64>;
+
 impl Busy {
+    /// An hour begins.
+    pub(super) fn new(now: Instant) -> Self {
+        let rates = HashMap::new();
+        Self { began: now, rates }
+    }
+
     /// Counts changes of a file. True if they are not to be recorded.
-    pub(super) fn counts(&mut self, path: &[u8], now: u32, changes: u64) -> bool {
-        self.began.get_or_insert(now);
+    pub(super) fn counts(&mut self, path: &[u8], changes: u64) -> bool {
         let name = stable_name(path);
         if !self.rates.contains_key(name) && self.rates.len() < MAX_COUNT {
             self.rates.insert(name.to_vec(), Rate::default());
@@ -54,22 +63,18 @@ impl Busy {
         is_busy
     }
 
-    /// Whether changes of this hour were not recorded.
-    pub(super) fn has_skipped(&self) -> bool {
-        self.rates.values().any(|rate| rate.skipped > 0)
+    /// Whether the hour is over.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.began) >= HOUR
     }
 
-    /// At the end of an hour, files with the number of changes that were not recorded. A clock that jumps ends it as well.
-    pub(super) fn end_hour(&mut self, now: u32) -> Vec<(Vec<u8>, u64)> {
-        match self.began {
-            Some(began) if now.abs_diff(began) < HOUR => return Vec::new(),
-            _ => self.began = Some(now),
-        }
-        let ended = mem::take(&mut self.rates);
-        let mut skipped = Vec::new();
-        for (path, rate) in ended {
+    /// Begins the next hour. Returns what was not recorded in this one.
+    pub(super) fn next_hour(&mut self, now: Instant) -> Skipped {
+        self.began = now;
+        let mut skipped = Skipped::new();
+        for (path, rate) in mem::take(&mut self.rates) {
             if rate.skipped > 0 {
-                skipped.push((path.clone(), rate.skipped));
+                skipped.insert(path.clone(), rate.skipped);
             }
             if rate.changes > LIMIT {
                 let next = Rate {
@@ -89,15 +94,18 @@ mod tests {
 
     #[test]
     fn a_busy_file_is_summed_up_until_an_hour_in_which_it_is_quiet() {
-        let mut busy = Busy::default();
+        let begin = Instant::now();
+        let mut busy = Busy::new(begin);
         let path = b"a.cfg.tmp.7";
-        let first = (0..100).filter(|at| busy.counts(path, *at, 1)).count();
+        let skipped = |changes| Skipped::from([(b"a.cfg".to_vec(), changes)]);
+        let first = (0..100).filter(|_| busy.counts(path, 1)).count();
         assert_eq!(first, 40);
-        assert!(busy.end_hour(HOUR - 1).is_empty());
-        assert_eq!(busy.end_hour(HOUR), [(b"a.cfg".to_vec(), 40)]);
-        assert!(busy.counts(b"a.cfg", HOUR + 1, 2));
-        assert_eq!(busy.end_hour(2 * HOUR), [(b"a.cfg".to_vec(), 2)]);
-        assert!(!busy.counts(b"a.cfg", 2 * HOUR + 1, 1));
-        assert!(busy.end_hour(3 * HOUR).is_empty());
+        assert!(!busy.is_over(begin + HOUR / 2));
+        assert!(busy.is_over(begin + HOUR));
+        assert_eq!(busy.next_hour(begin + HOUR), skipped(40));
+        assert!(busy.counts(b"a.cfg", 2));
+        assert_eq!(busy.next_hour(begin + 2 * HOUR), skipped(2));
+        assert!(!busy.counts(b"a.cfg", 1));
+        assert!(busy.next_hour(begin + 3 * HOUR).is_empty());
     }
 }

@@ -10,20 +10,23 @@
 //! | `window` | changes of the last moments; writes to one file are one |
 //! | `busy` | files that change all the time |
 //! | `write`, `compare` | changes become records |
-//! | `base` | where records begin, and what differs after a gap |
+//! | `entries` | the state that the next record follows |
 //! | `schema`, `record`, `prune` | the file, its rows, their end |
-//! | `query` | questions, answered from the file and the tree |
-//! | `serve` | questions and followers at the control socket |
+//! | `recorder` | what is written when: changes, synchronisations, gaps, summaries |
 //! | `worker`, `shared`, `priority` | the thread, what others see of it |
+//! | `query` | questions, answered from the file and the tree |
+//! | `serve`, `pieces` | questions and followers at the control socket |
 
 pub(crate) mod asker;
-mod base;
 mod busy;
 mod compare;
+mod entries;
+pub(crate) mod pieces;
 mod priority;
 mod prune;
 pub(crate) mod query;
 pub(crate) mod record;
+mod recorder;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod settings;
@@ -44,8 +47,10 @@ use std::time::Duration;
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_memdb::MemDb;
 
+use recorder::Recorder;
 use settings::Settings;
-use shared::Shared;
+use shared::{Shared, Subscription};
+use tokio::sync::oneshot;
 use worker::{Message, Worker};
 use write::NodeName;
 
@@ -80,7 +85,8 @@ impl History {
             }
         }));
         // The base is taken before anybody can change the tree.
-        let worker = Worker::new(settings, Arc::clone(tree), Arc::clone(&shared), node_name);
+        let recorder = Recorder::new(settings, Arc::clone(tree), Arc::clone(&shared), node_name);
+        let worker = Worker::new(recorder);
         let (ending, ended) = mpsc::channel();
         let body = move || {
             priority::give_way();
@@ -103,13 +109,25 @@ impl History {
     /// Waits until everything acknowledged so far is written, or for so long.
     pub(crate) fn flush(&self, patience: Duration) {
         let (done, is_done) = mpsc::channel::<()>();
+        self.send_after_all(Message::Flush(done));
+        // An error in any case: nothing is ever sent.
+        let _closed = is_done.recv_timeout(patience);
+    }
+
+    /// What comes after everything acknowledged so far. `None` once the thread has ended.
+    async fn follow(&self) -> Option<Subscription> {
+        let (follower, subscription) = oneshot::channel();
+        self.send_after_all(Message::Follow(follower));
+        subscription.await.ok()
+    }
+
+    /// Sends a message behind everything acknowledged so far.
+    fn send_after_all(&self, message: Message) {
         let messages = self.messages.clone();
         self.tree.sync(move |_result| {
             // Fails once the thread has ended.
-            let _sent = messages.send(Message::Flush(done));
+            let _sent = messages.send(message);
         });
-        // An error in any case: nothing is ever sent.
-        let _closed = is_done.recv_timeout(patience);
     }
 
     /// Ends the thread, or leaves it behind.

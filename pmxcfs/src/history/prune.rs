@@ -3,6 +3,8 @@
 //! A record has what was before, so the oldest can go at any time: nothing later needs them. Too large a file loses a part of its
 //! records at a time until it has its size.
 
+use std::time::Instant;
+
 use pmxcfs_api_types::time::wall_clock_secs;
 use rusqlite::{OptionalExtension, params};
 
@@ -17,13 +19,50 @@ const PART: u32 = 16;
 
 const SECS_PER_DAY: u32 = 86_400;
 
+/// The clock that ages are counted by. A jump ahead by more than a day is believed when it has lasted a day: somebody may set the
+/// clock right before all records go.
+#[derive(Debug)]
+pub(super) struct Clock {
+    believed: u32,
+    since: Instant,
+}
+
+impl Clock {
+    /// The host's clock is believed.
+    pub(super) fn new() -> Self {
+        Self {
+            believed: wall_clock_secs(),
+            since: Instant::now(),
+        }
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn secs(&mut self) -> u32 {
+        self.at(wall_clock_secs(), Instant::now())
+    }
+
+    fn at(&mut self, wall: u32, now: Instant) -> u32 {
+        let elapsed = now.duration_since(self.since).as_secs();
+        let elapsed = u32::try_from(elapsed).unwrap_or(u32::MAX);
+        let expected = self.believed.saturating_add(elapsed);
+        if wall > expected.saturating_add(SECS_PER_DAY) && elapsed < SECS_PER_DAY {
+            return expected;
+        }
+        (self.believed, self.since) = (wall, now);
+        wall
+    }
+}
+
 /// Pages that go back to the filesystem at once.
 const PAGES: u32 = 2000;
 
 /// Removes what is too old, and the oldest where the file is too large.
-pub(super) fn prune(file: &mut HistoryFile, settings: &Settings) -> Result<(), HistoryError> {
-    let oldest =
-        wall_clock_secs().saturating_sub(settings.history_days.saturating_mul(SECS_PER_DAY));
+pub(super) fn prune(
+    file: &mut HistoryFile,
+    settings: &Settings,
+    now: u32,
+) -> Result<(), HistoryError> {
+    let oldest = now.saturating_sub(settings.history_days.saturating_mul(SECS_PER_DAY));
     // Records are in the order in which they came; a clock that jumps makes some go later.
     let too_old = "SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM record WHERE time < ?1 \
                    AND seq < (SELECT min(seq) FROM record) + ?2)";
@@ -101,4 +140,33 @@ fn remove_up_to(file: &mut HistoryFile, last: i64) -> Result<bool, HistoryError>
     )?;
     transaction.commit()?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_ahead_is_believed_after_a_day() {
+        let since = Instant::now();
+        let at = |hours: u64| since + Duration::from_secs(hours * 3600);
+        let mut clock = Clock {
+            believed: 1000 * SECS_PER_DAY,
+            since,
+        };
+        let hour = |hours: u32| 1000 * SECS_PER_DAY + 3600 * hours;
+        for (jump, hours, expected) in [
+            (0, 1, hour(1)),
+            (24 * 365, 2, hour(2)),
+            (0, 3, hour(3)),
+            (24 * 365, 4, hour(4)),
+            (24 * 365, 28, hour(24 * 365 + 28)),
+            (0, 29, hour(29)),
+        ] {
+            let wall = hour(jump + hours);
+            assert_eq!(clock.at(wall, at(hours.into())), expected, "hour {hours}");
+        }
+    }
 }

@@ -14,7 +14,8 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
-use super::record::{COLUMNS, DIRECTORY, Record, Side, rfc3339};
+use super::record::{COLUMNS, FILE, Record, Side};
+use crate::text::time;
 
 /// Largest content.
 const CONTENT_SIZE: usize = 2 << 20;
@@ -31,21 +32,25 @@ pub(crate) enum Moment {
     Time(u32),
 }
 
+/// Which records.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct List {
+    /// Of this entry and what is below it.
+    pub(crate) path: Option<Vec<u8>>,
+    /// After this moment.
+    pub(crate) since: Option<Moment>,
+    /// Of the node with this name or id.
+    pub(crate) node: Option<String>,
+    /// At most so many.
+    pub(crate) limit: Option<u32>,
+}
+
 /// A question. Paths are bytes, without a leading slash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Query {
-    /// Records, the newest first.
-    List {
-        /// Of this entry and what is below it.
-        path: Option<Vec<u8>>,
-        /// After this moment.
-        since: Option<Moment>,
-        /// Of the node with this name or id.
-        node: Option<String>,
-        /// At most so many.
-        limit: Option<u64>,
-    },
-    /// The content at a path; a line of JSON, a [`Head`], comes first.
+    /// Records, the newest first, each a line of JSON.
+    List(List),
+    /// What is at a path: a line of JSON, [`Shown`], and the content.
     Show {
         /// The path.
         path: Vec<u8>,
@@ -61,31 +66,33 @@ pub(crate) enum Query {
         /// To this one; to the present if absent.
         until: Option<Moment>,
     },
-    /// Records as they come, the oldest first.
+    /// Changes as they come, each a line of JSON. It has no end.
     Follow {
-        /// First those after this version.
+        /// First the records after this version.
         from: Option<u64>,
     },
 }
 
 /// What is at a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum State {
     /// Nothing.
     Absent,
     /// A directory.
     Directory,
-    /// A file; its content unless that was not kept.
-    File(Option<Vec<u8>>),
+    /// A file whose content was not kept.
+    Unkept,
+    /// A file with this content.
+    File(#[serde(skip)] Vec<u8>),
 }
 
-/// What precedes a content.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Head {
-    /// A directory; no content follows.
-    pub(crate) is_directory: bool,
-    /// Bytes that follow.
-    pub(crate) size: usize,
+/// What is at a path, and since when at the latest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    /// The version of the tree at the moment asked for; for the present, the one that changed the entry last.
+    pub(crate) version: u64,
+    /// What is there.
+    pub(crate) state: State,
 }
 
 /// Finds what is at a path now.
@@ -99,50 +106,46 @@ pub(crate) struct Reader<'a> {
     pub(crate) present: Present<'a>,
 }
 
+/// Records after one up to another, the oldest first, a page of them at most; without changes that led to this version or one
+/// before.
+pub(super) fn page(
+    connection: &Connection,
+    after: i64,
+    last: i64,
+    version: u64,
+) -> rusqlite::Result<Vec<Record>> {
+    let select = format!(
+        "SELECT {COLUMNS} FROM record AS r WHERE r.seq > ?1 AND r.seq <= ?2 \
+         AND (r.version > ?3 OR r.source != 'operation') ORDER BY r.seq LIMIT 1000"
+    );
+    let mut statement = connection.prepare_cached(&select)?;
+    let values = params![after, last, version.cast_signed()];
+    let records = statement.query_map(values, Record::read)?;
+    records.collect()
+}
+
 impl Reader<'_> {
-    /// Writes the answer. Of records, lines of JSON. [`Query::Follow`] gives those of the past.
+    /// Writes the answer.
     ///
     /// # Errors
-    /// The file cannot be read, or what is asked for is not in it; then nothing was written. Or the output fails.
+    /// The file cannot be read, or what is asked for is not in it. Or the output fails.
     pub(crate) fn answer(&self, query: &Query, out: &mut dyn Write) -> anyhow::Result<()> {
         match query {
-            Query::List {
-                path,
-                since,
-                node,
-                limit,
-            } => self.list(path.as_deref(), *since, node.as_deref(), *limit, out),
+            Query::List(list) => self.list(list, out),
             Query::Show { path, at } => self.show(path, *at, out),
             Query::Diff { path, since, until } => self.diff(path.as_deref(), *since, *until, out),
-            Query::Follow { from } => {
-                let after = from.map(Moment::Version);
-                let mut seq = self.seq_at(after)?;
-                while let Some(last) = self.page(seq, out)? {
-                    seq = last;
-                }
-                Ok(())
-            }
+            Query::Follow { .. } => bail!("only a running daemon can be followed"),
         }
     }
 
-    fn list(
-        &self,
-        path: Option<&[u8]>,
-        since: Option<Moment>,
-        node: Option<&str>,
-        limit: Option<u64>,
-        out: &mut dyn Write,
-    ) -> anyhow::Result<()> {
-        let mut condition = Condition::below(path);
-        condition.after(since);
-        if let Some(node) = node {
-            condition.and("(r.node = ? OR CAST(r.node_id AS TEXT) = ?)");
-            let node = Value::Text(node.to_owned());
-            condition.values.extend([node.clone(), node]);
+    fn list(&self, list: &List, out: &mut dyn Write) -> anyhow::Result<()> {
+        let mut condition = Condition::below(list.path.as_deref());
+        condition.after(list.since);
+        if let Some(node) = &list.node {
+            condition.and("? IN (r.node, CAST(r.node_id AS TEXT))");
+            condition.values.push(Value::Text(node.clone()));
         }
-        let limit = limit
-            .and_then(|limit| i64::try_from(limit).ok())
-            .unwrap_or(-1);
+        let limit = list.limit.map_or(-1, i64::from);
         let select = format!(
             "SELECT {COLUMNS} FROM record AS r WHERE {} ORDER BY r.seq DESC LIMIT {limit}",
             condition.text
@@ -156,28 +159,37 @@ impl Reader<'_> {
     }
 
     fn show(&self, path: &[u8], at: Option<Moment>, out: &mut dyn Write) -> anyhow::Result<()> {
-        let shown = path.escape_ascii();
-        let content = match self.state(path, at)? {
-            State::Absent => bail!("there was no {shown} at that moment"),
-            State::File(None) => {
-                bail!("the content of {shown} at that moment was not kept, only that it changed")
-            }
-            State::File(Some(content)) => Some(content),
-            State::Directory => None,
+        let shown = Shown {
+            version: self.version_at(path, at)?,
+            state: self.state(path, at)?,
         };
-        let head = Head {
-            is_directory: content.is_none(),
-            size: content.as_ref().map_or(0, Vec::len),
-        };
-        serde_json::to_writer(&mut *out, &head)?;
+        serde_json::to_writer(&mut *out, &shown)?;
         out.write_all(b"\n")?;
-        out.write_all(&content.unwrap_or_default())?;
+        if let State::File(content) = &shown.state {
+            out.write_all(content)?;
+        }
         Ok(())
+    }
+
+    fn version_at(&self, path: &[u8], at: Option<Moment>) -> anyhow::Result<u64> {
+        Ok(match at {
+            None => (self.present)(path).map_or(0, |entry| entry.version),
+            Some(Moment::Version(version)) => version,
+            Some(Moment::Time(time)) => {
+                let select = "SELECT coalesce(max(version), 0) FROM record WHERE time <= ?1";
+                let version = self.connection.query_row(select, [time], |row| row.get(0));
+                version.map(i64::cast_unsigned)?.max(self.oldest()?.0)
+            }
+        })
     }
 
     /// What was at a path at a moment.
     pub(crate) fn state(&self, path: &[u8], at: Option<Moment>) -> anyhow::Result<State> {
         self.require_kept(at)?;
+        self.state_at(path, at)
+    }
+
+    fn state_at(&self, path: &[u8], at: Option<Moment>) -> anyhow::Result<State> {
         let Some(after) = Condition::later(at) else {
             return Ok(state_of((self.present)(path)));
         };
@@ -209,27 +221,27 @@ impl Reader<'_> {
         let known: Option<i64> = statement.query_row([path], |row| row.get(0))?;
         let is_known = known == Some(entry.version.cast_signed());
         Ok(match state_of(Some(entry)) {
-            State::File(_) if !is_known => State::File(None),
+            State::File(_) if !is_known => State::Unkept,
             state => state,
         })
     }
 
     fn side(&self, side: &Side) -> anyhow::Result<State> {
-        let content = match (side.kind, side.content) {
-            (None, _) => return Ok(State::Absent),
-            (Some(DIRECTORY), _) => return Ok(State::Directory),
-            (Some(_), None) => return Ok(State::File(None)),
-            (Some(_), Some(content)) => content,
-        };
+        if side.kind != Some(FILE) {
+            let absent = side.kind.map_or(State::Absent, |_| State::Directory);
+            return Ok(absent);
+        }
         let select = "SELECT data FROM content WHERE id = ?1";
-        let frame: Option<Vec<u8>> = self
-            .connection
-            .prepare_cached(select)?
-            .query_row([content], |row| row.get(0))?;
-        let data = frame.map(|frame| zstd::bulk::decompress(&frame, CONTENT_SIZE));
-        Ok(State::File(
-            data.transpose().context("a content is damaged")?,
-        ))
+        let mut statement = self.connection.prepare_cached(select)?;
+        let frame = statement.query_row([side.content], |row| row.get(0));
+        let frame: Option<Option<Vec<u8>>> = frame.optional()?;
+        Ok(match frame.flatten() {
+            None => State::Unkept,
+            Some(frame) => {
+                let content = zstd::bulk::decompress(&frame, CONTENT_SIZE);
+                State::File(content.context("a content is damaged")?)
+            }
+        })
     }
 
     fn diff(
@@ -242,6 +254,7 @@ impl Reader<'_> {
         let (oldest, _) = self.oldest()?;
         let since = since.unwrap_or(Moment::Version(oldest));
         self.require_kept(Some(since))?;
+        self.require_kept(until)?;
         let mut condition = Condition::below(path);
         condition.after(Some(since));
         let select = format!(
@@ -262,27 +275,13 @@ impl Reader<'_> {
             })
         };
         for changed in paths.iter().filter(|changed| is_below(changed)) {
-            let old = self.state(changed, Some(since))?;
-            let new = self.state(changed, until)?;
-            if old != new || matches!(old, State::File(None)) {
+            let old = self.state_at(changed, Some(since))?;
+            let new = self.state_at(changed, until)?;
+            if old != new || old == State::Unkept {
                 out.write_all(&render_diff(changed, &old, &new))?;
             }
         }
         Ok(())
-    }
-
-    /// Records after one, the oldest first, a page of them. Returns the number of the last one.
-    pub(crate) fn page(&self, seq: i64, out: &mut dyn Write) -> anyhow::Result<Option<i64>> {
-        let select =
-            format!("SELECT {COLUMNS} FROM record AS r WHERE r.seq > ?1 ORDER BY r.seq LIMIT 1000");
-        let mut statement = self.connection.prepare_cached(&select)?;
-        let mut last = None;
-        for record in statement.query_map([seq], Record::read)? {
-            let record = record?;
-            out.write_all(&record.to_line())?;
-            last = Some(record.seq);
-        }
-        Ok(last)
     }
 
     /// The number of the last record up to a moment; of the last one at all if there is none.
@@ -310,14 +309,14 @@ impl Reader<'_> {
 
     /// Fails for a moment before the history begins.
     fn require_kept(&self, at: Option<Moment>) -> anyhow::Result<()> {
-        let (version, time) = self.oldest()?;
+        let (version, secs) = self.oldest()?;
         let is_kept = match at {
             None => true,
             Some(Moment::Version(at)) => at >= version,
-            Some(Moment::Time(at)) => at >= time,
+            Some(Moment::Time(at)) => at >= secs,
         };
         if !is_kept {
-            let since = rfc3339(time);
+            let since = time(secs);
             bail!("the history begins with version {version}, {since}");
         }
         Ok(())
@@ -373,7 +372,7 @@ fn state_of(entry: Option<Entry>) -> State {
     match entry {
         None => State::Absent,
         Some(entry) if entry.kind == EntryKind::Directory => State::Directory,
-        Some(entry) => State::File(Some(entry.content().to_vec())),
+        Some(entry) => State::File(entry.content().to_vec()),
     }
 }
 
@@ -384,7 +383,7 @@ pub(crate) fn render_diff(path: &[u8], old: &State, new: &State) -> Vec<u8> {
     let (old_text, new_text) = match (old, new) {
         (State::Absent, State::Directory) => return note("Directory made"),
         (State::Directory, State::Absent) => return note("Directory removed"),
-        (State::File(None), _) | (_, State::File(None)) => {
+        (State::Unkept, _) | (_, State::Unkept) => {
             return note("Changed, content not kept");
         }
         (old, new) => (content(old), content(new)),
@@ -416,7 +415,7 @@ pub(crate) fn render_diff(path: &[u8], old: &State, new: &State) -> Vec<u8> {
 
 fn content(state: &State) -> &[u8] {
     match state {
-        State::File(Some(content)) => content,
+        State::File(content) => content,
         _ => b"",
     }
 }

@@ -33,7 +33,7 @@ const VERSION: i32 = 1;
 /// | `record.path`, `from_path` | the entry; where a rename took it from |
 /// | `record.node_id`, `node` | who changed it; the leader of a synchronisation |
 /// | `record.changes` | how many changes it stands for |
-/// | `record.kind`, `size`, `mtime`, `content` | the entry afterwards; no kind if it is gone |
+/// | `record.kind`, `size`, `content` | the entry afterwards; no kind if it is gone |
 /// | `record.old_...` | what was at `path` before; no kind if nothing was |
 /// | `record.uid`, `pid`, `program` | who asked, through the mount of this node |
 /// | `record.reason` | of a gap |
@@ -49,8 +49,8 @@ CREATE TABLE record (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, time INTEGER NOT NULL,
   operation TEXT NOT NULL, source TEXT NOT NULL, path BLOB NOT NULL, from_path BLOB,
   node_id INTEGER NOT NULL, node TEXT NOT NULL, changes INTEGER NOT NULL,
-  kind INTEGER, size INTEGER, mtime INTEGER, content INTEGER REFERENCES content,
-  old_kind INTEGER, old_size INTEGER, old_mtime INTEGER, old_content INTEGER REFERENCES content,
+  kind INTEGER, size INTEGER NOT NULL, content INTEGER REFERENCES content,
+  old_kind INTEGER, old_size INTEGER NOT NULL, old_content INTEGER REFERENCES content,
   uid INTEGER, pid INTEGER, program TEXT, reason TEXT);
 CREATE INDEX record_path ON record (path);
 CREATE INDEX record_from ON record (from_path) WHERE from_path IS NOT NULL;
@@ -82,7 +82,11 @@ impl HistoryError {
     /// Whether another process holds the file.
     pub(crate) fn is_busy(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
-        matches!(self.code(), Some(DatabaseBusy | DatabaseLocked))
+        let code = match self {
+            Self::Sqlite(error) => error.sqlite_error_code(),
+            _ => None,
+        };
+        matches!(code, Some(DatabaseBusy | DatabaseLocked))
     }
 
     /// Whether the file is of no use any more.
@@ -99,13 +103,6 @@ impl HistoryError {
             Self::File(_) | Self::NoRoom => false,
         }
     }
-
-    fn code(&self) -> Option<rusqlite::ErrorCode> {
-        match self {
-            Self::Sqlite(error) => error.sqlite_error_code(),
-            _ => None,
-        }
-    }
 }
 
 /// The open file, for the thread that writes it.
@@ -114,8 +111,6 @@ pub(crate) struct HistoryFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
-    /// It was made just now.
-    pub(crate) is_new: bool,
 }
 
 impl HistoryFile {
@@ -155,7 +150,6 @@ impl HistoryFile {
             connection,
             path: path.to_owned(),
             identity: identity(path)?,
-            is_new,
         })
     }
 

@@ -1,22 +1,25 @@
 //! Questions to the history, and followers, at the control socket.
 //!
 //! They leave the socket's own clients at once, so that neither many nor slow ones keep `status` from being answered. A question
-//! is answered on a thread of its own, a few at a time. A follower is a task that waits for records; one that falls behind reads
-//! what it has missed from the file, and is told so.
+//! is answered on a thread of its own, a few at a time. A follower is a task that waits for changes; one that falls behind is told
+//! so and gets what it has missed from the file, at a pace that leaves the processors to those who work.
 
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use pmxcfs_api_types::time::wall_clock_secs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
 
 use super::History;
-use super::query::{Moment, Query, Reader};
+use super::pieces::{END, PieceWriter, failure, piece};
+use super::query::{Moment, Query, Reader, page};
+use super::record::Record;
 use super::schema::open_read_only;
 
 /// Questions at a time.
@@ -28,8 +31,11 @@ const FOLLOWER_COUNT: usize = 64;
 /// How long a question waits for its turn, for what is acknowledged to be written, and for a reader that does not read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The first line of an answer that is one.
-pub(crate) const ACCEPTED: &str = "ok";
+/// How often the time that a page of missed records took is rested, for each follower that there is.
+const REST: u32 = 2;
+
+/// Largest piece of an answer.
+const PIECE_SIZE: usize = 64 * 1024;
 
 /// Serves a history, with places for those who ask.
 pub(crate) struct HistoryService {
@@ -37,6 +43,8 @@ pub(crate) struct HistoryService {
     pub(crate) history: History,
     queries: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    /// One follower at a time reads what it has missed.
+    catching_up: Semaphore,
 }
 
 impl HistoryService {
@@ -46,11 +54,11 @@ impl HistoryService {
             history,
             queries: Arc::new(Semaphore::new(QUERY_COUNT)),
             followers: Arc::new(Semaphore::new(FOLLOWER_COUNT)),
+            catching_up: Semaphore::new(1),
         }
     }
 
-    /// Answers a question in JSON, which a client has sent on this stream. Call it on a runtime. The answer is a line that says
-    /// `ok` and what was asked for, or `{"error": ...}`.
+    /// Answers a question in JSON, which a client has sent on this stream, in pieces. Call it on a runtime.
     pub(crate) fn serve(self: &Arc<Self>, request: &[u8], stream: UnixStream) {
         let service = Arc::clone(self);
         let query = serde_json::from_slice::<Query>(request);
@@ -69,40 +77,35 @@ impl HistoryService {
 
     async fn answer(self: Arc<Self>, query: Query, stream: UnixStream) -> io::Result<()> {
         let turn = Arc::clone(&self.queries).acquire_owned();
-        let Ok(Ok(turn)) = tokio::time::timeout(PATIENCE, turn).await else {
+        let Ok(Ok(turn)) = timeout(PATIENCE, turn).await else {
             return refuse(stream, "too many questions at a time; ask again").await;
         };
-        let stream = stream.into_std()?;
+        let mut stream = stream.into_std()?;
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let answered = spawn_blocking(move || {
-            let _turn: OwnedSemaphorePermit = turn;
+            let _turn = turn;
             self.history.flush(PATIENCE);
-            let mut out = Answer {
-                out: BufWriter::new(&stream),
-                has_begun: false,
-            };
+            let mut out = BufWriter::with_capacity(PIECE_SIZE, PieceWriter(&stream));
             let answered = self.read(|reader| reader.answer(&query, &mut out));
+            out.flush()?;
+            drop(out);
             match answered {
-                Err(error) if !out.has_begun => {
-                    out.has_begun = true;
-                    writeln!(out, "{}", json!({ "error": format!("{error:#}") }))
-                }
-                Err(error) => Err(io::Error::other(error)),
-                Ok(()) => out.begin().and_then(|()| out.flush()),
+                Ok(()) => stream.write_all(END),
+                Err(error) => stream.write_all(&failure(&format!("{error:#}"))),
             }
         });
-        answered.await.map_err(io::Error::other)?
+        answered.await?
     }
 
     fn read<R>(&self, call: impl FnOnce(&Reader<'_>) -> anyhow::Result<R>) -> anyhow::Result<R> {
         let connection = open_read_only(&self.history.file)?;
         let present = |path: &[u8]| self.history.tree.read().lookup(path).cloned();
-        let reader = Reader {
+        let present = &present;
+        call(&Reader {
             connection,
-            present: &present,
-        };
-        call(&reader)
+            present,
+        })
     }
 
     async fn follow(self: Arc<Self>, from: Option<u64>, mut stream: UnixStream) -> io::Result<()> {
@@ -110,19 +113,21 @@ impl HistoryService {
         let Ok(_place) = place else {
             return refuse(stream, "there are too many followers").await;
         };
-        let mut live = self.history.shared.follow();
-        let service = Arc::clone(&self);
-        let begin = spawn_blocking(move || {
-            service.history.flush(PATIENCE);
-            service.read(|reader| reader.seq_at(from.map(Moment::Version)))
-        });
-        let mut seq = match begin.await.map_err(io::Error::other)? {
-            Ok(seq) => seq,
-            Err(error) => return refuse(stream, &format!("{error:#}")).await,
+        let Some((mut live, mut seq)) = self.history.follow().await else {
+            return refuse(stream, "the history has ended").await;
         };
-        stream.write_all(format!("{ACCEPTED}\n").as_bytes()).await?;
-        seq = self.catch_up(seq, &mut stream).await?;
-        let mut byte = [0];
+        // Tells that the follower hears of everything from now on.
+        stream.write_all(&piece(b"\n")).await?;
+        if let Some(version) = from {
+            let service = Arc::clone(&self);
+            let at = Some(Moment::Version(version));
+            let begin = spawn_blocking(move || service.read(|reader| reader.seq_at(at))).await?;
+            match begin {
+                Ok(begin) => self.catch_up(&mut stream, begin, seq, 0).await?,
+                Err(error) => return refuse(stream, &format!("{error:#}")).await,
+            }
+        }
+        let (mut version, mut byte) = (0, [0]);
         loop {
             let lines = tokio::select! {
                 lines = live.recv() => lines,
@@ -130,72 +135,61 @@ impl HistoryService {
                 _ = stream.read(&mut byte) => return Ok(()),
             };
             match lines {
-                Ok(lines) if lines.last_seq > seq => {
-                    stream.write_all(&lines.text).await?;
-                    seq = lines.last_seq;
+                Ok(lines) => {
+                    stream.write_all(&piece(&lines.text)).await?;
+                    (seq, version) = (lines.seq, lines.version);
                 }
-                Ok(_) => {}
                 Err(RecvError::Lagged(_)) => {
-                    let reason = "the reader fell behind; what it missed follows from the file";
-                    let notice = json!({ "seq": 0, "operation": "behind", "reason": reason });
-                    stream.write_all(format!("{notice}\n").as_bytes()).await?;
-                    live = self.history.shared.follow();
-                    seq = self.catch_up(seq, &mut stream).await?;
+                    stream.write_all(&piece(&behind().to_line())).await?;
+                    let Some((renewed, last)) = self.history.follow().await else {
+                        return Ok(());
+                    };
+                    self.catch_up(&mut stream, seq, last, version).await?;
+                    (live, seq) = (renewed, last);
                 }
                 Err(RecvError::Closed) => return Ok(()),
             }
         }
     }
 
-    /// Sends the records after one. Returns the number of the last one.
-    async fn catch_up(self: &Arc<Self>, mut seq: i64, stream: &mut UnixStream) -> io::Result<i64> {
-        loop {
-            let service = Arc::clone(self);
-            let page = spawn_blocking(move || {
-                let mut page = Vec::new();
-                let last = service.read(|reader| reader.page(seq, &mut page))?;
-                anyhow::Ok((page, last))
+    /// Sends the records after one up to another, but for changes that led to this version or one before.
+    async fn catch_up(
+        self: &Arc<Self>,
+        stream: &mut UnixStream,
+        mut seq: i64,
+        last: i64,
+        version: u64,
+    ) -> io::Result<()> {
+        while seq < last {
+            let turn = self.catching_up.acquire().await;
+            let (service, begin) = (Arc::clone(self), Instant::now());
+            let records = spawn_blocking(move || {
+                let page = |reader: &Reader<'_>| Ok(page(&reader.connection, seq, last, version)?);
+                service.read(page)
             });
-            let (page, last) = page
-                .await
-                .map_err(io::Error::other)?
-                .map_err(io::Error::other)?;
-            stream.write_all(&page).await?;
-            match last {
-                Some(last) => seq = last,
-                None => return Ok(seq),
-            }
-        }
-    }
-}
-
-async fn refuse(mut stream: UnixStream, reason: &str) -> io::Result<()> {
-    let refusal = json!({ "error": reason });
-    stream.write_all(format!("{refusal}\n").as_bytes()).await
-}
-
-/// Says `ok` before the first byte, so that a refusal can still come instead.
-struct Answer<W: Write> {
-    out: W,
-    has_begun: bool,
-}
-
-impl<W: Write> Answer<W> {
-    fn begin(&mut self) -> io::Result<()> {
-        if !std::mem::replace(&mut self.has_begun, true) {
-            writeln!(self.out, "{ACCEPTED}")?;
+            let records = records.await?.map_err(io::Error::other)?;
+            seq = records.last().and_then(|record| record.seq).unwrap_or(last);
+            let lines: Vec<u8> = records.iter().flat_map(Record::to_line).collect();
+            let followers = u32::try_from(self.history.shared.follower_count()).unwrap_or(u32::MAX);
+            sleep(begin.elapsed().saturating_mul(REST * followers)).await;
+            drop(turn);
+            stream.write_all(&piece(&lines)).await?;
         }
         Ok(())
     }
 }
 
-impl<W: Write> Write for Answer<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.begin()?;
-        self.out.write(bytes)
+/// The notice to a follower that has missed changes.
+fn behind() -> Record {
+    let reason = "the reader fell behind; what it missed follows from the file";
+    Record {
+        time: wall_clock_secs(),
+        operation: "behind".to_owned(),
+        reason: Some(reason.to_owned()),
+        ..Record::default()
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
+async fn refuse(mut stream: UnixStream, reason: &str) -> io::Result<()> {
+    stream.write_all(&failure(reason)).await
 }

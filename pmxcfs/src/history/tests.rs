@@ -248,10 +248,15 @@ fn a_file_that_a_kill_left_without_tables_becomes_the_history() {
         .expect("it is set");
     drop(begun);
     assert!(file.metadata().expect("it is there").len() > 0);
-    let opened = schema::HistoryFile::open(&file).expect("a history");
-    assert!(opened.is_new);
-    drop(opened);
-    assert!(!schema::HistoryFile::open(&file).expect("a history").is_new);
+    let bench = Bench::start(directory.path());
+    bench.history.flush(LONG);
+    bench.write("a.cfg", "one");
+    bench.stop();
+    assert_eq!(
+        rows(directory.path()),
+        [row("create", "a.cfg", None, Some("one"))]
+    );
+    assert!(!file.with_extension("db.broken").exists());
 }
 
 #[test]
@@ -309,7 +314,7 @@ fn a_left_out_file_has_no_content_in_the_past() {
         present: &present,
     };
     let then = reader.state(b"manager_status", Some(query::Moment::Version(version)));
-    assert_eq!(then.expect("an answer"), query::State::File(None));
+    assert_eq!(then.expect("an answer"), query::State::Unkept);
     let now = reader.state(b"manager_status", None).expect("an answer");
-    assert_eq!(now, query::State::File(Some(b"later".to_vec())));
+    assert_eq!(now, query::State::File(b"later".to_vec()));
 }

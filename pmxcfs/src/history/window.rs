@@ -3,32 +3,38 @@
 //! Writes to one file that follow each other closely are one change with the last content. Nothing here looks at the file or
 //! at the tree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use bytes::Bytes;
-use pmxcfs_memdb::store::{Asker, Committed, Effect, Step};
-use pmxcfs_memdb::{Entry, RootState};
+use pmxcfs_memdb::store::{Asker, Committed, Effect, FormerKind, Step};
+use pmxcfs_memdb::{Entry, EntryKind, RootState};
+
+use super::record::{FILE, Record};
 
 /// A change that will be a record.
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// The root after the last change that it stands for.
-    pub(super) root: RootState,
-    pub(super) inode: u64,
-    pub(super) effect: Effect,
-    pub(super) asker: Option<Asker>,
+    /// The last step that it stands for; the effect is that of the first one.
+    pub(super) step: Step,
     /// How many changes it stands for.
     pub(super) changes: u64,
     /// Content afterwards. Absent if no commit saw it.
     pub(super) content: Option<Bytes>,
+    /// The file changes too often to be recorded. Unknown before it is counted.
+    pub(super) is_skipped: Option<bool>,
+    /// Further writes are another change.
+    is_closed: bool,
 }
 
 /// Changes since the last transaction.
 #[derive(Debug, Default)]
 pub(super) struct Window {
+    /// When the first one came.
+    pub(super) since: Option<Instant>,
     pub(super) pending: Vec<Pending>,
-    /// The last change of each entry.
-    last: HashMap<u64, usize>,
+    /// The last change of each file that wrote to it.
+    writes: HashMap<u64, usize>,
     /// Contents before the first change.
     pub(super) former: HashMap<u64, Bytes>,
     /// Contents of removed files.
@@ -39,112 +45,171 @@ pub(super) struct Window {
     pub(super) size: usize,
 }
 
+/// The changes that a commit is a part of, with the number of steps that each got from it.
+pub(super) type Touched = BTreeMap<usize, u64>;
+
 impl Window {
     /// Takes what a commit brought.
-    pub(super) fn add(&mut self, committed: Committed) {
+    pub(super) fn add(&mut self, committed: Committed) -> Touched {
+        self.since.get_or_insert_with(Instant::now);
         self.root = Some(committed.root);
-        let mut changed = Vec::new();
+        let mut touched = Touched::new();
         for step in committed.steps {
-            changed.push(self.add_step(step));
+            *touched.entry(self.add_step(step)).or_default() += 1;
         }
         for former in committed.former {
             self.size += former.data.len();
-            if former.is_last {
+            if former.kind == FormerKind::LastContent {
                 self.removed.insert(former.inode, former.data);
             } else {
                 self.former.entry(former.inode).or_insert(former.data);
             }
         }
-        self.take_contents(changed, &committed.rows);
+        self.take_contents(&touched, &committed.rows);
+        touched
     }
 
     fn add_step(&mut self, step: Step) -> usize {
-        if let Some(index) = self.last.get(&step.inode)
-            && let Some(pending) = self.pending.get_mut(*index)
-            && continues(pending, &step)
-        {
-            pending.root = step.root;
-            pending.asker = step.asker.or(pending.asker);
-            pending.changes += 1;
-            if let (Effect::Written { size }, Effect::Written { size: new }) =
-                (&mut pending.effect, &step.effect)
-            {
-                *size = *new;
+        let next = self.pending.len();
+        let is_write = matches!(step.effect, Effect::Made | Effect::Written { .. });
+        let last = self.writes.get(&step.inode).copied();
+        if let Some((index, pending)) = last.and_then(|at| Some((at, self.pending.get_mut(at)?))) {
+            if is_write && pending.takes(&step) {
+                let content = pending.content.take();
+                self.size -= content.map_or(0, |content| content.len());
+                pending.append(step);
+                return index;
             }
-            return *index;
+            pending.is_closed = true;
         }
-        let index = self.pending.len();
-        self.last.insert(step.inode, index);
-        self.size += size_of::<Pending>();
+        if is_write {
+            self.writes.insert(step.inode, next);
+        }
+        self.size += size_of::<Pending>() + step.path.len();
         self.pending.push(Pending {
-            root: step.root,
-            inode: step.inode,
-            effect: step.effect,
-            asker: step.asker,
+            step,
             changes: 1,
             content: None,
+            is_skipped: None,
+            is_closed: false,
         });
-        index
+        next
     }
 
     /// The rows have the contents after the last write to each file; of a file that is gone by then, the removal has it. What
     /// a file had before it was written once more within this commit is not known.
-    fn take_contents(&mut self, mut changed: Vec<usize>, rows: &[(u64, Option<Entry>)]) {
-        changed.sort_unstable();
-        changed.dedup();
-        let mut is_known = HashMap::new();
-        for index in changed.into_iter().rev() {
-            let Some(pending) = self.pending.get_mut(index) else {
-                continue;
-            };
-            let inode = pending.inode;
-            let is_last = is_known.entry(inode).or_insert(true);
-            let content = is_last.then(|| {
-                let row = rows.binary_search_by_key(&inode, |(inode, _)| *inode);
-                match row.ok().and_then(|found| rows[found].1.as_ref()) {
-                    Some(entry) => Some(entry.content()),
-                    None => self.removed.get(&inode).cloned(),
-                }
-            });
-            if pending.effect == Effect::Removed {
+    fn take_contents(&mut self, touched: &Touched, rows: &[(u64, Option<Entry>)]) {
+        for index in touched.keys() {
+            let pending = &mut self.pending[*index];
+            let inode = pending.step.inode;
+            let is_last = self.writes.get(&inode).is_none_or(|write| write <= index);
+            if !is_last || pending.step.effect == Effect::Removed {
                 continue;
             }
-            let former_size = pending.content.as_ref().map_or(0, Bytes::len);
-            pending.content = content.flatten();
-            let size = pending.content.as_ref().map_or(0, Bytes::len);
-            self.size = (self.size + size).saturating_sub(former_size);
-            *is_last &= !pending.is_write();
+            let row = rows.binary_search_by_key(&inode, |(inode, _)| *inode);
+            pending.content = match row.ok().and_then(|found| rows[found].1.as_ref()) {
+                Some(entry) => Some(entry.content()),
+                None => self.removed.get(&inode).cloned(),
+            };
+            self.size += pending.content.as_ref().map_or(0, Bytes::len);
         }
+    }
+
+    /// What followers hear of a commit at once: a record for each entry and what was done with it.
+    pub(super) fn preview(&self, touched: &Touched) -> Vec<Record> {
+        let told = touched.iter().filter_map(|(index, changes)| {
+            let pending = &self.pending[*index];
+            let replaces = |next: &Pending| {
+                let (step, next) = (&pending.step, &next.step);
+                step.effect == Effect::Removed && (step.root, &step.path) == (next.root, &next.path)
+            };
+            let is_told = pending.step.effect != Effect::Touched
+                && !self.pending.get(index + 1).is_some_and(replaces);
+            let mut record = is_told.then(|| pending.record())?;
+            if pending.changes > *changes {
+                // Its beginning was told before.
+                record.operation = "content".to_owned();
+            }
+            record.changes = *changes;
+            if let (Some(EntryKind::File), Some(content)) = (pending.step.kind, &pending.content) {
+                record.after.kind = Some(FILE);
+                record.after.size = size(content.len());
+            }
+            Some(record)
+        });
+        told.collect()
     }
 }
 
 impl Pending {
-    /// Whether the content changed; a move leaves it as it is.
-    fn is_write(&self) -> bool {
-        matches!(self.effect, Effect::Written { .. }) || self.changes > 1
+    /// Whether a step is one more write to a file that is being written by the same node.
+    fn takes(&self, step: &Step) -> bool {
+        !self.is_closed && self.step.root.writer == step.root.writer
+    }
+
+    fn append(&mut self, step: Step) {
+        self.changes += 1;
+        self.step.root = step.root;
+        self.step.asker = step.asker.or(self.step.asker);
+        if let (Effect::Written { size }, Effect::Written { size: new }) =
+            (&mut self.step.effect, &step.effect)
+        {
+            *size = *new;
+        }
+    }
+
+    /// The record without what only the history knows.
+    pub(super) fn record(&self) -> Record {
+        let step = &self.step;
+        let (operation, from) = match &step.effect {
+            Effect::Made => (made(step.kind), Vec::new()),
+            Effect::Moved { from } => ("rename", from.to_vec()),
+            Effect::Touched | Effect::Written { .. } => ("content", Vec::new()),
+            Effect::Removed => ("remove", Vec::new()),
+        };
+        let asker = step.asker.as_ref();
+        Record {
+            version: step.root.version,
+            time: step.root.mtime,
+            operation: operation.to_owned(),
+            source: "operation".to_owned(),
+            path: step.path.to_vec(),
+            from,
+            node_id: step.root.writer,
+            changes: self.changes,
+            uid: asker.map(|asker| asker.uid),
+            pid: asker.map(|asker| asker.pid),
+            program: asker.map(program),
+            ..Record::default()
+        }
     }
 }
 
-/// Whether a step is one more write to a file that is being written by the same node.
-fn continues(pending: &Pending, step: &Step) -> bool {
-    let is_new = pending.changes > 1 || pending.inode == pending.root.version;
-    let can_grow = match &pending.effect {
-        Effect::Written { .. } => true,
-        Effect::Placed { .. } => is_new,
-        Effect::Removed => false,
-    };
-    let is_write = matches!(step.effect, Effect::Written { .. });
-    is_write && can_grow && pending.root.writer == step.root.writer
+fn program(asker: &Asker) -> String {
+    let name = asker.program.split(|byte| *byte == 0).next();
+    String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+}
+
+/// The operation that makes an entry.
+pub(super) const fn made(kind: Option<EntryKind>) -> &'static str {
+    match kind {
+        Some(EntryKind::Directory) => "mkdir",
+        _ => "create",
+    }
+}
+
+/// A size as entries have it.
+pub(super) fn size(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use pmxcfs_memdb::EntryKind;
     use pmxcfs_memdb::store::Former;
 
     use super::*;
 
-    fn step(version: u64, inode: u64, effect: Effect) -> Step {
+    fn step(version: u64, inode: u64, path: &'static str, effect: Effect) -> Step {
         let root = RootState {
             version,
             writer: 1,
@@ -153,17 +218,16 @@ mod tests {
         Step {
             root,
             inode,
+            path: Bytes::from_static(path.as_bytes()),
+            kind: Some(EntryKind::File),
             effect,
             asker: None,
         }
     }
 
-    fn placed(name: &'static str) -> Effect {
-        Effect::Placed {
-            parent: 0,
-            name: Bytes::from_static(name.as_bytes()),
-            kind: EntryKind::File,
-        }
+    fn moved(from: &'static str) -> Effect {
+        let from = Bytes::from_static(from.as_bytes());
+        Effect::Moved { from }
     }
 
     fn entry(inode: u64, data: &'static [u8]) -> Entry {
@@ -189,7 +253,7 @@ mod tests {
             rows,
             former: Vec::new(),
             is_incomplete: false,
-            leader: None,
+            synchronisation: None,
         }
     }
 
@@ -197,13 +261,13 @@ mod tests {
     fn writes_to_one_file_are_one_change_with_the_last_content() {
         let mut window = Window::default();
         let written = |size| Effect::Written { size };
-        let first = vec![step(5, 5, placed("f")), step(6, 5, written(1))];
+        let first = vec![step(5, 5, "f", Effect::Made), step(6, 5, "f", written(1))];
         window.add(committed(first, vec![(5, Some(entry(5, b"a")))]));
-        let second = vec![step(7, 5, written(2))];
+        let second = vec![step(7, 5, "f", written(2))];
         window.add(committed(second, vec![(5, Some(entry(5, b"ab")))]));
         assert_eq!(window.pending.len(), 1);
         let pending = &window.pending[0];
-        assert_eq!((pending.changes, pending.root.version), (3, 7));
+        assert_eq!((pending.changes, pending.step.root.version), (3, 7));
         assert_eq!(pending.content.as_deref(), Some(&b"ab"[..]));
     }
 
@@ -211,10 +275,10 @@ mod tests {
     fn what_is_written_and_moved_in_one_commit_has_its_content_in_both() {
         let mut window = Window::default();
         let steps = vec![
-            step(5, 5, placed("f.tmp.1")),
-            step(6, 5, Effect::Written { size: 1 }),
-            step(7, 3, Effect::Removed),
-            step(7, 5, placed("f")),
+            step(5, 5, "f.tmp.1", Effect::Made),
+            step(6, 5, "f.tmp.1", Effect::Written { size: 1 }),
+            step(7, 3, "f", Effect::Removed),
+            step(7, 5, "f", moved("f.tmp.1")),
         ];
         window.add(committed(steps, vec![(3, None), (5, Some(entry(5, b"x")))]));
         let contents = window
@@ -228,11 +292,11 @@ mod tests {
     #[test]
     fn what_is_written_again_and_moved_has_the_last_content_in_both() {
         let mut window = Window::default();
-        let first = vec![step(5, 5, placed("f.tmp.1"))];
+        let first = vec![step(5, 5, "f.tmp.1", Effect::Made)];
         window.add(committed(first, vec![(5, Some(entry(5, b"")))]));
         let second = vec![
-            step(6, 5, Effect::Written { size: 1 }),
-            step(7, 5, placed("f")),
+            step(6, 5, "f.tmp.1", Effect::Written { size: 1 }),
+            step(7, 5, "f", moved("f.tmp.1")),
         ];
         window.add(committed(second, vec![(5, Some(entry(5, b"x")))]));
         for pending in &window.pending {
@@ -244,18 +308,47 @@ mod tests {
     fn a_removed_file_keeps_what_was_written_last() {
         let mut window = Window::default();
         let steps = vec![
-            step(5, 5, placed("f")),
-            step(6, 5, Effect::Written { size: 4 }),
-            step(7, 5, Effect::Removed),
+            step(5, 5, "f", Effect::Made),
+            step(6, 5, "f", Effect::Written { size: 4 }),
+            step(7, 5, "f", Effect::Removed),
         ];
         let mut gone = committed(steps, vec![(5, None)]);
         gone.former.push(Former {
             inode: 5,
+            kind: FormerKind::LastContent,
             data: Bytes::from_static(b"last"),
-            is_last: true,
         });
         window.add(gone);
         assert_eq!(window.pending[0].content.as_deref(), Some(&b"last"[..]));
         assert_eq!(window.removed[&5], &b"last"[..]);
+    }
+
+    #[test]
+    fn followers_hear_of_each_commit_what_the_history_makes_one_record_of() {
+        let mut window = Window::default();
+        let written = |size| Effect::Written { size };
+        let told = |window: &mut Window, steps, rows| {
+            let touched = window.add(committed(steps, rows));
+            let told = window.preview(&touched).into_iter();
+            told.map(|record| (record.operation, record.changes, record.after.size))
+                .collect::<Vec<_>>()
+        };
+        let first = vec![
+            step(5, 5, "f.tmp.1", Effect::Made),
+            step(6, 5, "f.tmp.1", written(1)),
+        ];
+        let rows = vec![(5, Some(entry(5, b"a")))];
+        assert_eq!(
+            told(&mut window, first, rows),
+            [("create".to_owned(), 2, 1)]
+        );
+        let second = vec![
+            step(7, 5, "f.tmp.1", written(2)),
+            step(8, 3, "f", Effect::Removed),
+            step(8, 5, "f", moved("f.tmp.1")),
+        ];
+        let rows = vec![(3, None), (5, Some(entry(5, b"ab")))];
+        let expected = [("content".to_owned(), 1, 2), ("rename".to_owned(), 1, 2)];
+        assert_eq!(told(&mut window, second, rows), expected);
     }
 }

@@ -3,15 +3,15 @@
 //! The changes of a [`Window`] are known one by one, in their order. Where only the entries that differ are known, `compare` makes
 //! the records.
 
-use pmxcfs_memdb::store::{Asker, Effect};
-use pmxcfs_memdb::{EntryKind, ROOT_INODE, RootState};
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use pmxcfs_memdb::EntryKind;
+use pmxcfs_memdb::store::Effect;
+use rusqlite::{OptionalExtension, params};
 use sha2::{Digest as _, Sha256};
 
-use super::busy::Busy;
-use super::record::{DIRECTORY, FILE, Record, Side};
+use super::entries::{Entries, Known};
+use super::record::{FILE, Record, Side};
 use super::settings::Settings;
-use super::window::{Pending, Window};
+use super::window::{Pending, Window, made, size};
 
 /// How hard contents are compressed: more takes processor time that the node has better use for.
 const LEVEL: i32 = 3;
@@ -19,18 +19,9 @@ const LEVEL: i32 = 3;
 /// Finds the name of a node.
 pub(super) type NodeName = Box<dyn Fn(u32) -> String + Send>;
 
-/// A row of the table of entries.
-#[derive(Clone)]
-pub(super) struct Known {
-    pub(super) inode: u64,
-    pub(super) path: Vec<u8>,
-    pub(super) writer: u32,
-    pub(super) side: Side,
-}
-
 /// Writes records within a transaction.
 pub(super) struct Writer<'a> {
-    pub(super) transaction: &'a Transaction<'a>,
+    pub(super) entries: Entries<'a>,
     pub(super) settings: &'a Settings,
     pub(super) node_name: &'a NodeName,
     /// Clock of this node.
@@ -41,119 +32,79 @@ pub(super) struct Writer<'a> {
 
 impl Writer<'_> {
     /// Writes the changes that the table of entries, which has the state of version `known`, lacks.
-    pub(super) fn apply(
-        &mut self,
-        window: &Window,
-        known: u64,
-        busy: &mut Busy,
-    ) -> rusqlite::Result<()> {
-        for pending in &window.pending {
-            if pending.root.version > known {
-                self.apply_one(pending, window, busy)?;
+    pub(super) fn apply(&mut self, window: &Window, known: u64) -> rusqlite::Result<()> {
+        let mut pending = window.pending.iter();
+        pending.try_for_each(|pending| match pending.step.root.version > known {
+            true => self.apply_one(pending, window),
+            false => Ok(()),
+        })
+    }
+
+    fn apply_one(&mut self, pending: &Pending, window: &Window) -> rusqlite::Result<()> {
+        let step = &pending.step;
+        let known = self.entries.known(step.inode)?;
+        let is_left_out = self.settings.is_left_out(&step.path);
+        match (&step.effect, known) {
+            _ if pending.is_skipped == Some(true) => {}
+            (Effect::Removed, Some(known)) => {
+                return self.removed(pending, &step.path, known, window);
             }
+            // It goes where nothing is recorded.
+            (Effect::Moved { from }, Some(known)) if is_left_out => {
+                return self.removed(pending, from, known, window);
+            }
+            (Effect::Written { size }, Some(known)) if !is_left_out => {
+                return self.written(pending, *size, known, window);
+            }
+            (Effect::Made | Effect::Moved { .. } | Effect::Touched, known) if !is_left_out => {
+                return self.placed(pending, known);
+            }
+            _ => {}
         }
+        self.left_out_count += pending.changes;
         Ok(())
     }
 
-    fn apply_one(
-        &mut self,
-        pending: &Pending,
-        window: &Window,
-        busy: &mut Busy,
-    ) -> rusqlite::Result<()> {
-        let known = self.known(pending.inode)?;
-        let path = match &pending.effect {
-            Effect::Placed { parent, name, .. } => self.path_in(*parent, name)?,
-            _ => known.as_ref().map(|known| known.path.clone()),
-        };
-        let path = path.filter(|path| !self.settings.is_left_out(path));
-        let is_directory = known
-            .as_ref()
-            .is_some_and(|known| known.side.kind == Some(DIRECTORY));
-        if let Some(path) = &path
-            && !is_directory
-            && busy.counts(path, self.now, pending.changes)
-        {
-            self.left_out_count += pending.changes;
-            return Ok(());
-        }
-        match (&pending.effect, known, path) {
-            (Effect::Placed { kind, .. }, known, Some(path)) => {
-                self.placed(pending, *kind, known, path)
-            }
-            // It goes where nothing is recorded.
-            (Effect::Placed { .. } | Effect::Removed, Some(known), _) => {
-                self.removed(pending, known, window)
-            }
-            (Effect::Written { size }, Some(known), Some(_)) => {
-                self.written(pending, *size, known, window)
-            }
-            _ => {
-                self.left_out_count += pending.changes;
-                Ok(())
+    fn placed(&mut self, pending: &Pending, known: Option<Known>) -> rusqlite::Result<()> {
+        let (step, mut record) = (&pending.step, pending.record());
+        let is_touched = known.as_ref().is_some_and(|known| known.path == step.path);
+        if let Some(known) = known {
+            record.operation = "rename".to_owned();
+            record.from = known.path;
+            record.after = known.side;
+        } else {
+            record.operation = made(step.kind).to_owned();
+            record.from = Vec::new();
+            record.after.kind = step.kind.map(|kind| kind as u8);
+            if step.kind == Some(EntryKind::File) {
+                let content = pending.content.as_deref();
+                record.after.size = content.map_or(0, |content| size(content.len()));
+                record.after.content = self.intern(&step.path, content)?;
             }
         }
-    }
-
-    fn placed(
-        &mut self,
-        pending: &Pending,
-        kind: EntryKind,
-        known: Option<Known>,
-        path: Vec<u8>,
-    ) -> rusqlite::Result<()> {
-        let mut record = record(pending);
-        let mut after = known.as_ref().map(|known| known.side.clone());
-        let after = after.get_or_insert_with(|| Side {
-            kind: Some(kind as u8),
-            ..Side::default()
-        });
-        after.mtime = pending.root.mtime;
-        match &known {
-            Some(known) if known.path == path => {
-                return self.put_entry(pending.inode, &path, pending.root, after);
-            }
-            Some(known) => {
-                record.operation = "rename".to_owned();
-                record.from = Some(known.path.clone());
-            }
-            None => {
-                record.operation = made(kind).to_owned();
-                if kind == EntryKind::File {
-                    let content = pending.content.as_ref();
-                    after.size = content.map_or(0, |content| size(content.len()));
-                    after.content = self.intern(&path, content.map(|content| &content[..]))?;
-                }
-            }
+        if !is_touched {
+            record.before = self.replaced(&record)?;
         }
-        record.before = self.replaced(&path, pending)?;
-        self.put_entry(pending.inode, &path, pending.root, after)?;
-        record.after = after.clone();
-        record.path = path;
-        self.push(record);
+        self.entries
+            .put(step.inode, &step.path, step.root, &record.after)?;
+        if !is_touched {
+            self.push(record);
+        }
         Ok(())
     }
 
     /// What was at a path that an entry takes. Its removal is part of the same operation.
-    fn replaced(&mut self, path: &[u8], pending: &Pending) -> rusqlite::Result<Side> {
+    fn replaced(&mut self, record: &Record) -> rusqlite::Result<Side> {
         if let Some(last) = self.records.last()
-            && last.operation == "remove"
-            && last.version == pending.root.version
-            && last.path == path
+            && (&*last.operation, last.version) == ("remove", record.version)
+            && last.path == record.path
             && let Some(removed) = self.records.pop()
         {
             return Ok(removed.before);
         }
         // Left behind while the file was too busy to be recorded.
-        let stale = self.known_at(path)?;
-        for known in &stale {
-            self.delete_entry(known.inode)?;
-        }
-        Ok(stale
-            .into_iter()
-            .next()
-            .map(|known| known.side)
-            .unwrap_or_default())
+        let stale = self.entries.take_at(&record.path)?;
+        Ok(stale.map(|known| known.side).unwrap_or_default())
     }
 
     fn written(
@@ -163,22 +114,19 @@ impl Writer<'_> {
         mut known: Known,
         window: &Window,
     ) -> rusqlite::Result<()> {
-        let mut record = record(pending);
-        record.operation = "content".to_owned();
+        let (step, mut record) = (&pending.step, pending.record());
         if known.side.content.is_none() {
-            let former = window.former.get(&pending.inode);
-            known.side.content = self.intern(&known.path, former.map(|data| &data[..]))?;
+            let former = window.former.get(&step.inode).map(|data| &data[..]);
+            known.side.content = self.intern(&step.path, former)?;
         }
-        let content = pending.content.as_ref().map(|content| &content[..]);
         record.before = known.side;
         record.after = Side {
             kind: Some(FILE),
             size,
-            mtime: pending.root.mtime,
-            content: self.intern(&known.path, content)?,
+            content: self.intern(&step.path, pending.content.as_deref())?,
         };
-        self.put_entry(pending.inode, &known.path, pending.root, &record.after)?;
-        record.path = known.path;
+        self.entries
+            .put(step.inode, &step.path, step.root, &record.after)?;
         self.push(record);
         Ok(())
     }
@@ -186,19 +134,22 @@ impl Writer<'_> {
     fn removed(
         &mut self,
         pending: &Pending,
+        path: &[u8],
         mut known: Known,
         window: &Window,
     ) -> rusqlite::Result<()> {
-        let mut record = record(pending);
-        record.operation = "remove".to_owned();
         if known.side.content.is_none() {
-            let last = window.removed.get(&pending.inode);
-            known.side.content = self.intern(&known.path, last.map(|data| &data[..]))?;
+            let last = window.removed.get(&known.inode).map(|data| &data[..]);
+            known.side.content = self.intern(path, last)?;
         }
-        self.delete_entry(pending.inode)?;
-        record.before = known.side;
-        record.path = known.path;
-        self.push(record);
+        self.entries.delete(known.inode)?;
+        self.push(Record {
+            operation: "remove".to_owned(),
+            path: path.to_vec(),
+            from: Vec::new(),
+            before: known.side,
+            ..pending.record()
+        });
         Ok(())
     }
 
@@ -220,162 +171,29 @@ impl Writer<'_> {
         self.records.push(record);
     }
 
-    fn path_in(&self, parent: u64, name: &[u8]) -> rusqlite::Result<Option<Vec<u8>>> {
-        if parent == ROOT_INODE {
-            return Ok(Some(name.to_vec()));
-        }
-        let directory = self.known(parent)?;
-        Ok(directory.map(|directory| [&directory.path, name].join(&b'/')))
-    }
-
-    pub(super) fn known(&self, inode: u64) -> rusqlite::Result<Option<Known>> {
-        self.transaction
-            .prepare_cached(&format!("{KNOWN} WHERE inode = ?1"))?
-            .query_row([inode.cast_signed()], Known::read)
-            .optional()
-    }
-
-    pub(super) fn known_at(&self, path: &[u8]) -> rusqlite::Result<Vec<Known>> {
-        let mut statement = self
-            .transaction
-            .prepare_cached(&format!("{KNOWN} WHERE path = ?1"))?;
-        let rows = statement.query_map([path], Known::read)?;
-        rows.collect()
-    }
-
-    /// What is known of a file and of its temporary ones.
-    pub(super) fn known_below_name(&self, path: &[u8]) -> rusqlite::Result<Vec<Known>> {
-        let (low, high) = ([path, b".tmp."].concat(), [path, b".tmp/"].concat());
-        let select = format!("{KNOWN} WHERE path = ?1 OR (path >= ?2 AND path < ?3)");
-        let mut statement = self.transaction.prepare_cached(&select)?;
-        let rows = statement.query_map(params![path, low, high], Known::read)?;
-        rows.collect()
-    }
-
-    pub(super) fn delete_entry(&self, inode: u64) -> rusqlite::Result<()> {
-        self.transaction
-            .prepare_cached("DELETE FROM entry WHERE inode = ?1")?
-            .execute([inode.cast_signed()])?;
-        Ok(())
-    }
-
-    pub(super) fn put_entry(
-        &self,
-        inode: u64,
-        path: &[u8],
-        root: RootState,
-        side: &Side,
-    ) -> rusqlite::Result<()> {
-        put_entry(self.transaction, inode, path, root, side)
-    }
-
     /// The row of a content, which is stored if it is new.
     pub(super) fn intern(&self, path: &[u8], data: Option<&[u8]>) -> rusqlite::Result<Option<i64>> {
         let Some(data) = data else {
             return Ok(None);
         };
+        let transaction = self.entries.0;
         let hash = Sha256::digest(data);
-        let keeps = self.settings.keeps_content(path);
-        let stored: Option<(i64, bool)> = self
-            .transaction
+        let stored: Option<(i64, bool)> = transaction
             .prepare_cached("SELECT id, data IS NOT NULL FROM content WHERE hash = ?1")?
             .query_row([&hash[..]], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
+        let is_kept = self.settings.keeps_content(path);
         if let Some((id, has_data)) = stored
-            && (has_data || !keeps)
+            && (has_data || !is_kept)
         {
             return Ok(Some(id));
         }
         // Memory is all that compressing can fail for; the hash is kept then.
-        let frame = keeps
-            .then(|| zstd::bulk::compress(data, LEVEL).ok())
-            .flatten();
-        if let Some((id, _)) = stored {
-            self.transaction
-                .prepare_cached("UPDATE content SET data = ?2 WHERE id = ?1")?
-                .execute(params![id, frame])?;
-            return Ok(Some(id));
-        }
-        self.transaction
-            .prepare_cached("INSERT INTO content (hash, size, data) VALUES (?1, ?2, ?3)")?
-            .execute(params![&hash[..], size(data.len()), frame])?;
-        Ok(Some(self.transaction.last_insert_rowid()))
+        let frame = is_kept.then(|| zstd::bulk::compress(data, LEVEL).ok());
+        let insert = "INSERT INTO content (hash, size, data) VALUES (?1, ?2, ?3) \
+                      ON CONFLICT (hash) DO UPDATE SET data = excluded.data RETURNING id";
+        let mut insert = transaction.prepare_cached(insert)?;
+        let values = params![&hash[..], size(data.len()), frame.flatten()];
+        insert.query_row(values, |row| row.get(0)).map(Some)
     }
-}
-
-/// Selects what [`Known::read`] reads.
-pub(super) const KNOWN: &str = "SELECT inode, path, writer, kind, size, mtime, content FROM entry";
-
-impl Known {
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            inode: row.get::<_, i64>(0)?.cast_unsigned(),
-            path: row.get(1)?,
-            writer: row.get(2)?,
-            side: Side {
-                kind: Some(row.get(3)?),
-                size: row.get(4)?,
-                mtime: row.get(5)?,
-                content: row.get(6)?,
-            },
-        })
-    }
-}
-
-/// Enters an entry in the table.
-pub(super) fn put_entry(
-    transaction: &Transaction<'_>,
-    inode: u64,
-    path: &[u8],
-    root: RootState,
-    side: &Side,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "INSERT OR REPLACE INTO entry (inode, path, kind, version, writer, mtime, size, content) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            inode.cast_signed(),
-            path,
-            side.kind,
-            root.version.cast_signed(),
-            root.writer,
-            side.mtime,
-            side.size,
-            side.content
-        ])?;
-    Ok(())
-}
-
-fn record(pending: &Pending) -> Record {
-    let asker = pending.asker;
-    Record {
-        version: pending.root.version,
-        time: pending.root.mtime,
-        source: "operation".to_owned(),
-        node_id: pending.root.writer,
-        changes: pending.changes,
-        uid: asker.map(|asker| asker.uid),
-        pid: asker.map(|asker| asker.pid),
-        program: asker.as_ref().map(program),
-        ..Record::default()
-    }
-}
-
-fn program(asker: &Asker) -> String {
-    let name = asker.program.split(|byte| *byte == 0).next();
-    String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
-}
-
-/// The operation that makes an entry.
-pub(super) const fn made(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::File => "create",
-        EntryKind::Directory => "mkdir",
-    }
-}
-
-fn size(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
 }

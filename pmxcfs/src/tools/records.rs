@@ -6,14 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueHint};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde_json::Value;
 
-use super::program::Output;
-use crate::history::query::{Moment, Query};
-use crate::history::record::RecordJson;
+use super::program::{CommandResult, Outcome, Output};
+use crate::history::query::{List, Moment, Query, Shown, State};
 use crate::text::{bytes, printable};
 
 /// Which records.
@@ -33,23 +33,11 @@ pub(super) struct ListArgs {
 
     /// Show at most so many, the newest
     #[arg(long, short = 'n', value_name = "NUMBER")]
-    pub(super) limit: Option<u64>,
+    pub(super) limit: Option<u32>,
 
     /// Print JSON, one line for each record
     #[arg(long)]
     pub(super) json: bool,
-}
-
-impl ListArgs {
-    /// The question.
-    pub(super) fn query(&self, mount: &Path) -> Query {
-        Query::List {
-            path: self.path.as_ref().map(|path| tree_path(path, mount)),
-            since: self.since,
-            node: self.node.clone(),
-            limit: self.limit,
-        }
-    }
 }
 
 /// What differs between two moments.
@@ -68,16 +56,109 @@ pub(super) struct DiffArgs {
     pub(super) until: Option<Moment>,
 }
 
-impl DiffArgs {
-    /// The question.
-    pub(super) fn query(&self, mount: &Path) -> Query {
-        Query::Diff {
-            path: self.path.as_ref().map(|path| tree_path(path, mount)),
-            since: self.since,
-            until: self.until,
+/// Asks a question. The answer follows.
+pub(super) type Ask<'a> = &'a dyn Fn(&Query) -> anyhow::Result<Box<dyn BufRead>>;
+
+/// A history, wherever its answers come from.
+pub(super) struct History<'a> {
+    /// Asks it.
+    pub(super) ask: Ask<'a>,
+    /// Where its tree is mounted.
+    pub(super) mount: &'a Path,
+}
+
+impl History<'_> {
+    /// Lists records.
+    pub(super) fn list(&self, args: &ListArgs, output: &mut Output<'_>) -> CommandResult {
+        let list = List {
+            path: self.tree_path(args.path.as_deref()),
+            since: args.since,
+            node: args.node.clone(),
+            limit: args.limit,
+        };
+        let show = match args.json {
+            true => None,
+            false => Some(show_record as ShowLine),
+        };
+        self.answer(&Query::List(list), show, output)
+    }
+
+    /// Shows what differs.
+    pub(super) fn diff(&self, args: &DiffArgs, output: &mut Output<'_>) -> CommandResult {
+        let query = Query::Diff {
+            path: self.tree_path(args.path.as_deref()),
+            since: args.since,
+            until: args.until,
+        };
+        self.answer(&query, Some(show_diff_line), output)
+    }
+
+    /// Shows a content, byte for byte.
+    pub(super) fn show(&self, given: &Path, output: &mut Output<'_>) -> CommandResult {
+        match self.state_at(given)?.state {
+            State::File(content) => output.out.write_all(&content)?,
+            _ => bail!("{} was a directory", given.display()),
+        }
+        Ok(Outcome::Good)
+    }
+
+    /// What was at `PATH@MOMENT`, if there was something and it was kept.
+    pub(super) fn state_at(&self, given: &Path) -> anyhow::Result<Shown> {
+        let (path, at) = path_at(given)?;
+        let shown = self.state(&tree_path(path, self.mount), at)?;
+        let path = path.display();
+        match shown.state {
+            State::Absent => bail!("there was no {path} at that moment"),
+            State::Unkept => {
+                bail!("the content of {path} at that moment was not kept, only that it changed")
+            }
+            _ => Ok(shown),
         }
     }
+
+    /// What was or is at a path of the tree.
+    pub(super) fn state(&self, path: &[u8], at: Option<Moment>) -> anyhow::Result<Shown> {
+        let path = path.to_vec();
+        let mut answer = (self.ask)(&Query::Show { path, at })?;
+        let mut head = String::new();
+        answer.read_line(&mut head)?;
+        let shown = serde_json::from_str(&head);
+        let mut shown: Shown = shown.context("the answer is not understood")?;
+        if let State::File(content) = &mut shown.state {
+            answer.read_to_end(content)?;
+        }
+        Ok(shown)
+    }
+
+    fn tree_path(&self, given: Option<&Path>) -> Option<Vec<u8>> {
+        given.map(|given| tree_path(given, self.mount))
+    }
+
+    /// Shows an answer line by line; as it is without a way to show it.
+    fn answer(
+        &self,
+        query: &Query,
+        show: Option<ShowLine>,
+        output: &mut Output<'_>,
+    ) -> CommandResult {
+        let mut answer = (self.ask)(query)?;
+        let Some(show) = show else {
+            std::io::copy(&mut answer, output.out)?;
+            return Ok(Outcome::Good);
+        };
+        // The daemon does not wait for somebody who reads page by page.
+        let mut lines = Vec::new();
+        answer.read_to_end(&mut lines)?;
+        paged(output, |out, is_coloured| {
+            let mut lines = lines.split_inclusive(|byte| *byte == b'\n');
+            lines.try_for_each(|line| show(line, out, is_coloured))
+        })?;
+        Ok(Outcome::Good)
+    }
 }
+
+/// Shows a line, its newline included.
+type ShowLine = fn(&[u8], &mut dyn Write, bool) -> anyhow::Result<()>;
 
 /// Reads a moment: digits are a version, all else a time as `date -d` takes it.
 pub(super) fn moment(text: &str) -> Result<Moment, String> {
@@ -130,32 +211,22 @@ pub(super) fn tree_path(given: &Path, mount: &Path) -> Vec<u8> {
     names.join(&b'/')
 }
 
-/// Shows records, each a line of JSON.
-pub(super) fn show_records(
-    lines: impl BufRead,
-    out: &mut dyn Write,
-    is_coloured: bool,
-) -> anyhow::Result<()> {
-    for line in lines.lines() {
-        show_record(&line?, out, is_coloured)?;
-    }
-    Ok(())
-}
-
-/// Shows one.
+/// Shows a record, which is a line of JSON.
 pub(super) fn show_record(
-    line: &str,
+    line: &[u8],
     out: &mut dyn Write,
     is_coloured: bool,
 ) -> anyhow::Result<()> {
-    let record: RecordJson =
-        serde_json::from_str(line).context("the daemon's answer is not understood")?;
-    if record.seq == 0 {
-        let reason = record.reason.as_deref().unwrap_or_default();
-        writeln!(out, "--- {} ---", printable(reason))?;
+    let record = serde_json::from_slice(line);
+    let record: Value = record.context("the answer is not understood")?;
+    let text = |name: &str| record[name].as_str().map(printable);
+    let (operation, path) = (text("operation"), text("path"));
+    let operation = operation.unwrap_or_default();
+    if operation == "behind" {
+        writeln!(out, "--- {} ---", text("reason").unwrap_or_default())?;
         return Ok(());
     }
-    let (begin, end) = match (is_coloured, record.operation.as_str()) {
+    let (begin, end) = match (is_coloured, &*operation) {
         (false, _) => ("", ""),
         (true, "remove") => ("\x1b[31m", "\x1b[m"),
         (true, "create" | "mkdir") => ("\x1b[32m", "\x1b[m"),
@@ -164,29 +235,25 @@ pub(super) fn show_record(
     };
     write!(
         out,
-        "{}  {:>8}  {:<12} {begin}{:<8}{end}",
-        local_time(&record.time),
-        record.version,
-        printable(&record.node),
-        record.operation,
+        "{}  {:>8}  {:<12} {begin}{operation:<8}{end}",
+        local_time(&text("time").unwrap_or_default()),
+        record["version"],
+        text("node").unwrap_or_default(),
     )?;
-    if let Some(from) = &record.from {
-        write!(out, " {} ->", printable(from))?;
+    if let Some(from) = text("from") {
+        write!(out, " {from} ->")?;
     }
-    write!(out, " {}", printable(&record.path))?;
-    if let Some(reason) = &record.reason {
-        write!(out, "{}", printable(reason))?;
-    }
+    let reason = text("reason").unwrap_or_default();
+    write!(out, " {}{reason}", path.unwrap_or_default())?;
     let mut remarks = Vec::new();
-    remarks.extend(record.size.map(|size| bytes(size.into())));
-    if record.changes > 1 {
-        remarks.push(format!("{} changes", record.changes));
+    remarks.extend(record["size"].as_u64().map(bytes));
+    if record["changes"] != 1 {
+        remarks.push(format!("{} changes", record["changes"]));
     }
-    if record.source != "operation" {
-        remarks.push(record.source.clone());
-    }
-    if let (Some(program), Some(pid), Some(uid)) = (&record.program, record.pid, record.uid) {
-        remarks.push(format!("{}[{pid}] of uid {uid}", printable(program)));
+    remarks.extend(text("source").filter(|source| source != "operation"));
+    if let Some(program) = text("program") {
+        let (pid, uid) = (&record["pid"], &record["uid"]);
+        remarks.push(format!("{program}[{pid}] of uid {uid}"));
     }
     if !remarks.is_empty() {
         write!(out, "  ({})", remarks.join(", "))?;
@@ -197,37 +264,37 @@ pub(super) fn show_record(
 
 fn local_time(rfc3339: &str) -> String {
     let Ok(time) = rfc3339.parse::<Timestamp>() else {
-        return printable(rfc3339);
+        return rfc3339.to_owned();
     };
     let local = time.to_zoned(TimeZone::system());
     local.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// Shows a unified diff.
-pub(super) fn show_diff(
-    lines: impl BufRead,
+/// Shows a line of a unified diff.
+pub(super) fn show_diff_line(
+    line: &[u8],
     out: &mut dyn Write,
     is_coloured: bool,
 ) -> anyhow::Result<()> {
-    for line in lines.split(b'\n') {
-        let line = line?;
-        let colour = match line.first() {
-            Some(b'+') => "\x1b[32m",
-            Some(b'-') => "\x1b[31m",
-            Some(b'@') => "\x1b[36m",
-            _ => "",
-        };
-        let is_coloured = is_coloured && !colour.is_empty();
-        if is_coloured {
-            out.write_all(colour.as_bytes())?;
-        }
-        out.write_all(&line)?;
-        if is_coloured {
-            out.write_all(b"\x1b[m")?;
-        }
-        out.write_all(b"\n")?;
+    let colour = match line.first() {
+        Some(b'+') => "\x1b[32m",
+        Some(b'-') => "\x1b[31m",
+        Some(b'@') => "\x1b[36m",
+        _ => "",
+    };
+    if !is_coloured || colour.is_empty() {
+        out.write_all(line)?;
+        return Ok(());
     }
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    out.write_all(&[colour.as_bytes(), text, b"\x1b[m\n"].concat())?;
     Ok(())
+}
+
+/// Whether the output is shown in colours.
+pub(super) fn is_coloured(output: &Output<'_>) -> bool {
+    let no_color = std::env::var_os("NO_COLOR");
+    output.is_terminal && no_color.is_none_or(|value| value.is_empty())
 }
 
 /// Runs `show` on the output; on a terminal through a pager, with colours.
@@ -238,7 +305,7 @@ pub(super) fn paged(
     if !output.is_terminal {
         return show(output.out, false);
     }
-    let is_coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let is_coloured = is_coloured(output);
     let pager = std::env::var_os("PAGER").unwrap_or_else(|| "less -FRX".into());
     let mut shell = Command::new("sh");
     let started = shell.arg("-c").arg(pager).stdin(Stdio::piped()).spawn();

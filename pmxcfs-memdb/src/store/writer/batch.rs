@@ -75,7 +75,7 @@ impl Batch {
             steps,
             former,
             is_incomplete,
-            leader,
+            synchronisation,
             ..
         } = self.trail;
         Committed {
@@ -84,7 +84,7 @@ impl Batch {
             rows: self.rows,
             former,
             is_incomplete,
-            leader,
+            synchronisation,
         }
     }
 }

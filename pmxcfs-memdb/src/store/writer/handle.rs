@@ -3,13 +3,14 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
 use super::batch::Batch;
 use super::pacing::EARLY_COUNT;
 use super::queue::{Replacement, Safety, ShutdownOutcome, StoreHandle};
 use super::stats::StoreStats;
-use super::trail::{Asker, CommitSink, Former, Trail};
+use super::trail::{Asker, CommitSink, Former, Synchronisation, Trail};
 use crate::store::journal;
 use crate::store::medium::Origin;
 use crate::{Change, Entry, RootState};
@@ -58,18 +59,20 @@ impl StoreHandle {
     }
 
     /// Notes the same for the history, if there is one. Call right before or after [`record`](Self::record), under the same
-    /// lock of the tree. `former` are contents before the change.
+    /// lock of the tree. `former` is what the change took away.
     pub(crate) fn note<'e>(
         &self,
         root: RootState,
         changes: &[Change],
         entry: &dyn Fn(u64) -> Option<&'e Entry>,
+        path_of: &dyn Fn(u64) -> Option<Bytes>,
         former: Vec<Former>,
         asker: Option<Asker>,
     ) {
         if self.sink.get().is_some() {
             let mut queue = self.queue.lock();
-            queue.trail.add(root, changes, entry, former, asker);
+            let trail = &mut queue.trail;
+            trail.add(root, changes, entry, path_of, former, asker);
         }
     }
 
@@ -93,7 +96,7 @@ impl StoreHandle {
         &self,
         rows: Vec<(u64, Option<Entry>)>,
         root: RootState,
-        leader: u32,
+        synchronisation: Synchronisation,
         former: Vec<Former>,
     ) -> Result<(), FsError> {
         let (sender, receiver) = mpsc::channel();
@@ -109,7 +112,7 @@ impl StoreHandle {
                     sequence: queue.sequence,
                     origin: Origin::Sync,
                     since: Instant::now(),
-                    trail: Trail::of_sync(leader, former),
+                    trail: Trail::of_sync(synchronisation, former),
                 },
                 done: sender,
             });

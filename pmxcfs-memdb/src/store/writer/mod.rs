@@ -29,4 +29,7 @@ pub(crate) use queue::Queue;
 pub use queue::{ShutdownOutcome, StoreHandle};
 pub use stats::{ScrubStats, StoreStats};
 pub(crate) use thread::run;
-pub use trail::{Asker, CommitSink, Committed, Effect, Former, Step, TRAIL_LIMIT_BYTES};
+pub use trail::{
+    Asker, CommitSink, Committed, Effect, Former, FormerKind, Step, Synchronisation,
+    TRAIL_LIMIT_BYTES,
+};

@@ -5,6 +5,7 @@
 //! way of a write knows nothing of it. What waits is bounded: if it grows too large, it is dropped, and the history is told
 //! so; it then compares.
 
+use std::collections::HashMap;
 use std::mem;
 
 use bytes::Bytes;
@@ -32,6 +33,10 @@ pub struct Step {
     pub root: RootState,
     /// The entry.
     pub inode: u64,
+    /// Its path afterwards, or its last one.
+    pub path: Bytes,
+    /// `None` if it is gone.
+    pub kind: Option<EntryKind>,
     /// The effect.
     pub effect: Effect,
     /// Known for changes through the mount of this node.
@@ -41,15 +46,15 @@ pub struct Step {
 /// What happened to an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// It was made, or moved, or its times changed.
-    Placed {
-        /// Directory that it is in now.
-        parent: u64,
-        /// Its name now.
-        name: Bytes,
-        /// File or directory.
-        kind: EntryKind,
+    /// It was made.
+    Made,
+    /// It has another path.
+    Moved {
+        /// The path before.
+        from: Bytes,
     },
+    /// Its mtime changed.
+    Touched,
     /// Its content changed.
     Written {
         /// Size afterwards.
@@ -59,15 +64,26 @@ pub enum Effect {
     Removed,
 }
 
-/// Content of a file before a change.
+/// What a change took away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormerKind {
+    /// The content of a file that was written to or replaced by a synchronisation.
+    Content,
+    /// The last content of a file.
+    LastContent,
+    /// The path of an entry.
+    Path,
+}
+
+/// Content or path of an entry before a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Former {
-    /// The file.
+    /// The entry.
     pub inode: u64,
-    /// Its content.
+    /// What `data` is.
+    pub kind: FormerKind,
+    /// Content or path.
     pub data: Bytes,
-    /// The file was removed; else it was written to or replaced by a synchronisation.
-    pub is_last: bool,
 }
 
 /// Steps that wait for their commit.
@@ -77,8 +93,16 @@ pub(crate) struct Trail {
     pub(crate) former: Vec<Former>,
     size: usize,
     pub(crate) is_incomplete: bool,
-    /// The leader of a synchronisation.
-    pub(crate) leader: Option<u32>,
+    pub(crate) synchronisation: Option<Synchronisation>,
+}
+
+/// Another node's tree has replaced the one of this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Synchronisation {
+    /// The node that the tree comes from.
+    pub leader: u32,
+    /// Paths of the entries touched, by inode, without those that are gone.
+    pub paths: HashMap<u64, Bytes>,
 }
 
 /// A commit, as a history is told of it.
@@ -94,8 +118,8 @@ pub struct Committed {
     pub former: Vec<Former>,
     /// Steps or contents are missing.
     pub is_incomplete: bool,
-    /// The node whose tree has replaced the one of this node.
-    pub leader: Option<u32>,
+    /// Set if it was not by steps.
+    pub synchronisation: Option<Synchronisation>,
 }
 
 /// Takes commits in their order. Called by the store's thread, so it must not wait.
@@ -103,10 +127,10 @@ pub type CommitSink = Box<dyn Fn(Committed) + Send + Sync>;
 
 impl Trail {
     /// The trail of a synchronisation.
-    pub(crate) fn of_sync(leader: u32, former: Vec<Former>) -> Self {
+    pub(crate) fn of_sync(synchronisation: Synchronisation, former: Vec<Former>) -> Self {
         Self {
             former,
-            leader: Some(leader),
+            synchronisation: Some(synchronisation),
             ..Self::default()
         }
     }
@@ -116,28 +140,33 @@ impl Trail {
         root: RootState,
         changes: &[Change],
         entry: &dyn Fn(u64) -> Option<&'e Entry>,
-        former: Vec<Former>,
+        path_of: &dyn Fn(u64) -> Option<Bytes>,
+        mut former: Vec<Former>,
         asker: Option<Asker>,
     ) {
         for change in changes {
             let inode = change.inode();
-            let effect = match (change, entry(inode)) {
-                (Change::Put { .. }, Some(entry)) => Effect::Placed {
-                    parent: entry.parent,
-                    name: entry.name.clone(),
-                    kind: entry.kind,
-                },
-                (Change::Content { size, .. }, _) => Effect::Written { size: *size },
-                (Change::Removed { .. } | Change::Put { .. }, _) => Effect::Removed,
+            let (path, effect) = match change {
+                Change::Put { .. } => (path_of(inode), placed(root, inode, &former)),
+                Change::Content { size, .. } => (path_of(inode), Effect::Written { size: *size }),
+                Change::Removed { parent, name, .. } => {
+                    let directory = path_of(*parent);
+                    (directory.map(|path| join(path, name)), Effect::Removed)
+                }
             };
-            self.size += size_of::<Step>();
+            // What is gone again has no path; its removal follows.
+            let Some(path) = path else { continue };
+            self.size += size_of::<Step>() + path.len();
             self.steps.push(Step {
                 root,
                 inode,
+                path,
+                kind: entry(inode).map(|entry| entry.kind),
                 effect,
                 asker,
             });
         }
+        former.retain(|former| former.kind != FormerKind::Path);
         self.size += former.iter().map(|former| former.data.len()).sum::<usize>();
         self.former.extend(former);
         self.limit();
@@ -163,8 +192,27 @@ impl Trail {
 
     fn emptied(self) -> Self {
         Self {
-            leader: self.leader,
+            synchronisation: self.synchronisation,
             ..Self::default()
         }
+    }
+}
+
+/// The number of a new entry is the version that it came with.
+fn placed(root: RootState, inode: u64, former: &[Former]) -> Effect {
+    let is_path = |former: &&Former| former.inode == inode && former.kind == FormerKind::Path;
+    match former.iter().find(is_path) {
+        Some(former) => Effect::Moved {
+            from: former.data.clone(),
+        },
+        None if inode == root.version => Effect::Made,
+        None => Effect::Touched,
+    }
+}
+
+fn join(directory: Bytes, name: &Bytes) -> Bytes {
+    match directory.is_empty() {
+        true => name.clone(),
+        false => [&directory[..], name].join(&b'/').into(),
     }
 }

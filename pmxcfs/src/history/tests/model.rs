@@ -80,7 +80,7 @@ fn model(tree: &Tree) -> Model {
     let entries = tree.entries().skip(1).filter_map(|entry| {
         let state = match entry.kind {
             EntryKind::Directory => State::Directory,
-            EntryKind::File => State::File(Some(entry.content().to_vec())),
+            EntryKind::File => State::File(entry.content().to_vec()),
         };
         Some((tree.path_of(entry.inode)?.to_vec(), state))
     });
@@ -218,7 +218,7 @@ proptest! {
                 let state = reader.state(path, Some(Moment::Version(*version))).expect("an answer");
                 let expected = model.get(path).unwrap_or(&State::Absent);
                 // A content from before the history is lost with a daemon that dies right after its first change.
-                let is_lost = has_died && matches!((&state, expected), (State::File(None), State::File(_)));
+                let is_lost = has_died && matches!((&state, expected), (State::Unkept, State::File(_)));
                 if is_lost {
                     continue;
                 }

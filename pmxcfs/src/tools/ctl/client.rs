@@ -13,8 +13,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::health::report::{Replacement, Report};
 use crate::health::{ACKNOWLEDGE_REQUEST, HISTORY_REQUEST, REPORT_REQUEST, SCRUB_REQUEST};
+use crate::history::pieces::PieceReader;
 use crate::history::query::Query;
-use crate::history::serve::ACCEPTED;
 use crate::tools::program::Outcome;
 
 /// How long each step may take: a daemon that is stopped keeps its socket and does not answer.
@@ -80,24 +80,18 @@ fn understand<T: DeserializeOwned>(
 }
 
 /// Asks the history. The answer follows; its end may take as long as the question says.
-pub(super) fn question(path: &Path, query: &Query) -> anyhow::Result<BufReader<Socket>> {
+pub(super) fn question(path: &Path, query: &Query) -> anyhow::Result<Box<dyn BufRead>> {
     let query_text = serde_json::to_vec(query)?;
-    let ask = || -> io::Result<(String, BufReader<Socket>)> {
+    let ask = || -> io::Result<Box<dyn BufRead>> {
         let mut stream = open(path)?;
         stream.write_all(&[HISTORY_REQUEST, &query_text, b"\n"].concat())?;
-        let mut answer = BufReader::new(stream);
-        let mut first = String::new();
-        answer.read_line(&mut first)?;
+        let answer = PieceReader::begin(BufReader::new(stream))?;
         if matches!(query, Query::Follow { .. }) {
-            answer.get_ref().set_read_timeout(None)?;
+            answer.inner().get_ref().set_read_timeout(None)?;
         }
-        Ok((first, answer))
+        Ok(Box::new(BufReader::new(answer)))
     };
-    let (first, answer) = ask().map_err(|error| unanswered(path, error))?;
-    if first.trim_end() != ACCEPTED {
-        understand::<Value>(path, first.as_bytes(), |_answer| false)?;
-    }
-    Ok(answer)
+    ask().map_err(|error| unanswered(path, error))
 }
 
 fn exchange(path: &Path, request: &[u8]) -> anyhow::Result<Vec<u8>> {

@@ -25,6 +25,7 @@ use cli::Command;
 use mount::require_mounted;
 
 use super::program::{CommandResult, Outcome, Output, run};
+use super::records::History;
 use crate::text::{count, printable};
 
 /// Runs the program with the arguments of this process.
@@ -36,7 +37,6 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(cli: &Cli, socket: &Path, output: &mut Output<'_>) -> CommandResult {
-    let mount = || mount_dir(cli, socket);
     match &cli.command {
         Command::Status { json } => {
             let answer = client::ask(socket)?;
@@ -55,12 +55,28 @@ fn execute(cli: &Cli, socket: &Path, output: &mut Output<'_>) -> CommandResult {
         Command::Flush => flush(socket),
         Command::Scrub => scrub::run(socket, output.out),
         Command::Ack => acknowledge(socket, output.out),
-        Command::History(args) => history::list(socket, &mount(), args, output),
-        Command::Show(args) => history::show(socket, &mount(), args, output),
-        Command::Diff(args) => history::diff(socket, &mount(), args, output),
-        Command::Restore(args) => history::restore(socket, &mount(), args, output),
-        Command::Follow(args) => history::follow(socket, &mount(), args, output),
+        Command::History(args) => on_history(cli, socket, |history| history.list(args, output)),
+        Command::Show(args) => on_history(cli, socket, |history| history.show(&args.path, output)),
+        Command::Diff(args) => on_history(cli, socket, |history| history.diff(args, output)),
+        Command::Restore(args) => on_history(cli, socket, |history| {
+            history::restore(history, args, output)
+        }),
+        Command::Follow(args) => on_history(cli, socket, |history| {
+            history::follow(history, args, output)
+        }),
     }
+}
+
+/// The history of the daemon.
+fn on_history(
+    cli: &Cli,
+    socket: &Path,
+    call: impl FnOnce(&History<'_>) -> CommandResult,
+) -> CommandResult {
+    call(&History {
+        ask: &|query| client::question(socket, query),
+        mount: &mount_dir(cli, socket),
+    })
 }
 
 /// Where the daemon has its mount; where it would be by default, if it does not say.

@@ -1,17 +1,16 @@
 //! The history beside a database, while no daemon runs.
 
-use std::io::Write;
-use std::path::Path;
+use std::io::{BufRead, Cursor};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use pmxcfs_memdb::{Rules, Tree};
 
 use super::cli::{HistoryArgs, Location, ReadOptions, Reading};
 use super::source::{Source, require_loadable};
-use crate::history::query::{Query, Reader, State};
+use crate::history::query::{Query, Reader};
 use crate::history::schema::open_read_only;
-use crate::tools::program::{CommandResult, Outcome, Output};
-use crate::tools::records::{DiffArgs, paged, path_at, show_diff, show_records, tree_path};
+use crate::tools::program::{CommandResult, Output};
+use crate::tools::records::{DiffArgs, History};
 
 /// Runs the command.
 pub(super) fn run(args: &HistoryArgs, output: &mut Output<'_>) -> CommandResult {
@@ -36,51 +35,21 @@ pub(super) fn run(args: &HistoryArgs, output: &mut Output<'_>) -> CommandResult 
         connection: connection.with_context(|| format!("cannot read {}", file.display()))?,
         present: &present,
     };
-    let mount = reading.location.paths().mount_dir;
-    if args.show {
-        show(&reader, args, &mount, output.out)?;
-        return Ok(Outcome::Good);
-    }
-    let query = if args.diff {
-        let (path, since, until) = (args.list.path.clone(), args.list.since, args.until);
-        DiffArgs { path, since, until }.query(&mount)
-    } else {
-        args.list.query(&mount)
+    let ask = |query: &Query| -> anyhow::Result<Box<dyn BufRead>> {
+        let mut answer = Vec::new();
+        reader.answer(query, &mut answer)?;
+        Ok(Box::new(Cursor::new(answer)))
     };
-    answer(&reader, &query, args, output)?;
-    Ok(Outcome::Good)
-}
-
-fn show(
-    reader: &Reader<'_>,
-    args: &HistoryArgs,
-    mount: &Path,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
-    let given = args.list.path.as_deref().context("which file?")?;
-    let (path, at) = path_at(given)?;
-    match reader.state(&tree_path(path, mount), at)? {
-        State::File(Some(content)) => out.write_all(&content)?,
-        State::File(None) => bail!("that content was not kept, only that it changed"),
-        State::Directory => bail!("{} was a directory", path.display()),
-        State::Absent => bail!("there was no {} at that moment", path.display()),
+    let history = History {
+        ask: &ask,
+        mount: &reading.location.paths().mount_dir,
+    };
+    match &args.list.path {
+        Some(path) if args.show => history.show(path, output),
+        path if args.diff => {
+            let (path, since, until) = (path.clone(), args.list.since, args.until);
+            history.diff(&DiffArgs { path, since, until }, output)
+        }
+        _ => history.list(&args.list, output),
     }
-    Ok(())
-}
-
-fn answer(
-    reader: &Reader<'_>,
-    query: &Query,
-    args: &HistoryArgs,
-    output: &mut Output<'_>,
-) -> anyhow::Result<()> {
-    if args.list.json {
-        return reader.answer(query, output.out);
-    }
-    let mut lines = Vec::new();
-    reader.answer(query, &mut lines)?;
-    paged(output, |out, is_coloured| match args.diff {
-        true => show_diff(&lines[..], out, is_coloured),
-        false => show_records(&lines[..], out, is_coloured),
-    })
 }
