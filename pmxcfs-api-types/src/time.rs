@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
+
 /// Seconds of a time, modulo 2^32; times before 1970 wrap, as the C daemon stores them.
 #[must_use]
 pub fn wrapped_seconds(time: SystemTime) -> u32 {
@@ -34,28 +36,8 @@ pub fn millis(duration: Duration) -> u64 {
 /// Seconds since 1970 as a date: `2023-11-14T22:13:20Z`.
 #[must_use]
 pub fn utc(seconds: u32) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// Year, month and day of a number of days since 1970.
-fn date(days: u32) -> (u32, u32, u32) {
-    const DAYS_OF_400_YEARS: u32 = 146_097;
-    // Days since the 1st of March of the year 0: leap days are last in such years.
-    let days = days + 719_468;
-    let (era, in_era) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
-    let year_of_era = (in_era - in_era / 1460 + in_era / 36_524 - in_era / 146_096) / 365;
-    let in_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * in_year + 2) / 153;
-    let day = in_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    (era * 400 + year_of_era + u32::from(month <= 2), month, day)
+    let time = Timestamp::from_second(seconds.into());
+    time.expect("years of four digits").to_string()
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
                 Err(reason) => self.failures.failed(&subject, reason, now),
             }
         }
-        self.stats.lost_count += count(samples.len() - updates.len());
+        self.stats.lost_count += (samples.len() - updates.len()) as u64;
         if updates.is_empty() {
             return;
         }
@@ -103,7 +103,7 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
         let outcome = self.files.update(unanswered);
         let (taken_count, unanswered) = self.settle(unanswered, &outcome, "librrd", now);
         self.stats.direct_count += taken_count;
-        self.stats.lost_count += count(unanswered.len());
+        self.stats.lost_count += unanswered.len() as u64;
         if let Some(error) = outcome.broken {
             self.failures.is_down(LIBRARY_IS_MISSING, error);
         }
@@ -161,10 +161,6 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
 
 fn refused(path: &Path, backend: &str) -> String {
     format!("RRD update of {} refused by {backend}", path.display())
-}
-
-fn count(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

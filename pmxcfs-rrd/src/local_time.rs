@@ -1,29 +1,13 @@
 //! The beginning of the local day, by the C library's time zone, which is the administrator's.
 
-#![expect(
-    unsafe_code,
-    reason = "no crate in use knows the C library's time zone"
-)]
-
-use std::mem::MaybeUninit;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 /// The last local midnight at or before `now`, both in seconds since the epoch. `None` if the C library cannot tell.
 pub(crate) fn midnight(now: i64) -> Option<i64> {
-    let mut fields = MaybeUninit::<libc::tm>::uninit();
-    // SAFETY: both pointers are to live local values of the right types.
-    let filled = unsafe { libc::localtime_r(&raw const now, fields.as_mut_ptr()) };
-    if filled.is_null() {
-        return None;
-    }
-    // SAFETY: localtime_r succeeded, so it has written all fields.
-    let mut fields = unsafe { fields.assume_init() };
-    fields.tm_sec = 0;
-    fields.tm_min = 0;
-    fields.tm_hour = 0;
-    fields.tm_isdst = -1;
-    // SAFETY: the pointer is to a live value; mktime may normalise its fields.
-    let midnight = unsafe { libc::mktime(&raw mut fields) };
-    (midnight != -1).then_some(midnight)
+    let now = Timestamp::from_second(now).ok()?;
+    let day = now.to_zoned(TimeZone::system()).start_of_day().ok()?;
+    Some(day.timestamp().as_second())
 }
 
 #[cfg(test)]

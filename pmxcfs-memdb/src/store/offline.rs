@@ -79,10 +79,7 @@ pub fn examine(
     journal_dir: Option<&Path>,
 ) -> Result<Examined, StoreError> {
     let before = stamp(database)?;
-    let mut rows = Rows::default();
-    for row in raw_rows(database, access)? {
-        rows.add(row);
-    }
+    let mut rows: Rows = raw_rows(database, access)?.into_iter().collect();
     if access == Access::Idle && stamp(database)? != before {
         return Err(StoreError::new(format!(
             "the database {} was changed while it was read: another program uses it; try again",

@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use bytes::{Bytes, BytesMut};
 use pmxcfs_api_types::limits::MAX_FILE_SIZE;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Params, Row};
 
 use super::schema::VERSION_ROW_NAME;
 use crate::store::medium::StoredRow;
@@ -43,23 +43,37 @@ pub(crate) struct RawRow {
     pub(crate) data: Bytes,
 }
 
-/// Reads all rows as they are, in row order or against it (`ASC`, `DESC`). A number in place of a name or content counts as
-/// its text, as for C readers.
+/// Reads rows until `visit` says that it is enough. A number in place of a name or content counts as its text, as for C
+/// readers.
+fn select(
+    connection: &Connection,
+    which: &str,
+    parameters: impl Params,
+    mut visit: impl FnMut(RawRow) -> ControlFlow<()>,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT inode, parent, version, writer, mtime, type, CAST(name AS BLOB), CAST(data AS BLOB) FROM tree {which}"
+    ))?;
+    let mut cursor = statement.query(parameters)?;
+    let mut names = BytesMut::with_capacity(NAME_BUFFER_SIZE);
+    while let Some(row) = cursor.next()? {
+        if visit(raw_row(row, &mut names)?).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads all rows as they are, in row order or against it (`ASC`, `DESC`).
 pub(crate) fn read_raw(
     connection: &Connection,
     order: &str,
     mut visit: impl FnMut(RawRow),
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(&format!(
-        "SELECT inode, parent, version, writer, mtime, type, CAST(name AS BLOB), CAST(data AS BLOB) FROM tree \
-         ORDER BY inode {order}"
-    ))?;
-    let mut cursor = statement.query([])?;
-    let mut names = BytesMut::with_capacity(NAME_BUFFER_SIZE);
-    while let Some(row) = cursor.next()? {
-        visit(raw_row(row, &mut names)?);
-    }
-    Ok(())
+    select(connection, &format!("ORDER BY inode {order}"), [], |row| {
+        visit(row);
+        ControlFlow::Continue(())
+    })
 }
 
 /// `names` is a buffer that names share, so that none needs an allocation of its own.
@@ -89,40 +103,26 @@ pub(crate) fn read_range(
     range: RangeInclusive<i64>,
     mut visit: impl FnMut(StoredRow) -> ControlFlow<()>,
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "SELECT inode, parent, version, writer, mtime, type, CAST(name AS BLOB), CAST(data AS BLOB) FROM tree \
-         WHERE inode BETWEEN ?1 AND ?2 ORDER BY inode",
-    )?;
-    let mut cursor = statement.query([range.start(), range.end()])?;
-    let mut names = BytesMut::new();
-    while let Some(row) = cursor.next()? {
-        let mut rows = Rows::default();
-        let row = raw_row(row, &mut names)?;
+    let which = "WHERE inode BETWEEN ?1 AND ?2 ORDER BY inode";
+    select(connection, which, [range.start(), range.end()], |row| {
         let inode = row.inode.cast_unsigned();
-        rows.add(row);
+        let mut rows = Rows::from_iter([row]);
         let problem = rows.findings.pop().map(|finding| finding.problem);
         let entry = match (rows.entries.pop(), problem) {
             (Some(entry), None) => Ok(entry),
             (_, problem) => Err(problem.unwrap_or(Problem::VersionRowName)),
         };
-        if visit(StoredRow { inode, entry }).is_break() {
-            break;
-        }
-    }
-    Ok(())
+        visit(StoredRow { inode, entry })
+    })
 }
 
 /// Reads the version row, if it is a good one.
 pub(crate) fn read_root(connection: &Connection) -> rusqlite::Result<Option<RootState>> {
     let mut rows = Rows::default();
-    let mut statement = connection.prepare_cached(
-        "SELECT inode, parent, version, writer, mtime, type, CAST(name AS BLOB), CAST(data AS BLOB) FROM tree \
-         WHERE inode = 0",
-    )?;
-    let mut cursor = statement.query([])?;
-    if let Some(row) = cursor.next()? {
-        rows.add(raw_row(row, &mut BytesMut::new())?);
-    }
+    select(connection, "WHERE inode = 0", [], |row| {
+        rows.add(row);
+        ControlFlow::Break(())
+    })?;
     Ok(rows.version_row)
 }
 
@@ -133,9 +133,17 @@ pub(crate) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
     Ok(rows)
 }
 
+impl FromIterator<RawRow> for Rows {
+    fn from_iter<I: IntoIterator<Item = RawRow>>(rows: I) -> Self {
+        let mut sorted = Self::default();
+        rows.into_iter().for_each(|row| sorted.add(row));
+        sorted
+    }
+}
+
 impl Rows {
     /// Adds the entry of a row, or the fault of the row. The name ends at its first NUL.
-    pub(crate) fn add(&mut self, row: RawRow) {
+    fn add(&mut self, row: RawRow) {
         let inode = row.inode.cast_unsigned();
         let nul = row.name.iter().position(|byte| *byte == 0);
         let name = row.name.slice(..nul.unwrap_or(row.name.len()));

@@ -29,7 +29,6 @@ use std::path::Path;
 
 pub use rounds::Repair;
 
-use super::database::Rows;
 use super::error::{StoreError, cannot};
 use super::journal::{self, JournalRefusal, journal_files};
 use super::offline::{self, Access};
@@ -128,10 +127,7 @@ fn lay_journal(
     database: &Path,
     journal_dir: &Path,
 ) -> Result<usize, StoreError> {
-    let mut rows = Rows::default();
-    for row in table.rows.values() {
-        rows.add(row.clone());
-    }
+    let mut rows = table.sorted();
     let recovery = match offline::plan(database, journal_dir, &rows) {
         Ok(recovery) => recovery,
         Err(_put_aside) => return Ok(0),

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use pmxcfs_api_types::time::wall_clock_secs;
 
+use super::super::database;
 use super::super::database::schema::{VERSION_ROW_KIND, VERSION_ROW_NAME};
-use super::super::database::{self, Rows};
 use super::super::offline::{self, Examined, JournalUse};
 use super::table::Table;
 use crate::{EntryKind, Finding, Problem, ROOT_INODE, RootState};
@@ -42,11 +42,7 @@ pub(super) fn run(table: &mut Table) -> (Vec<Repair>, Examined) {
 }
 
 fn examine(table: &Table) -> Examined {
-    let mut rows = Rows::default();
-    for row in table.rows.values() {
-        rows.add(row.clone());
-    }
-    offline::judge(rows, JournalUse::Ignored, None)
+    offline::judge(table.sorted(), JournalUse::Ignored, None)
 }
 
 struct Round<'a> {

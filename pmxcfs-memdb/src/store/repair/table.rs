@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
-use super::super::database::RawRow;
 use super::super::database::schema::{VERSION_ROW_KIND, VERSION_ROW_NAME};
+use super::super::database::{RawRow, Rows};
 use crate::{Entry, EntryKind, RootState};
 
 /// Where rows go that cannot stay where they are.
@@ -48,6 +48,11 @@ impl Table {
         let usable = numbers.into_iter().flatten().filter(|n| *n < EXHAUSTED);
         self.highest = usable.fold(self.highest.max(1), i64::max);
         self.rows.insert(row.inode, row);
+    }
+
+    /// Entries and faults of all rows.
+    pub(super) fn sorted(&self) -> Rows {
+        self.rows.values().cloned().collect()
     }
 
     pub(super) fn put_entry(&mut self, entry: &Entry) {
@@ -217,7 +222,7 @@ impl Table {
             mtime: Some(0),
             kind: Some(kind as i64),
             name,
-            data: Bytes::new(),
+            ..RawRow::default()
         });
     }
 }

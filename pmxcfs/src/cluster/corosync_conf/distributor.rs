@@ -163,14 +163,10 @@ impl ReloadCommand {
             let command = self.clone();
             spawn_blocking(move || command.spawn()).await
         };
-        let (mut child, output) = match spawned {
-            Ok(Ok(spawned)) => spawned,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "corosync does not know of its new config: cannot run {program}; run it by hand");
-                return;
-            }
+        let (mut child, output) = match spawned.map_err(io::Error::from).flatten() {
+            Ok(spawned) => spawned,
             Err(error) => {
-                tracing::error!(%error, "corosync does not know of its new config: run {program} by hand");
+                tracing::error!(%error, "corosync does not know of its new config: cannot run {program}; run it by hand");
                 return;
             }
         };

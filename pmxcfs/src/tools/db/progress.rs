@@ -23,12 +23,22 @@ pub(super) struct Progress {
     enabled: bool,
     shown: bool,
     last: Instant,
-    signals: HeldSignals,
+    /// Signals that are kept from this thread, which is the only one.
+    arrivals: SignalFd,
+    /// Signals that were kept from it before.
+    mask: SigSet,
 }
 
 impl Progress {
     /// Begins work of so many steps; 0 is an unknown number.
     pub(super) fn new(what: &'static str, total: usize) -> anyhow::Result<Self> {
+        let failed = "cannot hold signals back";
+        let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+        let signals: SigSet = signals.into_iter().collect();
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let arrivals = SignalFd::with_flags(&signals, flags).context(failed)?;
+        let mask = SigSet::thread_get_mask().context(failed)?;
+        signals.thread_block().context(failed)?;
         Ok(Self {
             what,
             total,
@@ -36,7 +46,8 @@ impl Progress {
             enabled: io::stderr().is_terminal(),
             shown: false,
             last: Instant::now(),
-            signals: HeldSignals::hold()?,
+            arrivals,
+            mask,
         })
     }
 
@@ -69,7 +80,7 @@ impl Progress {
     /// # Errors
     /// If the work is to end here.
     pub(super) fn finish(&self) -> anyhow::Result<()> {
-        if self.signals.arrived()? {
+        if self.arrivals.read_signal()?.is_some() {
             bail!("interrupted");
         }
         Ok(())
@@ -81,38 +92,7 @@ impl Drop for Progress {
         if self.shown {
             let _cleared = write!(io::stderr(), "\r\x1b[K");
         }
-    }
-}
-
-/// Signals that are kept from this thread, which is the only one, until this is dropped.
-#[derive(Debug)]
-struct HeldSignals {
-    before: SigSet,
-    arrivals: SignalFd,
-}
-
-impl HeldSignals {
-    fn hold() -> anyhow::Result<Self> {
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-            .into_iter()
-            .collect();
-        let failed = "cannot hold signals back";
-        let before = SigSet::thread_get_mask().context(failed)?;
-        let arrivals =
-            SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-                .context(failed)?;
-        signals.thread_block().context(failed)?;
-        Ok(Self { before, arrivals })
-    }
-
-    fn arrived(&self) -> nix::Result<bool> {
-        Ok(self.arrivals.read_signal()?.is_some())
-    }
-}
-
-impl Drop for HeldSignals {
-    fn drop(&mut self) {
         // The mask was valid before.
-        let _restored = self.before.thread_set_mask();
+        let _restored = self.mask.thread_set_mask();
     }
 }
