@@ -11,6 +11,7 @@
 
 #[path = "../../pmxcfs/src/fs"]
 mod fs {
+    mod answers;
     mod attributes;
     mod changes;
     mod filesystem;

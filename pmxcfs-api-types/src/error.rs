@@ -64,6 +64,34 @@ pub enum FsError {
 }
 
 impl FsError {
+    const ALL: &[Self] = &[
+        Self::NotFound,
+        Self::NotDirectory,
+        Self::IsDirectory,
+        Self::Exists,
+        Self::NotEmpty,
+        Self::Access,
+        Self::NotPermitted,
+        Self::TooBig,
+        Self::Io,
+        Self::Invalid,
+        Self::Busy,
+        Self::NoSpace,
+        Self::NoMemory,
+        Self::UnknownOperation,
+        Self::NameTooLong,
+        Self::MessageTooLarge,
+        Self::TooMuchOpen,
+        Self::Stale,
+    ];
+
+    /// The error that has this positive errno.
+    #[must_use]
+    pub fn from_errno(errno: i32) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|error| error.errno() == errno)
+    }
+
     /// The positive errno that users and clients see.
     #[must_use]
     pub const fn errno(self) -> i32 {
@@ -118,6 +146,7 @@ mod tests {
         ];
         for (error, number) in table {
             assert_eq!(error.errno(), number, "{error}");
+            assert_eq!(FsError::from_errno(number), Some(error), "{error}");
         }
     }
 }

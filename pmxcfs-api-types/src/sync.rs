@@ -47,6 +47,7 @@ ranks! {
     StoreQueue "store.queue",
     FsNames "fs.names",
     FsHandles "fs.handles",
+    FsAnswers "fs.answers",
     StatusOrder "status.order",
     StatusMembers "status.members",
     StatusKeys "status.keys",

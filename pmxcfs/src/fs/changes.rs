@@ -11,10 +11,11 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::store::Asker;
 use pmxcfs_memdb::{Caller, Change, EntryKind, Operation, OrphanChange, Plan, Reply, Tree};
 
+use super::answers::{Asked, Step};
 use super::attributes::{Attributes, check_mode, check_owner};
 use super::filesystem::Filesystem;
 use super::handles::{Bound, Handle};
-use super::names::{ChangedBy, Place, Want};
+use super::names::{ChangedBy, Moved, Place, Want};
 use super::node::Node;
 use super::plugins::Content;
 use super::request_id::RequestId;
@@ -66,22 +67,54 @@ pub struct Created {
     /// The open file.
     pub handle: u64,
     bound: Bound,
-    is_new: bool,
+    is_to_be_cut: bool,
 }
 
 /// A name that the kernel learns by an answer.
 struct Named(Attributes);
 
-/// What an answer may hand to the kernel beyond its words. It is taken back if the answer becomes an error.
+/// The first of two changes that a request asks for.
+struct Half;
+
+impl From<Attributes> for Half {
+    fn from(_: Attributes) -> Self {
+        Self
+    }
+}
+
+/// The answer that a change leads to.
 trait Answer: Sized + Send + 'static {
+    /// Takes back what it hands to the kernel beyond its words, since it becomes an error.
     fn take_back(self, _fs: &Filesystem) {}
+
+    /// How a later process answers if the kernel asks again; `None` if it has to carry the change out, since nothing has been
+    /// done so far.
+    fn repeated(&self) -> Option<Result<u32, FsError>> {
+        Some(Ok(0))
+    }
 }
 
 impl Answer for () {}
 
-impl Answer for u32 {}
+impl Answer for u32 {
+    fn repeated(&self) -> Option<Result<u32, FsError>> {
+        Some(Ok(*self))
+    }
+}
 
 impl Answer for Attributes {}
+
+impl Answer for Moved {
+    fn take_back(self, fs: &Filesystem) {
+        fs.names.settle(self);
+    }
+}
+
+impl Answer for Half {
+    fn repeated(&self) -> Option<Result<u32, FsError>> {
+        Some(Err(FsError::Busy))
+    }
+}
 
 impl Answer for Named {
     fn take_back(self, fs: &Filesystem) {
@@ -94,37 +127,49 @@ impl Answer for Created {
         fs.close(self.handle);
         fs.forget(self.attributes.id, 1);
     }
+
+    fn repeated(&self) -> Option<Result<u32, FsError>> {
+        (!self.is_to_be_cut).then_some(Ok(0))
+    }
 }
 
 impl Filesystem {
     /// Makes a directory. The kernel knows the node id of the answer, as after a [lookup](Self::lookup).
     pub fn mkdir(
         self: &Arc<Self>,
+        request: RequestId,
         parent: u64,
         name: &[u8],
         reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
     ) {
-        self.make(parent, name, EntryKind::Directory, reply);
+        self.make(request, parent, name, EntryKind::Directory, reply);
     }
 
     /// Makes a file without opening it.
     pub fn mknod(
         self: &Arc<Self>,
+        request: RequestId,
         parent: u64,
         name: &[u8],
         reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
     ) {
-        self.make(parent, name, EntryKind::File, reply);
+        self.make(request, parent, name, EntryKind::File, reply);
     }
 
     fn make(
         self: &Arc<Self>,
+        request: RequestId,
         parent: u64,
         name: &[u8],
         kind: EntryKind,
         reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
     ) {
+        let again = |_count| self.made_before(parent, name, kind);
+        let Some((asked, reply)) = self.ask(request, again, reply) else {
+            return;
+        };
         self.change(
+            asked,
             self.place(parent, name, FsError::Exists),
             move |fs, tree, place| fs.make_plan(tree, place, kind),
             move |fs, tree, place, result| {
@@ -146,13 +191,29 @@ impl Filesystem {
         uid: u32,
         reply: impl FnOnce(Result<Created, FsError>) + Send + 'static,
     ) {
+        let again = |_count| {
+            let attributes = self.made_before(parent, name, EntryKind::File)?;
+            let (handle, bound) = self.open_name(request, attributes.id, uid)?;
+            Ok(Created {
+                attributes,
+                handle,
+                bound,
+                is_to_be_cut: false,
+            })
+        };
+        let Some((asked, reply)) = self.ask(request, again, reply) else {
+            return;
+        };
         self.change(
+            asked,
             self.place(parent, name, FsError::Exists),
             |fs, tree, place| fs.make_plan(tree, place, EntryKind::File),
             move |fs, tree, place, result| {
-                let is_new = match result {
-                    Err(FsError::Exists) if if_exists != IfExists::Refuse => false,
-                    other => other.map(|_| true)?,
+                let is_to_be_cut = match result {
+                    Err(FsError::Exists) if if_exists != IfExists::Refuse => {
+                        if_exists == IfExists::Truncate
+                    }
+                    other => other.map(|_| false)?,
                 };
                 let (inode, attributes) = fs.made(tree, place, EntryKind::File)?;
                 let (handle, bound) = fs.open_in(tree, request, attributes.id, inode, uid)?;
@@ -160,13 +221,13 @@ impl Filesystem {
                     attributes,
                     handle,
                     bound,
-                    is_new,
+                    is_to_be_cut,
                 })
             },
             move |fs, result| match result {
-                Ok(created) if !created.is_new && if_exists == IfExists::Truncate => {
+                Ok(created) if created.is_to_be_cut => {
                     let (id, bound) = (created.attributes.id, created.bound);
-                    fs.truncate(id, bound, 0, move |fs, cut| match cut {
+                    fs.truncate(asked, id, bound, 0, move |fs, cut| match cut {
                         Ok(attributes) => reply(Ok(Created {
                             attributes,
                             ..created
@@ -180,6 +241,20 @@ impl Filesystem {
                 other => reply(other),
             },
         );
+    }
+
+    /// What the kernel learns of an entry that a former process has made for it. Others may have removed it since, or put another
+    /// one in its place; whether it was made is better left open then.
+    fn made_before(
+        &self,
+        parent: u64,
+        name: &[u8],
+        kind: EntryKind,
+    ) -> Result<Attributes, FsError> {
+        let found = self.lookup(parent, name).ok();
+        found
+            .filter(|it| it.kind == kind.into())
+            .ok_or(FsError::Busy)
     }
 
     fn make_plan(&self, tree: &Tree, place: &Place, kind: EntryKind) -> Result<Plan, FsError> {
@@ -217,27 +292,39 @@ impl Filesystem {
             }
             Node::Name(id) => id,
         };
-        match self.open_name(request, id, uid) {
-            Ok((handle, bound)) if is_to_be_cut => {
-                self.truncate(id, bound, 0, move |fs, cut| {
-                    if cut.is_err() {
-                        fs.close(handle);
-                    }
-                    reply(cut.map(|_attributes| handle));
-                });
-            }
-            opened => reply(opened.map(|(handle, _bound)| handle)),
+        let open = || self.open_name(request, id, uid);
+        if !is_to_be_cut {
+            return reply(open().map(|(handle, _bound)| handle));
+        }
+        let again = |_count| open().map(|(handle, _bound)| handle);
+        let Some((asked, reply)) = self.ask(request, again, reply) else {
+            return;
+        };
+        match open() {
+            Ok((handle, bound)) => self.truncate(asked, id, bound, 0, move |fs, cut| {
+                let cut: Result<Attributes, FsError> = cut;
+                if cut.is_err() {
+                    fs.close(handle);
+                }
+                reply(cut.map(|_attributes| handle));
+            }),
+            Err(error) => reply(Err(error)),
         }
     }
 
     /// Removes a file or an empty directory.
     pub fn remove(
         self: &Arc<Self>,
+        request: RequestId,
         parent: u64,
         name: &[u8],
         reply: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
+        let Some((asked, reply)) = self.ask(request, |_count| Ok(()), reply) else {
+            return;
+        };
         self.change(
+            asked,
             self.place(parent, name, FsError::Access),
             |fs, tree, place| {
                 let path = fs.path(tree, place)?;
@@ -255,29 +342,34 @@ impl Filesystem {
     /// Moves a file or an empty directory, each place given by directory and name.
     pub fn rename(
         self: &Arc<Self>,
+        request: RequestId,
         from: (u64, &[u8]),
         to: (u64, &[u8]),
         reply: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
+        let Some((asked, reply)) = self.ask(request, |_count| Ok(()), reply) else {
+            return;
+        };
         let place = |(parent, name)| self.place(parent, name, FsError::Access);
         self.change(
+            asked,
             place(from).and_then(|from| Ok((from, place(to)?))),
             |fs, tree, (from, to)| {
                 let (from, to) = (fs.path(tree, from)?, fs.path(tree, to)?);
                 Ok(Plan::Apply(Operation::Rename { from, to }))
             },
-            |fs, _tree, (from, to), result| {
+            |fs, tree, (from, to), result| {
                 result?;
-                fs.names.renamed(from, to);
-                Ok(())
+                Ok(fs.names.renamed(tree, from, to))
             },
-            |_fs, result| reply(result),
+            |fs, result| reply(result.map(|moved| fs.names.settle(moved))),
         );
     }
 
     /// Writes to an open file. Gives the number of bytes written.
     pub fn write(
         self: &Arc<Self>,
+        request: RequestId,
         handle: u64,
         at: WriteAt,
         data: &[u8],
@@ -289,7 +381,11 @@ impl Filesystem {
             Ok(Handle::Directory { .. }) => return reply(Err(FsError::IsDirectory)),
             Err(error) => return reply(Err(error)),
         };
+        let Some((asked, reply)) = self.ask(request, Ok, reply) else {
+            return;
+        };
         self.change(
+            asked,
             Ok(Bytes::copy_from_slice(data)),
             move |_fs, tree, data| {
                 let offset = match at {
@@ -316,11 +412,16 @@ impl Filesystem {
     /// Sets attributes of an open file, or of what a name leads to.
     pub fn set_attributes(
         self: &Arc<Self>,
+        request: RequestId,
         id: u64,
         handle: Option<u64>,
         new: NewAttributes,
         reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
     ) {
+        let again = |_count| self.attributes(id, handle);
+        let Some((asked, reply)) = self.ask(request, again, reply) else {
+            return;
+        };
         let changed = match Node::of(id) {
             Node::Plugin(index) => self.check_plugin(index, new).map(|()| None),
             Node::Name(id) => self.changed_entry(id, handle, new),
@@ -331,12 +432,16 @@ impl Filesystem {
             Err(error) => return reply(Err(error)),
         };
         match (new.size, new.mtime) {
-            (Some(size), Some(mtime)) => self.truncate(id, bound, size, move |fs, cut| match cut {
-                Ok(_attributes) => fs.touch(id, bound, mtime, reply),
-                Err(error) => reply(Err(error)),
-            }),
-            (Some(size), None) => self.truncate(id, bound, size, |_fs, result| reply(result)),
-            (None, mtime) => self.touch(id, bound, mtime.unwrap_or_default(), reply),
+            (Some(size), Some(mtime)) => {
+                self.truncate(asked, id, bound, size, move |fs, cut| match cut {
+                    Ok(Half) => fs.touch(asked, id, bound, mtime, reply),
+                    Err(error) => reply(Err(error)),
+                });
+            }
+            (Some(size), None) => {
+                self.truncate(asked, id, bound, size, |_fs, result| reply(result));
+            }
+            (None, mtime) => self.touch(asked, id, bound, mtime.unwrap_or_default(), reply),
         }
     }
 
@@ -385,19 +490,21 @@ impl Filesystem {
         }
     }
 
-    fn truncate(
+    fn truncate<T: Answer + From<Attributes>>(
         self: &Arc<Self>,
+        asked: Asked,
         id: u64,
         bound: Bound,
         size: u64,
-        reply: impl FnOnce(&Arc<Self>, Result<Attributes, FsError>) + Send + 'static,
+        reply: impl FnOnce(&Arc<Self>, Result<T, FsError>) + Send + 'static,
     ) {
         self.change(
+            asked,
             Ok(bound),
             move |_fs, tree, bound| write_plan(tree, *bound, size, Bytes::new(), true),
             move |fs, tree, bound, result| {
                 result?;
-                fs.entry_attributes(tree, id, bound.inode)
+                fs.entry_attributes(tree, id, bound.inode).map(T::from)
             },
             reply,
         );
@@ -405,12 +512,14 @@ impl Filesystem {
 
     fn touch(
         self: &Arc<Self>,
+        asked: Asked,
         id: u64,
         bound: Bound,
         mtime: u32,
         reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
     ) {
         self.change(
+            asked,
             Ok(bound),
             move |_fs, tree, bound| {
                 let inode = bound.inode;
@@ -428,9 +537,41 @@ impl Filesystem {
         );
     }
 
+    /// Takes in a request for a change, whose reply ends it. `again` makes the answer once more if a former process has carried
+    /// it out; then there is nothing to do.
+    fn ask<T: 'static>(
+        self: &Arc<Self>,
+        request: RequestId,
+        again: impl FnOnce(u32) -> Result<T, FsError>,
+        reply: impl FnOnce(Result<T, FsError>) + Send + 'static,
+    ) -> Option<(Asked, Replying<T>)> {
+        let (asked, former) = match self.answers.ask(request) {
+            Step::Do(asked) => (asked, None),
+            Step::Repeat(asked, result) => (asked, Some(result)),
+            Step::Refuse => {
+                reply(Err(FsError::Busy));
+                return None;
+            }
+        };
+        let fs = Arc::clone(self);
+        let ended = Ended { fs, asked };
+        let reply = move |result| {
+            reply(result);
+            drop(ended);
+        };
+        match former {
+            None => Some((asked, Box::new(reply))),
+            Some(result) => {
+                reply(result.and_then(again));
+                None
+            }
+        }
+    }
+
     /// Sends a change of a subject on its way: a name, or something that is open.
     fn change<S: Send + 'static, T: Answer>(
         self: &Arc<Self>,
+        asked: Asked,
         subject: Result<S, FsError>,
         plan: impl Fn(&Self, &Tree, &S) -> Result<Plan, FsError> + Send + 'static,
         answer: impl FnOnce(&Self, &mut Tree, &S, Result<u32, FsError>) -> Result<T, FsError>
@@ -441,6 +582,7 @@ impl Filesystem {
         match subject {
             Ok(subject) => (self.submit)(Box::new(Request {
                 fs: Arc::clone(self),
+                asked,
                 asker: asker::current(),
                 subject,
                 plan,
@@ -467,9 +609,25 @@ impl Filesystem {
     }
 }
 
+/// Answers a request for a change and ends it.
+type Replying<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;
+
+/// Ends a request for a change when its reply has been written.
+struct Ended {
+    fs: Arc<Filesystem>,
+    asked: Asked,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.fs.answers.end(self.asked);
+    }
+}
+
 /// A change on its way.
 struct Request<S, P, A, R> {
     fs: Arc<Filesystem>,
+    asked: Asked,
     asker: Option<Asker>,
     subject: S,
     plan: P,
@@ -486,7 +644,9 @@ where
     R: FnOnce(&Arc<Filesystem>, Result<T, FsError>) + Send + 'static,
 {
     fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError> {
-        (self.plan)(&self.fs, tree, &self.subject)
+        let plan = (self.plan)(&self.fs, tree, &self.subject)?;
+        self.fs.answers.plan(self.asked, tree);
+        Ok(plan)
     }
 
     fn answer(
@@ -499,6 +659,10 @@ where
         let (fs, reply) = (this.fs, this.reply);
         let shown = fs.names.changed(changes, ChangedBy::Kernel);
         let answer = (this.answer)(&fs, tree, &this.subject, result);
+        let repeated = answer
+            .as_ref()
+            .map_or_else(|error| Some(Err(*error)), T::repeated);
+        fs.answers.note(this.asked, tree, repeated);
         Box::new(move |durable| {
             fs.tell_changed(&shown);
             match (durable, answer) {

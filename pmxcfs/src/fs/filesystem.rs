@@ -6,6 +6,7 @@ use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::{AfterUnlock, Change, MemDb, Observer, Statfs, Submit, Tree};
 
+use super::answers::Answers;
 use super::attributes::Attributes;
 use super::handles::{Bound, Handle, Handles};
 use super::names::{ChangedBy, NameTable, Place, Want};
@@ -28,6 +29,7 @@ pub struct Filesystem {
     pub(super) gid: u32,
     pub(super) names: NameTable,
     pub(super) handles: Handles,
+    pub(super) answers: Answers,
     /// Set when somebody is there to be told.
     forget_attributes: OnceLock<ForgetAttributes>,
 }
@@ -51,11 +53,12 @@ impl Filesystem {
         gid: u32,
         tables: Tables,
     ) -> Arc<Self> {
-        let names = NameTable::new(tables.names);
+        let names = NameTable::new(tables.names, &db.read());
         let handles = Handles::new(tables.handles, |record| {
             reopen(&db, &names, &plugins, record)
         });
         names.drop_all_unused();
+        let answers = Answers::new(tables.answers, &db.read());
         Arc::new(Self {
             db,
             submit,
@@ -64,6 +67,7 @@ impl Filesystem {
             gid,
             names,
             handles,
+            answers,
             forget_attributes: OnceLock::new(),
         })
     }

@@ -4,6 +4,7 @@
 //! open (`handles`). Reads are answered from memory; a change goes on its way with its reply and is answered by whoever completes
 //! it, so nothing here waits. What the kernel knows outlives the process (`tables`). What turns requests of FUSE into calls of this is in [`crate::fuse`].
 
+mod answers;
 mod attributes;
 mod changes;
 mod debug_switch;

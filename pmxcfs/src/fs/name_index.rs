@@ -20,8 +20,9 @@ pub(super) struct NameIndex {
 }
 
 impl NameIndex {
-    /// Finds what a former process has left.
-    pub(super) fn new(records: NameRecords) -> Self {
+    /// Finds what a former process has left. `version` of the database is loaded.
+    pub(super) fn new(mut records: NameRecords, version: u64) -> Self {
+        records.settle(version);
         let slots = records.all();
         let mut this = Self {
             records,
@@ -99,12 +100,24 @@ impl NameIndex {
         self.enter(slot);
     }
 
-    /// Gives a record another place, and another slot. `None` if there is no room; it stays where it is then.
-    pub(super) fn rename(&mut self, slot: u32, parent: u64, name: &[u8]) -> Option<u32> {
+    /// Finds a record at another place, and in another slot, from now on. The former one is to be [settled](Self::settle).
+    /// `None` if there is no room; it stays where it is then.
+    pub(super) fn rename(
+        &mut self,
+        slot: u32,
+        parent: u64,
+        name: &[u8],
+        version: u64,
+    ) -> Option<u32> {
+        let follower = self.records.add_follower(slot, parent, name, version)?;
         self.leave(slot);
-        let renamed = self.records.rename(slot, parent, name);
-        self.enter(renamed.unwrap_or(slot));
-        renamed
+        self.enter(follower);
+        Some(follower)
+    }
+
+    /// Removes a record that has a follower.
+    pub(super) fn settle(&mut self, slot: u32) {
+        self.records.remove(slot);
     }
 
     fn enter(&mut self, slot: u32) {

@@ -50,6 +50,11 @@ pub(super) struct Place {
     pub(super) name: Bytes,
 }
 
+/// Records of names where they were before a change of this mount.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Moved(Vec<u32>);
+
 /// The names that the kernel knows.
 #[derive(Debug)]
 pub(super) struct NameTable {
@@ -91,10 +96,11 @@ struct Opens {
 }
 
 impl NameTable {
-    /// The names of these records, and the root. To be completed by what is [open](Self::reopen).
-    pub(super) fn new(records: NameRecords) -> Self {
+    /// The names of these records, and the root, as the tree that was loaded has them. To be completed by what is
+    /// [open](Self::reopen).
+    pub(super) fn new(records: NameRecords, tree: &Tree) -> Self {
         let mut table = Table {
-            index: NameIndex::new(records),
+            index: NameIndex::new(records, tree.root().version),
             ways: Vec::new(),
             opens: HashMap::new(),
             others: HashMap::new(),
@@ -282,13 +288,25 @@ impl NameTable {
     }
 
     /// A name was changed through this mount: the kernel moves what it has. That may be a displaced record, if it has looked
-    /// the old name up meanwhile, so all records of the old name move.
-    pub(super) fn renamed(&self, from: &Place, to: &Place) {
+    /// the old name up meanwhile, so all records of the old name move. A later process finds them where they were until the change is
+    /// [settled](Self::settle).
+    pub(super) fn renamed(&self, tree: &Tree, from: &Place, to: &Place) -> Moved {
         if from == to {
-            return;
+            return Moved::default();
         }
         self.removed(to);
-        self.table.lock().move_name(from, to);
+        let version = tree.root().version;
+        self.table.lock().move_name(from, to, version)
+    }
+
+    /// The crash journal has the change that has moved names.
+    pub(super) fn settle(&self, moved: Moved) {
+        let mut table = self.table.lock();
+        for slot in moved.0 {
+            let parent = table.index.records().parent(slot);
+            table.index.settle(slot);
+            table.leave_directory(parent);
+        }
     }
 
     /// Node ids by which the kernel may show entries.
@@ -472,24 +490,31 @@ impl Table {
         self.lead(slot, None);
     }
 
-    fn move_name(&mut self, from: &Place, to: &Place) {
-        let Some(directory) = self.index.slot(to.parent) else {
-            return;
-        };
-        for slot in self.index.of_place(from.parent, &from.name) {
-            self.lead(slot, None);
-            let Some(moved) = self.index.rename(slot, to.parent, &to.name) else {
+    fn move_name(&mut self, from: &Place, to: &Place, version: u64) -> Moved {
+        let mut slots = self.index.of_place(from.parent, &from.name);
+        slots.retain(|slot| {
+            self.lead(*slot, None);
+            let directory = self.index.slot(to.parent);
+            let moved = directory.zip(self.index.rename(*slot, to.parent, &to.name, version));
+            match moved {
+                Some((directory, moved)) => {
+                    *self.way_mut(moved) = std::mem::take(self.way_mut(*slot));
+                    self.way_mut(directory).child_count += 1;
+                }
                 // The kernel looks the name up again.
-                self.displace(slot);
-                continue;
-            };
-            *self.way_mut(moved) = std::mem::take(self.way_mut(slot));
-            self.way_mut(directory).child_count += 1;
-            if let Some(former) = self.index.slot(from.parent) {
-                self.way_mut(former).child_count -= 1;
+                None => self.displace(*slot),
             }
+            moved.is_some()
+        });
+        Moved(slots)
+    }
+
+    /// A record in a directory is gone.
+    fn leave_directory(&mut self, id: u64) {
+        if let Some(directory) = self.index.slot(id) {
+            self.way_mut(directory).child_count -= 1;
+            self.drop_unused(id);
         }
-        self.drop_unused(from.parent);
     }
 
     /// Every way is looked for again.

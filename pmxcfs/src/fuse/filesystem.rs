@@ -70,9 +70,18 @@ impl PveFilesystem {
         Errno::ENOSYS
     }
 
-    fn remove(&self, parent: INodeNo, name: &OsStr, timed: Timed, reply: ReplyEmpty) {
+    fn remove(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        timed: Timed,
+        reply: ReplyEmpty,
+    ) {
+        let _asking = self.asking(request);
         let reply = empty(timed, reply);
-        self.fs.remove(parent.0, name.as_bytes(), reply);
+        self.fs
+            .remove(id(request), parent.0, name.as_bytes(), reply);
     }
 }
 
@@ -136,7 +145,8 @@ impl FuseFilesystem for PveFilesystem {
             is_utime: atime.is_some() && mtime.is_some(),
         };
         let handle = fh.map(|handle| handle.0);
-        self.fs.set_attributes(ino.0, handle, new, reply);
+        self.fs
+            .set_attributes(id(request), ino.0, handle, new, reply);
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
@@ -163,7 +173,7 @@ impl FuseFilesystem for PveFilesystem {
             return reply.error(self.unsupported());
         }
         let reply = entry(self.time(FuseOperation::Mknod), reply);
-        self.fs.mknod(parent.0, name.as_bytes(), reply);
+        self.fs.mknod(id(request), parent.0, name.as_bytes(), reply);
     }
 
     fn mkdir(
@@ -177,17 +187,27 @@ impl FuseFilesystem for PveFilesystem {
     ) {
         let _asking = self.asking(request);
         let reply = entry(self.time(FuseOperation::Mkdir), reply);
-        self.fs.mkdir(parent.0, name.as_bytes(), reply);
+        self.fs.mkdir(id(request), parent.0, name.as_bytes(), reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _asking = self.asking(request);
-        self.remove(parent, name, self.time(FuseOperation::Unlink), reply);
+        self.remove(
+            request,
+            parent,
+            name,
+            self.time(FuseOperation::Unlink),
+            reply,
+        );
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _asking = self.asking(request);
-        self.remove(parent, name, self.time(FuseOperation::Rmdir), reply);
+        self.remove(
+            request,
+            parent,
+            name,
+            self.time(FuseOperation::Rmdir),
+            reply,
+        );
     }
 
     fn symlink(
@@ -219,7 +239,7 @@ impl FuseFilesystem for PveFilesystem {
         }
         let from = (parent.0, name.as_bytes());
         let to = (newparent.0, newname.as_bytes());
-        self.fs.rename(from, to, reply);
+        self.fs.rename(id(request), from, to, reply);
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -272,11 +292,11 @@ impl FuseFilesystem for PveFilesystem {
             0 => WriteAt::Offset(offset),
             _ => WriteAt::End,
         };
-        self.fs
-            .write(fh.0, at, data, move |result| match timed.note(result) {
-                Ok(count) => reply.written(count),
-                Err(error) => reply.error(errno(error)),
-            });
+        let reply = move |result| match timed.note(result) {
+            Ok(count) => reply.written(count),
+            Err(error) => reply.error(errno(error)),
+        };
+        self.fs.write(id(request), fh.0, at, data, reply);
     }
 
     fn release(

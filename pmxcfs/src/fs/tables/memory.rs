@@ -20,6 +20,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{Uid, ftruncate};
 
+#[cfg(test)]
+use pmxcfs_api_types::sync::{Mutex, Rank};
+
 use super::layout::{FILE_SIZE, MAPPED_SIZE, WORD_SIZE};
 
 /// Permission bits of the file.
@@ -35,6 +38,9 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK
 pub(super) struct Memory {
     file: OwnedFd,
     map: MmapRaw,
+    /// All stores, in order.
+    #[cfg(test)]
+    log: Mutex<Vec<(usize, u64)>>,
 }
 
 impl Memory {
@@ -69,7 +75,12 @@ impl Memory {
         let map = MmapOptions::new().len(MAPPED_SIZE).map_raw(&file)?;
         // A core dump would make all of it resident.
         map.advise(Advice::DontDump)?;
-        Ok(Self { file, map })
+        Ok(Self {
+            file,
+            map,
+            #[cfg(test)]
+            log: Mutex::new(*Rank::ALL.last().unwrap(), Vec::new()),
+        })
     }
 
     /// The file.
@@ -90,18 +101,48 @@ impl Memory {
     }
 
     pub(super) fn store(&self, index: usize, value: u64) {
-        self.word(index).store(value, Ordering::Relaxed);
+        self.store_in_order(index, value, Ordering::Relaxed);
     }
 
     /// Stores a word after everything that was stored before: from now on that counts.
     pub(super) fn commit(&self, index: usize, value: u64) {
-        self.word(index).store(value, Ordering::Release);
+        self.store_in_order(index, value, Ordering::Release);
     }
 
     /// Stores 0 before everything that is stored from now on: what the word stood for does not count any more.
     pub(super) fn clear(&self, index: usize) {
         self.store(index, 0);
         fence(Ordering::Release);
+    }
+
+    fn store_in_order(&self, index: usize, value: u64, order: Ordering) {
+        #[cfg(test)]
+        self.log.lock().push((index, value));
+        self.word(index).store(value, order);
+    }
+
+    /// How many stores there were.
+    #[cfg(test)]
+    pub(super) fn store_count(&self) -> usize {
+        self.log.lock().len()
+    }
+
+    /// The memory as a kill leaves it after some stores and the first bytes of the next one.
+    #[cfg(test)]
+    pub(super) fn killed_after(&self, stores: usize, bytes: usize) -> Self {
+        let killed = Self::create().unwrap();
+        let log = self.log.lock().clone();
+        for (index, value) in &log[..stores] {
+            killed.word(*index).store(*value, Ordering::Relaxed);
+        }
+        if let Some((index, value)) = log.get(stores) {
+            let torn = !u64::MAX
+                .checked_shl(8 * u32::try_from(bytes).unwrap())
+                .unwrap_or(0);
+            let word = killed.load(*index) & !torn | value & torn;
+            killed.word(*index).store(word, Ordering::Relaxed);
+        }
+        killed
     }
 }
 

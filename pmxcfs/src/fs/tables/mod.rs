@@ -9,6 +9,7 @@
 //! checksum; what changes in a record is one word. Lookup counts and numbers are stored before the reply that names them, so
 //! after a kill they are upper bounds: a record may stay for as long as the mount does, but is never freed early.
 
+mod answers;
 mod handles;
 mod layout;
 mod memory;
@@ -19,6 +20,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+pub(super) use answers::{AnswerRecords, Outcome};
 pub(super) use handles::{HandleRecord, HandleRecords, Opened};
 use layout::{AGREED_AT, AGREED_WORDS, LAYOUT_VERSION, MAGIC, MAGIC_AT, VERSION_AT};
 use memory::Memory;
@@ -68,6 +70,7 @@ pub struct Tables {
     memory: Arc<Memory>,
     pub(super) names: NameRecords,
     pub(super) handles: HandleRecords,
+    pub(super) answers: AnswerRecords,
 }
 
 impl Tables {
@@ -102,6 +105,7 @@ impl Tables {
         Ok(Self {
             names: NameRecords::open(of(&memory)).map_err(TablesError::Damaged)?,
             handles: HandleRecords::open(of(&memory)).map_err(TablesError::Damaged)?,
+            answers: AnswerRecords::open(of(&memory)).map_err(TablesError::Damaged)?,
             memory,
         })
     }
@@ -112,10 +116,42 @@ impl Tables {
         self.memory.file()
     }
 
+    /// How many node ids another process has drawn that works on the tables.
+    #[cfg(test)]
+    pub(super) fn drawn_count(descriptor: OwnedFd) -> Result<u64, TablesError> {
+        let memory = Memory::open(descriptor)?.ok_or(TablesError::NotTables)?;
+        Ok(memory.load(layout::DRAWN_AT))
+    }
+
+    /// What a test kills the process with.
+    #[cfg(test)]
+    pub(super) fn killer(&self) -> Killer {
+        Killer(Arc::clone(&self.memory))
+    }
+
     /// Where to keep what is agreed with the kernel.
     #[must_use]
     pub fn agreement(&self) -> Agreement {
         Agreement(Arc::clone(&self.memory))
+    }
+}
+
+/// Shows what a process leaves behind that is killed at some moment.
+#[cfg(test)]
+#[derive(Debug, Clone)]
+pub(super) struct Killer(Arc<Memory>);
+
+#[cfg(test)]
+impl Killer {
+    /// How many stores there were.
+    pub(super) fn store_count(&self) -> usize {
+        self.0.store_count()
+    }
+
+    /// What is left after some stores, and the first bytes of the next one.
+    pub(super) fn killed_after(&self, stores: usize, bytes: usize) -> Result<Tables, TablesError> {
+        let left = self.0.killed_after(stores, bytes);
+        Tables::open(left.file().try_clone_to_owned()?)
     }
 }
 

@@ -6,14 +6,14 @@
 //! | 1 | node id |
 //! | 2 | node id of the directory |
 //! | 3 | inode that the id was given out for |
-//! | 4 | length of the name; bit 16: a directory; from bit 32 on how often the name was changed |
+//! | 4 | length of the name; bit 16: a directory; from bit 17 on the version of the database that has given it its place |
 //! | 5 | slot of the next piece of the name plus 1, or 0 |
 //! | 6 | how many replies named the id; bit 63: the record is the one of its name |
 //! | 7 to 15 | the name, or its first 72 bytes |
 //!
 //! A piece has the slot of the next one plus 1 in word 1 and 112 bytes from word 2 on. The checksum covers all but word 6, which
-//! is the only one that changes. A record whose name changes is written anew, then the former one is taken away; a kill between
-//! the two leaves both, and the one that was changed more often counts.
+//! is the only one that changes. A record whose place changes is written anew, and the former one is taken away when the crash
+//! journal has that change. A kill before that leaves both; which of them counts, the version of the database says.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ const PIECE_LENGTH: usize = (WIDTH - PIECE_NAME) * WORD_SIZE;
 
 const LENGTH_MASK: u64 = 0xffff;
 const IS_DIRECTORY: u64 = 1 << 16;
-const CHANGES_SHIFT: u32 = 32;
+const VERSION_SHIFT: u32 = 17;
 const IS_CURRENT: u64 = 1 << 63;
 
 /// A name, as a rule without an allocation.
@@ -84,28 +84,33 @@ impl NameRecords {
     fn check(&mut self) -> Result<(), &'static str> {
         let count = self.slots.used();
         let mut is_in_use = vec![false; count as usize];
-        let mut by_id: HashMap<u64, u32> = HashMap::new();
         for slot in self.all() {
             self.check_record(slot, &mut is_in_use)?;
-            let Some(other) = by_id.insert(self.id(slot), slot) else {
-                continue;
-            };
-            let (present, former) = match self.changes(slot) > self.changes(other) {
-                true => (slot, other),
-                false => (other, slot),
-            };
-            by_id.insert(self.id(slot), present);
-            self.slots.clear(former, COMMIT);
-            for slot in self.slots_of(former) {
-                is_in_use[slot as usize] = false;
-            }
         }
-        self.check_parents(&by_id)?;
+        self.check_parents()?;
         for (slot, _) in (0..count).zip(is_in_use).filter(|(_, in_use)| !in_use) {
             self.slots.clear(slot, COMMIT);
             self.slots.give_back(slot);
         }
         Ok(())
+    }
+
+    /// Removes the records that the version of the database which was loaded does not have, and those that have followers which it
+    /// has.
+    pub(in crate::fs) fn settle(&mut self, version: u64) {
+        let mut present: HashMap<u64, u32> = HashMap::new();
+        for slot in self.all() {
+            let Some(other) = present.insert(self.id(slot), slot) else {
+                continue;
+            };
+            let rank = |slot: u32| Some(self.version(slot)).filter(|it| *it <= version);
+            let (kept, removed) = match rank(slot) > rank(other) {
+                true => (slot, other),
+                false => (other, slot),
+            };
+            present.insert(self.id(slot), kept);
+            self.remove(removed);
+        }
     }
 
     fn check_record(&self, slot: u32, is_in_use: &mut [bool]) -> Result<(), &'static str> {
@@ -133,17 +138,18 @@ impl NameRecords {
     }
 
     /// Checks that all names lie below the root.
-    fn check_parents(&self, by_id: &HashMap<u64, u32>) -> Result<(), &'static str> {
+    fn check_parents(&self) -> Result<(), &'static str> {
+        let by_id: HashMap<u64, u32> = self.all().map(|slot| (self.id(slot), slot)).collect();
         let mut is_below = vec![false; self.slots.used() as usize];
-        for start in by_id.values() {
-            let mut way = vec![*start];
-            let mut at = *start;
+        for start in self.all() {
+            let mut way = vec![start];
+            let mut at = start;
             while !is_below[at as usize] && self.id(at) != ROOT_ID {
                 let parent = by_id.get(&self.parent(at)).copied();
                 let parent = parent.filter(|it| self.kind(*it) == EntryKind::Directory);
                 at = parent.ok_or("a name without a directory")?;
                 way.push(at);
-                if way.len() > by_id.len() {
+                if way.len() > by_id.len() + 1 {
                     return Err("a directory below itself");
                 }
             }
@@ -167,7 +173,7 @@ impl NameRecords {
         self.write(new, 0, IS_CURRENT | 1)
     }
 
-    fn write(&mut self, new: &NewName<'_>, changes: u64, state: u64) -> Option<u32> {
+    fn write(&mut self, new: &NewName<'_>, version: u64, state: u64) -> Option<u32> {
         let (first, rest) = new.name.split_at(new.name.len().min(FIRST_LENGTH));
         let slot = self.slots.take()?;
         let mut next = 0;
@@ -185,7 +191,7 @@ impl NameRecords {
             EntryKind::Directory => IS_DIRECTORY,
             EntryKind::File => 0,
         };
-        let shape = new.name.len() as u64 | kind | changes << CHANGES_SHIFT;
+        let shape = new.name.len() as u64 | kind | version << VERSION_SHIFT;
         let words = [new.id, new.parent, new.origin, shape, next];
         for (at, word) in (ID..).zip(words) {
             self.slots.store(slot, at, word);
@@ -203,8 +209,15 @@ impl NameRecords {
         }
     }
 
-    /// Gives a record another name, in another slot. `None` if there is no room; it stays as it is then.
-    pub(in crate::fs) fn rename(&mut self, slot: u32, parent: u64, name: &[u8]) -> Option<u32> {
+    /// Writes the record that takes the place of another one, at the place that a version of the database has given it. `None` if
+    /// there is no room.
+    pub(in crate::fs) fn add_follower(
+        &mut self,
+        slot: u32,
+        parent: u64,
+        name: &[u8],
+        version: u64,
+    ) -> Option<u32> {
         let new = NewName {
             id: self.id(slot),
             parent,
@@ -212,10 +225,7 @@ impl NameRecords {
             kind: self.kind(slot),
             origin: self.origin(slot),
         };
-        let state = self.slots.load(slot, STATE);
-        let renamed = self.write(&new, self.changes(slot) + 1, state)?;
-        self.remove(slot);
-        Some(renamed)
+        self.write(&new, version, self.slots.load(slot, STATE))
     }
 
     /// Removes a record.
@@ -229,12 +239,6 @@ impl NameRecords {
         for slot in self.pieces(first).collect::<Vec<u32>>() {
             self.slots.give_back(slot);
         }
-    }
-
-    /// The slots that a record uses.
-    fn slots_of(&self, slot: u32) -> Vec<u32> {
-        let pieces = self.pieces(self.slots.load(slot, NEXT));
-        std::iter::once(slot).chain(pieces).collect()
     }
 
     /// The slots of the pieces of a name, from a link on.
@@ -266,8 +270,8 @@ impl NameRecords {
         }
     }
 
-    fn changes(&self, slot: u32) -> u64 {
-        self.slots.load(slot, SHAPE) >> CHANGES_SHIFT
+    fn version(&self, slot: u32) -> u64 {
+        self.slots.load(slot, SHAPE) >> VERSION_SHIFT
     }
 
     fn length(&self, slot: u32) -> usize {

@@ -2,7 +2,11 @@
 #![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 
 mod access;
+#[cfg(test)]
+mod answers;
 mod files;
+#[cfg(test)]
+mod kills;
 pub(crate) mod model;
 mod names;
 
@@ -33,6 +37,10 @@ struct Bench {
     /// Node ids whose attributes the kernel was told to forget.
     told: Arc<Mutex<Vec<u64>>>,
     tables: OwnedFd,
+    #[cfg(test)]
+    killer: super::tables::Killer,
+    #[cfg(test)]
+    durable: Arc<std::sync::atomic::AtomicUsize>,
     last_request: AtomicU64,
     place: Arc<TempDir>,
 }
@@ -57,11 +65,25 @@ impl Bench {
         let is_quorate = Arc::new(AtomicBool::new(true));
         let mut plugins = Plugins::with_links("node");
         plugins.file(".text", ReadOnly(|| Bytes::from_static(b"generated")));
+        #[cfg(test)]
+        let killer = tables.killer();
+        #[cfg(test)]
+        let durable = Arc::default();
         let submit = {
             let (db, is_quorate) = (Arc::clone(&db), Arc::clone(&is_quorate));
-            move |caller: Box<dyn Caller>| match is_quorate.load(Ordering::Relaxed) {
-                true => db.submit(caller),
-                false => caller.refuse(FsError::Access),
+            #[cfg(test)]
+            let (killer, durable) = (killer.clone(), Arc::clone(&durable));
+            move |caller: Box<dyn Caller>| {
+                #[cfg(test)]
+                let caller = Box::new(kills::Watched {
+                    caller,
+                    killer: killer.clone(),
+                    durable: Arc::clone(&durable),
+                });
+                match is_quorate.load(Ordering::Relaxed) {
+                    true => db.submit(caller),
+                    false => caller.refuse(FsError::Access),
+                }
             }
         };
         let quorate = {
@@ -89,6 +111,10 @@ impl Bench {
             is_quorate,
             told,
             tables: descriptor,
+            #[cfg(test)]
+            killer,
+            #[cfg(test)]
+            durable,
             last_request: AtomicU64::new(0),
             place,
         }
@@ -122,7 +148,10 @@ impl Bench {
     }
 
     fn mkdir(&self, parent: u64, name: &str) -> Result<Attributes, FsError> {
-        wait(|reply| self.fs.mkdir(parent, name.as_bytes(), reply))
+        wait(|reply| {
+            self.fs
+                .mkdir(self.request(), parent, name.as_bytes(), reply)
+        })
     }
 
     fn create(&self, parent: u64, name: &str, if_exists: IfExists) -> Result<Created, FsError> {
@@ -139,20 +168,29 @@ impl Bench {
     }
 
     fn write(&self, handle: u64, at: WriteAt, data: &str) -> Result<u32, FsError> {
-        wait(|reply| self.fs.write(handle, at, data.as_bytes(), reply))
+        wait(|reply| {
+            self.fs
+                .write(self.request(), handle, at, data.as_bytes(), reply)
+        })
     }
 
     fn set(&self, id: u64, handle: Option<u64>, new: NewAttributes) -> Result<Attributes, FsError> {
-        wait(|reply| self.fs.set_attributes(id, handle, new, reply))
+        wait(|reply| {
+            self.fs
+                .set_attributes(self.request(), id, handle, new, reply)
+        })
     }
 
     fn remove(&self, parent: u64, name: &str) -> Result<(), FsError> {
-        wait(|reply| self.fs.remove(parent, name.as_bytes(), reply))
+        wait(|reply| {
+            self.fs
+                .remove(self.request(), parent, name.as_bytes(), reply)
+        })
     }
 
     fn rename(&self, from: (u64, &str), to: (u64, &str)) -> Result<(), FsError> {
         let (from, to) = ((from.0, from.1.as_bytes()), (to.0, to.1.as_bytes()));
-        wait(|reply| self.fs.rename(from, to, reply))
+        wait(|reply| self.fs.rename(self.request(), from, to, reply))
     }
 
     fn read(&self, handle: u64) -> Result<String, FsError> {
