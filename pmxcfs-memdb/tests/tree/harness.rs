@@ -110,7 +110,9 @@ impl Bench {
         let names = listing
             .iter()
             .map(|row| row.name.escape_ascii().to_string());
-        names.collect()
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
     }
 
     /// Guests as `id node kind`.

@@ -105,8 +105,8 @@ fn a_listing_is_built_once_until_the_directory_changes() {
     assert_eq!(
         rows,
         [
-            (bench.inode("d/a"), EntryKind::File, &b"a"[..]),
             (bench.inode("d/b"), EntryKind::Directory, &b"b"[..]),
+            (bench.inode("d/a"), EntryKind::File, &b"a"[..]),
         ]
     );
     bench.write("d/a", 0, b"x").expect("written");
