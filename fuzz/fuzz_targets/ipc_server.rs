@@ -28,7 +28,8 @@ use std::thread;
 use std::time::Instant;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
-use pmxcfs_ipc::{Access, Handler, PeerCredentials, Request, Response, Server, ServerConfig};
+use bytes::Bytes;
+use pmxcfs_ipc::{Access, Answer, Handler, PeerCredentials, Request, Server, ServerConfig};
 use raw::{
     COMPLETE, PATIENCE, READ_POSITION, REF_COUNT, SEMAPHORE, ShmClient, WAITERS, WRITE_POSITION,
 };
@@ -47,8 +48,8 @@ impl Handler for Echo {
         request.id % 2 == 0
     }
 
-    fn handle(&self, request: &Request<'_>) -> Response {
-        Response::success(request.body.to_vec())
+    fn handle(&self, request: &Request<'_>) -> Answer {
+        Ok(Bytes::from(request.body.to_vec()))
     }
 }
 

@@ -177,8 +177,9 @@ mod tests {
     use super::*;
     use crate::config::ServerConfig;
     use crate::directory::NewDirectory;
-    use crate::handler::{Access, Handler, PeerCredentials, Request, Response};
+    use crate::handler::{Access, Answer, Handler, PeerCredentials, Request};
     use crate::readiness::watch;
+    use bytes::Bytes;
 
     struct Nobody;
 
@@ -187,8 +188,8 @@ mod tests {
             None
         }
 
-        fn handle(&self, _request: &Request<'_>) -> Response {
-            Response::default()
+        fn handle(&self, _request: &Request<'_>) -> Answer {
+            Ok(Bytes::new())
         }
     }
 

@@ -3,10 +3,11 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bytes::Bytes;
 use nix::errno::Errno;
 
 use crate::directory::NewDirectory;
-use crate::handler::{Access, Handler, PeerCredentials, Request, Response};
+use crate::handler::{Access, Answer, Handler, PeerCredentials, Request};
 use crate::ring::RingViolation;
 use crate::wire::DecodeError;
 use crate::wire::request::{DISCONNECT_ID, RequestHeader};
@@ -99,62 +100,56 @@ impl Caller {
 /// Has a request answered.
 pub(crate) fn answer(handler: &dyn Handler, request: &Request<'_>) -> Reply {
     let span = tracing::debug_span!("ipc", op = request.id, pid = request.peer.pid);
-    let response = span.in_scope(|| {
+    let answer = span.in_scope(|| {
         catch_unwind(AssertUnwindSafe(|| handler.handle(request))).unwrap_or_else(|_panic| {
             tracing::error!("the handler panicked");
-            Response::failure(libc::EIO)
+            Err(libc::EIO)
         })
     });
-    Reply::new(request.id, response, request.max_response_size)
+    Reply::new(request.id, answer, request.max_response_size)
 }
 
 /// A response that fits the agreed size, ready to travel.
 pub(crate) struct Reply {
     pub(crate) header: [u8; RESPONSE_HEADER_SIZE],
-    pub(crate) response: Response,
+    pub(crate) body: Bytes,
     pub(crate) id: i32,
 }
 
 impl Reply {
-    fn new(id: i32, response: Response, max_size: usize) -> Self {
-        let size = response.body.len();
-        match i32::try_from(size + RESPONSE_HEADER_SIZE) {
-            Ok(total) if size <= max_size => {
-                let error = response.error.saturating_neg();
-                let header = ResponseHeader {
-                    id,
-                    size: total,
-                    error,
-                };
-                Self {
-                    header: header.encode(),
-                    response,
-                    id,
-                }
-            }
+    fn new(id: i32, answer: Answer, max_size: usize) -> Self {
+        let error = answer
+            .as_ref()
+            .map_or_else(|errno| errno.saturating_neg(), |_body| 0);
+        let body = answer.unwrap_or_default();
+        match i32::try_from(body.len() + RESPONSE_HEADER_SIZE) {
+            Ok(size) if body.len() <= max_size => Self {
+                header: ResponseHeader { id, size, error }.encode(),
+                body,
+                id,
+            },
             _ => Self::too_large(id),
         }
     }
 
     /// What a client gets instead of a response that cannot be carried.
     pub(crate) fn too_large(id: i32) -> Self {
-        Self::new(id, Response::failure(libc::EMSGSIZE), 0)
+        Self::new(id, Err(libc::EMSGSIZE), 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Reply;
-    use crate::handler::Response;
 
     #[test]
     fn a_response_may_fill_the_agreed_size_and_no_more() {
         let size_of = |body: usize| {
-            let reply = Reply::new(7, Response::success(vec![1; body]), 12304);
+            let reply = Reply::new(7, Ok(vec![1; body].into()), 12304);
             let field = |offset: usize| {
                 i32::from_le_bytes(reply.header[offset..offset + 4].try_into().unwrap())
             };
-            (field(8), field(16), reply.response.body.len())
+            (field(8), field(16), reply.body.len())
         };
         assert_eq!(size_of(0), (24, 0, 0));
         assert_eq!(size_of(12304), (12328, 0, 12304));

@@ -40,35 +40,9 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
-/// The answer to one request.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response {
-    /// 0, or a positive errno, which travels negated.
-    pub error: i32,
-    /// What follows the 24-byte header. A body that does not fit the agreed message size (which includes the header)
-    /// is not sent; the client gets `EMSGSIZE` without a body instead.
-    pub body: Bytes,
-}
-
-impl Response {
-    /// An answer that carries data.
-    #[must_use]
-    pub fn success(body: impl Into<Bytes>) -> Self {
-        Self {
-            error: 0,
-            body: body.into(),
-        }
-    }
-
-    /// An answer that carries only a positive errno.
-    #[must_use]
-    pub const fn failure(errno: i32) -> Self {
-        Self {
-            error: errno,
-            body: Bytes::new(),
-        }
-    }
-}
+/// The answer to a request: what follows the 24-byte header, or a positive errno, which travels negated. A client gets
+/// `EMSGSIZE` instead of data that do not fit the agreed message size, which includes the header.
+pub type Answer = Result<Bytes, i32>;
 
 /// The service behind the transport.
 ///
@@ -86,5 +60,5 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers one request, from memory: it must not wait for disks, peers or other clients. A panic is answered
     /// with EIO.
-    fn handle(&self, request: &Request<'_>) -> Response;
+    fn handle(&self, request: &Request<'_>) -> Answer;
 }

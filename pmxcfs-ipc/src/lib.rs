@@ -33,6 +33,6 @@ mod throttle;
 pub mod wire;
 
 pub use config::{ServerConfig, forced_socket_directory};
-pub use handler::{Access, Handler, PeerCredentials, Request, Response};
+pub use handler::{Access, Answer, Handler, PeerCredentials, Request};
 pub use server::Server;
 pub use wire::setup::Transport;

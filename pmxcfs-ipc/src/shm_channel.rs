@@ -97,7 +97,7 @@ impl Channel for ShmChannel {
 
     fn respond(&mut self, reply: &Reply) -> Result<(), Closing> {
         self.responses
-            .put(&self.response_ring, &reply.header, &reply.response.body)?;
+            .put(&self.response_ring, &reply.header, &reply.body)?;
         Ok(())
     }
 

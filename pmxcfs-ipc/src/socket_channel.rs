@@ -137,10 +137,7 @@ impl Channel for SocketChannel {
 
 impl SocketChannel {
     fn send(&self, reply: &Reply) -> nix::Result<()> {
-        let parts = [
-            IoSlice::new(&reply.header),
-            IoSlice::new(&reply.response.body),
-        ];
+        let parts = [IoSlice::new(&reply.header), IoSlice::new(&reply.body)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         sendmsg::<UnixAddr>(self.requests.as_raw_fd(), &parts, &[], flags, None)?;
         Ok(())

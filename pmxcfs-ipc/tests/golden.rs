@@ -20,7 +20,7 @@ use pmxcfs_ipc::wire::request::RequestHeader;
 use pmxcfs_ipc::wire::ring_header;
 use pmxcfs_ipc::wire::setup::{ConnectRequest, ConnectResponse};
 use pmxcfs_ipc::{
-    Access, Handler, PeerCredentials, Request, Response, Server, ServerConfig, Transport,
+    Access, Answer, Handler, PeerCredentials, Request, Server, ServerConfig, Transport,
 };
 
 use support::raw::{
@@ -143,9 +143,9 @@ impl Handler for Recorded {
         Some(Access::ReadWrite)
     }
 
-    fn handle(&self, request: &Request<'_>) -> Response {
+    fn handle(&self, request: &Request<'_>) -> Answer {
         self.asked.lock().push((request.id, request.body.to_vec()));
-        Response::success(self.answers.lock().pop().expect("no more requests"))
+        Ok(self.answers.lock().pop().expect("no more requests"))
     }
 }
 

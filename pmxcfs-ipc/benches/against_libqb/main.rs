@@ -36,8 +36,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pmxcfs_ipc::{
-    Access, Handler, PeerCredentials, Request, Response, Server, ServerConfig, Transport,
+    Access, Answer, Handler, PeerCredentials, Request, Server, ServerConfig, Transport,
 };
 
 use histogram::Histogram;
@@ -55,7 +56,7 @@ const LARGEST: usize = 1024 * 1024;
 /// Clients that only connect and disconnect.
 const CONNECT: usize = usize::MAX;
 
-struct Echo(bytes::Bytes);
+struct Echo(Bytes);
 
 impl Handler for Echo {
     fn authorize(&self, peer: &PeerCredentials) -> Option<Access> {
@@ -66,17 +67,17 @@ impl Handler for Echo {
         request.id == WORK
     }
 
-    fn handle(&self, request: &Request<'_>) -> Response {
+    fn handle(&self, request: &Request<'_>) -> Answer {
         let number = u32::from_le_bytes(request.body.try_into().expect("a number"));
         if request.id == WORK {
             let end = Instant::now() + Duration::from_micros(number.into());
             while Instant::now() < end {
                 std::hint::spin_loop();
             }
-            return Response::default();
+            return Ok(Bytes::new());
         }
         assert_eq!(request.id, PATTERN);
-        Response::success(self.0.slice(..number as usize))
+        Ok(self.0.slice(..number as usize))
     }
 }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pmxcfs_ipc::{
-    Access, Handler, PeerCredentials, Request, Response, Server, ServerConfig, Transport,
+    Access, Answer, Handler, PeerCredentials, Request, Server, ServerConfig, Transport,
 };
 
 use super::runtime::Runtime;
@@ -57,20 +58,20 @@ impl Handler for TestService {
         request.id == WORK
     }
 
-    fn handle(&self, request: &Request<'_>) -> Response {
+    fn handle(&self, request: &Request<'_>) -> Answer {
         let number = || u32::from_le_bytes(request.body[..4].try_into().expect("a number"));
         match request.id {
-            ECHO => Response::success(request.body.to_vec()),
-            PATTERN => Response::success(pattern(LARGEST_PATTERN.min(number() as usize))),
+            ECHO => Ok(Bytes::from(request.body.to_vec())),
+            PATTERN => Ok(Bytes::from(pattern(LARGEST_PATTERN.min(number() as usize)))),
             WORK | SPIN => {
                 let end = Instant::now() + Duration::from_micros(number().into()).min(LONGEST_WORK);
                 while Instant::now() < end {
                     std::hint::spin_loop();
                 }
-                Response::default()
+                Ok(Bytes::new())
             }
             PANIC => panic!("asked for"),
-            FAIL => Response::failure(i32::try_from(number()).expect("an errno")),
+            FAIL => Err(i32::try_from(number()).expect("an errno")),
             WHO => {
                 let peer = request.peer;
                 let fields = [
@@ -79,9 +80,9 @@ impl Handler for TestService {
                     peer.gid,
                     u32::from(request.access == Access::ReadWrite),
                 ];
-                Response::success(fields.map(u32::to_le_bytes).concat())
+                Ok(Bytes::from(fields.map(u32::to_le_bytes).concat()))
             }
-            _ => Response::failure(libc::ECHRNG),
+            _ => Err(libc::ECHRNG),
         }
     }
 }

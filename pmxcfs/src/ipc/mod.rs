@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::path::is_private;
-use pmxcfs_ipc::{Access, Handler, PeerCredentials, Request, Response};
+use pmxcfs_ipc::{Access, Answer, Handler, PeerCredentials, Request};
 use pmxcfs_logger::Submission;
 use pmxcfs_memdb::{EntryKind, MemDb};
 use pmxcfs_status::Status;
@@ -139,11 +139,9 @@ impl Handler for Operations {
         }
     }
 
-    fn handle(&self, request: &Request<'_>) -> Response {
+    fn handle(&self, request: &Request<'_>) -> Answer {
         let mut timed = self.meter.start(IpcOperation::of(request.id));
-        match timed.note(self.answer(request)) {
-            Ok(body) => Response::success(body),
-            Err(error) => Response::failure(error.errno()),
-        }
+        let answer = timed.note(self.answer(request));
+        answer.map_err(FsError::errno)
     }
 }

@@ -9,7 +9,7 @@ use pmxcfs::ipc::Operations;
 use pmxcfs_api_types::NodeId;
 use pmxcfs_api_types::limits::MAX_IPC_MESSAGE_SIZE;
 use pmxcfs_api_types::sync::{Mutex, Rank};
-use pmxcfs_ipc::{Access, Handler as _, PeerCredentials, Request, Response};
+use pmxcfs_ipc::{Access, Answer, Handler as _, PeerCredentials, Request};
 use pmxcfs_memdb::{MemDb, Operation, RootState, Rules, Stamp, Tree};
 use pmxcfs_status::{Clock, NodeListEntry, RrdSink, Status, StatusConfig};
 
@@ -92,7 +92,7 @@ impl Daemon {
     }
 
     /// Answers a request of a client with process id 4711.
-    pub(crate) fn call(&self, access: Access, id: i32, body: &[u8]) -> Response {
+    pub(crate) fn call(&self, access: Access, id: i32, body: &[u8]) -> Answer {
         self.operations.handle(&request(access, id, body))
     }
 
