@@ -24,6 +24,11 @@ impl Tree {
         self.handles.unpin(inode, uid);
     }
 
+    /// Takes in an entry that had left the tree of a former process, to be [pinned](Tree::pin) at once.
+    pub fn restore_orphan(&mut self, entry: Entry, is_private: bool) {
+        self.handles.restore(entry, is_private);
+    }
+
     /// Bytes of all orphans that a user has open. What several users have open counts for each of them.
     #[must_use]
     pub fn orphan_bytes_of(&self, uid: u32) -> u64 {

@@ -53,6 +53,12 @@ impl Handles {
         }
     }
 
+    /// Keeps an entry that a former process has kept.
+    pub(super) fn restore(&mut self, entry: Entry, is_private: bool) {
+        let orphan = Orphan { entry, is_private };
+        self.orphans.insert(orphan.entry.inode, orphan);
+    }
+
     /// A user opens an entry.
     pub(super) fn pin(&mut self, inode: u64, uid: u32) {
         let users = self.pins.entry(inode).or_default();

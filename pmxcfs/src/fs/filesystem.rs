@@ -1,5 +1,6 @@
 //! What all requests share, and the requests that only look.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use super::handles::{Bound, Handle, Handles};
 use super::names::{ChangedBy, NameTable, Place, Want};
 use super::node::{Node, ROOT_ID, plugin_id};
 use super::plugins::{Content, Plugin, Plugins};
-use super::tables::{HandleRecord, Opened, Tables};
+use super::tables::{HandleRecord, Kept, KeptArea, Opened, Orphan, Tables};
 
 /// Longest name in bytes. Newer kernels let longer ones pass, the C daemon's never did.
 const MAX_NAME_LENGTH: usize = 1024;
@@ -30,6 +31,7 @@ pub struct Filesystem {
     pub(super) names: NameTable,
     pub(super) handles: Handles,
     pub(super) answers: Answers,
+    kept: KeptArea,
     /// Set when somebody is there to be told.
     forget_attributes: OnceLock<ForgetAttributes>,
 }
@@ -54,11 +56,14 @@ impl Filesystem {
         tables: Tables,
     ) -> Arc<Self> {
         let names = NameTable::new(tables.names, &db.read());
+        let kept = tables.kept;
         let handles = Handles::new(tables.handles, |record| {
-            reopen(&db, &names, &plugins, record)
+            reopen(&db, &names, &plugins, &kept, record)
         });
         names.drop_all_unused();
         let answers = Answers::new(tables.answers, &db.read());
+        // It counts for nothing from now on; its memory may stay.
+        let _freed = tables.kept_area.clear();
         Arc::new(Self {
             db,
             submit,
@@ -68,6 +73,7 @@ impl Filesystem {
             names,
             handles,
             answers,
+            kept: tables.kept_area,
             forget_attributes: OnceLock::new(),
         })
     }
@@ -76,6 +82,47 @@ impl Filesystem {
     #[must_use]
     pub fn known_ids(&self) -> Vec<u64> {
         self.names.known_ids()
+    }
+
+    /// Hands over to another process what a kill would lose: the content of files that were removed while they are open, texts of
+    /// generated files and listings. Call when every request is answered and none is taken any more. If this process goes on
+    /// serving after all, [`go_on`](Self::go_on) comes first.
+    ///
+    /// # Errors
+    /// If there is no memory for it. A handle on what is lost answers `ESTALE` in the other process then.
+    pub fn prepare_change(&self) -> io::Result<()> {
+        let mut kept = Kept::default();
+        let tree = self.db.read();
+        self.handles.visit(|number, handle| {
+            match handle {
+                Handle::Plugin { text, .. } => drop(kept.texts.insert(number, text.clone())),
+                Handle::Directory { listing, .. } => {
+                    let listing = listing.clone().map(|listing| (number, listing));
+                    kept.listings.extend(listing);
+                }
+                Handle::File { .. } => {}
+            }
+            if let Some((_, bound)) = handle.name()
+                && tree.is_orphan(bound.inode)
+                && let Ok(entry) = bound.entry(&tree)
+            {
+                let orphan = Orphan {
+                    entry: entry.clone(),
+                    is_private: tree.is_private(bound.inode),
+                };
+                kept.orphans.insert(bound.inode, orphan);
+            }
+        });
+        drop(tree);
+        self.kept.keep(&kept)
+    }
+
+    /// Takes back what was handed over, since no other process has taken it: from now on it changes.
+    ///
+    /// # Errors
+    /// If the memory cannot be given back. It counts for nothing all the same.
+    pub fn go_on(&self) -> io::Result<()> {
+        self.kept.clear()
     }
 
     /// Looks a name up. The kernel knows the node id of the answer until it [forgets](Self::forget) it.
@@ -233,9 +280,21 @@ impl Observer for Filesystem {
 }
 
 /// Opens again what a former process has opened, if it still exists.
-fn reopen(db: &MemDb, names: &NameTable, plugins: &Plugins, record: &HandleRecord) -> Handle {
+fn reopen(
+    db: &MemDb,
+    names: &NameTable,
+    plugins: &Plugins,
+    kept: &Kept,
+    record: &HandleRecord,
+) -> Handle {
     let bind = |id: u64, inode: Option<u64>| {
         let bound = db.with_pins(|tree| {
+            let orphan = inode.and_then(|inode| kept.orphans.get(&inode));
+            if let Some(Orphan { entry, is_private }) = orphan
+                && tree.node(entry.inode).is_none()
+            {
+                tree.restore_orphan(entry.clone(), *is_private);
+            }
             let inode = inode.filter(|inode| tree.pin(*inode, record.uid));
             inode.map_or(Bound::GONE, |inode| Bound::new(tree, inode))
         });
@@ -249,14 +308,16 @@ fn reopen(db: &MemDb, names: &NameTable, plugins: &Plugins, record: &HandleRecor
         }
         Opened::Directory { id, inode } => {
             let (id, bound) = bind(id, inode);
-            let listing = None;
+            let listing = kept.listings.get(&record.number).cloned();
             Handle::Directory { id, bound, listing }
         }
         Opened::Plugin { index } => {
             let index = usize::try_from(index).unwrap_or(usize::MAX);
-            let text = match plugins.at(index).map(Plugin::content) {
-                Some(Content::File(file)) => file.render(),
-                _ => Bytes::new(),
+            let content = plugins.at(index).map(Plugin::content);
+            let text = match (kept.texts.get(&record.number), content) {
+                (Some(text), _) => text.clone(),
+                (None, Some(Content::File(file))) => file.render(),
+                (None, _) => Bytes::new(),
             };
             Handle::Plugin { index, text }
         }

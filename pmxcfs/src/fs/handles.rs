@@ -199,6 +199,13 @@ impl Handles {
         Some((handle, uid))
     }
 
+    /// Shows everything that is open, by its number.
+    pub(super) fn visit(&self, mut look: impl FnMut(u64, &Handle)) {
+        for (number, open) in &self.table.lock().handles {
+            look(*number, &open.handle);
+        }
+    }
+
     /// Bytes of listings and texts that a user has open.
     pub(super) fn bytes_of(&self, uid: u32) -> u64 {
         self.table.lock().held.get(&uid).copied().unwrap_or(0)

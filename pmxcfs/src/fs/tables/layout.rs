@@ -26,6 +26,8 @@ pub(super) const VERSION_AT: usize = 1;
 pub(super) const DRAWN_AT: usize = 2;
 /// The last number that a handle has got.
 pub(super) const LAST_HANDLE_AT: usize = 3;
+/// What a planned change hands over: a commit word and the length in bytes.
+pub(super) const KEPT_AT: usize = 8;
 /// What was agreed with the kernel: a commit word and [`AGREED_WORDS`] more.
 pub(super) const AGREED_AT: usize = 16;
 pub(super) const AGREED_WORDS: usize = 6;

@@ -7,10 +7,12 @@
 //!
 //! A process may be killed between any two stores. A record counts from its commit word on, which is written last and holds a
 //! checksum; what changes in a record is one word. Lookup counts and numbers are stored before the reply that names them, so
-//! after a kill they are upper bounds: a record may stay for as long as the mount does, but is never freed early.
+//! after a kill they are upper bounds: a record may stay for as long as the mount does, but is never freed early. In a planned
+//! change a process hands over, in the same file, what it alone has: content that only open handles keep.
 
 mod answers;
 mod handles;
+mod kept;
 mod layout;
 mod memory;
 mod names;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 
 pub(super) use answers::{AnswerRecords, Outcome};
 pub(super) use handles::{HandleRecord, HandleRecords, Opened};
+pub(super) use kept::{Kept, KeptArea, Orphan};
 use layout::{AGREED_AT, AGREED_WORDS, LAYOUT_VERSION, MAGIC, MAGIC_AT, VERSION_AT};
 use memory::Memory;
 pub(super) use names::{NameRecords, NewName};
@@ -71,6 +74,9 @@ pub struct Tables {
     pub(super) names: NameRecords,
     pub(super) handles: HandleRecords,
     pub(super) answers: AnswerRecords,
+    /// What a former process has handed over, and where.
+    pub(super) kept: Kept,
+    pub(super) kept_area: KeptArea,
 }
 
 impl Tables {
@@ -102,10 +108,13 @@ impl Tables {
 
     fn of(memory: Arc<Memory>) -> Result<Self, TablesError> {
         let of = Arc::clone;
+        let kept_area = KeptArea::new(of(&memory));
         Ok(Self {
             names: NameRecords::open(of(&memory)).map_err(TablesError::Damaged)?,
             handles: HandleRecords::open(of(&memory)).map_err(TablesError::Damaged)?,
             answers: AnswerRecords::open(of(&memory)).map_err(TablesError::Damaged)?,
+            kept: kept_area.read()?,
+            kept_area,
             memory,
         })
     }

@@ -94,10 +94,10 @@ impl Killed {
             let left = || self.killer.killed_after(stores, 0).unwrap();
             // Nothing is in the database before its outcome is noted.
             if self.is_noted(stores) || stores >= self.durable {
-                check(&Bench::start(copy(&self.after), left()));
+                check(&Bench::start(copy(&self.after), left(), b""));
             }
             if stores <= self.durable {
-                check(&Bench::start(copy(&self.before), left()));
+                check(&Bench::start(copy(&self.before), left(), b""));
             }
         }
     }

@@ -9,6 +9,7 @@ mod files;
 mod kills;
 pub(crate) mod model;
 mod names;
+mod successors;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,11 +49,11 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let place = Arc::new(TempDir::new().unwrap());
-        Self::start(place, Tables::create().unwrap())
+        Self::start(place, Tables::create().unwrap(), b"generated")
     }
 
     /// What a process does after another one was killed.
-    fn start(place: Arc<TempDir>, tables: Tables) -> Self {
+    fn start(place: Arc<TempDir>, tables: Tables, text: &'static [u8]) -> Self {
         let config = StoreConfig::new(place.path().join("config.db"), None);
         let config = StoreConfig {
             journal_dir: Some(place.path().to_owned()),
@@ -64,7 +65,7 @@ impl Bench {
         db.start_store(store).unwrap();
         let is_quorate = Arc::new(AtomicBool::new(true));
         let mut plugins = Plugins::with_links("node");
-        plugins.file(".text", ReadOnly(|| Bytes::from_static(b"generated")));
+        plugins.file(".text", ReadOnly(move || Bytes::from_static(text)));
         #[cfg(test)]
         let killer = tables.killer();
         #[cfg(test)]
@@ -125,8 +126,14 @@ impl Bench {
         self.db.shutdown(Duration::from_secs(10));
         let tables = Tables::open(self.tables.try_clone().unwrap()).unwrap();
         let last_request = self.last_request.load(Ordering::Relaxed);
-        *self = Self::start(Arc::clone(&self.place), tables);
+        *self = Self::start(Arc::clone(&self.place), tables, b"of another process");
         self.last_request.store(last_request, Ordering::Relaxed);
+    }
+
+    /// Another process takes the place of this one, which hands everything over.
+    fn change(&mut self) {
+        self.fs.prepare_change().unwrap();
+        self.restart();
     }
 
     /// The number of the next request.

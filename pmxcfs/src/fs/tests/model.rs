@@ -52,8 +52,10 @@ enum Step {
     Forget {
         number: usize,
     },
-    /// The process is killed, and another one takes its place.
-    Restart,
+    /// Another process takes the place of this one, which is killed or hands over what only handles keep.
+    Restart {
+        is_planned: bool,
+    },
 }
 
 fn place() -> impl Strategy<Value = Place> {
@@ -74,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (number(), "[a-z]{0,9}").prop_map(|(number, text)| Step::Write { number, text }),
         1 => number().prop_map(|number| Step::Close { number }),
         1 => number().prop_map(|number| Step::Forget { number }),
-        1 => Just(Step::Restart),
+        1 => any::<bool>().prop_map(|is_planned| Step::Restart { is_planned }),
     ]
 }
 
@@ -179,7 +181,11 @@ impl Run {
                 self.forget(*number);
                 Ok(())
             }
-            Step::Restart => self.restart(),
+            Step::Restart { is_planned: true } => {
+                self.bench.change();
+                self.check_known_ids()
+            }
+            Step::Restart { is_planned: false } => self.restart(),
         }
     }
 
@@ -398,6 +404,10 @@ impl Run {
                 self.model.lost.insert(handle);
             }
         }
+        self.check_known_ids()
+    }
+
+    fn check_known_ids(&self) -> Result<(), TestCaseError> {
         let known: BTreeSet<u64> = self.bench.fs.known_ids().into_iter().collect();
         for id in self.model.ids.keys() {
             prop_assert!(known.contains(id), "the kernel knows {}", id);
@@ -471,7 +481,9 @@ pub(crate) fn run_bytes(bytes: &[u8]) {
                 text: "x".repeat(first.into()),
             },
             8 => Step::Close { number },
-            _ if what == u8::MAX => Step::Restart,
+            _ if what >= 250 => Step::Restart {
+                is_planned: what % 2 == 0,
+            },
             _ => Step::Forget { number },
         }
     };
