@@ -35,7 +35,7 @@ use crate::service::Service;
 use crate::shm_channel::ShmChannel;
 use crate::socket_channel::SocketChannel;
 use crate::throttle::Throttle;
-use crate::wire::setup::{CONNECT_REQUEST_SIZE, ConnectRequest, ConnectResponse, Transport};
+use crate::wire::setup::{CONNECT_REQUEST_SIZE, ConnectResponse, Transport, decode_request};
 
 /// Connections accepted before clients get their turn.
 const ACCEPTS_PER_TURN: usize = 4;
@@ -176,8 +176,8 @@ async fn serve(
     alive: Sender<()>,
 ) -> io::Result<()> {
     let stream = watch(stream)?;
-    let request = select! {
-        request = timeout(HANDSHAKE_LIMIT, receive_request(&stream)) => request??,
+    let wanted_size = select! {
+        wanted_size = timeout(HANDSHAKE_LIMIT, receive_request(&stream)) => wanted_size??,
         _ = service.stop.ordered() => return Ok(()),
     };
     let access = match verdict {
@@ -192,7 +192,7 @@ async fn serve(
     let caller = Caller {
         peer,
         access,
-        max_message_size: request.max_message_size.clamp(MIN_MESSAGE_SIZE, limit),
+        max_message_size: wanted_size.clamp(MIN_MESSAGE_SIZE, limit),
     };
     match service.config.transport {
         Transport::Shm => establish::<ShmChannel>(service, stream, caller, alive).await,
@@ -201,8 +201,8 @@ async fn serve(
     Ok(())
 }
 
-/// Collects the request, in as many pieces as it comes.
-async fn receive_request(stream: &AsyncFd<UnixStream>) -> io::Result<ConnectRequest> {
+/// Collects the request, in as many pieces as it comes. Returns the message size that the client wants.
+async fn receive_request(stream: &AsyncFd<UnixStream>) -> io::Result<u32> {
     let mut bytes = [0; CONNECT_REQUEST_SIZE];
     let mut rest = &mut bytes[..];
     while !rest.is_empty() {
@@ -212,7 +212,7 @@ async fn receive_request(stream: &AsyncFd<UnixStream>) -> io::Result<ConnectRequ
             count => rest = &mut rest[count..],
         }
     }
-    ConnectRequest::decode(&bytes).map_err(|_another_message| Errno::EPROTO.into())
+    decode_request(&bytes).map_err(|_another_message| Errno::EPROTO.into())
 }
 
 /// Makes the connection of a permitted client, and serves it.

@@ -10,8 +10,8 @@ use crate::directory::NewDirectory;
 use crate::handler::{Access, Answer, Handler, PeerCredentials, Request};
 use crate::ring::RingViolation;
 use crate::wire::DecodeError;
-use crate::wire::request::{DISCONNECT_ID, RequestHeader};
-use crate::wire::response::{RESPONSE_HEADER_SIZE, ResponseHeader};
+use crate::wire::request::{self, DISCONNECT_ID};
+use crate::wire::response::{self, RESPONSE_HEADER_SIZE};
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// Reads one message as it came from the client.
     pub(crate) fn request<'m>(&self, message: &'m [u8]) -> Result<Request<'m>, Closing> {
-        let (RequestHeader { id }, body) = RequestHeader::decode(message)?;
+        let (id, body) = request::decode(message)?;
         if id == DISCONNECT_ID {
             return Err(Closing::Requested);
         }
@@ -124,7 +124,7 @@ impl Reply {
         let body = answer.unwrap_or_default();
         match i32::try_from(body.len() + RESPONSE_HEADER_SIZE) {
             Ok(size) if body.len() <= max_size => Self {
-                header: ResponseHeader { id, size, error }.encode(),
+                header: response::encode(id, size, error),
                 body,
                 id,
             },

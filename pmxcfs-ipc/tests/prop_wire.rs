@@ -2,8 +2,8 @@
 
 use pmxcfs_ipc::wire::DecodeError;
 use pmxcfs_ipc::wire::address::{MAX_NAME_SIZE, abstract_address};
-use pmxcfs_ipc::wire::request::{REQUEST_HEADER_SIZE, RequestHeader};
-use pmxcfs_ipc::wire::setup::ConnectRequest;
+use pmxcfs_ipc::wire::request::{REQUEST_HEADER_SIZE, decode};
+use pmxcfs_ipc::wire::setup::decode_request;
 use proptest::prelude::*;
 
 fn request(id: i32, size: i32, padding: [u32; 2], body: &[u8]) -> Vec<u8> {
@@ -22,13 +22,13 @@ fn sizes_from_header_to_message_are_accepted_and_no_others() {
     for size in 16..=24 {
         let message = message(size);
         let body = &message[16..usize::try_from(size).unwrap()];
-        let decoded = RequestHeader::decode(&message);
-        assert_eq!(decoded, Ok((RequestHeader { id: 7 }, body)));
+        let decoded = decode(&message);
+        assert_eq!(decoded, Ok((7, body)));
     }
     for size in [15, 1, 0, -1, i32::MIN, 25, 26, 0x4000_0000, i32::MAX] {
         let received = 24;
         let expected = Err(DecodeError::Size { size, received });
-        assert_eq!(RequestHeader::decode(&message(size)), expected);
+        assert_eq!(decode(&message(size)), expected);
     }
 }
 
@@ -41,7 +41,7 @@ fn a_message_cut_anywhere_is_refused() {
         } else {
             DecodeError::Size { size: 24, received }
         };
-        assert_eq!(RequestHeader::decode(&message[..received]), Err(expected));
+        assert_eq!(decode(&message[..received]), Err(expected));
     }
 }
 
@@ -55,7 +55,7 @@ proptest! {
     /// The body is what the size field says, inside what arrived, whatever the bytes.
     #[test]
     fn arbitrary_messages_never_yield_more_than_arrived(message in prop::collection::vec(any::<u8>(), 0..100)) {
-        if let Ok((_, body)) = RequestHeader::decode(&message) {
+        if let Ok((_, body)) = decode(&message) {
             let size = i32::from_le_bytes(message[8..12].try_into().unwrap());
             prop_assert_eq!(usize::try_from(size).unwrap(), REQUEST_HEADER_SIZE + body.len());
             prop_assert_eq!(body, &message[16..16 + body.len()]);
@@ -71,16 +71,16 @@ proptest! {
     ) {
         let size = i32::try_from(16 + body.len()).unwrap();
         let message = request(id, size, padding, &body);
-        prop_assert_eq!(RequestHeader::decode(&message), Ok((RequestHeader { id }, &body[..])));
+        prop_assert_eq!(decode(&message), Ok((id, &body[..])));
     }
 
     /// Only the id decides whether 24 bytes are a connection request.
     #[test]
-    fn connection_requests_are_told_by_their_id(bytes in any::<[u8; 24]>(), wanted in any::<u32>()) {
-        let id = i32::from_le_bytes(bytes[..4].try_into().unwrap());
-        let decoded = ConnectRequest::decode(&bytes);
-        prop_assert_eq!(decoded.is_ok(), id == -1);
-        let request = ConnectRequest { max_message_size: wanted };
-        prop_assert_eq!(ConnectRequest::decode(&request.encode()), Ok(request));
+    fn connection_requests_are_told_by_their_id(bytes in any::<[u8; 24]>()) {
+        let wanted = u32::from_le_bytes(bytes[16..20].try_into().unwrap());
+        let mut request = bytes;
+        request[..4].copy_from_slice(&[0xff; 4]);
+        prop_assert_eq!(decode_request(&request), Ok(wanted));
+        prop_assert_eq!(decode_request(&bytes).is_ok(), bytes[..4] == [0xff; 4]);
     }
 }

@@ -50,12 +50,6 @@ pub struct Delivered {
     pub answer: Option<(Reply, Option<Ticket>)>,
 }
 
-impl std::fmt::Debug for MemDb {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemDb").finish_non_exhaustive()
-    }
-}
-
 impl MemDb {
     /// Puts a loaded tree under shared access. `started` is the moment that the tree's lock ages count from.
     #[must_use]

@@ -91,14 +91,6 @@ pub struct Status {
     log_document: Cached<u64>,
 }
 
-impl std::fmt::Debug for Status {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Status")
-            .field("own_name", &self.own_name)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Status {
     /// The state of a daemon that starts now: not quorate, no cluster, and one log entry that says so.
     #[must_use]

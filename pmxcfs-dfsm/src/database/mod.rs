@@ -105,14 +105,6 @@ pub struct Database<S> {
     failed_commit_count: u32,
 }
 
-impl<S> std::fmt::Debug for Database<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database")
-            .field("caller_count", &self.callers.len())
-            .finish_non_exhaustive()
-    }
-}
-
 impl<S: TreeStore> Database<S> {
     /// Replicates a tree.
     pub fn new(store: S, notice: NoticeSink) -> Self {

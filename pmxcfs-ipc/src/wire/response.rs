@@ -5,7 +5,7 @@ use super::put;
 /// Size of the response header, in bytes.
 pub const RESPONSE_HEADER_SIZE: usize = 24;
 
-/// Header of a response (`qb_ipc_response_header`).
+/// The header of a response (`qb_ipc_response_header`), as the server sends it.
 ///
 /// | offset | size | type | meaning |
 /// |---|---|---|---|
@@ -15,24 +15,11 @@ pub const RESPONSE_HEADER_SIZE: usize = 24;
 /// | 12 | 4 | - | padding, 0 |
 /// | 16 | 4 | i32 | 0 or a negative errno |
 /// | 20 | 4 | - | padding, 0 |
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ResponseHeader {
-    /// Message id of the request.
-    pub id: i32,
-    /// Size of header and body, in bytes.
-    pub size: i32,
-    /// 0 or a negative errno.
-    pub error: i32,
-}
-
-impl ResponseHeader {
-    /// The bytes that the server sends.
-    #[must_use]
-    pub fn encode(&self) -> [u8; RESPONSE_HEADER_SIZE] {
-        let mut bytes = [0; RESPONSE_HEADER_SIZE];
-        put(&mut bytes, 0, &self.id.to_le_bytes());
-        put(&mut bytes, 8, &self.size.to_le_bytes());
-        put(&mut bytes, 16, &self.error.to_le_bytes());
-        bytes
-    }
+#[must_use]
+pub fn encode(id: i32, size: i32, error: i32) -> [u8; RESPONSE_HEADER_SIZE] {
+    let mut bytes = [0; RESPONSE_HEADER_SIZE];
+    put(&mut bytes, 0, &id.to_le_bytes());
+    put(&mut bytes, 8, &size.to_le_bytes());
+    put(&mut bytes, 16, &error.to_le_bytes());
+    bytes
 }

@@ -27,46 +27,26 @@ pub const NAME_SIZE: usize = 4096;
 
 const NAME_OFFSETS: [usize; 3] = [40, 4136, 8232];
 
-/// What a client sends first (`qb_ipc_connection_request`).
+/// Reads what a client sends first (`qb_ipc_connection_request`). Returns the size of the largest message that it wants to
+/// exchange, in bytes with header. Any number.
 ///
 /// | offset | size | type | value |
 /// |---|---|---|---|
 /// | 0 | 4 | i32 | message id, -1 |
 /// | 8 | 4 | i32 | size, 24; not looked at |
 /// | 16 | 4 | u32 | maximum message size wanted |
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectRequest {
-    /// Largest message that the client wants to exchange, in bytes with header. Any number.
-    pub max_message_size: u32,
-}
-
-impl ConnectRequest {
-    /// Reads a complete request.
-    ///
-    /// # Errors
-    /// [`DecodeError::NotConnect`] for any other message id.
-    pub fn decode(bytes: &[u8; CONNECT_REQUEST_SIZE]) -> Result<Self, DecodeError> {
-        let short = DecodeError::Short {
-            received: bytes.len(),
-        };
-        let id = i32_at(bytes, 0).ok_or(short)?;
-        if id != CONNECT_ID {
-            return Err(DecodeError::NotConnect { id });
-        }
-        Ok(Self {
-            max_message_size: u32_at(bytes, 16).ok_or(short)?,
-        })
+///
+/// # Errors
+/// [`DecodeError::NotConnect`] for any other message id.
+pub fn decode_request(bytes: &[u8; CONNECT_REQUEST_SIZE]) -> Result<u32, DecodeError> {
+    let short = DecodeError::Short {
+        received: bytes.len(),
+    };
+    let id = i32_at(bytes, 0).ok_or(short)?;
+    if id != CONNECT_ID {
+        return Err(DecodeError::NotConnect { id });
     }
-
-    /// The bytes that a client sends.
-    #[must_use]
-    pub fn encode(&self) -> [u8; CONNECT_REQUEST_SIZE] {
-        let mut bytes = [0; CONNECT_REQUEST_SIZE];
-        put(&mut bytes, 0, &CONNECT_ID.to_le_bytes());
-        put(&mut bytes, 8, &24i32.to_le_bytes());
-        put(&mut bytes, 16, &self.max_message_size.to_le_bytes());
-        bytes
-    }
+    u32_at(bytes, 16).ok_or(short)
 }
 
 /// What the server answers (`qb_ipc_connection_response`).

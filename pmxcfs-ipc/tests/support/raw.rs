@@ -14,7 +14,7 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 use pmxcfs_ipc::wire::address::abstract_address;
-use pmxcfs_ipc::wire::setup::{CONNECT_RESPONSE_SIZE, ConnectRequest};
+use pmxcfs_ipc::wire::setup::CONNECT_RESPONSE_SIZE;
 
 use super::qb::request_header;
 
@@ -100,12 +100,18 @@ impl Welcome {
     }
 }
 
+/// The bytes of a connection request.
+pub fn connect_request(wanted: u32) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..4].copy_from_slice(&(-1i32).to_le_bytes());
+    bytes[8..12].copy_from_slice(&24i32.to_le_bytes());
+    bytes[16..20].copy_from_slice(&wanted.to_le_bytes());
+    bytes
+}
+
 /// Sends a connection request and reads the answer.
 pub fn handshake(stream: &mut UnixStream, wanted: u32) -> io::Result<Welcome> {
-    let request = ConnectRequest {
-        max_message_size: wanted,
-    };
-    stream.write_all(&request.encode())?;
+    stream.write_all(&connect_request(wanted))?;
     let mut response = vec![0; CONNECT_RESPONSE_SIZE];
     stream.read_exact(&mut response)?;
     Ok(Welcome::parse(&response))

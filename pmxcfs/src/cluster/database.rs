@@ -13,7 +13,6 @@ use crate::health::Replacements;
 use crate::health::report::Replacement;
 
 /// The tree as the group changes it. The store's thread has the disk later: a slow one delays nobody's deliveries.
-#[derive(Debug)]
 pub(crate) struct ReplicatedTree(pub(super) Arc<MemDb>);
 
 impl TreeStore for ReplicatedTree {

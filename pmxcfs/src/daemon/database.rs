@@ -17,7 +17,6 @@ use pmxcfs_memdb::{Entry, EntryKind, MemDb, Operation, ROOT_INODE, Rules, Tree};
 const PATIENCE: Duration = Duration::from_millis(600);
 
 /// The open database. Dropping it commits the queue and closes it, within bounds.
-#[derive(Debug)]
 pub(super) struct Database {
     db: Arc<MemDb>,
     /// The rules of local or of cluster mode.

@@ -36,12 +36,6 @@ pub struct Filesystem {
     forget_attributes: OnceLock<ForgetAttributes>,
 }
 
-impl std::fmt::Debug for Filesystem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Filesystem").finish_non_exhaustive()
-    }
-}
-
 impl Filesystem {
     /// `submit` takes changes to where they are made. `quorate` is asked for every mode, so it must be cheap. `gid` owns
     /// everything. `tables` are what the kernel knows from a former process, or empty. Call before anything but

@@ -42,14 +42,12 @@ pub(crate) fn answer(request: &[u8], sources: &Sources) -> Reply {
         REPORT_REQUEST => serde_json::to_vec(&sources.report()),
         ACKNOWLEDGE_REQUEST => serde_json::to_vec(&sources.acknowledge()),
         SCRUB_REQUEST => serde_json::to_vec(&sources.scrub()),
-        off if off.starts_with(HISTORY_REQUEST) => {
-            let refusal = serde_json::json!({ "error": "the history is off on this node" });
-            serde_json::to_vec(&refusal)
-        }
-        unknown => {
-            let unknown = unknown.escape_ascii();
-            let refusal = serde_json::json!({ "error": format!("unknown request '{unknown}'") });
-            serde_json::to_vec(&refusal)
+        other => {
+            let refusal = match other.starts_with(HISTORY_REQUEST) {
+                true => "the history is off on this node".to_owned(),
+                false => format!("unknown request '{}'", other.escape_ascii()),
+            };
+            serde_json::to_vec(&serde_json::json!({ "error": refusal }))
         }
     };
     let mut answer =

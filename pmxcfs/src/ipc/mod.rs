@@ -28,7 +28,6 @@ use decode::Call;
 const TOKEN_FILE: &[u8] = b"priv/token.cfg";
 
 /// Answers IPC requests.
-#[derive(Debug)]
 pub struct Operations {
     db: Arc<MemDb>,
     status: Arc<Status>,
