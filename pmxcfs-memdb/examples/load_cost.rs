@@ -70,7 +70,11 @@ fn create_database(database: &Path, count: u64, size: u64) {
 
 fn load(database: &Path) {
     let started = Instant::now();
-    let (store, loaded) = Store::open(StoreConfig::new(database, None)).unwrap();
+    let (store, loaded) = Store::open(StoreConfig::new(
+        database,
+        pmxcfs_api_types::files::directory_of(database),
+    ))
+    .unwrap();
     let opened = started.elapsed();
     let tree = Tree::from_entries(loaded.root, loaded.entries, Rules::Local, 0).unwrap();
     let count = tree.entry_count();

@@ -26,10 +26,7 @@ fn main() {
     let run = |name: &str, work: &dyn Fn(&StoreConfig)| {
         let directory = tempfile::tempdir_in(&directory).unwrap();
         let journal = tempfile::tempdir_in(&journal).unwrap();
-        let config = StoreConfig::new(
-            directory.path().join("config.db"),
-            Some(journal.path().to_owned()),
-        );
+        let config = StoreConfig::new(directory.path().join("config.db"), journal.path());
         println!("{name}");
         work(&config);
     };

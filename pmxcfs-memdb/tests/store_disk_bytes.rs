@@ -24,7 +24,7 @@ fn cost(size: u32, count: u32) -> u64 {
     let mut config = place.config();
     // The run directory is in memory; what goes there is not written to a disk.
     let run = Place::new();
-    config.journal_dir = Some(run.run());
+    config.journal_dir = run.run();
     let fixture = Fixture::open(config);
     let file = fixture.create("file");
     fixture.sync().unwrap();

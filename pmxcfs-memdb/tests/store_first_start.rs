@@ -37,7 +37,11 @@ fn a_new_database_is_complete_as_soon_as_it_is_there() {
     assert_eq!(loaded.warnings, []);
     let copy = place.directory.path().join("copy");
     fs::copy(place.database(), &copy).unwrap();
-    let (_store, loaded) = Store::open(StoreConfig::new(copy, None)).unwrap();
+    let (_store, loaded) = Store::open(StoreConfig::new(
+        copy,
+        place.directory.path().join("nowhere"),
+    ))
+    .unwrap();
     assert!(!loaded.created);
     assert_eq!(loaded.root.version, 1);
 }

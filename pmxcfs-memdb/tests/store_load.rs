@@ -569,7 +569,7 @@ fn what_is_no_database_is_refused_and_left_alone() {
 
     let error = Store::open(pmxcfs_memdb::store::StoreConfig::new(
         place.directory.path().join("missing/config.db"),
-        Some(place.run()),
+        place.run(),
     ))
     .unwrap_err();
     assert!(error.to_string().contains("cannot create"), "{error}");

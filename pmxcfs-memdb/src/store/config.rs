@@ -14,8 +14,8 @@ use super::medium::{Backend, BackendError, Medium, SegmentFile};
 pub struct StoreConfig {
     /// The database.
     pub database: PathBuf,
-    /// Directory for the crash journal. Without one every operation is acknowledged when it is in the database.
-    pub journal_dir: Option<PathBuf>,
+    /// Directory for the crash journal. If it is missing, every operation is acknowledged when it is in the database.
+    pub journal_dir: PathBuf,
     /// Most bytes of records in the crash journal. What does not fit is acknowledged when it is in the database. The files
     /// keep room for what comes next, so they may be larger than what is in them.
     pub journal_limit_bytes: u64,
@@ -29,10 +29,10 @@ pub struct StoreConfig {
 impl StoreConfig {
     /// The usual limits and the real files.
     #[must_use]
-    pub fn new(database: impl Into<PathBuf>, journal_dir: Option<PathBuf>) -> Self {
+    pub fn new(database: impl Into<PathBuf>, journal_dir: impl Into<PathBuf>) -> Self {
         Self {
             database: database.into(),
-            journal_dir,
+            journal_dir: journal_dir.into(),
             journal_limit_bytes: 64 * 1024 * 1024,
             accept_empty: false,
             medium: Arc::new(SystemMedium),

@@ -49,9 +49,8 @@ pub(crate) fn prepare(config: &StoreConfig) -> Result<(bool, Vec<Warning>), Stor
 /// Fails if a file of zero bytes is no database to start with. Touches nothing.
 fn check_empty(config: &StoreConfig) -> Result<(), StoreError> {
     let path = &config.database;
-    let journal = config.journal_dir.iter();
     let mut beside = vec![wal_path(path)];
-    beside.extend(journal.flat_map(|directory| journal_files(directory)));
+    beside.extend(journal_files(&config.journal_dir));
     beside.retain(|path| has_content(path));
     if beside.is_empty() && config.accept_empty {
         return Ok(());

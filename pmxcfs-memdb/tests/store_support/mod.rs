@@ -284,7 +284,7 @@ impl Place {
     }
 
     pub(crate) fn config(&self) -> StoreConfig {
-        StoreConfig::new(self.database(), Some(self.run()))
+        StoreConfig::new(self.database(), self.run())
     }
 
     /// What a start finds, without starting a thread or leaving traces.

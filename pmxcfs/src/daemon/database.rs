@@ -44,7 +44,7 @@ impl Database {
         };
         let store_config = StoreConfig {
             accept_empty: import.is_some(),
-            ..StoreConfig::new(file.clone(), Some(paths.run_dir.clone()))
+            ..StoreConfig::new(file.clone(), &paths.run_dir)
         };
         let (store, loaded) = Store::open(store_config).with_context(failed)?;
         for warning in &loaded.warnings {

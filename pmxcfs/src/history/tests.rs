@@ -34,7 +34,7 @@ impl Bench {
 
     fn start_with(directory: &Path, options: &[&str]) -> Self {
         let database = directory.join("config.db");
-        let config = StoreConfig::new(database, Some(directory.to_owned()));
+        let config = StoreConfig::new(database, directory);
         let (store, loaded) = Store::open(config).expect("a database");
         let tree = Tree::from_entries(loaded.root, loaded.entries, Rules::Local, 0);
         let db = MemDb::new(tree.expect("a tree"), Instant::now());

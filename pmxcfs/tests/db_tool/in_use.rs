@@ -101,7 +101,7 @@ fn copies_beside_a_database_in_use_can_be_looked_at() {
 fn a_daemon_is_not_disturbed_by_a_reader_of_its_last_commit() {
     let place = place();
     let _lock = InstanceLock::acquire(&place.lock_file()).unwrap();
-    let config = StoreConfig::new(place.database(), Some(place.run_dir()));
+    let config = StoreConfig::new(place.database(), place.run_dir());
     let (store, loaded) = Store::open(config).unwrap();
     let tree = Tree::from_entries(loaded.root, loaded.entries, Rules::Local, 0).unwrap();
     let db = MemDb::new(tree, Instant::now());

@@ -160,7 +160,7 @@ impl Place {
     /// Leaves a crash journal: files with these names and contents were made in the root directory, and the daemon was
     /// killed before anything of that was in the database.
     pub(crate) fn leave_journal(&self, files: &[(&str, &str)]) {
-        let config = StoreConfig::new(self.database(), Some(self.run_dir()));
+        let config = StoreConfig::new(self.database(), self.run_dir());
         let (store, loaded) = Store::open(config).expect("the database is good");
         let handle = store.handle();
         let mut root = loaded.root;

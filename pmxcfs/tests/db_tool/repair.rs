@@ -310,7 +310,7 @@ fn every_fault_is_told_mended_and_gone() {
             "{name}"
         );
 
-        let config = StoreConfig::new(place.database(), Some(place.run_dir()));
+        let config = StoreConfig::new(place.database(), place.run_dir());
         let (_store, loaded) = Store::open(config).expect(name);
         assert_eq!(loaded.warnings, [], "{name}");
         let tree = Tree::from_entries(loaded.root, loaded.entries, Rules::Local, 0).expect(name);

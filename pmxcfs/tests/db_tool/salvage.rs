@@ -329,7 +329,7 @@ fn a_restored_file_beside_an_old_log_is_told_before_anything_is_applied() {
             "{check:#?}"
         );
         assert_eq!(fs::read(place.database()).unwrap(), before);
-        let config = StoreConfig::new(place.database(), Some(place.run_dir()));
+        let config = StoreConfig::new(place.database(), place.run_dir());
         let (_store, loaded) = Store::open(config).unwrap();
         let mut warnings = loaded.warnings.iter();
         let is_told = warnings.any(|warning| matches!(warning, Warning::ForeignLog(_)));

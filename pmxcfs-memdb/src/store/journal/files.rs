@@ -73,31 +73,18 @@ impl SegmentFile for File {
 #[derive(Debug, Clone)]
 pub(crate) struct JournalPlace {
     medium: Arc<dyn Medium>,
-    /// Without one there is no journal.
-    directory: Option<PathBuf>,
+    directory: PathBuf,
     /// Of the directory, to make it anew as it was.
     metadata: Option<Metadata>,
 }
 
 impl JournalPlace {
-    pub(crate) fn new(medium: Arc<dyn Medium>, directory: Option<PathBuf>) -> Self {
+    pub(crate) fn new(medium: Arc<dyn Medium>, directory: PathBuf) -> Self {
         Self {
             medium,
-            metadata: directory
-                .as_ref()
-                .and_then(|directory| fs::metadata(directory).ok()),
+            metadata: fs::metadata(&directory).ok(),
             directory,
         }
-    }
-
-    /// Whether there should be a journal.
-    pub(crate) fn is_configured(&self) -> bool {
-        self.directory.is_some()
-    }
-
-    fn paths(&self) -> impl Iterator<Item = PathBuf> {
-        let directories = self.directory.iter();
-        directories.flat_map(|directory| journal_files(directory))
     }
 
     /// Opens or makes both files.
@@ -107,18 +94,14 @@ impl JournalPlace {
 
     /// Opens or makes one of the files.
     pub(crate) fn open_one(&self, index: usize) -> io::Result<Box<dyn SegmentFile>> {
-        match self.paths().nth(index) {
-            Some(path) => self.medium.open_segment(&path),
-            None => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "no directory is configured for it",
-            )),
-        }
+        self.medium
+            .open_segment(&journal_files(&self.directory)[index])
     }
 
     /// Makes the directory anew if it is missing.
     pub(crate) fn make_directory(&self) -> io::Result<()> {
-        if let Some(directory) = self.directory.as_ref().filter(|path| !path.exists()) {
+        let directory = &self.directory;
+        if !directory.exists() {
             fs::create_dir_all(directory)?;
             if let Some(former) = &self.metadata {
                 chown(directory, Some(former.uid()), Some(former.gid()))?;
@@ -130,7 +113,7 @@ impl JournalPlace {
 
     /// Removes the files: what is left in them is older than the database, and a start would notice that.
     pub(crate) fn remove(&self) {
-        for path in self.paths() {
+        for path in journal_files(&self.directory) {
             let _result = self.medium.remove_segment(&path);
         }
     }
@@ -140,7 +123,7 @@ impl JournalPlace {
     pub(crate) fn set_aside(&self, directory: &Path) -> Vec<PathBuf> {
         let stamp = wall_clock_secs();
         let mut kept = Vec::new();
-        for path in self.paths() {
+        for path in journal_files(&self.directory) {
             if has_content(&path) {
                 let beside = path.file_name().map(|name| directory.join(name));
                 let moved = beside

@@ -92,9 +92,7 @@ impl Found {
         }
         let mut journal = Journal::new(place, database, limit, recovery.committed);
         let started = files.and_then(|files| journal.go_on(files, &recovery, stored));
-        if let Err(error) = started
-            && journal.place().is_configured()
-        {
+        if let Err(error) = started {
             warnings.push(Warning::NoJournal {
                 reason: error.to_string(),
             });

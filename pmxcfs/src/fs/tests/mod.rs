@@ -54,11 +54,7 @@ impl Bench {
 
     /// What a process does after another one was killed.
     fn start(place: Arc<TempDir>, tables: Tables, text: &'static [u8]) -> Self {
-        let config = StoreConfig::new(place.path().join("config.db"), None);
-        let config = StoreConfig {
-            journal_dir: Some(place.path().to_owned()),
-            ..config
-        };
+        let config = StoreConfig::new(place.path().join("config.db"), place.path());
         let (store, loaded) = Store::open(config).unwrap();
         let tree = Tree::from_entries(loaded.root, loaded.entries, Rules::Local, 0).unwrap();
         let db = MemDb::new(tree, Instant::now());

@@ -25,7 +25,7 @@ pub(super) fn run(location: &Location, out: &mut dyn Write) -> CommandResult {
         bail!("cannot find the database {}", path.display());
     }
     let lock = Lock::take(&path, Use::Write)?;
-    let config = StoreConfig::new(lock.database.clone(), Some(location.paths().run_dir));
+    let config = StoreConfig::new(lock.database.clone(), location.paths().run_dir);
     let (store, loaded) = Store::open(config)?;
     for warning in &loaded.warnings {
         writeln!(out, "{}: {warning}", path.display())?;
