@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "what does not hold here fails the test")]
 
 mod cluster;
+mod faults;
+mod names;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -120,6 +122,22 @@ fn a_change_is_shown_with_its_author_and_can_be_undone() {
     );
     ask(&host, ["restore", &first, "--to", "copy.cfg"]);
     assert_eq!(fs::read_to_string(host.path("copy.cfg")).unwrap(), "one\n");
+    // Only what has changed after that version needs it.
+    let last = records(&host, "copy.cfg").pop().unwrap();
+    let second = at("storage.cfg", &all[1]);
+    refused(&host, ["restore", &second, "--to", "copy.cfg"]);
+    fs::write(host.path("later"), "").unwrap();
+    replace(&host, "storage.cfg", "three\n");
+    let third = records(&host, "storage.cfg").pop().unwrap();
+    assert!(third["version"].as_u64() > last["version"].as_u64());
+    ask(
+        &host,
+        ["restore", &at("storage.cfg", &third), "--to", "copy.cfg"],
+    );
+    assert_eq!(
+        fs::read_to_string(host.path("copy.cfg")).unwrap(),
+        "three\n"
+    );
     daemon.stop();
     let status = Command::new(daemon::database_program())
         .args(["history", "--show", &first, "--database"])

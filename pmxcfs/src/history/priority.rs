@@ -11,5 +11,5 @@ pub(super) fn give_way() {
 )]
 fn nice() -> libc::c_int {
     // SAFETY: setpriority takes three numbers; 0 stands for the calling thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) }
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) }
 }

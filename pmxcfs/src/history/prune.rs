@@ -63,20 +63,18 @@ pub(super) fn prune(
     now: u32,
 ) -> Result<(), HistoryError> {
     let oldest = now.saturating_sub(settings.history_days.saturating_mul(SECS_PER_DAY));
-    // Records are in the order in which they came; a clock that jumps makes some go later.
-    let too_old = "SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM record WHERE time < ?1 \
-                   AND seq < (SELECT min(seq) FROM record) + ?2)";
-    let too_old: i64 = file
-        .connection
-        .query_row(too_old, params![oldest, COUNT], |row| row.get(0))?;
-    remove_up_to(file, too_old)?;
+    // Up to the first one that is young enough: a clock that was wrong when a record was made takes none before it along.
+    let too_old = "SELECT min(min(seq) + ?2, coalesce((SELECT seq FROM record WHERE time >= ?1 ORDER BY seq LIMIT 1), \
+                   max(seq) + 1)) - 1 FROM record";
+    let too_old: Option<i64> =
+        file.connection
+            .query_row(too_old, params![oldest, COUNT], |row| row.get(0))?;
+    remove_up_to(file, too_old.unwrap_or(0))?;
     while is_too_large(file, settings)? {
         let select = "SELECT min(seq) + min(?1, (max(seq) - min(seq)) / ?2 + 1) FROM record";
         let last: Option<i64> = file
             .connection
-            .query_row(select, [COUNT, PART], |row| row.get(0))
-            .optional()?
-            .flatten();
+            .query_row(select, [COUNT, PART], |row| row.get(0))?;
         if !remove_up_to(file, last.unwrap_or(0))? {
             break;
         }
@@ -108,10 +106,7 @@ fn limit(settings: &Settings) -> u64 {
 }
 
 /// Removes the records up to this number. False if there are none.
-fn remove_up_to(file: &mut HistoryFile, last: i64) -> Result<bool, HistoryError> {
-    if last <= 0 {
-        return Ok(false);
-    }
+pub(super) fn remove_up_to(file: &mut HistoryFile, last: i64) -> Result<bool, HistoryError> {
     let transaction = file.connection.transaction()?;
     let newest = "SELECT version, time FROM record WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1";
     let newest: Option<(i64, u32)> = transaction
@@ -120,19 +115,11 @@ fn remove_up_to(file: &mut HistoryFile, last: i64) -> Result<bool, HistoryError>
     let Some((version, time)) = newest else {
         return Ok(false);
     };
-    transaction.execute_batch("CREATE TEMP TABLE IF NOT EXISTS freed (id INTEGER PRIMARY KEY)")?;
-    transaction.execute(
-        "INSERT OR IGNORE INTO freed SELECT content FROM record WHERE seq <= ?1 AND content IS NOT NULL \
-         UNION SELECT old_content FROM record WHERE seq <= ?1 AND old_content IS NOT NULL",
-        [last],
-    )?;
     transaction.execute("DELETE FROM record WHERE seq <= ?1", [last])?;
     transaction.execute_batch(
-        "DELETE FROM content WHERE id IN (SELECT id FROM freed) \
-         AND NOT EXISTS (SELECT 1 FROM record WHERE record.content = content.id) \
-         AND NOT EXISTS (SELECT 1 FROM record WHERE record.old_content = content.id) \
-         AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.content = content.id);
-         DELETE FROM freed",
+        "DELETE FROM content WHERE id NOT IN (SELECT content FROM record WHERE content IS NOT NULL \
+         UNION SELECT old_content FROM record WHERE old_content IS NOT NULL \
+         UNION SELECT content FROM entry WHERE content IS NOT NULL)",
     )?;
     transaction.execute(
         "UPDATE state SET oldest_version = ?1, oldest_time = ?2",
@@ -147,6 +134,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::history::record::Record;
 
     #[test]
     fn a_clock_that_jumps_ahead_is_believed_after_a_day() {
@@ -168,5 +156,36 @@ mod tests {
             let wall = hour(jump + hours);
             assert_eq!(clock.at(wall, at(hours.into())), expected, "hour {hours}");
         }
+    }
+
+    #[test]
+    fn what_is_too_old_goes_up_to_the_first_record_that_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let settings = crate::history::tests::settings(directory.path(), &["pmxcfs"]);
+        let mut file = HistoryFile::open(&settings.file).expect("a file");
+        let begin = "INSERT INTO state (version, oldest_version, oldest_time) VALUES (9, 0, 0)";
+        file.connection.execute_batch(begin).expect("a table");
+        let now = 1000 * SECS_PER_DAY;
+        // Days ago; one clock was ahead, one behind.
+        for (version, days) in [(1, 100), (2, 95), (3, -900), (4, 100), (5, 80), (6, 990)] {
+            let secs = i64::from(now) - days * i64::from(SECS_PER_DAY);
+            let record = Record {
+                version,
+                time: u32::try_from(secs).expect("a time"),
+                ..Record::default()
+            };
+            let transaction = file.connection.transaction().expect("a transaction");
+            record.insert(&transaction).expect("a table");
+            transaction.commit().expect("a disk");
+        }
+        let mut left = |now| -> (i64, i64) {
+            prune(&mut file, &settings, now).expect("it works");
+            let select = "SELECT min(record.version), oldest_version FROM record, state";
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            file.connection.query_row(select, [], row).expect("a row")
+        };
+        assert_eq!(left(now - 7 * SECS_PER_DAY), (2, 1));
+        assert_eq!(left(now), (3, 2));
+        assert_eq!(left(now + 900 * SECS_PER_DAY), (3, 2));
     }
 }

@@ -184,7 +184,7 @@ impl Recorder {
                 step.kind != Some(EntryKind::Directory) && !self.settings.is_left_out(&step.path);
             pending
                 .is_skipped
-                .get_or_insert_with(|| is_counted && self.busy.counts(&step.path, pending.changes));
+                .get_or_insert_with(|| is_counted && self.busy.counts(&step.path, step.changes));
         }
         let known = self.version;
         let written = self.transact(false, |writer| {
@@ -197,10 +197,13 @@ impl Recorder {
         written
     }
 
-    /// Notes that the file has been written.
+    /// Notes that the file has been written, and gives back what SQLite keeps of it.
     pub(super) fn works(&self) {
-        let size = self.file.as_ref().map(HistoryFile::size);
-        self.shared.works(size.and_then(Result::ok));
+        let size = self.file.as_ref().and_then(|file| {
+            file.connection.release_memory().ok()?;
+            file.size().ok()
+        });
+        self.shared.works(size);
     }
 
     /// Puts a file aside that is of no use. Returns whether that worked.

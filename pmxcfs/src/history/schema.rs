@@ -44,7 +44,6 @@ CREATE TABLE entry (
   inode INTEGER PRIMARY KEY, path BLOB NOT NULL, kind INTEGER NOT NULL, version INTEGER NOT NULL,
   writer INTEGER NOT NULL, mtime INTEGER NOT NULL, size INTEGER NOT NULL, content INTEGER REFERENCES content);
 CREATE INDEX entry_path ON entry (path);
-CREATE INDEX entry_content ON entry (content) WHERE content IS NOT NULL;
 CREATE TABLE record (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, time INTEGER NOT NULL,
   operation TEXT NOT NULL, source TEXT NOT NULL, path BLOB NOT NULL, from_path BLOB,
@@ -54,8 +53,6 @@ CREATE TABLE record (
   uid INTEGER, pid INTEGER, program TEXT, reason TEXT);
 CREATE INDEX record_path ON record (path);
 CREATE INDEX record_from ON record (from_path) WHERE from_path IS NOT NULL;
-CREATE INDEX record_content ON record (content) WHERE content IS NOT NULL;
-CREATE INDEX record_old_content ON record (old_content) WHERE old_content IS NOT NULL;
 ";
 
 /// Why there is no history at present.

@@ -1,5 +1,6 @@
 //! The history of a tree without a mount.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rusqlite::Connection;
 
 use super::*;
 
+mod faults;
 mod model;
 
 /// Longer than anything takes on the slowest machine.
@@ -19,6 +21,15 @@ const LONG: Duration = Duration::from_secs(60);
 struct Line {
     #[command(flatten)]
     settings: Settings,
+}
+
+/// What the daemon would be started with.
+pub(super) fn settings(directory: &Path, options: &[&str]) -> Settings {
+    let line: Line = clap::Parser::try_parse_from(options).expect("valid options");
+    Settings {
+        file: directory.join("history.db"),
+        ..line.settings
+    }
 }
 
 /// A tree with its store and its history.
@@ -39,9 +50,7 @@ impl Bench {
         let tree = Tree::from_entries(loaded.root, loaded.entries, Rules::Local, 0);
         let db = MemDb::new(tree.expect("a tree"), Instant::now());
         db.start_store(store).expect("a thread");
-        let line: Line = clap::Parser::try_parse_from(options).expect("valid options");
-        let mut settings = line.settings;
-        settings.file = directory.join("history.db");
+        let settings = settings(directory, options);
         let node_name = Box::new(|id| format!("node{id}"));
         let history = History::start(settings, &db, node_name).expect("a thread");
         Self { db, history }
@@ -51,15 +60,16 @@ impl Bench {
         self.db.apply_and_wait(&operation).expect("it is allowed");
     }
 
-    fn write(&self, path: &'static str, data: &'static str) {
+    fn write(&self, path: &'static str, data: impl Into<Bytes>) {
         let path = Bytes::from_static(path.as_bytes());
+        let data = data.into();
         if self.db.read().lookup(&path).is_none() {
             self.apply(Operation::Create { path: path.clone() });
         }
         self.apply(Operation::Write {
             path,
             offset: 0,
-            data: Bytes::from_static(data.as_bytes()),
+            data,
             truncate: true,
         });
     }

@@ -10,15 +10,12 @@ use bytes::Bytes;
 use pmxcfs_memdb::store::{Asker, Committed, Effect, FormerKind, Step};
 use pmxcfs_memdb::{Entry, EntryKind, RootState};
 
-use super::record::{FILE, Record};
+use super::record::Record;
 
 /// A change that will be a record.
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// The last step that it stands for; the effect is that of the first one.
     pub(super) step: Step,
-    /// How many changes it stands for.
-    pub(super) changes: u64,
     /// Content afterwards. Absent if no commit saw it.
     pub(super) content: Option<Bytes>,
     /// The file changes too often to be recorded. Unknown before it is counted.
@@ -45,7 +42,7 @@ pub(super) struct Window {
     pub(super) size: usize,
 }
 
-/// The changes that a commit is a part of, with the number of steps that each got from it.
+/// The changes that a commit is a part of, with the number of operations that each got from it.
 pub(super) type Touched = BTreeMap<usize, u64>;
 
 impl Window {
@@ -55,7 +52,8 @@ impl Window {
         self.root = Some(committed.root);
         let mut touched = Touched::new();
         for step in committed.steps {
-            *touched.entry(self.add_step(step)).or_default() += 1;
+            let changes = step.changes;
+            *touched.entry(self.add_step(step)).or_default() += changes;
         }
         for former in committed.former {
             self.size += former.data.len();
@@ -71,13 +69,14 @@ impl Window {
 
     fn add_step(&mut self, step: Step) -> usize {
         let next = self.pending.len();
-        let is_write = matches!(step.effect, Effect::Made | Effect::Written { .. });
+        let is_write = step.is_write();
         let last = self.writes.get(&step.inode).copied();
         if let Some((index, pending)) = last.and_then(|at| Some((at, self.pending.get_mut(at)?))) {
-            if is_write && pending.takes(&step) {
+            let last = &mut pending.step;
+            if is_write && !pending.is_closed && last.root.writer == step.root.writer {
+                last.append(step.root, step.size, step.changes, step.asker);
                 let content = pending.content.take();
                 self.size -= content.map_or(0, |content| content.len());
-                pending.append(step);
                 return index;
             }
             pending.is_closed = true;
@@ -88,7 +87,6 @@ impl Window {
         self.size += size_of::<Pending>() + step.path.len();
         self.pending.push(Pending {
             step,
-            changes: 1,
             content: None,
             is_skipped: None,
             is_closed: false,
@@ -126,15 +124,13 @@ impl Window {
             let is_told = pending.step.effect != Effect::Touched
                 && !self.pending.get(index + 1).is_some_and(replaces);
             let mut record = is_told.then(|| pending.record())?;
-            if pending.changes > *changes {
+            if pending.step.changes > *changes {
                 // Its beginning was told before.
                 record.operation = "content".to_owned();
             }
             record.changes = *changes;
-            if let (Some(EntryKind::File), Some(content)) = (pending.step.kind, &pending.content) {
-                record.after.kind = Some(FILE);
-                record.after.size = size(content.len());
-            }
+            record.after.kind = pending.step.kind.map(|kind| kind as u8);
+            record.after.size = pending.step.size;
             Some(record)
         });
         told.collect()
@@ -142,29 +138,13 @@ impl Window {
 }
 
 impl Pending {
-    /// Whether a step is one more write to a file that is being written by the same node.
-    fn takes(&self, step: &Step) -> bool {
-        !self.is_closed && self.step.root.writer == step.root.writer
-    }
-
-    fn append(&mut self, step: Step) {
-        self.changes += 1;
-        self.step.root = step.root;
-        self.step.asker = step.asker.or(self.step.asker);
-        if let (Effect::Written { size }, Effect::Written { size: new }) =
-            (&mut self.step.effect, &step.effect)
-        {
-            *size = *new;
-        }
-    }
-
     /// The record without what only the history knows.
     pub(super) fn record(&self) -> Record {
         let step = &self.step;
         let (operation, from) = match &step.effect {
             Effect::Made => (made(step.kind), Vec::new()),
             Effect::Moved { from } => ("rename", from.to_vec()),
-            Effect::Touched | Effect::Written { .. } => ("content", Vec::new()),
+            Effect::Touched | Effect::Written => ("content", Vec::new()),
             Effect::Removed => ("remove", Vec::new()),
         };
         let asker = step.asker.as_ref();
@@ -176,7 +156,7 @@ impl Pending {
             path: step.path.to_vec(),
             from,
             node_id: step.root.writer,
-            changes: self.changes,
+            changes: step.changes,
             uid: asker.map(|asker| asker.uid),
             pid: asker.map(|asker| asker.pid),
             program: asker.map(program),
@@ -198,11 +178,6 @@ pub(super) const fn made(kind: Option<EntryKind>) -> &'static str {
     }
 }
 
-/// A size as entries have it.
-pub(super) fn size(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use pmxcfs_memdb::store::Former;
@@ -220,7 +195,9 @@ mod tests {
             inode,
             path: Bytes::from_static(path.as_bytes()),
             kind: Some(EntryKind::File),
+            size: 0,
             effect,
+            changes: 1,
             asker: None,
         }
     }
@@ -260,14 +237,16 @@ mod tests {
     #[test]
     fn writes_to_one_file_are_one_change_with_the_last_content() {
         let mut window = Window::default();
-        let written = |size| Effect::Written { size };
-        let first = vec![step(5, 5, "f", Effect::Made), step(6, 5, "f", written(1))];
+        let first = vec![
+            step(5, 5, "f", Effect::Made),
+            step(6, 5, "f", Effect::Written),
+        ];
         window.add(committed(first, vec![(5, Some(entry(5, b"a")))]));
-        let second = vec![step(7, 5, "f", written(2))];
+        let second = vec![step(7, 5, "f", Effect::Written)];
         window.add(committed(second, vec![(5, Some(entry(5, b"ab")))]));
         assert_eq!(window.pending.len(), 1);
         let pending = &window.pending[0];
-        assert_eq!((pending.changes, pending.step.root.version), (3, 7));
+        assert_eq!((pending.step.changes, pending.step.root.version), (3, 7));
         assert_eq!(pending.content.as_deref(), Some(&b"ab"[..]));
     }
 
@@ -276,7 +255,7 @@ mod tests {
         let mut window = Window::default();
         let steps = vec![
             step(5, 5, "f.tmp.1", Effect::Made),
-            step(6, 5, "f.tmp.1", Effect::Written { size: 1 }),
+            step(6, 5, "f.tmp.1", Effect::Written),
             step(7, 3, "f", Effect::Removed),
             step(7, 5, "f", moved("f.tmp.1")),
         ];
@@ -295,7 +274,7 @@ mod tests {
         let first = vec![step(5, 5, "f.tmp.1", Effect::Made)];
         window.add(committed(first, vec![(5, Some(entry(5, b"")))]));
         let second = vec![
-            step(6, 5, "f.tmp.1", Effect::Written { size: 1 }),
+            step(6, 5, "f.tmp.1", Effect::Written),
             step(7, 5, "f", moved("f.tmp.1")),
         ];
         window.add(committed(second, vec![(5, Some(entry(5, b"x")))]));
@@ -309,7 +288,7 @@ mod tests {
         let mut window = Window::default();
         let steps = vec![
             step(5, 5, "f", Effect::Made),
-            step(6, 5, "f", Effect::Written { size: 4 }),
+            step(6, 5, "f", Effect::Written),
             step(7, 5, "f", Effect::Removed),
         ];
         let mut gone = committed(steps, vec![(5, None)]);
@@ -326,26 +305,29 @@ mod tests {
     #[test]
     fn followers_hear_of_each_commit_what_the_history_makes_one_record_of() {
         let mut window = Window::default();
-        let written = |size| Effect::Written { size };
+        let written = |version, size| Step {
+            size,
+            ..step(version, 5, "f.tmp.1", Effect::Written)
+        };
         let told = |window: &mut Window, steps, rows| {
             let touched = window.add(committed(steps, rows));
             let told = window.preview(&touched).into_iter();
             told.map(|record| (record.operation, record.changes, record.after.size))
                 .collect::<Vec<_>>()
         };
-        let first = vec![
-            step(5, 5, "f.tmp.1", Effect::Made),
-            step(6, 5, "f.tmp.1", written(1)),
-        ];
+        let first = vec![step(5, 5, "f.tmp.1", Effect::Made), written(6, 1)];
         let rows = vec![(5, Some(entry(5, b"a")))];
         assert_eq!(
             told(&mut window, first, rows),
             [("create".to_owned(), 2, 1)]
         );
         let second = vec![
-            step(7, 5, "f.tmp.1", written(2)),
+            written(7, 2),
             step(8, 3, "f", Effect::Removed),
-            step(8, 5, "f", moved("f.tmp.1")),
+            Step {
+                size: 2,
+                ..step(8, 5, "f", moved("f.tmp.1"))
+            },
         ];
         let rows = vec![(3, None), (5, Some(entry(5, b"ab")))];
         let expected = [("content".to_owned(), 1, 2), ("rename".to_owned(), 1, 2)];

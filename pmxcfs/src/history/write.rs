@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::entries::{Entries, Known};
 use super::record::{FILE, Record, Side};
 use super::settings::Settings;
-use super::window::{Pending, Window, made, size};
+use super::window::{Pending, Window, made};
 
 /// How hard contents are compressed: more takes processor time that the node has better use for.
 const LEVEL: i32 = 3;
@@ -53,15 +53,15 @@ impl Writer<'_> {
             (Effect::Moved { from }, Some(known)) if is_left_out => {
                 return self.removed(pending, from, known, window);
             }
-            (Effect::Written { size }, Some(known)) if !is_left_out => {
-                return self.written(pending, *size, known, window);
+            (Effect::Written, Some(known)) if !is_left_out => {
+                return self.written(pending, known, window);
             }
             (Effect::Made | Effect::Moved { .. } | Effect::Touched, known) if !is_left_out => {
                 return self.placed(pending, known);
             }
             _ => {}
         }
-        self.left_out_count += pending.changes;
+        self.left_out_count += step.changes;
         Ok(())
     }
 
@@ -76,10 +76,9 @@ impl Writer<'_> {
             record.operation = made(step.kind).to_owned();
             record.from = Vec::new();
             record.after.kind = step.kind.map(|kind| kind as u8);
+            record.after.size = step.size;
             if step.kind == Some(EntryKind::File) {
-                let content = pending.content.as_deref();
-                record.after.size = content.map_or(0, |content| size(content.len()));
-                record.after.content = self.intern(&step.path, content)?;
+                record.after.content = self.intern(&step.path, pending.content.as_deref())?;
             }
         }
         if !is_touched {
@@ -110,7 +109,6 @@ impl Writer<'_> {
     fn written(
         &mut self,
         pending: &Pending,
-        size: u32,
         mut known: Known,
         window: &Window,
     ) -> rusqlite::Result<()> {
@@ -122,7 +120,7 @@ impl Writer<'_> {
         record.before = known.side;
         record.after = Side {
             kind: Some(FILE),
-            size,
+            size: step.size,
             content: self.intern(&step.path, pending.content.as_deref())?,
         };
         self.entries
@@ -193,7 +191,7 @@ impl Writer<'_> {
         let insert = "INSERT INTO content (hash, size, data) VALUES (?1, ?2, ?3) \
                       ON CONFLICT (hash) DO UPDATE SET data = excluded.data RETURNING id";
         let mut insert = transaction.prepare_cached(insert)?;
-        let values = params![&hash[..], size(data.len()), frame.flatten()];
+        let values = params![&hash[..], data.len(), frame.flatten()];
         insert.query_row(values, |row| row.get(0)).map(Some)
     }
 }

@@ -121,7 +121,8 @@ fn stop(daemons: [Daemon<'_>; 2]) {
     }
 }
 
-fn measure(
+/// Measures a row on both hosts in turns.
+pub(crate) fn measure(
     report: &mut Report,
     row: &Row<'_>,
     [other, this]: &[Host; 2],

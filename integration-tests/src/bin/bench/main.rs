@@ -7,6 +7,7 @@ mod against;
 mod echo_server;
 mod fleet;
 mod floor;
+mod history;
 mod ipc;
 mod pairs;
 mod processor;
@@ -30,13 +31,13 @@ use crate::workload::{PROCESS_COUNTS, WORKLOADS};
 
 const ROUND: Duration = Duration::from_millis(250);
 /// Parts of the benchmark beside the single workloads.
-const PARTS: [&str; 3] = ["ipc", "single", "status"];
+const PARTS: [&str; 4] = ["history", "ipc", "single", "status"];
 
 /// Measures the daemon and marks which bars it reaches.
 #[derive(Debug, Parser)]
 #[command(name = "pmxcfs-bench")]
 struct Arguments {
-    /// Only this part: ipc, single, status, or the name of a workload
+    /// Only this part: history, ipc, single, status, or the name of a workload
     #[arg(value_parser = part)]
     part: Option<String>,
     /// Compare rates with another daemon instead: the path of its program
@@ -99,6 +100,9 @@ fn measure(arguments: &Arguments) -> io::Result<ExitCode> {
         }
         if wanted("status") {
             status::run(&mut report)?;
+        }
+        if wanted("history") {
+            history::run(&mut report)?;
         }
     }
     if let Some(old) = &arguments.compare {

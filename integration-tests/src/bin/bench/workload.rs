@@ -19,7 +19,7 @@ pub(crate) const NAME_COUNT: usize = 2_000;
 const KIB: usize = 1024;
 const PAGE: usize = 4 * KIB;
 const LARGE_FILE_SIZE: usize = 256 * PAGE;
-const RENAME_BATCH: usize = 100;
+const BATCH: usize = 100;
 
 /// Numbers of processes that each work is measured with.
 pub(crate) const PROCESS_COUNTS: [u32; 2] = [1, 4];
@@ -42,7 +42,7 @@ const WRITE_BAR: u32 = 50;
 const READ_BAR: u32 = 90;
 
 /// All kinds of work, in the order of the table.
-pub(crate) static WORKLOADS: [Workload; 9] = [
+pub(crate) static WORKLOADS: [Workload; 10] = [
     Workload {
         name: "create",
         operation: "create + write 1 KiB + close",
@@ -66,6 +66,12 @@ pub(crate) static WORKLOADS: [Workload; 9] = [
         operation: "rename over an existing file",
         bar_percent: WRITE_BAR,
         work: replace,
+    },
+    Workload {
+        name: "remove",
+        operation: "remove a file",
+        bar_percent: WRITE_BAR,
+        work: remove,
     },
     Workload {
         name: "stat",
@@ -215,11 +221,19 @@ fn random(worker: &mut Worker) -> io::Result<()> {
     })
 }
 
-/// The sources have to be made before they can be renamed; making them is not counted.
 fn replace(worker: &mut Worker) -> io::Result<()> {
     let target = worker.own_dir.join("target");
     fs::write(&target, [b't'; KIB])?;
-    let sources: Vec<PathBuf> = (0..RENAME_BATCH)
+    use_up(worker, |source| fs::rename(source, &target))
+}
+
+fn remove(worker: &mut Worker) -> io::Result<()> {
+    use_up(worker, |source| fs::remove_file(source))
+}
+
+/// Repeats an operation that takes a file away. Making the files is not counted.
+fn use_up(worker: &mut Worker, operation: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let sources: Vec<PathBuf> = (0..BATCH)
         .map(|number| worker.own_dir.join(number.to_string()))
         .collect();
     worker.await_start()?;
@@ -230,10 +244,10 @@ fn replace(worker: &mut Worker) -> io::Result<()> {
         }
         let batch = Instant::now();
         for source in &sources {
-            fs::rename(source, &target)?;
+            operation(source)?;
         }
         worker.worked += batch.elapsed();
-        worker.operations += RENAME_BATCH as u64;
+        worker.operations += BATCH as u64;
     }
     Ok(())
 }

@@ -46,9 +46,14 @@ pub(crate) fn measure(program: &Path) -> bool {
     reaches_all
 }
 
+fn row(what: &str, clusters: &mut [Cluster; 2], rate: impl Fn(&mut Cluster, usize) -> f64) -> bool {
+    paired(what, BAR, clusters, rate)
+}
+
 /// Measures both clusters in turns, changing who begins.
-fn row(
+pub(crate) fn paired(
     what: &str,
+    bar: f64,
     [other, this]: &mut [Cluster; 2],
     rate: impl Fn(&mut Cluster, usize) -> f64,
 ) -> bool {
@@ -76,7 +81,7 @@ fn row(
     line(
         &format!("{what}: {:.1} {:.1}", others[middle], these[middle]),
         &format!("{:.2} ({low:.2} to {high:.2})", ratios[middle]),
-        &format!("{BAR}"),
-        high >= BAR,
+        &format!("{bar}"),
+        high >= bar,
     )
 }

@@ -5,6 +5,7 @@
 //! run.
 
 mod against;
+mod history;
 mod join;
 mod latency;
 mod probe;
@@ -20,11 +21,12 @@ use clap::Parser;
 /// A part of the benchmark: prints its lines, and says whether its bars are reached.
 type Part = fn() -> bool;
 
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("latency", latency::measure),
     ("writers", writers::measure),
     ("stall", stall::measure),
     ("join", join::measure),
+    ("history", history::measure),
 ];
 
 /// Measures a cluster of three hosts and marks which bars it reaches.

@@ -56,6 +56,16 @@ impl Work {
         }
     }
 
+    /// What one operation is.
+    pub(crate) fn operation(self) -> &'static str {
+        match self {
+            Self::CreateTogether | Self::CreateApart => "creates",
+            Self::Overwrite => "4 KiB overwrites",
+            Self::Rename => "renames",
+            Self::Remove => "removals",
+        }
+    }
+
     /// Operations per second that have to be reached, if there is a bar.
     fn bar(self) -> f64 {
         match self {
@@ -147,10 +157,15 @@ fn directories(host: &str, writer: usize) -> (String, String) {
 
 /// Operations per second of all writers together in one round. No two rounds of one work have the same number.
 pub(crate) fn rate(cluster: &Cluster, work: Work, round: usize) -> f64 {
+    rate_of(WRITER_COUNT, cluster, work, round)
+}
+
+/// The same of so many writers, at most sixteen.
+pub(crate) fn rate_of(writer_count: usize, cluster: &Cluster, work: Work, round: usize) -> f64 {
     let each = |action: &(dyn Fn(&str, &str) + Sync)| -> Duration {
         let begin = Instant::now();
         thread::scope(|scope| {
-            for writer in 0..WRITER_COUNT {
+            for writer in 0..writer_count {
                 let host = cluster.host(1 + writer % 3);
                 let (shared, own) = directories(host.name(), writer);
                 scope.spawn(move || host.inside(|| action(&shared, &own)));
@@ -160,5 +175,5 @@ pub(crate) fn rate(cluster: &Cluster, work: Work, round: usize) -> f64 {
     };
     each(&|_shared, own| work.prepare(own, round));
     let elapsed = each(&|shared, own| work.operate(shared, own, round));
-    (WRITER_COUNT * OPERATIONS) as f64 / elapsed.as_secs_f64()
+    (writer_count * OPERATIONS) as f64 / elapsed.as_secs_f64()
 }

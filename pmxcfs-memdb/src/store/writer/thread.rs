@@ -12,7 +12,7 @@ use crate::store::medium::Checkpoint;
 /// What the thread has to do next.
 enum Task {
     Commit,
-    Replace(Replacement),
+    Replace(Box<Replacement>),
     Sync,
     Tidy,
     Look,
@@ -34,7 +34,7 @@ pub(crate) fn run(mut committer: Committer) {
     let deadline = loop {
         match next_task(&mut committer) {
             Task::Commit => committer.commit(),
-            Task::Replace(replacement) => replace(&mut committer, replacement),
+            Task::Replace(replacement) => replace(&mut committer, *replacement),
             Task::Sync => {
                 let _logged = committer.sync();
                 committer.release_if_idle();
@@ -66,7 +66,7 @@ fn next_task(committer: &mut Committer) -> Task {
             return Task::Stop(deadline);
         }
         if let Some(replacement) = queue.replacement.take() {
-            return Task::Replace(replacement);
+            return Task::Replace(Box::new(replacement));
         }
         let now = Instant::now();
         let sync_at = committer.log.sync_at();

@@ -26,10 +26,10 @@ pub struct Asker {
     pub program: [u8; 16],
 }
 
-/// One effect of an operation on one entry.
+/// One effect of an operation on one entry, or of several writes to one file.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// The root after the operation: its version, its node, its time.
+    /// The root after the last operation: its version, its node, its time.
     pub root: RootState,
     /// The entry.
     pub inode: u64,
@@ -37,10 +37,30 @@ pub struct Step {
     pub path: Bytes,
     /// `None` if it is gone.
     pub kind: Option<EntryKind>,
+    /// Size afterwards in bytes.
+    pub size: u32,
     /// The effect.
     pub effect: Effect,
+    /// How many operations it stands for.
+    pub changes: u64,
     /// Known for changes through the mount of this node.
     pub asker: Option<Asker>,
+}
+
+impl Step {
+    /// Whether it made a file or wrote to one.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        matches!(self.effect, Effect::Made | Effect::Written)
+    }
+
+    /// Makes it stand for further writes by the same node to the same file, too.
+    pub fn append(&mut self, root: RootState, size: u32, changes: u64, asker: Option<Asker>) {
+        self.root = root;
+        self.size = size;
+        self.changes += changes;
+        self.asker = asker.or(self.asker);
+    }
 }
 
 /// What happened to an entry.
@@ -56,10 +76,7 @@ pub enum Effect {
     /// Its mtime changed.
     Touched,
     /// Its content changed.
-    Written {
-        /// Size afterwards.
-        size: u32,
-    },
+    Written,
     /// It is gone.
     Removed,
 }
@@ -90,6 +107,8 @@ pub struct Former {
 #[derive(Debug, Default)]
 pub(crate) struct Trail {
     pub(crate) steps: Vec<Step>,
+    /// The last step of each entry.
+    last: HashMap<u64, usize>,
     pub(crate) former: Vec<Former>,
     size: usize,
     pub(crate) is_incomplete: bool,
@@ -146,9 +165,15 @@ impl Trail {
     ) {
         for change in changes {
             let inode = change.inode();
+            if let Change::Content { size, .. } = change
+                && let Some(last) = self.last_write(inode, root.writer)
+            {
+                last.append(root, *size, 1, asker);
+                continue;
+            }
             let (path, effect) = match change {
                 Change::Put { .. } => (path_of(inode), placed(root, inode, &former)),
-                Change::Content { size, .. } => (path_of(inode), Effect::Written { size: *size }),
+                Change::Content { .. } => (path_of(inode), Effect::Written),
                 Change::Removed { parent, name, .. } => {
                     let directory = path_of(*parent);
                     (directory.map(|path| join(path, name)), Effect::Removed)
@@ -156,13 +181,17 @@ impl Trail {
             };
             // What is gone again has no path; its removal follows.
             let Some(path) = path else { continue };
+            let entry = entry(inode);
             self.size += size_of::<Step>() + path.len();
+            self.last.insert(inode, self.steps.len());
             self.steps.push(Step {
                 root,
                 inode,
                 path,
-                kind: entry(inode).map(|entry| entry.kind),
+                kind: entry.map(|entry| entry.kind),
+                size: entry.map_or(0, |entry| entry.size),
                 effect,
+                changes: 1,
                 asker,
             });
         }
@@ -172,8 +201,15 @@ impl Trail {
         self.limit();
     }
 
+    /// The last step of a file if one more write by this node can go into it.
+    fn last_write(&mut self, inode: u64, writer: u32) -> Option<&mut Step> {
+        let last = self.steps.get_mut(*self.last.get(&inode)?)?;
+        (last.is_write() && last.root.writer == writer).then_some(last)
+    }
+
     /// Puts what came later behind it.
     pub(crate) fn extend(&mut self, later: Self) {
+        self.last.clear();
         self.steps.extend(later.steps);
         self.former.extend(later.former);
         self.size += later.size;

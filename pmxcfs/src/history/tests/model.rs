@@ -74,9 +74,9 @@ fn path(file: u8) -> Bytes {
     }
 }
 
-type Model = BTreeMap<Vec<u8>, State>;
+pub(super) type Model = BTreeMap<Vec<u8>, State>;
 
-fn model(tree: &Tree) -> Model {
+pub(super) fn model(tree: &Tree) -> Model {
     let entries = tree.entries().skip(1).filter_map(|entry| {
         let state = match entry.kind {
             EntryKind::Directory => State::Directory,
