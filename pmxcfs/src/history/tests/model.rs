@@ -8,8 +8,9 @@ use bytes::Bytes;
 use pmxcfs_memdb::{Entry, EntryKind, Operation, RootState, Rules, Stamp, Tree};
 use proptest::prelude::*;
 
+use super::super::prune::remove_up_to;
 use super::super::query::{Moment, Present, Reader, State};
-use super::super::schema::open_read_only;
+use super::super::schema::{HistoryFile, open_read_only};
 use super::{Bench, LONG};
 
 /// What a node or an operator does.
@@ -49,28 +50,39 @@ enum Step {
     Restart,
     /// The history is not told of what comes before the next start.
     Kill,
+    /// The older half of the records goes.
+    Prune,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let (node, file, byte) = (|| 1..4_u32, || 0..6_u8, || b'a'..b'e');
+    let any_file = || 0..8_u8;
     prop_oneof![
-        6 => (node(), file(), byte()).prop_map(|(node, file, byte)| Step::Write { node, file, byte }),
-        4 => (node(), file(), byte()).prop_map(|(node, file, byte)| Step::Replace { node, file, byte }),
-        3 => (node(), file()).prop_map(|(node, file)| Step::Remove { node, file }),
+        6 => (node(), any_file(), byte()).prop_map(|(node, file, byte)| Step::Write { node, file, byte }),
+        4 => (node(), any_file(), byte()).prop_map(|(node, file, byte)| Step::Replace { node, file, byte }),
+        3 => (node(), any_file()).prop_map(|(node, file)| Step::Remove { node, file }),
         2 => (node(), file(), file()).prop_map(|(node, from, to)| Step::Rename { node, from, to }),
         2 => (node(), 0..2_u8).prop_map(|(node, directory)| Step::Mkdir { node, directory }),
-        1 => (file(), byte(), file()).prop_map(|(file, byte, gone)| Step::Synchronise { file, byte, gone }),
+        1 => (any_file(), byte(), any_file()).prop_map(|(file, byte, gone)| Step::Synchronise { file, byte, gone }),
         4 => Just(Step::Look),
         1 => Just(Step::Restart),
         1 => Just(Step::Kill),
+        1 => Just(Step::Prune),
     ]
 }
+
+/// Only the hash of its contents is kept.
+const PRIVATE: &[u8] = b"priv/x";
+/// Nothing is recorded of it.
+const LEFT_OUT: &[u8] = b"ha/manager_status";
 
 /// Files 0 to 2 are in the root, the others in a directory each two.
 fn path(file: u8) -> Bytes {
     match file {
         0..3 => format!("f{file}").into(),
-        _ => format!("d{}/f{file}", file % 2).into(),
+        3..6 => format!("d{}/f{file}", file % 2).into(),
+        6 => PRIVATE.into(),
+        _ => LEFT_OUT.into(),
     }
 }
 
@@ -161,7 +173,7 @@ impl Bench {
                 self.deliver(node, Operation::Mkdir { path });
             }
             Step::Synchronise { file, byte, gone } => self.synchronise(file, byte, gone),
-            Step::Look | Step::Restart | Step::Kill => {}
+            Step::Look | Step::Restart | Step::Kill | Step::Prune => {}
         }
     }
 
@@ -181,12 +193,26 @@ impl Bench {
     }
 }
 
+/// Removes the older half of the records. Returns the version that is the oldest one from now on.
+fn prune(directory: &Path) -> u64 {
+    let mut file = HistoryFile::open(&directory.join("history.db")).expect("it opens");
+    let half = "SELECT coalesce((min(seq) + max(seq)) / 2, 0) FROM record";
+    let half = file.connection.query_row(half, [], |row| row.get(0));
+    remove_up_to(&mut file, half.expect("a number")).expect("it works");
+    let oldest = "SELECT oldest_version FROM state";
+    let oldest = file.connection.query_row(oldest, [], |row| row.get(0));
+    i64::cast_unsigned(oldest.expect("a version"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
     #[test]
     fn the_history_gives_the_tree_of_each_recorded_version(steps in proptest::collection::vec(step(), 1..60)) {
         let directory = tempfile::tempdir().expect("a directory");
         let mut bench = Bench::start(directory.path());
+        for directory in ["priv", "ha"] {
+            bench.deliver(1, Operation::Mkdir { path: directory.into() });
+        }
         let has_died = steps.iter().any(|step| matches!(step, Step::Kill));
         let mut known: BTreeMap<u64, Model> = BTreeMap::new();
         for step in steps.iter().chain([&Step::Look]) {
@@ -205,6 +231,12 @@ proptest! {
                     bench.die(directory.path());
                     bench = Bench::start(directory.path());
                 }
+                Step::Prune => {
+                    bench.stop();
+                    let oldest = prune(directory.path());
+                    known.retain(|version, _| *version >= oldest);
+                    bench = Bench::start(directory.path());
+                }
                 _ => {}
             }
         }
@@ -217,8 +249,13 @@ proptest! {
             for path in &paths {
                 let state = reader.state(path, Some(Moment::Version(*version))).expect("an answer");
                 let expected = model.get(path).unwrap_or(&State::Absent);
+                let is_left_out = path.as_slice() == LEFT_OUT;
+                if is_left_out && matches!(state, State::Unkept | State::Absent) {
+                    continue;
+                }
                 // A content from before the history is lost with a daemon that dies right after its first change.
-                let is_lost = has_died && matches!((&state, expected), (State::Unkept, State::File(_)));
+                let may_lack = has_died || path.as_slice() == PRIVATE;
+                let is_lost = may_lack && matches!((&state, expected), (State::Unkept, State::File(_)));
                 if is_lost {
                     continue;
                 }
