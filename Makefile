@@ -15,7 +15,7 @@ CUTS ?= 200
 FUZZ_SECONDS ?= 5
 
 # Tests of the crates that need neither root nor a mount nor corosync.
-QUICK_TESTS = applications backlog db_tool golden ipc lock_order log_* memdb_replace memory messages notify_environment prop_* real_files \
+QUICK_TESTS = applications backlog db_tool golden ipc lock_order log_* memdb_replace memory messages notify_environment prop_* real_files scale \
 	sequences sim status store_* transcripts tree
 # How many simulated clusters of each cast `make quick` runs.
 QUICK_SEEDS = 20

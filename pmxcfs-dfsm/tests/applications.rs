@@ -84,6 +84,7 @@ impl Subject {
     fn feed(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Actions::new();
         self.machine.handle(self.now(), event, &mut actions);
+        self.machine.settle(&mut actions);
         self.machine.flush();
         actions.take()
     }
@@ -94,6 +95,7 @@ impl Subject {
         let caller = answers.client(RequestId(self.count), operation);
         let mut actions = Actions::new();
         self.machine.request(self.now(), caller, &mut actions);
+        self.machine.settle(&mut actions);
         self.machine.flush();
         actions.take()
     }

@@ -168,6 +168,7 @@ impl Ring {
 
     fn carry_out(&mut self, index: usize, mut actions: Actions) {
         let node = &mut self.nodes[index];
+        node.machine.settle(&mut actions);
         node.machine.flush();
         for (id, result) in node.machine.app().store().answers.take() {
             assert_eq!(result.map(|_| ()), Ok::<(), FsError>(()), "node {index}");

@@ -63,6 +63,8 @@ impl StatusStore for Soft {
 fn feed_status(machine: &mut Machine<StatusGroup<Soft>>, event: Event) -> Vec<Bytes> {
     let mut actions = Actions::new();
     machine.handle(Now::default(), event, &mut actions);
+    machine.settle(&mut actions);
+    machine.flush();
     multicasts(&mut actions)
 }
 

@@ -193,7 +193,12 @@ impl<A: Application> Machine<A> {
         self.release_held(out);
     }
 
-    /// Everything that came in together was handled.
+    /// Everything that came in together was handled. Appends the actions that had to wait for that.
+    pub fn settle(&mut self, out: &mut Actions) {
+        self.send_due(out);
+    }
+
+    /// All actions that came of it were carried out, and no more are to come at once.
     pub fn flush(&mut self) {
         self.app.flush();
     }

@@ -2,19 +2,15 @@
 //!
 //! Everything that belongs to the former membership ends here; [`Machine::membership`] lists the exceptions.
 
-use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
 use super::{
     Actions, Machine, MemberId, Mode,
     machine::{Member, is_normal},
-    mode::{State, Wait},
+    mode::{Due, State, Wait},
     queue,
 };
-use crate::{
-    app::Application,
-    wire::{Epoch, MessageKind},
-};
+use crate::{app::Application, wire::Epoch};
 
 impl<A: Application> Machine<A> {
     /// A membership change. Kept: queue 1 unless somebody joined, own requests, normal messages not yet sent. Dropped:
@@ -80,14 +76,12 @@ impl<A: Application> Machine<A> {
         self.enter(
             State::StartSync {
                 states: std::collections::BTreeMap::new(),
+                due: (local.node == self.lowest_node).then_some(Due::Start),
                 is_announced: false,
                 wait: Wait::since(self.now.monotonic_ms),
             },
             out,
         );
-        if local.node == self.lowest_node {
-            self.send_state(MessageKind::SyncStart, Bytes::new(), out);
-        }
     }
 
     /// All members empty queue 1, and each sends its own messages again. Messages that a departed member may have applied are not

@@ -59,13 +59,25 @@ impl Mode {
     }
 }
 
+/// What a member sends for an exchange that begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The message that has all members announce their states.
+    Start,
+    /// The own state.
+    State,
+}
+
 /// A mode with the data that exist only in it.
 #[derive(Debug)]
 pub(super) enum State {
     Start,
     StartSync {
         states: BTreeMap<MemberId, Bytes>,
-        /// The own state was sent.
+        /// Sent when everything that came in together is handled: there may be a further membership or start among it, which
+        /// makes it useless.
+        due: Option<Due>,
+        /// The own state was sent or is due.
         is_announced: bool,
         wait: Wait,
     },

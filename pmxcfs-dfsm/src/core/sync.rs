@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{
     Actions, LogLevel, Machine, MemberId, Mode,
     machine::Member,
-    mode::{State, Wait},
+    mode::{Due, State, Wait},
     queue::Queued,
 };
 use crate::{
@@ -37,9 +37,25 @@ impl<A: Application> Machine<A> {
         self.discard();
         self.state = State::StartSync {
             states: std::collections::BTreeMap::new(),
+            due: Some(Due::State),
             is_announced: true,
             wait: Wait::since(self.now.monotonic_ms),
         };
+    }
+
+    /// Sends what an exchange that begins needs from this member.
+    pub(super) fn send_due(&mut self, out: &mut Actions) {
+        let State::StartSync { due, .. } = &mut self.state else {
+            return;
+        };
+        match due.take() {
+            Some(Due::Start) => self.send_state(MessageKind::SyncStart, Bytes::new(), out),
+            Some(Due::State) => self.announce(out),
+            None => {}
+        }
+    }
+
+    fn announce(&mut self, out: &mut Actions) {
         match self.app.state() {
             Ok(state) if state.is_empty() => self.leave("there is no state to send", out),
             Ok(state) => self.send_state(MessageKind::State, state, out),

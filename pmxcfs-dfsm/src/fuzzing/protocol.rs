@@ -142,6 +142,7 @@ impl Ring {
     fn carry_out(&mut self, node: usize, mut actions: Actions) {
         let node_left = {
             let node = &mut self.nodes[node];
+            node.machine.settle(&mut actions);
             node.machine.flush();
             let mut has_left = false;
             for action in actions.take() {

@@ -182,7 +182,10 @@ impl<'a, G: Group> Player<'a, G> {
             wall_secs: self.wall_secs,
         };
         let mut actions = Actions::new();
-        call(self.machine.as_mut().unwrap(), now, &mut actions);
+        let machine = self.machine.as_mut().unwrap();
+        call(machine, now, &mut actions);
+        machine.settle(&mut actions);
+        machine.flush();
         for action in actions.take() {
             match action {
                 Action::Multicast(message) => self.sent.push(message),

@@ -149,6 +149,7 @@ impl Cluster {
             Step::Stop(node) => self.network.hosts[*node].is_stopped = self.runs(*node),
             Step::Continue(node) => self.network.hosts[*node].is_stopped = false,
             Step::Congest { node, capacity } => self.network.hosts[*node].capacity = *capacity,
+            Step::GatherNext(node) => self.network.hosts[*node].gathers_next = true,
             Step::InterruptNext(node) => self.network.hosts[*node].interrupts_next = true,
             Step::Order { node, channel } => match channel {
                 Channel::Database => self.database.order(&self.network, *node),

@@ -138,6 +138,10 @@ where
         let Some((arrival, has_joined)) = self.cpg.receive(node) else {
             return;
         };
+        let connection = self.cpg.connection(node);
+        let has_more = connection.is_some_and(|open| !open.inbox.is_empty());
+        let gathers = std::mem::take(&mut network.hosts[node].gathers_next);
+        let is_last = !(gathers && has_more);
         match arrival {
             Arrival::Message {
                 sender, message, ..
@@ -146,7 +150,10 @@ where
                     sender,
                     message: message.clone(),
                 };
-                self.feed(network, node, what, Event::Delivered { sender, message });
+                let event = Event::Delivered { sender, message };
+                self.drive(network, node, what, |replica, now| {
+                    replica.handle(now, event, is_last)
+                });
             }
             Arrival::View { members, .. } => {
                 network.tell(|| {
@@ -158,7 +165,9 @@ where
                     members,
                     has_joined,
                 };
-                self.feed(network, node, what, event);
+                self.drive(network, node, what, |replica, now| {
+                    replica.handle(now, event, is_last)
+                });
             }
         }
     }
@@ -190,7 +199,7 @@ where
     /// Hands an event to a daemon and does what it wants done.
     pub(crate) fn feed(&mut self, network: &mut Network, node: usize, what: What, event: Event) {
         self.drive(network, node, what, |replica, now| {
-            replica.handle(now, event)
+            replica.handle(now, event, true)
         });
     }
 
@@ -216,7 +225,7 @@ where
         let mut next = self.step(network, node, what, call);
         while let Some(event) = next.take() {
             next = self.step(network, node, What::Other, |replica, now| {
-                replica.handle(now, event)
+                replica.handle(now, event, true)
             });
         }
     }

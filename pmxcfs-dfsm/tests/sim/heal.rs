@@ -59,6 +59,7 @@ impl Healing<'_> {
                 capacity: None,
             });
             self.cluster.network.hosts[node].interrupts_next = false;
+            self.cluster.network.hosts[node].gathers_next = false;
             self.cluster.network.hosts[node].busy_until_ms = 0;
             self.act(&Step::SlowDisk { node, ms: 0 });
             self.act(&Step::StartCorosync(node));

@@ -14,6 +14,8 @@ pub(crate) struct Host {
     pub(crate) capacity: Option<usize>,
     /// The next message above the atomic limit is interrupted.
     pub(crate) interrupts_next: bool,
+    /// What is delivered next comes in together with what comes after it.
+    pub(crate) gathers_next: bool,
     /// What the disk takes for a new tree.
     pub(crate) disk_ms: u64,
     /// The daemon waits for its disk until then.
@@ -56,6 +58,7 @@ impl Network {
             is_stopped: false,
             capacity: None,
             interrupts_next: false,
+            gathers_next: false,
             disk_ms: 0,
             busy_until_ms: 0,
             clock_offset_secs: 0,

@@ -35,11 +35,16 @@ where
     A: Counted,
     P: PeerApp<Request = A::Wanted>,
 {
-    pub(crate) fn handle(&mut self, now: Now, event: Event) -> Vec<Act> {
+    /// With the last event it has handled everything that came in together.
+    pub(crate) fn handle(&mut self, now: Now, event: Event, is_last: bool) -> Vec<Act> {
         match self {
             Self::Ours(machine) => {
                 let mut actions = Actions::new();
                 machine.handle(now, event, &mut actions);
+                if is_last {
+                    machine.settle(&mut actions);
+                    machine.flush();
+                }
                 acts(machine, &mut actions)
             }
             Self::Peer(peer) => peer.handle(now, event),
@@ -52,6 +57,8 @@ where
                 let mut actions = Actions::new();
                 let request = machine.app().app.request(id, wanted);
                 machine.request(now, request, &mut actions);
+                machine.settle(&mut actions);
+                machine.flush();
                 acts(machine, &mut actions)
             }
             Self::Peer(peer) => peer.ask(now, id, wanted),
@@ -100,7 +107,6 @@ where
 
 /// What a machine wants done, and the answers that it gave.
 fn acts<A: Counted>(machine: &mut Machine<Probe<A>>, actions: &mut Actions) -> Vec<Act> {
-    machine.flush();
     let answers = machine.app().app.answers().into_iter();
     let answers = answers.map(|(id, result)| Act::Answer { id, result });
     actions.take().into_iter().map(act).chain(answers).collect()

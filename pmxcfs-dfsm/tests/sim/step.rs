@@ -77,6 +77,8 @@ pub(crate) enum Step {
         capacity: Option<usize>,
     },
     InterruptNext(usize),
+    /// What is delivered next comes in together with what comes after it.
+    GatherNext(usize),
     /// The oldest unsent message of a host gets its place in the order.
     Order {
         node: usize,
@@ -161,6 +163,7 @@ impl fmt::Display for Step {
                 Some(count) => write!(f, "takes {} {count}", node + 1),
                 None => write!(f, "takes {} all", node + 1),
             },
+            Self::GatherNext(node) => write!(f, "gather {}", node + 1),
             Self::InterruptNext(node) => write!(f, "interrupt {}", node + 1),
             Self::Order { node, channel } => write!(f, "order {}{channel}", node + 1),
             Self::Deliver {
@@ -286,6 +289,7 @@ impl Step {
                 node: node(),
                 capacity: optional(1),
             },
+            "gather" => Self::GatherNext(node()),
             "interrupt" => Self::InterruptNext(node()),
             "order" => Self::Order {
                 node: node(),

@@ -286,6 +286,9 @@ impl<'a> Narrator<'a> {
         if !self.faults.late_quorum || self.random.chance(50) {
             self.act(Step::Quorum(node));
         }
+        if self.random.chance(20) {
+            self.act(Step::GatherNext(node));
+        }
         let channel = self.channel();
         self.act(Step::Deliver {
             node,

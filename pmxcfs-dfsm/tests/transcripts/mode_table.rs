@@ -35,6 +35,8 @@ fn now(ms: u64) -> Now {
 fn feed(subject: &mut Subject, ms: u64, event: Event) -> Vec<Action> {
     let mut actions = Actions::new();
     subject.handle(now(ms), event, &mut actions);
+    subject.settle(&mut actions);
+    subject.flush();
     actions.take()
 }
 
@@ -49,6 +51,8 @@ fn ask(subject: &mut Subject, ms: u64) -> Vec<Action> {
         .client(RequestId(1), operation);
     let mut actions = Actions::new();
     subject.request(now(ms), request, &mut actions);
+    subject.settle(&mut actions);
+    subject.flush();
     actions.take()
 }
 
@@ -257,7 +261,6 @@ pub(crate) fn print() -> String {
                 Some(event) => feed(&mut subject, ms, event),
                 None => ask(&mut subject, ms),
             };
-            subject.flush();
             let answers = subject.app().store().answers.take().into_iter();
             let answers = answers.map(|(_, result)| match result {
                 Ok(value) => format!("answer {value}"),

@@ -191,7 +191,7 @@ impl<A: Application> Driver<A> {
     /// Leaves the group and answers all callers. The queue takes no more commands, and is given back with those left in it.
     pub(super) fn stop(&mut self) -> UnboundedReceiver<Command<A::Request>> {
         self.handle(Event::Stop);
-        self.machine.flush();
+        self.flush();
         self.waits.join_at = None;
         self.commands.close();
         let (_closed, nothing) = tokio::sync::mpsc::unbounded_channel();
@@ -208,7 +208,7 @@ impl<A: Application> Driver<A> {
                 Err(_) => break,
             }
         }
-        self.machine.flush();
+        self.flush();
         self.has_changed || self.has_commands()
     }
 
@@ -223,6 +223,13 @@ impl<A: Application> Driver<A> {
         let mut actions = Actions::new();
         self.machine.handle(self.now(), event, &mut actions);
         self.carry_out(actions);
+    }
+
+    fn flush(&mut self) {
+        let mut actions = Actions::new();
+        self.machine.settle(&mut actions);
+        self.carry_out(actions);
+        self.machine.flush();
     }
 
     fn request(&mut self, request: A::Request) {
