@@ -42,23 +42,24 @@ fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// Where the test `[CRATE/]TARGET::...::NAME` can be.
+/// Where the test `[CRATE/]TARGET::...::NAME` can be: among the tests of the crate, or beside its code.
 fn files(test: &str) -> (Vec<PathBuf>, &str) {
     let (package, path) = test.split_once('/').unwrap_or(("integration-tests", test));
     let (modules, name) = path
         .rsplit_once("::")
         .expect("a test is inside of a module");
-    let directory = workspace().join(package).join("tests");
-    let stem = directory.join(modules.replace("::", "/"));
-    let candidates = [
-        stem.with_extension("rs"),
-        stem.join("main.rs"),
-        stem.join("mod.rs"),
-    ];
-    let found = candidates
-        .into_iter()
-        .filter(|file| file.exists())
-        .collect();
+    let stems = ["tests", "src"].map(|directory| {
+        let directory = workspace().join(package).join(directory);
+        directory.join(modules.replace("::", "/"))
+    });
+    let candidates = stems.iter().flat_map(|stem| {
+        [
+            stem.with_extension("rs"),
+            stem.join("main.rs"),
+            stem.join("mod.rs"),
+        ]
+    });
+    let found = candidates.filter(|file| file.exists()).collect();
     (found, name)
 }
 

@@ -39,6 +39,7 @@ pub struct MemDb {
     /// Set when the filesystem is mounted.
     observer: OnceLock<Arc<dyn Observer>>,
     started: Instant,
+    loaded_version: u64,
 }
 
 /// The outcome of a delivered operation, and the answer to its caller, if that is on this node. The ticket is for the
@@ -55,6 +56,7 @@ impl MemDb {
     #[must_use]
     pub fn new(tree: Tree, started: Instant) -> Arc<Self> {
         Arc::new(Self {
+            loaded_version: tree.root().version,
             tree: RwLock::new(Rank::MemDbTree, tree),
             replacement: Mutex::new(Rank::MemDbReplacement, ()),
             is_replacing: AtomicBool::new(false),
@@ -81,6 +83,12 @@ impl MemDb {
     /// The tree for reading. Take what is needed (contents are shared, not copied) and drop the guard.
     pub fn read(&self) -> RwLockReadGuard<'_, Tree> {
         self.tree.read()
+    }
+
+    /// The version of the database that was loaded: all that a former process has kept.
+    #[must_use]
+    pub fn loaded_version(&self) -> u64 {
+        self.loaded_version
     }
 
     /// The running store.

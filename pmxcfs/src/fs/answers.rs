@@ -53,13 +53,13 @@ struct Former {
 }
 
 impl Answers {
-    /// What a former process has left, seen from the tree as it was loaded.
-    pub(super) fn new(mut records: AnswerRecords, tree: &Tree) -> Self {
+    /// What a former process has left, seen from the version of the database that was loaded.
+    pub(super) fn new(mut records: AnswerRecords, loaded_version: u64) -> Self {
         let left: Vec<_> = records.all().collect();
         let mut former = HashMap::new();
         for (request, slot, outcome) in left {
             let result = match outcome {
-                Some(it) if it.version <= tree.root().version => it.result.map_err(error_of),
+                Some(it) if it.version <= loaded_version => it.result.map_err(error_of),
                 Some(it) if it.is_alone => {
                     records.give_back(slot);
                     continue;

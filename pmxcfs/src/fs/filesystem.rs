@@ -38,8 +38,7 @@ pub struct Filesystem {
 
 impl Filesystem {
     /// `submit` takes changes to where they are made. `quorate` is asked for every mode, so it must be cheap. `gid` owns
-    /// everything. `tables` are what the kernel knows from a former process, or empty. Call before anything but
-    /// the loading has changed the tree.
+    /// everything. `tables` are what the kernel knows from a former process, or empty.
     #[must_use]
     pub fn new(
         db: Arc<MemDb>,
@@ -49,13 +48,13 @@ impl Filesystem {
         gid: u32,
         tables: Tables,
     ) -> Arc<Self> {
-        let names = NameTable::new(tables.names, &db.read());
+        let names = NameTable::new(tables.names, db.loaded_version());
         let kept = tables.kept;
         let handles = Handles::new(tables.handles, |record| {
             reopen(&db, &names, &plugins, &kept, record)
         });
         names.drop_all_unused();
-        let answers = Answers::new(tables.answers, &db.read());
+        let answers = Answers::new(tables.answers, db.loaded_version());
         // It counts for nothing from now on; its memory may stay.
         let _freed = tables.kept_area.clear();
         Arc::new(Self {

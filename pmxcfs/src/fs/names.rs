@@ -96,11 +96,11 @@ struct Opens {
 }
 
 impl NameTable {
-    /// The names of these records, and the root, as the tree that was loaded has them. To be completed by what is
-    /// [open](Self::reopen).
-    pub(super) fn new(records: NameRecords, tree: &Tree) -> Self {
+    /// The names of these records, and the root, as the version of the database has them that was loaded. To be completed by what
+    /// is [open](Self::reopen).
+    pub(super) fn new(records: NameRecords, loaded_version: u64) -> Self {
         let mut table = Table {
-            index: NameIndex::new(records, tree.root().version),
+            index: NameIndex::new(records, loaded_version),
             ways: Vec::new(),
             opens: HashMap::new(),
             others: HashMap::new(),

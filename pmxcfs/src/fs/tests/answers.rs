@@ -30,7 +30,7 @@ enum Done {
 fn after(rules: Rules, done: Done, loaded: u64) -> Option<Result<u32, FsError>> {
     let tables = Tables::create().unwrap();
     let descriptor = tables.descriptor().try_clone_to_owned().unwrap();
-    let answers = Answers::new(tables.answers, &tree(rules, 9));
+    let answers = Answers::new(tables.answers, 9);
     let Step::Do(asked) = answers.ask(REQUEST) else {
         panic!("a new request is done");
     };
@@ -46,7 +46,7 @@ fn after(rules: Rules, done: Done, loaded: u64) -> Option<Result<u32, FsError>> 
     }
     let next = || {
         let tables = Tables::open(descriptor.try_clone().unwrap()).unwrap();
-        Answers::new(tables.answers, &tree(rules, loaded))
+        Answers::new(tables.answers, loaded)
     };
     // Whatever it says, it says so until it has been written.
     let step = |answers: &Answers| match answers.ask(AGAIN) {
@@ -98,14 +98,14 @@ fn a_request_that_comes_again_is_repeated_done_or_left_open() {
 fn an_outcome_that_was_lost_stays_lost_when_others_reach_its_version() {
     let tables = Tables::create().unwrap();
     let descriptor = tables.descriptor().try_clone_to_owned().unwrap();
-    let answers = Answers::new(tables.answers, &tree(Rules::Replicated, 9));
+    let answers = Answers::new(tables.answers, 9);
     let Step::Do(asked) = answers.ask(REQUEST) else {
         panic!("a new request is done");
     };
     answers.note(asked, &tree(Rules::Replicated, 10), Some(Ok(0)));
     for loaded in [9, 10] {
         let tables = Tables::open(descriptor.try_clone().unwrap()).unwrap();
-        let answers = Answers::new(tables.answers, &tree(Rules::Replicated, loaded));
+        let answers = Answers::new(tables.answers, loaded);
         let step = answers.ask(AGAIN);
         assert!(matches!(step, Step::Repeat(_, Err(FsError::Busy))));
     }
@@ -113,7 +113,7 @@ fn an_outcome_that_was_lost_stays_lost_when_others_reach_its_version() {
 
 #[test]
 fn more_changes_than_there_is_room_for_are_refused_until_one_is_answered() {
-    let answers = Answers::new(Tables::create().unwrap().answers, &tree(Rules::Local, 0));
+    let answers = Answers::new(Tables::create().unwrap().answers, 0);
     let mut asked = Vec::new();
     loop {
         match answers.ask(REQUEST) {
