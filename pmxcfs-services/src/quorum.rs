@@ -23,21 +23,16 @@ struct Shared {
 }
 
 impl Default for QuorumMonitor {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl QuorumMonitor {
     /// Not quorate until corosync says so.
-    #[must_use]
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self(Arc::new(Shared {
             connection: Mutex::new(Rank::QuorumConnection, None),
             is_quorate: watch::Sender::new(false),
         }))
     }
+}
 
+impl QuorumMonitor {
     /// Whether this node was quorate when it was last looked at.
     #[must_use]
     pub fn is_quorate(&self) -> bool {

@@ -19,19 +19,12 @@ pub struct SystemClock {
     started: Instant,
 }
 
-impl SystemClock {
+impl Default for SystemClock {
     /// A monotonic clock that starts at 0 now.
-    #[must_use]
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             started: Instant::now(),
         }
-    }
-}
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -46,8 +46,8 @@ fn library_filter(debug: bool) -> log::LevelFilter {
 
 impl LogLevel {
     /// A level that no log follows.
-    #[must_use]
-    pub fn detached(debug: bool) -> Self {
+    #[cfg(test)]
+    pub(crate) fn detached(debug: bool) -> Self {
         Self {
             debug: Arc::new(AtomicBool::new(debug)),
             filter: None,

@@ -119,12 +119,7 @@ pub(super) fn raw_rows(database: &Path, access: Access) -> Result<Vec<RawRow>, S
     let connection = connect(database, access)?;
     let read = || -> rusqlite::Result<Vec<RawRow>> {
         let mut rows = Vec::new();
-        let has_table: bool = connection.query_row(
-            "SELECT count(*) FROM sqlite_master WHERE type='table' AND name='tree'",
-            [],
-            |row| row.get(0),
-        )?;
-        if has_table {
+        if connection.table_exists(None, "tree")? {
             database::read_raw(&connection, "ASC", |row| rows.push(row))?;
         }
         Ok(rows)
@@ -165,7 +160,7 @@ fn replay(database: &Path, journal_dir: &Path, rows: &mut Rows) -> (JournalUse, 
         Ok(recovery) => recovery,
         Err(journal) => return (journal, None),
     };
-    let Some(root) = recovery.records.last().map(|record| record.root) else {
+    let Some(root) = recovery.root() else {
         return (JournalUse::Idle, None);
     };
     let operation_count = recovery.records.len();

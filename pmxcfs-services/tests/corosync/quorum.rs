@@ -19,7 +19,7 @@ async fn becomes(seen: &mut watch::Receiver<bool>, expected: bool) {
 fn the_quorum_is_followed_through_changes_and_outages() {
     on_host(&Configuration::default(), |host| {
         let runtime = host.runtime();
-        let monitor = QuorumMonitor::new();
+        let monitor = QuorumMonitor::default();
         let mut seen = monitor.subscribe();
         assert!(!monitor.is_quorate() && !monitor.drain(), "nobody said so");
 
@@ -49,7 +49,7 @@ fn the_quorum_is_followed_through_changes_and_outages() {
 fn a_change_is_seen_without_the_service() {
     on_host(&Configuration::default(), |host| {
         let runtime = host.runtime();
-        let monitor = QuorumMonitor::new();
+        let monitor = QuorumMonitor::default();
         let mut seen = monitor.subscribe();
         let mut manager = Manager::new(runtime.handle().clone());
         manager.start(QuorumService::new(monitor.clone()));
@@ -76,7 +76,7 @@ fn a_change_is_seen_without_the_service() {
 fn any_number_of_threads_may_look_at_once() {
     on_host(&Configuration::default(), |host| {
         let runtime = host.runtime();
-        let monitor = QuorumMonitor::new();
+        let monitor = QuorumMonitor::default();
         let mut seen = monitor.subscribe();
         let mut manager = Manager::new(runtime.handle().clone());
         let mut state = manager.start(QuorumService::new(monitor.clone()));
@@ -119,7 +119,7 @@ fn a_corosync_without_a_quorum_provider_is_reported_as_that() {
     };
     on_host(&configuration, |host| {
         let runtime = host.runtime();
-        let monitor = QuorumMonitor::new();
+        let monitor = QuorumMonitor::default();
         let mut manager = Manager::new(runtime.handle().clone());
         let mut state = manager.start(QuorumService::new(monitor.clone()));
         let waits = |state: &ServiceState| matches!(state, ServiceState::Waiting { .. });

@@ -100,7 +100,7 @@ impl Cluster {
         let distributor = start_distributor(runtime, config, db);
         // The host may have missed changes while the daemon did not run.
         distributor.0.changed(true);
-        let quorum = QuorumMonitor::new();
+        let quorum = QuorumMonitor::default();
         let mut manager = Manager::new(runtime.clone());
 
         manager.start(QuorumService::new(quorum.clone()));

@@ -213,7 +213,7 @@ fn start_status(config: &Config, is_member: bool) -> anyhow::Result<(Arc<Status>
     };
     let status = Arc::new(Status::new(
         &status_config,
-        Box::new(SystemClock::new()),
+        Box::<SystemClock>::default(),
         Box::new(RrdFeed(Arc::clone(&rrd))),
     ));
     status.set_quorate(!is_member);

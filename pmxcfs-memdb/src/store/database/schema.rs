@@ -139,11 +139,7 @@ fn prepare_file(path: &Path) -> io::Result<bool> {
 
 /// Makes the table and, if there is no row at all, the version row.
 fn initialise(connection: &Connection) -> rusqlite::Result<Option<RootState>> {
-    let known: bool = connection.query_row(
-        "SELECT count(*) FROM sqlite_master WHERE type='table' AND name='tree'",
-        [],
-        |row| row.get(0),
-    )?;
+    let known = connection.table_exists(None, "tree")?;
     if known && connection.query_row("SELECT EXISTS (SELECT 1 FROM tree)", [], |row| row.get(0))? {
         return Ok(None);
     }

@@ -78,6 +78,11 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
+    /// The root state after the records; none if there are none.
+    pub(crate) fn root(&self) -> Option<RootState> {
+        self.records.last().map(|record| record.root)
+    }
+
     /// Sequence number of the last operation.
     pub(crate) fn sequence(&self) -> u64 {
         let last = self.records.last();

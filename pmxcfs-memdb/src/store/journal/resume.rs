@@ -55,8 +55,7 @@ fn scan(files: &mut Files) -> Result<[Option<JournalFile>; SEGMENT_COUNT], Journ
 impl Found {
     /// The root state after the journal, if it has records to apply.
     pub(crate) fn root(&self) -> Option<RootState> {
-        let recovery = self.recovery.as_ref().ok()?;
-        recovery.records.last().map(|record| record.root)
+        self.recovery.as_ref().ok()?.root()
     }
 
     /// Takes the files over: continues the journal, or starts a new one at the state `stored`. A journal that is refused

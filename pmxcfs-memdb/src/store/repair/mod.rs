@@ -55,12 +55,8 @@ pub struct Repaired {
 /// # Errors
 /// [`StoreError`]: the database cannot be read, the crash journal does not fit it, or a fault is left that keeps the daemon
 /// from starting.
-pub fn repair(
-    database: &Path,
-    access: Access,
-    journal_dir: Option<&Path>,
-) -> Result<Repaired, StoreError> {
-    let mut table = Table::new(offline::raw_rows(database, access)?);
+pub fn repair(database: &Path, journal_dir: Option<&Path>) -> Result<Repaired, StoreError> {
+    let mut table = Table::new(offline::raw_rows(database, Access::Idle)?);
     let journal_operation_count = match journal_dir {
         Some(directory) => lay_journal(&mut table, database, directory)?,
         None => 0,
@@ -132,7 +128,7 @@ fn lay_journal(
         Ok(recovery) => recovery,
         Err(_put_aside) => return Ok(0),
     };
-    let Some(root) = recovery.records.last().map(|record| record.root) else {
+    let Some(root) = recovery.root() else {
         return Ok(0);
     };
     let misfit = || cannot("apply the crash journal to", database);

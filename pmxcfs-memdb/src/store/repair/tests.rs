@@ -130,7 +130,7 @@ proptest! {
         let has_root_data = rows.get(&0).is_some_and(|row| matches!(&row.data, Value::Blob(data) if !data.is_empty()));
         let before = contents(&database);
 
-        let done = repair(&database, Access::Idle, None).unwrap();
+        let done = repair(&database, None).unwrap();
         prop_assert_eq!(contents(&database), before.clone());
         put(&database, &done);
         if !done.repairs.is_empty() || !has_root_data {
@@ -147,7 +147,7 @@ proptest! {
         prop_assert!(files + usize::from(has_root_data) >= before.len(), "{files} of {}", before.len());
         prop_assert!(tree.entries().all(|entry| entry.version <= after.root.version || entry.version > i64::MAX as u64));
 
-        let again = repair(&database, Access::Idle, None).unwrap();
+        let again = repair(&database, None).unwrap();
         prop_assert_eq!(&again.repairs, &Vec::new());
     }
 }
@@ -166,7 +166,7 @@ fn what_may_have_been_private_stays_private() {
         )
         .unwrap();
     drop(connection);
-    put(&database, &repair(&database, Access::Idle, None).unwrap());
+    put(&database, &repair(&database, None).unwrap());
     let after = examine(&database, Access::Idle, None).unwrap();
     assert_eq!(after.findings, []);
     assert_eq!(

@@ -31,7 +31,7 @@ pub(super) fn run(args: &RepairArgs, out: &mut dyn Write) -> CommandResult {
     }
     let run_dir = args.location.paths().run_dir;
     let journal_dir = (!args.ignore_journal).then_some(run_dir.as_path());
-    let repaired = repair(&database, Access::Idle, journal_dir)?;
+    let repaired = repair(&database, journal_dir)?;
     if repaired.repairs.is_empty() {
         if repaired.entries.is_empty() {
             writeln!(
