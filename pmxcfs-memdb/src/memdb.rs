@@ -230,10 +230,14 @@ impl MemDb {
             self.is_replacing.store(true, Ordering::Relaxed);
             tree.former_of(&touched)
         };
-        let paths = touched.iter();
-        let paths = paths.filter_map(|inode| Some((*inode, new.path_of(*inode)?)));
-        let paths = paths.collect();
-        let synchronisation = Synchronisation { leader, paths };
+        let entries = touched.iter();
+        let entries = entries.filter(|inode| **inode != ROOT_INODE);
+        let entries = entries.map(|inode| {
+            let entry = new.entry(*inode).cloned();
+            (*inode, new.path_of(*inode).zip(entry))
+        });
+        let entries = entries.collect();
+        let synchronisation = Synchronisation { leader, entries };
         let result = store.replace(rows, new.root(), synchronisation, former);
         let (result, after_unlock) = {
             let mut tree = self.tree.write();

@@ -14,7 +14,7 @@ use super::write::Writer;
 
 /// Why entries are compared.
 #[derive(Default)]
-pub(super) struct Mark {
+pub(super) struct Mark<'a> {
     /// `record.source`.
     pub(super) source: &'static str,
     /// Version of the records.
@@ -23,8 +23,17 @@ pub(super) struct Mark {
     pub(super) leader: Option<u32>,
     /// Contents before a synchronisation that the table lacks.
     pub(super) former: HashMap<u64, Bytes>,
-    /// How many changes records stand for that do not stand for one.
-    pub(super) changes: Skipped,
+    /// Reason of a gap, which has a record of its own.
+    pub(super) gap: Option<&'a str>,
+    /// The files that a summary is about, with the number of changes of each.
+    pub(super) changes: Option<Skipped>,
+}
+
+impl Mark<'_> {
+    fn is_about(&self, path: &[u8]) -> bool {
+        let changes = self.changes.as_ref();
+        changes.is_none_or(|changes| changes.contains_key(stable_name(path)))
+    }
 }
 
 /// What the table has at the paths of some entries, as far as no record tells what became of it.
@@ -32,10 +41,14 @@ type Places = BTreeMap<Vec<u8>, Known>;
 
 impl Writer<'_> {
     /// Compares entries with the table, and writes a record for each path at which something else is now.
-    pub(super) fn compare(&mut self, rows: &[Found], mark: &Mark) -> rusqlite::Result<()> {
+    pub(super) fn compare(&mut self, rows: &[Found], mark: &Mark<'_>) -> rusqlite::Result<()> {
+        if let Some(reason) = mark.gap {
+            self.gap(reason, mark.version);
+        }
         let (mut places, mut moved) = (Places::new(), HashMap::new());
         for (inode, _) in rows {
-            let Some(mut known) = self.entries.known(*inode)? else {
+            let known = self.entries.known(*inode)?;
+            let Some(mut known) = known.filter(|known| mark.is_about(&known.path)) else {
                 continue;
             };
             if known.side.content.is_none() {
@@ -48,7 +61,7 @@ impl Writer<'_> {
         }
         let present = rows.iter().filter_map(|(_, now)| now.as_ref());
         let mut present: Vec<_> = present
-            .filter(|(path, _)| !self.settings.is_left_out(path))
+            .filter(|(path, _)| mark.is_about(path) && !self.settings.is_left_out(path))
             .collect();
         // What moved away makes room for what is new; a directory comes before what is in it.
         present.sort_by_key(|(path, entry)| (!moved.contains_key(&entry.inode), path));
@@ -75,7 +88,7 @@ impl Writer<'_> {
         entry: &Entry,
         from: Option<&Vec<u8>>,
         places: &mut Places,
-        mark: &Mark,
+        mark: &Mark<'_>,
     ) -> rusqlite::Result<()> {
         let mut record = self.marked(mark, entry.writer, path);
         record.operation = made(Some(entry.kind)).to_owned();
@@ -116,7 +129,7 @@ impl Writer<'_> {
         from: &[u8],
         to: &[u8],
         places: &mut Places,
-        mark: &Mark,
+        mark: &Mark<'_>,
     ) -> rusqlite::Result<()> {
         for known in self.entries.below(from)? {
             let path = [to, &known.path[from.len()..]].concat();
@@ -134,8 +147,9 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn marked(&self, mark: &Mark, writer: u32, path: &[u8]) -> Record {
-        let changes = mark.changes.get(stable_name(path));
+    fn marked(&self, mark: &Mark<'_>, writer: u32, path: &[u8]) -> Record {
+        let changes = mark.changes.as_ref();
+        let changes = changes.and_then(|changes| changes.get(stable_name(path)));
         Record {
             version: mark.version,
             time: self.now,

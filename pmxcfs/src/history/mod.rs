@@ -68,7 +68,7 @@ impl History {
     /// Starts the thread. From now on it is told each commit of the tree's store.
     ///
     /// # Errors
-    /// If the system refuses a thread.
+    /// If the system refuses a thread or memory.
     pub(crate) fn start(
         settings: Settings,
         tree: &Arc<MemDb>,
@@ -85,7 +85,7 @@ impl History {
             }
         }));
         // The base is taken before anybody can change the tree.
-        let recorder = Recorder::new(settings, Arc::clone(tree), Arc::clone(&shared), node_name);
+        let recorder = Recorder::new(settings, Arc::clone(tree), Arc::clone(&shared), node_name)?;
         let worker = Worker::new(recorder);
         let (ending, ended) = mpsc::channel();
         let body = move || {

@@ -268,13 +268,7 @@ impl Reader<'_> {
             paths.insert(row.get(0)?);
             paths.extend(row.get::<_, Option<Vec<u8>>>(1)?);
         }
-        let is_below = |changed: &[u8]| {
-            path.is_none_or(|path| {
-                let rest = changed.strip_prefix(path);
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-            })
-        };
-        for changed in paths.iter().filter(|changed| is_below(changed)) {
+        for changed in &paths {
             let old = self.state_at(changed, Some(since))?;
             let new = self.state_at(changed, until)?;
             if old != new || old == State::Unkept {

@@ -1,12 +1,14 @@
 //! What becomes of changes: they gather, and become records of the file, which is opened, begun and compared as it needs.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use pmxcfs_api_types::time::wall_clock_secs;
-use pmxcfs_memdb::store::{Committed, Synchronisation};
+use pmxcfs_memdb::store::Committed;
 use pmxcfs_memdb::{EntryKind, MemDb, RootState, Tree};
 use rusqlite::TransactionBehavior;
+use zstd::bulk::Compressor;
 
 use super::busy::Busy;
 use super::compare::Mark;
@@ -16,10 +18,10 @@ use super::entries::{
 use super::prune::{Clock, is_too_large, prune};
 use super::query::page;
 use super::schema::{HistoryError, HistoryFile, set_aside};
-use super::settings::{Settings, stable_name};
+use super::settings::Settings;
 use super::shared::{Shared, Subscription};
 use super::window::Window;
-use super::write::{NodeName, Writer};
+use super::write::{LEVEL, NodeName, Writer};
 
 /// Why there is a gap when changes do not fit.
 const TOO_FAST: &str = "changes came faster than the history could be written";
@@ -44,6 +46,7 @@ pub(super) struct Recorder {
     compared: Option<RootState>,
     busy: Busy,
     clock: Clock,
+    compressor: Compressor<'static>,
 }
 
 /// A state of the tree. Its entries are there if there was no file.
@@ -67,10 +70,11 @@ impl Recorder {
         tree: Arc<MemDb>,
         shared: Arc<Shared>,
         node_name: NodeName,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        let compressor = Compressor::new(LEVEL)?;
         let has_file = settings.file.metadata().is_ok_and(|file| file.len() > 0);
         let begin = Some(Begin::of(&tree.read(), has_file));
-        Self {
+        Ok(Self {
             settings,
             tree,
             shared,
@@ -84,7 +88,8 @@ impl Recorder {
             compared: None,
             busy: Busy::new(Instant::now()),
             clock: Clock::new(),
-        }
+            compressor,
+        })
     }
 
     /// What comes after the last record.
@@ -115,8 +120,17 @@ impl Recorder {
         if self.compared.is_some_and(is_known) {
             return Ok(());
         }
+        let former = committed.former.into_iter();
+        let former = former.map(|former| (former.inode, former.data));
+        let mark = Mark {
+            source: "synchronisation",
+            version: committed.root.version,
+            leader: Some(synchronisation.leader),
+            former: former.collect(),
+            ..Mark::default()
+        };
         let written = self.write();
-        let written = written.and_then(|()| self.write_sync(committed, &synchronisation));
+        let written = written.and_then(|()| self.compare(&synchronisation.entries, &mark));
         if written.is_err() {
             self.lose("a synchronisation could not be written");
         }
@@ -297,54 +311,31 @@ impl Recorder {
         begun
     }
 
+    /// Writes a record for each entry that is another one than in the table.
     fn compare_with_tree(&mut self, reason: &str) -> Result<(), HistoryError> {
-        let Some(file) = &self.file else {
-            return Ok(());
-        };
-        let known = versions(&file.connection)?;
-        let (rows, root) = {
-            let tree = self.tree.read();
-            (differing(&tree, &known), tree.root())
-        };
+        let (rows, root) = self.differing()?;
         self.compared = Some(root);
         let mark = Mark {
             source: "comparison",
             version: root.version,
+            gap: Some(reason),
             ..Mark::default()
         };
-        self.transact(true, |writer| {
-            writer.gap(reason, root.version);
-            writer.compare(&rows, &mark)?;
-            Ok(root.version)
-        })
+        self.compare(&rows, &mark)
     }
 
-    fn write_sync(
-        &mut self,
-        committed: Committed,
-        synchronisation: &Synchronisation,
-    ) -> Result<(), HistoryError> {
-        let rows: Vec<Found> = committed
-            .rows
-            .into_iter()
-            .map(|(inode, entry)| {
-                let path = synchronisation.paths.get(&inode).cloned();
-                (inode, path.zip(entry))
-            })
-            .collect();
-        let former = committed.former.into_iter();
-        let former = former.map(|former| (former.inode, former.data));
-        let version = committed.root.version;
-        let mark = Mark {
-            source: "synchronisation",
-            version,
-            leader: Some(synchronisation.leader),
-            former: former.collect(),
-            ..Mark::default()
-        };
+    /// Entries that differ from the table, and the state of the tree that they are from.
+    fn differing(&self) -> Result<(Vec<Found>, RootState), HistoryError> {
+        let known = self.file.as_ref().map(|file| versions(&file.connection));
+        let known = known.transpose()?.unwrap_or_default();
+        let tree = self.tree.read();
+        Ok((differing(&tree, &known), tree.root()))
+    }
+
+    fn compare(&mut self, rows: &[Found], mark: &Mark<'_>) -> Result<(), HistoryError> {
         self.transact(true, |writer| {
-            writer.compare(&rows, &mark)?;
-            Ok(version)
+            writer.compare(rows, mark)?;
+            Ok(mark.version)
         })
     }
 
@@ -362,30 +353,17 @@ impl Recorder {
     /// Writes down what busy files have become.
     fn sum_up(&mut self) -> Result<(), HistoryError> {
         let changes = self.busy.next_hour(Instant::now());
-        let Some(file) = self.file.as_ref().filter(|_| !changes.is_empty()) else {
+        if changes.is_empty() {
             return Ok(());
-        };
-        let known = versions(&file.connection)?;
-        let rows = differing(&self.tree.read(), &known);
-        let version = self.version;
+        }
         let mark = Mark {
             source: "summary",
-            version,
-            changes,
+            version: self.version,
+            changes: Some(changes),
             ..Mark::default()
         };
-        let written = self.transact(true, |writer| {
-            let mut busy = Vec::new();
-            for (inode, found) in rows {
-                let known = writer.entries.known(inode)?.map(|known| known.path);
-                let path = found.as_ref().map(|(path, _)| path.to_vec()).or(known);
-                if path.is_some_and(|path| mark.changes.contains_key(stable_name(&path))) {
-                    busy.push((inode, found));
-                }
-            }
-            writer.compare(&busy, &mark)?;
-            Ok(version)
-        });
+        let rows = self.differing();
+        let written = rows.and_then(|(rows, _)| self.compare(&rows, &mark));
         if written.is_err() {
             self.lose("a summary could not be written");
         }
@@ -424,6 +402,7 @@ impl Recorder {
             entries: Entries(&transaction),
             settings: &self.settings,
             node_name: &self.node_name,
+            compressor: &mut self.compressor,
             now: wall_clock_secs(),
             records: Vec::new(),
             left_out_count: 0,

@@ -7,6 +7,7 @@ use pmxcfs_memdb::EntryKind;
 use pmxcfs_memdb::store::Effect;
 use rusqlite::{OptionalExtension, params};
 use sha2::{Digest as _, Sha256};
+use zstd::bulk::Compressor;
 
 use super::entries::{Entries, Known};
 use super::record::{FILE, Record, Side};
@@ -14,7 +15,10 @@ use super::settings::Settings;
 use super::window::{Pending, Window, made};
 
 /// How hard contents are compressed: more takes processor time that the node has better use for.
-const LEVEL: i32 = 3;
+pub(super) const LEVEL: i32 = 3;
+
+/// Contents below this size are small.
+const SMALL_SIZE: usize = 64 * 1024;
 
 /// Finds the name of a node.
 pub(super) type NodeName = Box<dyn Fn(u32) -> String + Send>;
@@ -24,6 +28,8 @@ pub(super) struct Writer<'a> {
     pub(super) entries: Entries<'a>,
     pub(super) settings: &'a Settings,
     pub(super) node_name: &'a NodeName,
+    /// Used again and again: it costs more to make than a small content takes.
+    pub(super) compressor: &'a mut Compressor<'static>,
     /// Clock of this node.
     pub(super) now: u32,
     pub(super) records: Vec<Record>,
@@ -170,7 +176,11 @@ impl Writer<'_> {
     }
 
     /// The row of a content, which is stored if it is new.
-    pub(super) fn intern(&self, path: &[u8], data: Option<&[u8]>) -> rusqlite::Result<Option<i64>> {
+    pub(super) fn intern(
+        &mut self,
+        path: &[u8],
+        data: Option<&[u8]>,
+    ) -> rusqlite::Result<Option<i64>> {
         let Some(data) = data else {
             return Ok(None);
         };
@@ -187,7 +197,11 @@ impl Writer<'_> {
             return Ok(Some(id));
         }
         // Memory is all that compressing can fail for; the hash is kept then.
-        let frame = is_kept.then(|| zstd::bulk::compress(data, LEVEL).ok());
+        let frame = is_kept.then(|| match data.len() {
+            0..SMALL_SIZE => self.compressor.compress(data).ok(),
+            // It would keep memory for large ones.
+            _ => zstd::bulk::compress(data, LEVEL).ok(),
+        });
         let insert = "INSERT INTO content (hash, size, data) VALUES (?1, ?2, ?3) \
                       ON CONFLICT (hash) DO UPDATE SET data = excluded.data RETURNING id";
         let mut insert = transaction.prepare_cached(insert)?;

@@ -116,12 +116,12 @@ pub(crate) struct Trail {
 }
 
 /// Another node's tree has replaced the one of this node.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Synchronisation {
     /// The node that the tree comes from.
     pub leader: u32,
-    /// Paths of the entries touched, by inode, without those that are gone.
-    pub paths: HashMap<u64, Bytes>,
+    /// The entries touched, with their paths; `None` is gone.
+    pub entries: Vec<(u64, Option<(Bytes, Entry)>)>,
 }
 
 /// A commit, as a history is told of it.
