@@ -228,6 +228,9 @@ impl MemDb {
         let former = {
             let tree = self.tree.write();
             self.is_replacing.store(true, Ordering::Relaxed);
+            if let Some(observer) = self.observer.get() {
+                observer.replacing(&tree, &new);
+            }
             tree.former_of(&touched)
         };
         let entries = touched.iter();

@@ -17,6 +17,9 @@ pub trait Observer: Send + Sync {
     /// [`Tree::apply`](crate::Tree::apply).
     fn applied(self: Arc<Self>, changes: &[Change]) -> Option<AfterUnlock>;
 
+    /// A synchronisation is about to store the leader's tree `new` in place of `present`.
+    fn replacing(&self, present: &Tree, new: &Tree);
+
     /// A synchronisation has replaced the tree by the leader's `tree`. `touched` are the inodes that differ or are gone.
     fn replaced(self: Arc<Self>, tree: &Tree, touched: &[u64]) -> Option<AfterUnlock>;
 }

@@ -150,21 +150,31 @@ impl Tree {
         }
     }
 
-    /// An entry that has another name by now is not told from one that only has its inode: the former tree does not know how
-    /// the new one came about.
+    /// Whether an inode stands for another entry in a tree that follows this one. An entry that has another name by now is not
+    /// told from one that only has its inode: this tree does not know how the new one came about.
+    #[must_use]
+    pub fn is_reused_by(&self, new: &Self, inode: u64) -> bool {
+        self.node(inode).is_some_and(|old| new.is_other(old))
+    }
+
     fn note_reuse(&mut self, former: &Self) {
         self.handles.epoch += 1;
         let handles = &self.handles;
         let is_other = |inode: &u64| {
             let old = former.entry(*inode).or_else(|| handles.orphan(*inode));
-            let new = self.entry(*inode);
-            old.zip(new).is_some_and(|(old, new)| {
-                (old.parent, &old.name, old.kind) != (new.parent, &new.name, new.kind)
-            })
+            old.is_some_and(|old| self.is_other(old))
         };
         let reused: Vec<u64> = handles.pins.keys().copied().filter(is_other).collect();
         let epoch = handles.epoch;
         let reused = reused.into_iter().map(|inode| (inode, epoch));
         self.handles.reused.extend(reused);
+    }
+
+    /// Whether the inode of an entry of another tree is another entry's in this one.
+    fn is_other(&self, old: &Entry) -> bool {
+        let new = self.entry(old.inode);
+        new.is_some_and(|new| {
+            (old.parent, &old.name, old.kind) != (new.parent, &new.name, new.kind)
+        })
     }
 }

@@ -562,6 +562,11 @@ impl Filesystem {
         match former {
             None => Some((asked, Box::new(reply))),
             Some(result) => {
+                if result.is_err()
+                    && let Some((opened, _)) = self.handles.opened_by(request)
+                {
+                    self.close(opened);
+                }
                 reply(result.and_then(again));
                 None
             }

@@ -265,8 +265,16 @@ impl Observer for Filesystem {
         after_unlock(self, shown)
     }
 
+    fn replacing(&self, present: &Tree, new: &Tree) {
+        // A kill after this is stored must not leave them where they lead to another entry.
+        self.handles
+            .lose(|bound| present.is_reused_by(new, bound.inode));
+    }
+
     fn replaced(self: Arc<Self>, tree: &Tree, touched: &[u64]) -> Option<AfterUnlock> {
-        self.handles.lose_reused(tree);
+        // Those that were opened meanwhile.
+        let is_stale = |bound: Bound| bound.entry(tree) == Err(FsError::Stale);
+        self.handles.lose(is_stale);
         let shown = self.names.ids_of(touched);
         after_unlock(self, shown)
     }

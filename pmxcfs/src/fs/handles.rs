@@ -158,16 +158,15 @@ impl Handles {
         Ok(open.handle.clone())
     }
 
-    /// Another tree has taken the place of the one in which handles were opened: those whose inode is another file's by now do
-    /// not lead there in a later process either.
-    pub(super) fn lose_reused(&self, tree: &Tree) {
+    /// Another tree takes the place of the present one. Handles for which this holds lead to nothing in a later process.
+    pub(super) fn lose(&self, is_lost: impl Fn(Bound) -> bool) {
         let mut table = self.table.lock();
         let Table {
             records, handles, ..
         } = &mut *table;
         for open in handles.values() {
             if let Some((_, bound)) = open.handle.name()
-                && bound.entry(tree) == Err(FsError::Stale)
+                && is_lost(bound)
             {
                 records.lose(open.slot);
             }

@@ -91,7 +91,7 @@ impl Tables {
         Self::of(Arc::new(memory)).map_err(io::Error::other)
     }
 
-    /// The tables that a former process has left.
+    /// The tables that a former process has left, which must have ended.
     ///
     /// # Errors
     /// [`TablesError`].

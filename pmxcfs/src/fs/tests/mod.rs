@@ -292,6 +292,12 @@ impl Observer for Witness {
         self.0.upgrade()?.applied(changes)
     }
 
+    fn replacing(&self, present: &Tree, new: &Tree) {
+        if let Some(fs) = self.0.upgrade() {
+            fs.replacing(present, new);
+        }
+    }
+
     fn replaced(self: Arc<Self>, tree: &Tree, touched: &[u64]) -> Option<AfterUnlock> {
         self.0.upgrade()?.replaced(tree, touched)
     }

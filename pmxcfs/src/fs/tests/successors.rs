@@ -121,3 +121,25 @@ fn a_handle_on_a_reused_inode_stays_lost_in_the_next_process() {
     bench.change();
     assert_eq!(bench.read(made.handle), Err(FsError::Stale));
 }
+
+#[test]
+fn a_kill_after_a_synchronisation_is_stored_leads_no_handle_to_another_file() {
+    let bench = Bench::new();
+    let made = bench.create(ROOT_ID, "f", IfExists::Refuse).unwrap();
+    let inode = bench.db.read().lookup(b"f").unwrap().inode;
+    // A tree of others that have given the inode to another file, stored, and not yet the present one.
+    let root = bench.db.read().root();
+    let other = pmxcfs_memdb::Entry {
+        name: Bytes::from_static(b"g"),
+        ..bench.db.read().node(inode).unwrap().clone()
+    };
+    let new = Tree::from_entries(root, vec![other], Rules::Local, 0).unwrap();
+    bench.fs.replacing(&bench.db.read(), &new);
+    let tables = Tables::open(bench.tables.try_clone().unwrap()).unwrap();
+    let handles: Vec<_> = tables.handles.all().map(|(_, handle)| handle).collect();
+    assert_eq!(handles.len(), 1);
+    let is_lost = |opened| matches!(opened, crate::fs::tables::Opened::File { inode: None, .. });
+    assert!(handles[0].number == made.handle && is_lost(handles[0].opened));
+    // It goes on here until the new tree is the present one.
+    assert_eq!(bench.read(made.handle).unwrap(), "");
+}
