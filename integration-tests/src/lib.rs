@@ -20,7 +20,7 @@ mod watchdog;
 
 pub use check::Check;
 pub use cluster::{Cluster, ClusterHost};
-pub use daemon::{Daemon, Host};
+pub use daemon::{Daemon, Host, Supervisor};
 pub use ipc_client::IpcClient;
 pub use over::Over;
 pub use tell::tell;

@@ -33,12 +33,13 @@ fn systemd_accepts_the_unit() {
 }
 
 #[test]
-fn unit_starts_before_corosync_and_names_the_pid_file() {
+fn unit_starts_before_corosync_and_keeps_the_mount() {
     let unit = unit();
     for line in [
-        "ExecStart=/usr/bin/pmxcfs",
-        "Type=forking",
-        "PIDFile=/run/pve-cluster.pid",
+        "ExecStart=/usr/bin/pmxcfs --foreground",
+        "ExecReload=/usr/bin/pmxcfs-ctl reload",
+        "Type=notify",
+        "FileDescriptorStoreMax=2",
         "KillMode=mixed",
         "WatchdogSec=30",
         "NotifyAccess=main",

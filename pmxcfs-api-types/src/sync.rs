@@ -200,6 +200,7 @@ impl Condvar {
 }
 
 /// What debug builds know of the locks that the current thread holds.
+#[cfg(debug_assertions)]
 mod order {
     use std::cell::RefCell;
 
@@ -209,15 +210,7 @@ mod order {
         static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// Looks at the locks that this thread holds. Release builds keep no list, and nothing is left of the look.
-    fn with_held<T: Default>(look: impl FnOnce(&mut Vec<Rank>) -> T) -> T {
-        match cfg!(debug_assertions) {
-            true => HELD.with_borrow_mut(look),
-            false => T::default(),
-        }
-    }
-
-    /// The place of a lock.
+    /// The rank of one lock.
     pub(super) struct Order(Rank);
 
     /// An entry in the list of held locks, until it is dropped.
@@ -230,7 +223,7 @@ mod order {
 
         /// Panics if a lock is held that comes later.
         pub(super) fn check(&self) {
-            let last = with_held(|held| held.iter().max().copied());
+            let last = HELD.with_borrow(|held| held.iter().max().copied());
             if let Some(last) = last
                 && last >= self.0
                 && !std::thread::panicking()
@@ -240,7 +233,7 @@ mod order {
         }
 
         pub(super) fn hold(&self) -> Held {
-            with_held(|held| held.push(self.0));
+            HELD.with_borrow_mut(|held| held.push(self.0));
             Held(self.0)
         }
     }
@@ -248,7 +241,10 @@ mod order {
     impl Held {
         /// Panics if the thread holds anything else.
         pub(super) fn check_only(&self) {
-            let other = with_held(|held| held.iter().copied().find(|rank| *rank != self.0));
+            let other = HELD.with_borrow(|held| {
+                let others = held.iter().filter(|rank| **rank != self.0);
+                others.copied().next()
+            });
             if let Some(other) = other {
                 panic!(
                     "thread waits at {} while {} is held",
@@ -261,13 +257,45 @@ mod order {
 
     impl Drop for Held {
         fn drop(&mut self) {
-            with_held(|held| {
+            HELD.with_borrow_mut(|held| {
                 if let Some(at) = held.iter().rposition(|rank| *rank == self.0) {
                     held.remove(at);
                 }
             });
         }
     }
+}
+
+/// Nothing, so that locks and guards are as large as parking_lot's own.
+#[cfg(not(debug_assertions))]
+mod order {
+    use super::Rank;
+
+    pub(super) struct Order;
+
+    pub(super) struct Held;
+
+    impl Order {
+        pub(super) const fn new(_rank: Rank) -> Self {
+            Self
+        }
+
+        pub(super) const fn check(&self) {}
+
+        pub(super) const fn hold(&self) -> Held {
+            Held
+        }
+    }
+
+    impl Held {
+        pub(super) const fn check_only(&self) {}
+    }
+
+    const _: () = {
+        use super::{Guard, Ranked};
+        assert!(size_of::<Ranked<u64>>() == size_of::<u64>());
+        assert!(size_of::<Guard<u64>>() == size_of::<u64>());
+    };
 }
 
 impl<G: Deref> Deref for Guard<G> {

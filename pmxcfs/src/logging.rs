@@ -1,4 +1,5 @@
-//! Where messages go: journald always, stdout in the foreground, stderr while a daemonizing start can still fail.
+//! Where messages go: journald always, stdout in the foreground unless that is journald too, stderr while a daemonizing start can
+//! still fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,10 +85,6 @@ impl LogLevel {
 pub fn init(debug: bool, stream: Stream) -> LogLevel {
     let (level, handle) = reload::Layer::new(filter(debug));
     let plain = fmt::layer().with_ansi(false).with_target(false);
-    let stream_layer = match stream {
-        Stream::Stdout => plain.with_writer(std::io::stdout).boxed(),
-        Stream::Stderr => plain.with_writer(std::io::stderr).boxed(),
-    };
     // Without journald, as in a container, the stream is all there is.
     let journal = tracing_journald::layer().ok().map(|layer| {
         layer
@@ -101,6 +98,11 @@ pub fn init(debug: bool, stream: Stream) -> LogLevel {
                 trace: Priority::Debug,
             })
     });
+    let stream_layer = match stream {
+        Stream::Stdout if journal.is_some() && is_stdout_the_journal() => None,
+        Stream::Stdout => Some(plain.with_writer(std::io::stdout).boxed()),
+        Stream::Stderr => Some(plain.with_writer(std::io::stderr).boxed()),
+    };
     let subscriber = Registry::default()
         .with(level)
         .with(stream_layer)
@@ -114,4 +116,13 @@ pub fn init(debug: bool, stream: Stream) -> LogLevel {
         debug: Arc::new(AtomicBool::new(debug)),
         filter: Some(handle),
     }
+}
+
+/// Whether the service manager has connected stdout to the journal: it names device and inode of that stream.
+fn is_stdout_the_journal() -> bool {
+    let Ok(stdout) = nix::sys::stat::fstat(std::io::stdout()) else {
+        return false;
+    };
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    named == format!("{}:{}", stdout.st_dev, stdout.st_ino)
 }

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use pmxcfs::cli::{self, EXIT_FAILURE, Invocation};
+use pmxcfs::daemon::Launch;
 use pmxcfs::daemon::background::{self, Role};
-use pmxcfs::daemon::notify::Notifier;
 
 #[expect(
     clippy::print_stdout,
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
-    let notifier = Notifier::take_from_environment();
+    let launch = Launch::of_this_process();
     let parent = match background::daemonize(options.foreground) {
         Ok(Role::Daemon(parent)) => parent,
         Ok(Role::Parent(child)) => return child.wait_until_ready(&options.paths().mount_dir),
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_FAILURE);
         }
     };
-    match pmxcfs::daemon::start(&options, parent, notifier) {
+    match pmxcfs::daemon::start(&options, parent, launch) {
         Ok((daemon, session)) => {
             let served = session.run();
             daemon.stop(served)

@@ -5,6 +5,7 @@
 
 use std::process::Command;
 
+use pmxcfs::daemon::environment::ManagerVariables;
 use pmxcfs::daemon::notify::Notifier;
 
 const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
@@ -26,7 +27,7 @@ fn main() {
             for name in VARIABLES {
                 assert!(std::env::var_os(name).is_some(), "{name}");
             }
-            let notifier = Notifier::take_from_environment();
+            let notifier = Notifier::new(&ManagerVariables::take());
             assert!(
                 notifier.watchdog_interval().is_some(),
                 "read before removed"

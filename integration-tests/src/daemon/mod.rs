@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_types, reason = "a lock of a test has no rank")]
 
 mod programs;
+mod supervisor;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 pub use programs::{binary, control_program, database_program};
+pub use supervisor::Supervisor;
 
 use crate::ipc_client::IpcClient;
 use crate::tell::tell;
@@ -222,21 +224,14 @@ impl Host {
         I: IntoIterator<Item = A>,
         A: AsRef<OsStr>,
     {
-        let log = || -> File {
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(self.log_file())
-                .expect("the log can be written")
-        };
         let mut command = Command::new(self.program.as_deref().unwrap_or_else(|| binary()));
         command
             .arg("--root-dir")
             .arg(self.root())
             .args(["--node-name", self.node_name, "--ipc-name", &self.service])
             .stdin(Stdio::null())
-            .stdout(log())
-            .stderr(log());
+            .stdout(self.log_stream())
+            .stderr(self.log_stream());
         if self.ram_directory.is_some() {
             command.arg("--run-dir").arg(self.run_dir());
         }
@@ -334,6 +329,14 @@ impl Host {
             .await_exit()
             .status
             .expect("a child's status is known")
+    }
+
+    fn log_stream(&self) -> File {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .expect("the log can be written")
     }
 
     fn log_file(&self) -> PathBuf {

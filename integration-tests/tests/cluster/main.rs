@@ -25,8 +25,6 @@ mod partition;
 #[cfg(test)]
 mod rogue;
 #[cfg(test)]
-mod scale;
-#[cfg(test)]
 mod status;
 #[cfg(test)]
 mod stops;

@@ -8,6 +8,7 @@ mod mode;
 mod running;
 mod shutdown;
 mod startup;
+mod takeover;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;

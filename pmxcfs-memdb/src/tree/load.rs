@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use pmxcfs_api_types::path::LOCK_DIRECTORY;
 
-use super::{Node, Rules, Tree};
-use crate::checksum::HashedEntry;
+use super::{HashedEntry, Node, Rules, Tree};
 use crate::entry::{Entry, EntryKind, ROOT_INODE, RootState};
 use crate::finding::{Finding, Problem};
 

@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::HashedEntry;
 use crate::{
-    checksum::{Digest, HashedEntry},
+    checksum::Digest,
     entry::{Entry, EntryKind},
 };
 

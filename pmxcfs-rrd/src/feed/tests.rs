@@ -20,21 +20,23 @@ struct Recorder {
 }
 
 impl Backend for &mut Recorder {
-    fn update(&mut self, updates: &[Update], answers: &mut Vec<Answer>) -> io::Result<()> {
+    fn update(&mut self, updates: &[Update]) -> Outcome {
+        let mut outcome = Outcome::default();
         for (index, update) in updates.iter().enumerate() {
             if self.breaks_after.is_some_and(|count| index >= count) {
-                return Err(io::ErrorKind::BrokenPipe.into());
+                outcome.broken = Some(io::Error::from(io::ErrorKind::BrokenPipe));
+                break;
             }
             let refused = self.refuses.is_some_and(|text| update.text.contains(text));
             self.updates
                 .push(format!("{} {}", update.path.display(), update.text));
-            answers.push(if refused {
+            outcome.answers.push(if refused {
                 Err("illegal attempt to update".into())
             } else {
                 Ok(())
             });
         }
-        Ok(())
+        outcome
     }
 }
 

@@ -156,12 +156,23 @@ impl Cluster {
         self.view.clone()
     }
 
-    /// Where changes go.
-    pub(crate) fn submit(&self) -> Submit {
+    /// Where changes go. Until `grace`, they wait for the quorum instead of being refused: programs that the daemon's end has not
+    /// interrupted do not expect that they may not write.
+    pub(crate) fn submit(&self, grace: Option<Instant>) -> Submit {
         let (group, quorum) = (self.view.database.clone(), self.quorum.clone());
+        let runtime = self.runtime.clone();
         Box::new(move |caller| {
             if quorum.is_quorate() {
                 group.submit(caller);
+            } else if let Some(grace) = grace.filter(|grace| Instant::now() < *grace) {
+                let (group, mut seen) = (group.clone(), quorum.subscribe());
+                runtime.spawn(async move {
+                    let is_quorate = seen.wait_for(|is_quorate| *is_quorate);
+                    match timeout_at(grace.into(), is_quorate).await {
+                        Ok(Ok(_)) => group.submit(caller),
+                        _ => caller.refuse(FsError::Access),
+                    }
+                });
             } else {
                 caller.refuse(FsError::Access);
             }

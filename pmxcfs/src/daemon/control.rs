@@ -7,13 +7,13 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::instance;
-use super::liveness::{Probe, mount_answers};
 use super::memory::Trimmer;
 use super::signals::StopSignals;
 use super::stop::Serving;
-use crate::health;
+use super::watchdog::{self, Watchdog};
 use crate::health::report::{GroupMode, Report};
 use crate::health::socket::ControlSocket;
+use crate::health::{self, RELOAD_REQUEST};
 use crate::text::count;
 
 /// Time between two looks at the daemon's files and its health.
@@ -37,7 +37,10 @@ pub(super) fn start(runtime: &Handle, signals: StopSignals, serving: &Arc<Servin
     match ControlSocket::bind(&path) {
         Ok(socket) => {
             let asked = Arc::clone(serving);
-            runtime.spawn(socket.serve(move |request| health::answer(request, &asked.sources)));
+            runtime.spawn(socket.serve(move |request| match request {
+                RELOAD_REQUEST => health::outcome(asked.change()),
+                _ => health::answer(request, &asked.sources),
+            }));
         }
         // The daemon serves without it.
         Err(error) => {
@@ -80,24 +83,23 @@ async fn look_after(serving: Arc<Serving>) {
     }
 }
 
-/// Tells the service manager that the daemon lives, for as long as its mount answers.
+/// Tells the service manager that the daemon lives, for as long as it serves.
 async fn watch(serving: Arc<Serving>) {
     let Some(pause) = serving.notifier.watchdog_interval() else {
         return;
     };
-    let mount_dir = serving.config().paths.mount_dir.clone();
-    let probe = match Probe::start(move || mount_answers(&mount_dir)) {
-        Ok(probe) => Some(probe),
-        Err(error) => {
-            tracing::warn!(%error, "cannot probe the mount: the watchdog only learns that the process lives");
-            None
-        }
-    };
-    let mut looks = ticks(pause);
+    let sources = &serving.sources;
+    let mut watchdog = Watchdog::new(Arc::clone(&sources.db), sources.fuse);
+    let interval = (pause / 2).min(watchdog::LOOK_INTERVAL);
+    let mut looks = ticks(interval);
+    let mut told = Instant::now();
     while !serving.is_stopping() {
         looks.tick().await;
-        if probe.as_ref().is_none_or(Probe::answers) {
+        let serves = watchdog.look(serving.readers.connection().descriptor());
+        // Also after a lazy unmount from outside, the daemon serves who has files open.
+        if serves && told.elapsed() + interval >= pause && serving.mount.is_in_place() {
             serving.notifier.alive();
+            told = Instant::now();
         }
     }
 }

@@ -7,22 +7,18 @@
 //! Only the process that the manager has started says that the daemon is ready. A start in the background is over when that
 //! process ends; until then the manager complains about messages of any other.
 
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::linux::net::SocketAddrExt;
+use std::ffi::OsStr;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Path of the manager's socket, or `@` and a name without a file.
-const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 
-/// Microseconds after which the manager takes a silent daemon for dead.
-const WATCHDOG_VARIABLE: &str = "WATCHDOG_USEC";
-
-/// Process that the manager watches.
-const WATCHDOG_PID_VARIABLE: &str = "WATCHDOG_PID";
+use super::environment::{self, ManagerVariables};
 
 /// How long a message may wait for a manager that does not read.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
@@ -45,37 +41,24 @@ pub struct Notifier {
 #[derive(Debug)]
 struct Manager {
     socket: UnixDatagram,
-    address: SocketAddr,
+    address: UnixAddr,
 }
 
 impl Notifier {
-    /// Takes the manager's variables out of the environment, so that programs started later do not speak for this daemon.
-    ///
-    /// Call from `main` before a fork (the watchdog names the first process) and before any thread is started: while there
-    /// are several, the environment cannot be changed and the variables stay.
+    /// The manager of the variables that this process was started with. Call before a fork: the watchdog names the first process.
     #[must_use]
-    pub fn take_from_environment() -> Self {
-        let [socket, watchdog_usec, watchdog_pid] =
-            [SOCKET_VARIABLE, WATCHDOG_VARIABLE, WATCHDOG_PID_VARIABLE].map(take_variable);
-        Self::new(socket, watchdog_usec, watchdog_pid, std::process::id())
-    }
-
-    /// From the values of the variables and the id of this process.
-    fn new(
-        socket: Option<OsString>,
-        watchdog_usec: Option<OsString>,
-        watchdog_pid: Option<OsString>,
-        pid: u32,
-    ) -> Self {
-        let number = |text: OsString| text.to_str()?.parse::<u64>().ok();
-        let manager = socket.map(|name| Manager::open(&name));
+    pub fn new(variables: &ManagerVariables) -> Self {
+        let pid = std::process::id();
+        let manager = variables.get(environment::SOCKET).map(Manager::open);
+        let meant = variables.get(environment::WATCHDOG_PID);
         let is_watched = matches!(manager, Some(Ok(_)))
-            && watchdog_pid.is_none_or(|meant| number(meant) == Some(pid.into()));
-        let limit_usec = watchdog_usec.and_then(number).filter(|limit| *limit > 0);
+            && (meant.is_none() || variables.number(environment::WATCHDOG_PID) == Some(pid.into()));
+        let limit_usec = variables.number(environment::WATCHDOG);
+        let limit_usec = limit_usec.filter(|limit| *limit > 0 && is_watched);
         Self {
             manager,
             has_told_failure: AtomicBool::new(false),
-            watchdog: limit_usec.filter(|_| is_watched).map(Duration::from_micros),
+            watchdog: limit_usec.map(Duration::from_micros),
             started_pid: pid,
         }
     }
@@ -117,12 +100,30 @@ impl Notifier {
         self.send(&format!("STATUS={}", text.replace(char::is_control, " ")));
     }
 
+    /// Has the manager keep a descriptor beyond the end of this process, and give it to the next one under this name. Only the
+    /// process that the manager has started may ask for that. The manager does not watch the descriptor, so that a device may be one.
+    pub fn keep(&self, name: &str, descriptor: BorrowedFd<'_>) {
+        if self.started_pid == std::process::id() {
+            let message = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0");
+            self.send_with(&message, Some(descriptor));
+        }
+    }
+
+    /// Has the manager close what it keeps under this name.
+    pub fn let_go(&self, name: &str) {
+        if self.started_pid == std::process::id() {
+            self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+        }
+    }
+
     fn send(&self, message: &str) {
+        self.send_with(message, None);
+    }
+
+    fn send_with(&self, message: &str, descriptor: Option<BorrowedFd<'_>>) {
         let sent = match &self.manager {
             None => return,
-            Some(Ok(manager)) => manager
-                .socket
-                .send_to_addr(message.as_bytes(), &manager.address),
+            Some(Ok(manager)) => manager.send(message, descriptor),
             Some(Err(error)) => Err(error.kind().into()),
         };
         if let Err(error) = sent
@@ -136,54 +137,61 @@ impl Notifier {
 impl Manager {
     fn open(name: &OsStr) -> io::Result<Self> {
         let address = match name.as_bytes() {
-            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-            [b'/', ..] => SocketAddr::from_pathname(name)?,
+            [b'@', name @ ..] => UnixAddr::new_abstract(name)?,
+            [b'/', ..] => UnixAddr::new(Path::new(name))?,
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(SEND_PATIENCE))?;
         Ok(Self { socket, address })
     }
-}
 
-/// The value of a variable, which is gone afterwards.
-fn take_variable(name: &str) -> Option<OsString> {
-    let value = std::env::var_os(name)?;
-    if is_single_threaded() {
-        remove_variable(name);
-    } else {
-        tracing::warn!("{name} stays in the environment: there are several threads");
+    fn send(&self, message: &str, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let descriptors: Vec<_> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        sendmsg(
+            self.socket.as_raw_fd(),
+            &[IoSlice::new(message.as_bytes())],
+            &rights[..descriptors.len().min(1)],
+            MsgFlags::empty(),
+            Some(&self.address),
+        )?;
+        Ok(())
     }
-    Some(value)
-}
-
-fn is_single_threaded() -> bool {
-    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
-}
-
-#[expect(
-    unsafe_code,
-    reason = "changing the environment is unsafe in programs with threads"
-)]
-fn remove_variable(name: &str) {
-    // SAFETY: the caller has seen that there is only this thread, so nobody reads the environment meanwhile.
-    unsafe { std::env::remove_var(name) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A notifier of this process.
-    fn own(socket: &OsStr) -> Notifier {
-        Notifier::new(Some(socket.to_owned()), None, None, std::process::id())
+    fn variables(values: &[(&'static str, &OsStr)]) -> ManagerVariables {
+        let none = ManagerVariables::default();
+        values
+            .iter()
+            .fold(none, |all, (name, value)| all.with(name, value))
     }
 
-    fn watched(usec: &str, pid: Option<&str>) -> Notifier {
-        let socket = Some("@nobody-listens".into());
-        Notifier::new(socket, Some(usec.into()), pid.map(Into::into), 77)
+    /// A notifier of this process.
+    fn own(socket: &OsStr) -> Notifier {
+        Notifier::new(&variables(&[(environment::SOCKET, socket)]))
+    }
+
+    fn watched(usec: &str, pid: Option<String>) -> Notifier {
+        let mut all = variables(&[
+            (environment::SOCKET, "@nobody-listens".as_ref()),
+            (environment::WATCHDOG, usec.as_ref()),
+        ]);
+        if let Some(pid) = pid {
+            all = all.with(environment::WATCHDOG_PID, pid);
+        }
+        Notifier::new(&all)
     }
 
     fn next(manager: &UnixDatagram) -> String {
@@ -205,8 +213,10 @@ mod tests {
             (by_name, format!("@{name}").into()),
         ] {
             manager.set_read_timeout(Some(PATIENCE)).unwrap();
-            let usec = Some("30000000".into());
-            let notifier = Notifier::new(Some(name), usec, None, std::process::id());
+            let notifier = Notifier::new(&variables(&[
+                (environment::SOCKET, &name),
+                (environment::WATCHDOG, "30000000".as_ref()),
+            ]));
             notifier.ready();
             notifier.alive();
             notifier.status("synced");
@@ -235,9 +245,13 @@ mod tests {
         let path = directory.path().join("manager");
         let manager = UnixDatagram::bind(&path).unwrap();
         manager.set_read_timeout(Some(PATIENCE)).unwrap();
-        let parent = std::os::unix::process::parent_id();
-        let notifier = Notifier::new(Some(path.into_os_string()), None, None, parent);
+        let notifier = Notifier {
+            started_pid: std::os::unix::process::parent_id(),
+            ..own(path.as_os_str())
+        };
         notifier.ready();
+        notifier.keep("null", File::open("/dev/null").unwrap().as_fd());
+        notifier.let_go("null");
         notifier.stopping();
         assert_eq!(next(&manager), "STOPPING=1");
     }
@@ -276,7 +290,7 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_is_sent_or_watched() {
-        let nobody = Notifier::new(None, None, None, std::process::id());
+        let nobody = Notifier::new(&ManagerVariables::default());
         nobody.ready();
         assert!(nobody.manager.is_none());
         assert_eq!(nobody.watchdog_interval(), None);
@@ -293,18 +307,19 @@ mod tests {
 
     #[test]
     fn watchdog_is_for_the_process_it_names() {
+        let own = Some(std::process::id().to_string());
         for (usec, pid, interval) in [
             ("30000000", None, Some(Duration::from_secs(10))),
-            ("30000000", Some("77"), Some(Duration::from_secs(10))),
-            ("30000000", Some("78"), None),
-            ("30000000", Some("x"), None),
-            ("0", Some("77"), None),
-            ("-1", Some("77"), None),
-            ("99999999999999999999", Some("77"), None),
+            ("30000000", own.clone(), Some(Duration::from_secs(10))),
+            ("30000000", Some("1".to_owned()), None),
+            ("30000000", Some("x".to_owned()), None),
+            ("0", own.clone(), None),
+            ("-1", own.clone(), None),
+            ("99999999999999999999", own, None),
             ("", None, None),
         ] {
             assert_eq!(
-                watched(usec, pid).watchdog_interval(),
+                watched(usec, pid.clone()).watchdog_interval(),
                 interval,
                 "{usec} {pid:?}"
             );

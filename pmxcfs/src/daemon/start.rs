@@ -6,11 +6,11 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use nix::sys::stat::{Mode, umask};
 use pmxcfs_api_types::NodeId;
 use pmxcfs_api_types::sync::{Mutex, Rank};
@@ -25,16 +25,19 @@ use super::background::WaitingParent;
 use super::control;
 use super::database::Database;
 use super::documents::documents;
+use super::environment::ManagerVariables;
+use super::handover::{Inherited, Successor};
 use super::instance::{self, InstanceLock};
 use super::memory;
+use super::mounting::{self, Takeover};
 use super::notify::Notifier;
 use super::runtimes::Runtimes;
 use super::signals::StopSignals;
 use super::stop::{Daemon, Serving};
 use crate::cli::{EXIT_FAILURE, IpcTransport, Options};
 use crate::cluster::Cluster;
-use crate::fs::{Filesystem, Tables};
-use crate::fuse::{self, FuseSession, PveFilesystem};
+use crate::fs::Filesystem;
+use crate::fuse::{FuseSession, PveFilesystem};
 use crate::health::Sources;
 use crate::history::History;
 use crate::history::serve::HistoryService;
@@ -44,6 +47,30 @@ use crate::logging::{self, LogLevel, Stream};
 /// Permission bits that new files and directories never have.
 const UMASK: u32 = 0o027;
 
+/// How long after its start a member that goes on with its mount may take to be quorate again. Changes wait for that.
+const COMEBACK: Duration = Duration::from_secs(5);
+
+/// What came with the process, and what goes with it.
+#[derive(Debug)]
+pub struct Launch {
+    notifier: Notifier,
+    inherited: Inherited,
+    successor: Successor,
+}
+
+impl Launch {
+    /// Call it first of all: descriptors have numbers that others would get, and variables leave the environment.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let variables = ManagerVariables::take();
+        Self {
+            notifier: Notifier::new(&variables),
+            inherited: Inherited::take(&variables),
+            successor: Successor::of_this_process(variables),
+        }
+    }
+}
+
 /// Starts the daemon and announces it. Run the session's loop to serve the mount.
 ///
 /// # Errors
@@ -51,19 +78,39 @@ const UMASK: u32 = 0o027;
 pub fn start(
     options: &Options,
     parent: Option<WaitingParent>,
-    notifier: Notifier,
+    launch: Launch,
 ) -> Result<(Daemon, FuseSession), ExitCode> {
+    let Launch {
+        notifier,
+        inherited,
+        successor,
+    } = launch;
+    let strangers = inherited.strangers.join(" ");
+    // With a mount that programs wait in, a stop has to end it, so it comes after the start.
+    let signals = inherited.connection.as_ref();
+    let signals = signals.map(|_| StopSignals::take_over());
+    let takeover = Takeover::begin(inherited, &options.paths().mount_dir);
     let stream = match parent {
         None => Stream::Stdout,
         Some(_) => Stream::Stderr,
     };
     let level = logging::init(options.debug, stream);
+    if !strangers.is_empty() {
+        tracing::warn!("closed descriptors that are not for this program: {strangers}");
+    }
     let failed = |error: anyhow::Error| {
         tracing::error!("{error:#}");
         ExitCode::from(EXIT_FAILURE)
     };
     let config = identify(options).map_err(failed)?;
-    start_as(config, options, level, parent, notifier)
+    let outside = Outside {
+        parent,
+        notifier,
+        signals,
+        takeover,
+        successor,
+    };
+    start_as(config, options, level, outside)
         .map_err(failed)
         .inspect_err(|_| tracing::info!("exit proxmox configuration filesystem (-1)"))
 }
@@ -97,17 +144,34 @@ fn identify(options: &Options) -> anyhow::Result<Config> {
     })
 }
 
+/// Those whom the daemon has to do with beside its clients.
+struct Outside {
+    parent: Option<WaitingParent>,
+    notifier: Notifier,
+    /// Those that were taken over before anything else.
+    signals: Option<io::Result<StopSignals>>,
+    takeover: Option<Takeover>,
+    successor: Successor,
+}
+
 fn start_as(
     config: Config,
     options: &Options,
     level: LogLevel,
-    parent: Option<WaitingParent>,
-    notifier: Notifier,
+    outside: Outside,
 ) -> anyhow::Result<(Daemon, FuseSession)> {
+    let Outside {
+        parent,
+        notifier,
+        signals,
+        takeover,
+        successor,
+    } = outside;
     memory::configure();
     let lock = prepare_host(&config)?;
     // Not earlier: a start that waits for the lock can still be ended by any signal.
-    let signals = StopSignals::take_over().context("cannot take over signals")?;
+    let signals = signals.unwrap_or_else(StopSignals::take_over);
+    let signals = signals.context("cannot take over signals")?;
     let started = Instant::now();
     let database = Database::open(&config, started)?;
     let runtimes = Runtimes::start().context("cannot start the runtimes")?;
@@ -123,10 +187,10 @@ fn start_as(
         Cluster::start(services, &config, &database, &status, started)
     });
 
-    fuse::clear_mount_point(&config.paths.mount_dir);
-    let (mount, connection) = fuse::mount(&config.paths.mount_dir)?;
+    let (mounted, deadline) = mounting::mount(takeover, &notifier, &config.paths.mount_dir)?;
+    let tables = mounted.tables.descriptor().try_clone_to_owned()?;
     let submit: Submit = match &cluster {
-        Some(cluster) => cluster.submit(),
+        Some(cluster) => cluster.submit(mounted.is_taken_over.then(|| started + COMEBACK)),
         None => {
             let db = Arc::clone(&database);
             Box::new(move |caller| db.submit(caller))
@@ -139,14 +203,16 @@ fn start_as(
         documents(&config.node_name, &database, &status, level),
         Box::new(move || quorum.is_quorate()),
         config.admin_gid,
-        Tables::create().context("cannot make the tables of names and handles")?,
+        mounted.tables,
     );
     database.observe(Arc::clone(&filesystem) as _);
     let files = Arc::clone(&filesystem);
     let filesystem = PveFilesystem::new(filesystem, history.is_some());
     let fuse_requests = filesystem.meter();
-    let session = FuseSession::new(filesystem, connection, runtimes.control().clone())
+    let runtime = runtimes.control().clone();
+    let (session, readers) = FuseSession::new(filesystem, mounted.connection, runtime)
         .context("cannot serve the mount")?;
+    let doubted = mounted.is_taken_over.then(|| files.known_ids());
     let sources = Sources {
         config,
         started,
@@ -162,14 +228,23 @@ fn start_as(
     let serving = Arc::new(Serving {
         sources,
         notifier,
-        mount,
+        mount: mounted.mount,
+        readers,
+        tables,
+        successor,
         ipc: Mutex::new(Rank::DaemonStop, Some(ipc)),
-        is_stopping: AtomicBool::new(false),
+        ending: OnceLock::new(),
+        is_stop_wanted: AtomicBool::new(false),
         has_returned: AtomicBool::new(false),
     });
     control::start(runtimes.control(), signals, &serving);
     announce(&serving, parent)?;
     control::attend(runtimes.control(), &serving);
+    if let Some(ids) = doubted {
+        let serving = Arc::clone(&serving);
+        let doubt = move || serving.readers.connection().doubt(&ids);
+        runtimes.control().spawn_blocking(doubt);
+    }
     let daemon = Daemon {
         serving,
         cluster,
@@ -177,6 +252,9 @@ fn start_as(
         runtimes,
         lock,
     };
+    if deadline.is_some_and(|deadline| !deadline.meet()) {
+        bail!("the start took too long for the programs that wait in the mount");
+    }
     Ok((daemon, session))
 }
 

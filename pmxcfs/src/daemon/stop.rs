@@ -1,13 +1,15 @@
-//! The stop, in order, each step bounded.
+//! The stop, in order, each step bounded; and the change to the program that is installed now, which is a stop that leaves the
+//! mount to the next image of this process.
 //!
-//! It has two halves. The first half disconnects clients, takes the mount down and so ends the FUSE loop, in which main is; a signal
-//! starts it. When the loop has returned, for this reason or because somebody has unmounted the filesystem, main does the
-//! second half: services, store, runtimes.
+//! It has two halves. The first half disconnects clients and ends the FUSE loop, in which main is: it takes the mount down, or
+//! dismisses the readers. A signal or a request starts it. When the loop has returned, for this reason or because somebody has
+//! unmounted the filesystem, main does the second half: services, store, runtimes.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use pmxcfs_api_types::sync::Mutex;
@@ -17,12 +19,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::database::{self, Database};
+use super::handover::{CONNECTION, Successor, TABLES};
 use super::instance::{self, InstanceLock};
+use super::mounting;
 use super::notify::Notifier;
 use super::runtimes::Runtimes;
 use crate::cli::EXIT_FAILURE;
 use crate::cluster::Cluster;
-use crate::fuse::Mount;
+use crate::fuse::{Mount, Readers};
 use crate::health::Sources;
 
 /// How long disconnecting the IPC clients may take.
@@ -30,6 +34,9 @@ const IPC_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long requests under way may take. Handlers do not wait, so this is ample.
 const REQUEST_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long changes under way may take before a change of the program. Other members may have to answer.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long writing the queued RRD values may take.
 const RRD_PATIENCE: Duration = Duration::from_millis(200);
@@ -43,14 +50,30 @@ const LOOP_PATIENCE: Duration = Duration::from_millis(300);
 /// How long main may take after that. Its steps need less, each bounded by itself.
 const MAIN_PATIENCE: Duration = Duration::from_millis(1300);
 
+/// What comes after the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Nothing.
+    Stop,
+    /// The program that is installed now.
+    Change,
+}
+
 /// The parts that serve clients and programs.
 pub(super) struct Serving {
     pub(super) sources: Sources,
     pub(super) notifier: Notifier,
     pub(super) mount: Mount,
+    pub(super) readers: Readers,
+    /// The tables of names and handles.
+    pub(super) tables: OwnedFd,
+    pub(super) successor: Successor,
     /// `None` once the first half of the stop has begun, during which it is held.
     pub(super) ipc: Mutex<Option<Server>>,
-    pub(super) is_stopping: AtomicBool,
+    /// Set when the stop begins.
+    pub(super) ending: OnceLock<Ending>,
+    /// There was a signal, perhaps in the middle of a change.
+    pub(super) is_stop_wanted: AtomicBool,
     /// Main is back from the FUSE loop.
     pub(super) has_returned: AtomicBool,
 }
@@ -63,35 +86,71 @@ impl Serving {
 
     /// Whether the stop has begun.
     pub(super) fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Acquire)
+        self.ending.get().is_some()
     }
 
     /// The first half. A second caller waits until it is done. Requests of clients until now still reach the other members.
-    fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Release);
+    fn end(&self, ending: Ending) {
+        let ending = *self.ending.get_or_init(|| ending);
         let mut ipc = self.ipc.lock();
         let Some(ipc) = ipc.take() else {
             return;
         };
-        self.notifier.stopping();
+        if ending == Ending::Stop {
+            self.notifier.stopping();
+        }
         instance::set_restart_flag(&self.config().paths, self.config().admin_gid);
         tracing::info!("teardown filesystem");
         tracing::info!("withdrawing server sockets");
         if !ipc.stop(Instant::now() + IPC_PATIENCE) {
             tracing::warn!("an IPC request took too long for the stop: its client gets no answer");
         }
-        let is_busy = || {
-            let mut totals = self.sources.fuse.totals();
-            totals.any(|(_, totals)| totals.in_flight > 0)
-        };
-        self.mount.take_down(REQUEST_PATIENCE, is_busy);
+        match ending {
+            Ending::Stop => self.take_down(),
+            Ending::Change => {
+                if let Err(error) = self.readers.dismiss() {
+                    tracing::error!(%error, "cannot change to the installed program");
+                    self.take_down();
+                }
+            }
+        }
     }
 
-    /// Obeys a stop signal, on the control runtime. Main does the second half and ends the process; if main does not come back
-    /// in time, this ends it.
+    /// Ends the mount for good.
+    fn take_down(&self) {
+        self.mount.take_down(REQUEST_PATIENCE, || self.is_busy());
+        mounting::let_go(&self.notifier);
+    }
+
+    /// Whether requests of programs have no answer yet.
+    fn is_busy(&self) -> bool {
+        let mut totals = self.sources.fuse.totals();
+        totals.any(|(_, totals)| totals.in_flight > 0)
+    }
+
+    /// Obeys a stop signal, on the control runtime.
     pub(super) async fn stop_from_outside(self: Arc<Self>) {
+        self.is_stop_wanted.store(true, Ordering::Release);
+        self.end_from_outside(Ending::Stop).await;
+    }
+
+    /// Begins to change to the program that is installed now, on the control runtime.
+    ///
+    /// # Errors
+    /// If there is none, or the daemon is stopping.
+    pub(super) fn change(self: &Arc<Self>) -> io::Result<()> {
+        self.successor.check()?;
+        if self.is_stopping() {
+            return Err(io::Error::other("the daemon is stopping"));
+        }
+        tokio::spawn(Arc::clone(self).end_from_outside(Ending::Change));
+        Ok(())
+    }
+
+    /// Main does the second half and ends the process; if main does not come back in time, this ends it.
+    async fn end_from_outside(self: Arc<Self>, ending: Ending) {
         let serving = Arc::clone(&self);
-        if let Err(error) = spawn_blocking(move || serving.stop()).await {
+        if let Err(error) = spawn_blocking(move || serving.end(ending)).await {
             tracing::error!(%error, "the stop failed");
         }
         sleep(LOOP_PATIENCE).await;
@@ -108,9 +167,18 @@ impl Serving {
             // Fails only if main ends the runtime after all.
             let _closed = spawn_blocking(close).await;
             instance::remove_pid_file(&self.config().paths.pid_file);
-            exit(end_status(false));
+            // A manager gives what it keeps to the next process.
+            exit(end_status(ending == Ending::Change));
         }
-        sleep(MAIN_PATIENCE).await;
+        sleep(
+            MAIN_PATIENCE
+                + if ending == Ending::Change {
+                    CHANGE_PATIENCE
+                } else {
+                    Duration::ZERO
+                },
+        )
+        .await;
         tracing::error!(
             "the stop takes too long: ending without the rest, the next start applies the crash journal"
         );
@@ -177,7 +245,16 @@ impl Daemon {
                 }
             }
         }
-        serving.stop();
+        serving.end(Ending::Stop);
+        let is_change = serving.ending.get() == Some(&Ending::Change);
+        if is_change {
+            serving
+                .readers
+                .settle(CHANGE_PATIENCE, || serving.is_busy());
+            if let Err(error) = serving.sources.files.prepare_change() {
+                tracing::warn!(%error, "handles on removed files end with this process");
+            }
+        }
         if let Some(cluster) = cluster {
             cluster.stop();
         }
@@ -186,10 +263,31 @@ impl Daemon {
         }
         drop(database);
         stop_history(&serving.sources);
+        if is_change && !serving.is_stop_wanted.load(Ordering::Acquire) {
+            drop(runtimes);
+            return serving.change_over();
+        }
+        if is_change {
+            serving.take_down();
+        }
         instance::remove_pid_file(&serving.config().paths.pid_file);
         // Last: until here the control socket answers, and the signal's task bounds the stop.
         drop(runtimes);
         drop(lock);
         ExitCode::from(end_status(has_failed))
+    }
+}
+
+impl Serving {
+    /// Becomes the program that is installed now, with the mount. The instance lock goes with the image of this one.
+    fn change_over(&self) -> ExitCode {
+        self.mount.leave();
+        let error = self.successor.execute(&[
+            (TABLES, self.tables.as_fd()),
+            (CONNECTION, self.readers.connection().descriptor()),
+        ]);
+        // The log may have lost its descriptor.
+        eprintln!("[main] crit: cannot execute the installed program: {error}");
+        ExitCode::from(EXIT_FAILURE)
     }
 }

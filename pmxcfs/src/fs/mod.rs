@@ -29,4 +29,4 @@ pub use node::ROOT_ID;
 pub use open::Listed;
 pub use plugins::{Content, GeneratedFile, Plugin, Plugins, ReadOnly};
 pub use request_id::RequestId;
-pub use tables::{Agreed, Agreement, Tables, TablesError};
+pub use tables::{Agreement, Tables, TablesError};

@@ -87,12 +87,7 @@ impl PveFilesystem {
 
 impl FuseFilesystem for PveFilesystem {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        // A refusal names the nearest value that works, or leaves the kernel's default in place.
-        let _nearest = config.set_max_write(MAX_REQUEST_SIZE);
-        let _nearest = config.set_max_readahead(MAX_REQUEST_SIZE);
-        let _missing = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
-        // Otherwise `O_TRUNC` is a request of its own after the open, and the file may be replaced in between.
-        let _missing = config.add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC);
+        agree(config);
         Ok(())
     }
 
@@ -426,6 +421,17 @@ impl FuseFilesystem for PveFilesystem {
 
 fn id(request: &Request) -> RequestId {
     RequestId::new(request.unique().0)
+}
+
+/// Chooses among what the kernel offers. Another choice keeps a new version of the program from going on with the connection of an
+/// older one.
+pub(super) fn agree(config: &mut KernelConfig) {
+    // A refusal names the nearest value that works, or leaves the kernel's default in place.
+    let _nearest = config.set_max_write(MAX_REQUEST_SIZE);
+    let _nearest = config.set_max_readahead(MAX_REQUEST_SIZE);
+    let _missing = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
+    // Otherwise `O_TRUNC` is a request of its own after the open, and the file may be replaced in between.
+    let _missing = config.add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC);
 }
 
 fn entry(mut timed: Timed, reply: ReplyEntry) -> impl FnOnce(Result<Attributes, FsError>) + Send {

@@ -2,10 +2,14 @@
 //!
 //! Only this module uses the `fuser` crate.
 
+mod connection;
 mod filesystem;
 mod mount;
+mod readers;
 mod session;
 
+pub use connection::{Connection, TakeoverError};
 pub use filesystem::PveFilesystem;
-pub use mount::{Mount, MountError, clear_mount_point, detach, mount};
+pub use mount::{Mount, MountError, abort, clear_mount_point, detach, mount};
+pub use readers::Readers;
 pub use session::FuseSession;

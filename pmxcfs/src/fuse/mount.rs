@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::poll::PollTimeout;
+use serde::{Deserialize, Serialize};
 
 const FUSE_DEVICE: &str = "/dev/fuse";
 
@@ -64,9 +65,18 @@ pub fn detach(mount_dir: &Path) -> bool {
 #[derive(Debug)]
 pub struct Mount {
     mount_dir: PathBuf,
-    /// Number of the connection, by which the kernel's control filesystem knows it.
-    connection: Option<u64>,
+    /// Unknown only without `/proc`.
+    pub(super) place: Option<Place>,
     is_down: AtomicBool,
+}
+
+/// How the kernel knows a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// Number of the connection, by which the kernel's control filesystem for FUSE knows it, too.
+    pub(super) connection: u64,
+    /// Id of the mount. No two mounts at one time have the same.
+    pub(super) mount_id: u64,
 }
 
 /// Mounts an empty FUSE connection and returns its descriptor.
@@ -96,17 +106,69 @@ pub fn mount(mount_dir: &Path) -> Result<(Mount, OwnedFd), MountError> {
         Some(options.as_str()),
     )
     .map_err(|error| MountError::Mount(mount_dir.to_owned(), error.into()))?;
-    let mount = Mount {
-        mount_dir: mount_dir.to_owned(),
-        connection: std::fs::read(MOUNT_TABLE)
-            .ok()
-            .and_then(|table| connection_number(&table, mount_dir)),
-        is_down: AtomicBool::new(false),
-    };
+    let mount = Mount::found(mount_dir, find(mount_dir));
     Ok((mount, device.into()))
 }
 
+/// Ends the connection of a descriptor of the FUSE device, if it is the one that is mounted there. Programs that wait get an error.
+///
+/// # Errors
+/// If another one is mounted there, or the kernel refuses.
+pub fn abort(mount_dir: &Path, device: impl AsFd) -> io::Result<()> {
+    let mounted = find(mount_dir).map(|place| place.connection);
+    let mounted = mounted.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    if connection_of(device).is_some_and(|number| number != mounted) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    if std::fs::write(abort_file(mounted), "1").is_ok() {
+        return Ok(());
+    }
+    match nix::mount::umount2(mount_dir, MntFlags::MNT_FORCE) {
+        // It is in use and stays in its place, but its connection is aborted.
+        Ok(()) | Err(Errno::EBUSY) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Number of a descriptor's connection. Kernels before 6.8 do not tell.
+pub(super) fn connection_of(device: impl AsFd) -> Option<u64> {
+    let file = format!("/proc/self/fdinfo/{}", device.as_fd().as_raw_fd());
+    let text = std::fs::read_to_string(file).ok()?;
+    let mut lines = text.lines();
+    let number = lines.find_map(|line| line.strip_prefix("fuse_connection:"))?;
+    number.trim().parse().ok()
+}
+
+/// What is mounted on top of a directory.
+pub(super) fn find(mount_dir: &Path) -> Option<Place> {
+    find_in(&std::fs::read(MOUNT_TABLE).ok()?, mount_dir)
+}
+
+fn abort_file(connection: u64) -> PathBuf {
+    Path::new(CONTROL_FILESYSTEM).join(format!("{connection}/abort"))
+}
+
 impl Mount {
+    /// What a former process has mounted, or this one.
+    pub(super) fn found(mount_dir: &Path, place: Option<Place>) -> Self {
+        Self {
+            mount_dir: mount_dir.to_owned(),
+            place,
+            is_down: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether it is where it was made, on top. Does not touch it.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        find(&self.mount_dir) == self.place
+    }
+
+    /// Leaves the mount to the next process: dropping this does not detach it.
+    pub fn leave(&self) {
+        self.is_down.store(true, Ordering::Relaxed);
+    }
+
     /// Unmounts and aborts the connection, also while programs hold files open. Requests under way have until `patience` is over or
     /// `is_busy` says no; all others fail.
     ///
@@ -120,9 +182,9 @@ impl Mount {
                 let _slept = nix::poll::poll(&mut [], PollTimeout::from(2u8));
             }
         };
-        self.is_down.store(true, Ordering::Relaxed);
-        let number = self.connection.unwrap_or_default();
-        let abort = Path::new(CONTROL_FILESYSTEM).join(format!("{number}/abort"));
+        self.leave();
+        let number = self.place.map_or(0, |place| place.connection);
+        let abort = abort_file(number);
         if abort.exists() {
             detach(&self.mount_dir);
             wait();
@@ -148,20 +210,24 @@ impl Drop for Mount {
     }
 }
 
-/// Number of the FUSE connection that is mounted on top of a directory, from a table as in proc_pid_mountinfo(5). A `stat` of the
-/// mount itself would wait, since nobody answers yet.
-fn connection_number(table: &[u8], mount_dir: &Path) -> Option<u64> {
+/// What is mounted on top of a directory, from a table as in proc_pid_mountinfo(5). A `stat` of the mount itself would wait, since
+/// nobody answers yet.
+fn find_in(table: &[u8], mount_dir: &Path) -> Option<Place> {
     let mut lines = table.rsplit(|byte| *byte == b'\n');
     lines.find_map(|line| {
         // ID PARENT MAJOR:MINOR ROOT MOUNT-POINT ...
-        let mut fields = line.split(|byte| *byte == b' ').skip(2);
-        let (device, place) = (fields.next()?, fields.nth(1)?);
+        let mut fields = line.split(|byte| *byte == b' ');
+        let mount_id = fields.next()?;
+        let (device, place) = (fields.nth(1)?, fields.nth(1)?);
         if unescape(place) != mount_dir.as_os_str().as_bytes() {
             return None;
         }
         let (major, minor) = std::str::from_utf8(device).ok()?.split_once(':')?;
-        // The kernel's own form of a device number.
-        Some((major.parse::<u64>().ok()? << 20) | minor.parse::<u64>().ok()?)
+        Some(Place {
+            // The kernel's own form of a device number.
+            connection: (major.parse::<u64>().ok()? << 20) | minor.parse::<u64>().ok()?,
+            mount_id: std::str::from_utf8(mount_id).ok()?.parse().ok()?,
+        })
     })
 }
 
@@ -194,16 +260,18 @@ mod tests {
             80 22 0:50 / /etc/pve rw,nosuid - fuse /dev/fuse rw\n\
             81 80 0:61 / /etc/pve rw,nosuid - fuse /dev/fuse rw\n\
             82 22 1:2 / /odd\\040place\\134x rw - fuse /dev/fuse rw\n";
-        for (place, number) in [
-            ("/etc/pve", Some(61)),
-            ("/odd place\\x", Some((1 << 20) | 2)),
+        let place = |mount_id, connection| {
+            Some(Place {
+                connection,
+                mount_id,
+            })
+        };
+        for (directory, found) in [
+            ("/etc/pve", place(81, 61)),
+            ("/odd place\\x", place(82, (1 << 20) | 2)),
             ("/etc", None),
         ] {
-            assert_eq!(
-                connection_number(table, Path::new(place)),
-                number,
-                "{place}"
-            );
+            assert_eq!(find_in(table, Path::new(directory)), found, "{directory}");
         }
     }
 }

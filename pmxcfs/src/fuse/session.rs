@@ -3,7 +3,6 @@
 use std::io;
 use std::num::NonZero;
 use std::ops::RangeInclusive;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -12,19 +11,15 @@ use fuser::{Config, Session, SessionACL};
 use nix::errno::Errno;
 use tokio::runtime::Handle;
 
-use super::PveFilesystem;
+use super::connection::Connection;
+use super::filesystem::PveFilesystem;
+use super::readers::Readers;
 
 /// Bounds of the number of threads that read requests, one for each processor between them. Handlers never wait, so a few keep
 /// any number of callers busy. The kernel wakes them in turns: more threads than processors share nothing but cache misses (on two
 /// processors, four readers got 83 to 94 % of a one-thread filesystem's rate with four threads, 100 % with two), while with just
 /// one a caller's answer waits for the other processor to wake up.
 const THREADS: RangeInclusive<usize> = 2..=4;
-
-/// The kernel's number of the notification that makes it forget what it knows of a node id.
-const FUSE_NOTIFY_INVAL_INODE: u32 = 2;
-
-/// An offset that stands for the attributes alone. Forgetting them takes no lock in the kernel that a request could hold.
-const ATTRIBUTES: i64 = -1;
 
 /// Pauses before the kernel is told again, the longest ones as long as it believes what it was told before.
 const AGAIN_MS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
@@ -33,31 +28,35 @@ const AGAIN_MS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 pub struct FuseSession(Session<PveFilesystem>);
 
 impl FuseSession {
-    /// Agrees with the kernel on the protocol of a mounted connection. `runtime` repeats what the kernel could not take in.
+    /// Makes ready to serve a connection. `runtime` repeats what the kernel could not take in.
+    ///
+    /// The readers share one descriptor. One for each would be closed with the process, and the kernel would fail what was read by it.
     ///
     /// # Errors
-    /// If they cannot.
+    /// If the system refuses descriptors.
     pub fn new(
         filesystem: PveFilesystem,
-        connection: OwnedFd,
+        connection: Connection,
         runtime: Handle,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, Readers)> {
         let mut config = Config::default();
-        config.n_threads = Some(thread_count());
-        config.clone_fd = true;
+        let count = thread_count();
+        config.n_threads = Some(count);
         config.acl = SessionACL::All;
         let fs = Arc::clone(&filesystem.fs);
-        let device = Arc::new(connection.try_clone()?);
-        let session = Session::from_fd(filesystem, connection, SessionACL::All, config)?;
+        let session = connection.session(filesystem, config)?;
+        let connection = Arc::new(connection);
+        let readers = Readers::take(&session, Arc::clone(&connection), count)?;
         fs.on_changed_attributes(move |id| {
-            if forget_attributes(&device, id) == Err(Errno::ENOENT) {
-                runtime.spawn(forget_attributes_soon(Arc::clone(&device), id));
+            if connection.doubt_attributes(id) == Err(Errno::ENOENT) {
+                runtime.spawn(forget_attributes_soon(Arc::clone(&connection), id));
             }
         });
-        Ok(Self(session))
+        Ok((Self(session), readers))
     }
 
-    /// The FUSE loop: returns when the connection is aborted, or after an unmount and the last close of a file in it.
+    /// The FUSE loop: returns when the connection is aborted, when the [`Readers`] are dismissed, or after an unmount and the last close
+    /// of a file in it.
     ///
     /// # Errors
     /// If requests cannot be read any more for another reason.
@@ -66,30 +65,14 @@ impl FuseSession {
     }
 }
 
-/// Makes the kernel ask anew for the attributes of a node id.
-///
-/// The FUSE library has a function for this, which takes `ENOENT` for a success.
-#[expect(
-    clippy::host_endian_bytes,
-    reason = "FUSE speaks the byte order of the host"
-)]
-fn forget_attributes(device: &OwnedFd, id: u64) -> nix::Result<()> {
-    let mut message = [0; 40];
-    message[..4].copy_from_slice(&40u32.to_ne_bytes());
-    message[4..8].copy_from_slice(&FUSE_NOTIFY_INVAL_INODE.to_ne_bytes());
-    message[16..24].copy_from_slice(&id.to_ne_bytes());
-    message[24..32].copy_from_slice(&ATTRIBUTES.to_ne_bytes());
-    nix::unistd::write(device, &message).map(drop)
-}
-
-/// The same, some times, until the kernel knows the node id.
+/// Makes the kernel ask anew for the attributes of a node id, some times, until it knows the node id.
 ///
 /// A kernel that does not know it has forgotten it, or the answer that names it first is still on its way, with attributes that have
 /// changed since.
-async fn forget_attributes_soon(device: Arc<OwnedFd>, id: u64) {
+async fn forget_attributes_soon(connection: Arc<Connection>, id: u64) {
     for pause_ms in AGAIN_MS {
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-        if forget_attributes(&device, id) != Err(Errno::ENOENT) {
+        if connection.doubt_attributes(id) != Err(Errno::ENOENT) {
             return;
         }
     }

@@ -111,9 +111,16 @@ impl Series {
             }
         }
         // Last, so that what has ended has also begun.
-        let begun: u64 = shards().map(|shard| read(&shard.started)).sum();
-        totals.in_flight = begun.saturating_sub(totals.count());
+        totals.in_flight = self.begun().saturating_sub(totals.count());
         totals
+    }
+
+    /// How many requests have come in.
+    fn begun(&self) -> u64 {
+        let shards = self.shards.iter().filter_map(OnceLock::get);
+        shards
+            .map(|shard| shard.started.load(Ordering::Relaxed))
+            .sum()
     }
 
     fn shard(&self) -> &Shard {
@@ -219,6 +226,12 @@ impl<O: Operation> Meter<O> {
             started: Instant::now(),
             errno: 0,
         }
+    }
+
+    /// How many requests of all kinds there have been.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.series.iter().map(Series::begun).sum()
     }
 
     /// The sums of each kind until now.

@@ -27,8 +27,20 @@ pub const ACKNOWLEDGE_REQUEST: &[u8] = b"ack";
 /// Request that has the database compared with memory. The answer is what is known of former comparisons.
 pub const SCRUB_REQUEST: &[u8] = b"scrub";
 
+/// Request to change to the program that is installed now. Something with `accepted` answers before that begins.
+pub const RELOAD_REQUEST: &[u8] = b"reload";
+
 /// Begin of a question to the history, which follows in JSON.
 pub const HISTORY_REQUEST: &[u8] = b"history ";
+
+/// The answer to a request that only succeeds or fails.
+pub(crate) fn outcome(result: std::io::Result<()>) -> Reply {
+    let answer = match result {
+        Ok(()) => serde_json::json!({ "accepted": true }),
+        Err(error) => serde_json::json!({ "error": error.to_string() }),
+    };
+    Reply::Text(format!("{answer}\n").into_bytes())
+}
 
 /// One line of JSON, but the history answers for itself. The answer to an unknown request is an `error`.
 pub(crate) fn answer(request: &[u8], sources: &Sources) -> Reply {

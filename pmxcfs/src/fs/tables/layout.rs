@@ -28,9 +28,9 @@ pub(super) const DRAWN_AT: usize = 2;
 pub(super) const LAST_HANDLE_AT: usize = 3;
 /// What a planned change hands over: a commit word and the length in bytes.
 pub(super) const KEPT_AT: usize = 8;
-/// What was agreed with the kernel: a commit word and [`AGREED_WORDS`] more.
+/// What was agreed with the kernel: a commit word, the number of bytes, and at most [`AGREED_SIZE`] bytes.
 pub(super) const AGREED_AT: usize = 16;
-pub(super) const AGREED_WORDS: usize = 6;
+pub(super) const AGREED_SIZE: usize = (512 - AGREED_AT - 2) * WORD_SIZE;
 
 /// One of the tables: slots of the same size.
 #[derive(Debug, Clone, Copy)]

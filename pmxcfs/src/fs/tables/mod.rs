@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub(super) use answers::{AnswerRecords, Outcome};
 pub(super) use handles::{HandleRecord, HandleRecords, Opened};
 pub(super) use kept::{Kept, KeptArea, Orphan};
-use layout::{AGREED_AT, AGREED_WORDS, LAYOUT_VERSION, MAGIC, MAGIC_AT, VERSION_AT};
+use layout::{AGREED_AT, AGREED_SIZE, LAYOUT_VERSION, MAGIC, MAGIC_AT, VERSION_AT, WORD_SIZE};
 use memory::Memory;
 pub(super) use names::{NameRecords, NewName};
 use slots::commit_word;
@@ -48,23 +48,6 @@ pub enum TablesError {
     /// They do not hold what a process can have left behind.
     #[error("the tables of names and handles are damaged: {0}")]
     Damaged(&'static str),
-}
-
-/// What was agreed with the kernel about a connection, as far as a later process has to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Agreed {
-    /// Version of the protocol.
-    pub major: u32,
-    /// Version of the protocol.
-    pub minor: u32,
-    /// Flags that the kernel has offered, `FUSE_INIT_EXT` ones above bit 32.
-    pub flags: u64,
-    /// Bytes that the kernel reads ahead.
-    pub max_readahead: u32,
-    /// Number of the connection: the minor number of the mount's device.
-    pub connection: u64,
-    /// Number of the mount in the kernel's table of mounts.
-    pub mount_id: u64,
 }
 
 /// The tables, before a filesystem takes them over.
@@ -164,43 +147,38 @@ impl Killer {
     }
 }
 
-/// Keeps what is agreed with the kernel.
+/// Keeps what is agreed with the kernel: bytes that mean something to whoever serves the mount.
 #[derive(Debug)]
 pub struct Agreement(Arc<Memory>);
 
 impl Agreement {
     /// What was agreed, if anything.
     #[must_use]
-    pub fn read(&self) -> Option<Agreed> {
-        let words: [u64; AGREED_WORDS] = std::array::from_fn(|at| self.0.load(AGREED_AT + 1 + at));
-        if self.0.load(AGREED_AT) != commit_word(&words, &[]) {
-            return None;
-        }
-        let [major, minor, flags, max_readahead, connection, mount_id] = words;
-        Some(Agreed {
-            major: u32::try_from(major).ok()?,
-            minor: u32::try_from(minor).ok()?,
-            flags,
-            max_readahead: u32::try_from(max_readahead).ok()?,
-            connection,
-            mount_id,
-        })
+    pub fn read(&self) -> Option<Vec<u8>> {
+        let size = usize::try_from(self.0.load(AGREED_AT + 1)).ok()?;
+        let words = (size <= AGREED_SIZE).then(|| size.div_ceil(WORD_SIZE))?;
+        let words = (AGREED_AT + 2..).take(words).map(|at| self.0.load(at));
+        let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        bytes.truncate(size);
+        (self.0.load(AGREED_AT) == commit_word(&[], &bytes)).then_some(bytes)
     }
 
     /// Keeps what has just been agreed.
-    pub fn keep(&self, agreed: &Agreed) {
-        let words: [u64; AGREED_WORDS] = [
-            agreed.major.into(),
-            agreed.minor.into(),
-            agreed.flags,
-            agreed.max_readahead.into(),
-            agreed.connection,
-            agreed.mount_id,
-        ];
-        self.0.clear(AGREED_AT);
-        for (at, word) in (AGREED_AT + 1..).zip(words) {
-            self.0.store(at, word);
+    ///
+    /// # Errors
+    /// If that is longer than 3 KiB.
+    pub fn keep(&self, agreed: &[u8]) -> io::Result<()> {
+        if agreed.len() > AGREED_SIZE {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.0.commit(AGREED_AT, commit_word(&words, &[]));
+        self.0.clear(AGREED_AT);
+        self.0.store(AGREED_AT + 1, agreed.len() as u64);
+        for (at, bytes) in (AGREED_AT + 2..).zip(agreed.chunks(WORD_SIZE)) {
+            let mut word = [0; WORD_SIZE];
+            word[..bytes.len()].copy_from_slice(bytes);
+            self.0.store(at, u64::from_le_bytes(word));
+        }
+        self.0.commit(AGREED_AT, commit_word(&[], agreed));
+        Ok(())
     }
 }

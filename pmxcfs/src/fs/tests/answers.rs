@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fs::answers::{Answers, Step};
-use crate::fs::tables::{Agreed, Agreement};
+use crate::fs::tables::Agreement;
 use pmxcfs_memdb::RootState;
 
 const REQUEST: RequestId = RequestId::new(6);
@@ -129,23 +129,19 @@ fn more_changes_than_there_is_room_for_are_refused_until_one_is_answered() {
 
 #[test]
 fn what_was_agreed_with_the_kernel_is_kept_whole_or_not_at_all() {
-    let agreed = Agreed {
-        major: 7,
-        minor: 41,
-        flags: 1 << 40 | 3,
-        max_readahead: 131_072,
-        connection: 61,
-        mount_id: 80,
-    };
+    let agreed = b"seventeen bytes..".to_vec();
     let tables = Tables::create().unwrap();
     let (killer, agreement) = (tables.killer(), tables.agreement());
     assert_eq!(agreement.read(), None);
     let begun = killer.store_count();
-    agreement.keep(&agreed);
+    agreement.keep(&agreed).unwrap();
     for stores in begun..=killer.store_count() {
         let left = killer.killed_after(stores, 0).unwrap();
         let read = Agreement::read(&left.agreement());
-        assert_eq!(read, (stores == killer.store_count()).then_some(agreed));
+        assert_eq!(
+            read,
+            (stores == killer.store_count()).then(|| agreed.clone())
+        );
     }
 }
 

@@ -55,6 +55,8 @@ pub(super) enum Command {
     Metrics,
     /// Wait until the database holds everything that was written to the mount
     Flush,
+    /// Change to the program that is installed now, without an error for programs that use the mount, and wait until it serves
+    Reload,
     /// Compare the database with memory now, and write rows anew that differ
     Scrub,
     /// Show what changed: when, on which node, by whom; the newest first

@@ -12,7 +12,9 @@ use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::health::report::{Replacement, Report};
-use crate::health::{ACKNOWLEDGE_REQUEST, HISTORY_REQUEST, REPORT_REQUEST, SCRUB_REQUEST};
+use crate::health::{
+    ACKNOWLEDGE_REQUEST, HISTORY_REQUEST, RELOAD_REQUEST, REPORT_REQUEST, SCRUB_REQUEST,
+};
 use crate::history::pieces::PieceReader;
 use crate::history::query::Query;
 use crate::tools::program::Outcome;
@@ -60,6 +62,13 @@ pub(super) fn scrub(path: &Path) -> anyhow::Result<ScrubStats> {
     understand(path, &exchange(path, SCRUB_REQUEST)?, |value| {
         value.get("run_count").is_some()
     })
+}
+
+/// Has the daemon change to the program that is installed now, which begins after the answer.
+pub(super) fn reload(path: &Path) -> anyhow::Result<()> {
+    let answer = exchange(path, RELOAD_REQUEST)?;
+    understand::<Value>(path, &answer, |value| value.get("accepted").is_some())?;
+    Ok(())
 }
 
 /// Reads the answer to a request. An answer of another kind than was asked for is an error.

@@ -8,6 +8,7 @@ mod client;
 mod history;
 mod mount;
 mod prometheus;
+mod reload;
 mod render;
 mod scrub;
 mod watch;
@@ -53,6 +54,7 @@ fn execute(cli: &Cli, socket: &Path, output: &mut Output<'_>) -> CommandResult {
             Ok(Outcome::Good)
         }
         Command::Flush => flush(socket),
+        Command::Reload => reload::run(socket),
         Command::Scrub => scrub::run(socket, output.out),
         Command::Ack => acknowledge(socket, output.out),
         Command::History(args) => on_history(cli, socket, |history| history.list(args, output)),

@@ -1,0 +1,484 @@
+//! A mount that outlives the process: kills, planned changes, and what keeps a daemon from going on with it.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::panic::AssertUnwindSafe;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use integration_tests::daemon::{binary, control_program};
+use integration_tests::{Host, Supervisor, proc, wait};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
+use nix::sys::statfs::statfs;
+
+use crate::{STOP_BAR, hold_instance_lock};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Longest that programs may wait for a process that cannot go on.
+const WAIT_BAR: Duration = Duration::from_secs(8);
+
+/// Kills, or changes, in a row.
+fn rounds(variable: &str, default: u32) -> u32 {
+    let set = std::env::var(variable).ok();
+    set.map_or(default, |number| number.parse().unwrap())
+}
+
+/// What one reader does again and again.
+type Look<'a> = Box<dyn FnMut() -> std::io::Result<()> + Send + 'a>;
+
+/// Makes what readers look at, and the readers.
+fn looks(host: &Host) -> Vec<(&'static str, Look<'_>)> {
+    let directory = host.path("d");
+    if !directory.exists() {
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("f"), "content").unwrap();
+    }
+    let kept = File::open(directory.join("f")).unwrap();
+    let path = directory.join("f");
+    let (read, listed, root) = (path.clone(), directory, host.mount_dir());
+    let is_content = |found: &[u8]| match found {
+        b"content" => Ok(()),
+        other => Err(std::io::Error::other(format!("{other:?}"))),
+    };
+    vec![
+        ("cat", Box::new(move || is_content(&fs::read(&read)?))),
+        ("stat", Box::new(move || fs::metadata(&path).map(drop))),
+        (
+            "ls",
+            Box::new(move || {
+                let names = fs::read_dir(&listed)?;
+                let names: Result<Vec<_>, _> = names.map(|entry| Ok(entry?.file_name())).collect();
+                let names: Vec<_> = names.map_err(|error: std::io::Error| error)?;
+                is_content(if names == ["f"] { b"content" } else { b"?" })
+            }),
+        ),
+        (
+            "pread",
+            Box::new(move || {
+                let mut content = [0; 7];
+                kept.read_exact_at(&mut content, 0)?;
+                is_content(&content)
+            }),
+        ),
+        (
+            "statfs",
+            Box::new(move || statfs(&root).map(drop).map_err(Into::into)),
+        ),
+    ]
+}
+
+/// A shell that stands in the mount and uses it, until it is told to end.
+struct Inhabitant(std::process::Child, std::path::PathBuf);
+
+impl Inhabitant {
+    fn start(host: &Host) -> Self {
+        let end = host.root().join("end");
+        let script = "while [ ! -e \"$0\" ]; do ls . | grep -qx f && [ \"$(cat f)\" = content ] && cd ../d || exit 1; done";
+        let mut shell = Command::new("bash");
+        shell.args(["-c", script]).arg(&end);
+        shell.current_dir(host.path("d"));
+        Self(shell.spawn().unwrap(), end)
+    }
+
+    fn end(mut self) {
+        fs::write(&self.1, "").unwrap();
+        assert!(self.0.wait().unwrap().success(), "the shell saw an error");
+        fs::remove_file(&self.1).unwrap();
+    }
+}
+
+/// Has readers read while something happens. Returns how often they did, and the longest time that one look took.
+fn while_read(
+    host: &Host,
+    looks: Vec<(&'static str, Look<'_>)>,
+    happens: impl FnOnce(&AtomicU64),
+) -> Duration {
+    let is_over = AtomicBool::new(false);
+    let count = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = looks
+            .into_iter()
+            .map(|(name, mut look)| {
+                let (is_over, count) = (&is_over, &count);
+                scope.spawn(move || {
+                    let mut longest = Duration::ZERO;
+                    while !is_over.load(Ordering::Relaxed) {
+                        let begin = Instant::now();
+                        look().map_err(|error| format!("{name}: {error}"))?;
+                        longest = longest.max(begin.elapsed());
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok::<_, String>(longest)
+                })
+            })
+            .collect();
+        let happened = std::panic::catch_unwind(AssertUnwindSafe(|| happens(&count)));
+        is_over.store(true, Ordering::Relaxed);
+        if let Err(panic) = happened {
+            // Whoever waits for a daemon that does not come gets an error.
+            let _aborted = umount2(&host.mount_dir(), MntFlags::MNT_FORCE);
+            std::panic::resume_unwind(panic);
+        }
+        let longest = readers.into_iter().map(|reader| reader.join().unwrap());
+        longest.map(|longest| longest.unwrap()).max().unwrap()
+    })
+}
+
+/// Waits until the readers have read so much more.
+fn await_more(count: &AtomicU64, more: u64) {
+    let before = count.load(Ordering::Relaxed);
+    wait::until("readers to read", PATIENCE, || {
+        (count.load(Ordering::Relaxed) >= before + more).then_some(())
+    });
+}
+
+fn reload(host: &Host) -> std::process::Output {
+    let mut command = Command::new(control_program());
+    command.arg("--run-dir").arg(host.run_dir()).arg("reload");
+    command.output().unwrap()
+}
+
+#[test]
+fn readers_notice_no_kill() {
+    let host = Host::new();
+    let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+    supervisor.start();
+    let looks = looks(&host);
+    let inhabitant = Inhabitant::start(&host);
+    let longest = while_read(&host, looks, |count| {
+        for _ in 0..rounds("PMXCFS_KILLS", 10) {
+            await_more(count, 100);
+            supervisor.kill();
+            supervisor.start();
+        }
+        await_more(count, 100);
+    });
+    inhabitant.end();
+    assert!(longest < WAIT_BAR, "{longest:?}");
+    supervisor.stop();
+}
+
+#[test]
+fn readers_notice_no_change_of_the_program() {
+    let host = Host::new();
+    let program = host.root().join("pmxcfs");
+    fs::copy(binary(), &program).unwrap();
+    let host = host.with_program(&program);
+    let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+    supervisor.start();
+    let pid = supervisor.pid();
+    let looks = looks(&host);
+    let inhabitant = Inhabitant::start(&host);
+    while_read(&host, looks, |count| {
+        for _ in 0..rounds("PMXCFS_CHANGES", 10) {
+            await_more(count, 100);
+            // As a package manager replaces it.
+            let new = program.with_extension("new");
+            fs::copy(binary(), &new).unwrap();
+            fs::rename(&new, &program).unwrap();
+            let before = supervisor.ready_count();
+            let output = reload(&host);
+            assert!(output.status.success(), "{output:?}\n{}", host.log());
+            supervisor.await_ready(before);
+            let runs = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+            assert_eq!(runs, program);
+        }
+        await_more(count, 100);
+    });
+    inhabitant.end();
+    assert_eq!(supervisor.pid(), pid);
+    assert!(!host.restart_flag().exists());
+    supervisor.stop();
+}
+
+#[test]
+fn a_daemon_without_a_manager_changes_the_program_too() {
+    let host = Host::new();
+    let daemon = host.start_in_background();
+    while_read(&host, looks(&host), |count| {
+        for _ in 0..3 {
+            await_more(count, 100);
+            let output = reload(&host);
+            assert!(output.status.success(), "{output:?}\n{}", host.log());
+        }
+        await_more(count, 100);
+    });
+    assert_eq!(host.recorded_pid(), Some(daemon.pid()));
+    assert!(daemon.stop() < STOP_BAR);
+}
+
+/// Kernels before 6.9 cannot send requests again.
+#[test]
+fn on_an_old_kernel_a_change_goes_on_and_a_kill_does_not() {
+    let host = Host::new();
+    let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+    supervisor.set("PMXCFS_NO_RESEND", "1");
+    supervisor.start();
+    while_read(&host, looks(&host), |count| {
+        for _ in 0..5 {
+            await_more(count, 100);
+            let before = supervisor.ready_count();
+            assert!(reload(&host).status.success(), "{}", host.log());
+            supervisor.await_ready(before);
+        }
+    });
+    assert!(!host.log().contains("a new one begins"), "{}", host.log());
+    let kept = File::open(host.path("d/f")).unwrap();
+    supervisor.kill();
+    supervisor.start();
+    let log = host.log();
+    assert!(
+        log.contains("the kernel cannot send unanswered requests again"),
+        "{log}"
+    );
+    kept.read_exact_at(&mut [0; 7], 0).unwrap_err();
+    assert_eq!(fs::read(host.path("d/f")).unwrap(), b"content");
+    supervisor.stop();
+}
+
+#[test]
+fn programs_wait_only_so_long_for_a_daemon_that_does_not_come() {
+    let host = Host::new();
+    let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+    supervisor.start();
+    fs::write(host.path("f"), "content").unwrap();
+    supervisor.kill();
+    let lock = hold_instance_lock(&host);
+    let begin = Instant::now();
+    supervisor.spawn();
+    fs::read(host.path("f")).unwrap_err();
+    assert!(begin.elapsed() < WAIT_BAR, "{:?}", begin.elapsed());
+    lock.unlock().map_err(|(_lock, errno)| errno).unwrap();
+    supervisor.await_ready(1);
+    assert!(host.log().contains("not been served within"));
+    assert_eq!(fs::read(host.path("f")).unwrap(), b"content");
+    supervisor.stop();
+}
+
+#[test]
+fn what_is_not_what_it_claims_is_refused() {
+    type Harm<'a> = &'a dyn Fn(&Supervisor<'_>, &Host);
+    const CONNECTION: &str = "pmxcfs-connection";
+    const TABLES: &str = "pmxcfs-tables";
+    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+    let other_host = Host::new();
+    let mut other = Supervisor::new(&other_host, ["-f", "-l"]);
+    other.start();
+    let taken = |name: &str| {
+        let kept = other.replace(name, None).unwrap();
+        let copy = kept.try_clone().unwrap();
+        other.replace(name, Some(kept));
+        copy
+    };
+    let cases: [(&str, Harm<'_>, &str); 7] = [
+        (
+            "no connection",
+            &|supervisor, _| drop(supervisor.replace(CONNECTION, Some(null()))),
+            "not (10, 229), the FUSE device",
+        ),
+        (
+            "an idle device",
+            &|supervisor, _| {
+                let device = File::options().read(true).write(true).open("/dev/fuse");
+                drop(supervisor.replace(CONNECTION, Some(device.unwrap().into())));
+            },
+            "a new one begins",
+        ),
+        (
+            "another daemon's connection",
+            &|supervisor, _| drop(supervisor.replace(CONNECTION, Some(taken(CONNECTION)))),
+            "not the one that is mounted",
+        ),
+        (
+            "another daemon's tables",
+            &|supervisor, _| drop(supervisor.replace(TABLES, Some(taken(TABLES)))),
+            "of another connection",
+        ),
+        (
+            "no tables",
+            &|supervisor, _| drop(supervisor.replace(TABLES, Some(null()))),
+            "a new one begins",
+        ),
+        (
+            "missing tables",
+            &|supervisor, _| drop(supervisor.replace(TABLES, None)),
+            "were not passed",
+        ),
+        (
+            "somebody unmounted it",
+            &|_, host| umount2(&host.mount_dir(), MntFlags::MNT_DETACH).unwrap(),
+            "a new one begins",
+        ),
+    ];
+    for (name, harm, words) in cases {
+        let host = Host::new();
+        let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+        supervisor.start();
+        fs::write(host.path("f"), name).unwrap();
+        supervisor.kill();
+        harm(&supervisor, &host);
+        supervisor.start();
+        assert!(host.log().contains(words), "{name}:\n{}", host.log());
+        assert_eq!(fs::read_to_string(host.path("f")).unwrap(), name);
+        // Going on works with the new one.
+        supervisor.kill();
+        supervisor.start();
+        let log = host.log();
+        assert_eq!(log.matches("going on with the mount").count(), 1, "{log}");
+        supervisor.stop();
+    }
+    let host = Host::new();
+    let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+    supervisor.replace("a stranger's", Some(null()));
+    supervisor.start();
+    let words = "not for this program: a stranger";
+    assert!(host.log().contains(words), "{}", host.log());
+    supervisor.replace("a stranger's", None);
+    supervisor.stop();
+    fs::write(other_host.path("f"), "not disturbed").unwrap();
+    other.stop();
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_takeover_ends_the_mount() {
+    for _ in 0..5 {
+        let host = Host::new();
+        let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+        supervisor.start();
+        fs::write(host.path("f"), "x").unwrap();
+        supervisor.kill();
+        supervisor.spawn();
+        let status = format!("/proc/{}/status", supervisor.pid());
+        wait::until("the signals to be taken over", PATIENCE, || {
+            let text = fs::read_to_string(&status).ok()?;
+            let mask = text.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
+            let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+            (mask & (1 << (Signal::SIGTERM as u32 - 1)) != 0).then_some(())
+        });
+        supervisor.stop();
+        assert_eq!(host.recorded_pid(), None);
+    }
+}
+
+#[test]
+fn an_unmount_from_outside_empties_the_store() {
+    let host = Host::new();
+    let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+    supervisor.start();
+    assert_eq!(supervisor.kept(), ["pmxcfs-connection", "pmxcfs-tables"]);
+    wait::until("the unmount", PATIENCE, || {
+        nix::mount::umount(&host.mount_dir()).ok()
+    });
+    let status = supervisor.await_exit();
+    assert_eq!(status.code(), Some(0), "{}", host.log());
+    wait::until("the store to be empty", PATIENCE, || {
+        supervisor.kept().is_empty().then_some(())
+    });
+    supervisor.start();
+    supervisor.stop();
+}
+
+/// Their place in the log is a pipe that nobody reads: whoever logs waits.
+#[test]
+fn a_daemon_whose_threads_all_hang_is_replaced_and_nobody_notices() {
+    const LIMIT: Duration = Duration::from_secs(3);
+    let host = Host::new();
+    let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+    supervisor.start();
+    let looks = looks(&host);
+    supervisor.kill();
+    let (read, write) = nix::unistd::pipe().unwrap();
+    supervisor.set("WATCHDOG_USEC", &LIMIT.as_micros().to_string());
+    supervisor.spawn_with(|command| {
+        command.arg("-d").stdout(write.try_clone().unwrap());
+    });
+    drop(write);
+    while_read(&host, looks, |count| {
+        let mut seen = (supervisor.alive_count(), Instant::now());
+        wait::until("the watchdog", Duration::from_secs(60), || {
+            if supervisor.alive_count() != seen.0 {
+                seen = (supervisor.alive_count(), Instant::now());
+            }
+            (seen.1.elapsed() > LIMIT).then_some(())
+        });
+        supervisor.signal(Signal::SIGABRT);
+        supervisor.await_exit();
+        supervisor.start();
+        await_more(count, 100);
+    });
+    drop(read);
+    supervisor.stop();
+}
+
+#[test]
+fn a_lazy_unmount_from_outside_is_noticed_and_mended() {
+    let host = Host::new();
+    let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+    supervisor.set("WATCHDOG_USEC", "300000");
+    supervisor.start();
+    fs::write(host.path("f"), "x").unwrap();
+    // A process of its own: it may have to wait for a daemon.
+    let mut holder = Command::new("sleep");
+    holder
+        .arg("1000")
+        .stdin(File::open(host.path("f")).unwrap());
+    let mut holder = holder.spawn().unwrap();
+    wait::until("signs of life", PATIENCE, || {
+        (supervisor.alive_count() > 2).then_some(())
+    });
+    umount2(&host.mount_dir(), MntFlags::MNT_DETACH).unwrap();
+    let mut seen = (supervisor.alive_count(), Instant::now());
+    wait::until("no more of them", PATIENCE, || {
+        if supervisor.alive_count() != seen.0 {
+            seen = (supervisor.alive_count(), Instant::now());
+        }
+        (seen.1.elapsed() > Duration::from_secs(1)).then_some(())
+    });
+    supervisor.signal(Signal::SIGABRT);
+    supervisor.await_exit();
+    supervisor.start();
+    assert_eq!(fs::read(host.path("f")).unwrap(), b"x");
+    supervisor.stop();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_costs_no_mount() {
+    let host = Host::new();
+    let program = host.root().join("pmxcfs");
+    fs::copy(binary(), &program).unwrap();
+    let host = host.with_program(&program);
+    let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+    supervisor.start();
+    let pid = supervisor.pid();
+    while_read(&host, looks(&host), |count| {
+        fs::remove_file(&program).unwrap();
+        let output = reload(&host);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("No such file"), "{said}");
+        await_more(count, 100);
+        assert!(proc::is_running(pid));
+
+        // No program of this machine, so that the change fails when it is too late.
+        fs::write(&program, "\x7fELF is not enough").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let child = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| reload(&host));
+            assert_eq!(supervisor.await_exit().code(), Some(255));
+            assert!(host.log().contains("cannot execute the installed program"));
+            fs::remove_file(&program).unwrap();
+            fs::copy(binary(), &program).unwrap();
+            supervisor.start();
+            asking.join().unwrap()
+        });
+        assert!(child.status.success(), "it waits for who serves: {child:?}");
+        await_more(count, 100);
+    });
+    supervisor.stop();
+}
