@@ -21,6 +21,7 @@ mod fs {
     mod node;
     mod open;
     mod plugins;
+    mod request;
     mod request_id;
     mod second_walks;
     mod tables;

@@ -15,6 +15,7 @@ mod names;
 mod node;
 mod open;
 mod plugins;
+mod request;
 mod request_id;
 mod second_walks;
 mod tables;

@@ -1,0 +1,185 @@
+//! A request for a change, from the kernel's question to the reply.
+//!
+//! It is planned against the tree at the moment when it is applied or sent. Its answer is made of the tree right after the change,
+//! and given when the crash journal has it. Until the reply has been written, its outcome is kept for a later process.
+
+use std::sync::Arc;
+
+use pmxcfs_api_types::FsError;
+use pmxcfs_memdb::store::Asker;
+use pmxcfs_memdb::{Caller, Change, Plan, Reply, Tree};
+
+use super::answers::{Asked, Step};
+use super::attributes::Attributes;
+use super::filesystem::Filesystem;
+use super::names::{ChangedBy, Moved};
+use super::request_id::RequestId;
+use crate::history::asker;
+
+/// The answer that a change leads to.
+pub(super) trait Answer: Sized + Send + 'static {
+    /// Takes back what it hands to the kernel beyond its words, since it becomes an error.
+    fn take_back(self, _fs: &Filesystem) {}
+
+    /// How a later process answers if the kernel asks again; `None` if it has to carry the change out, since nothing has been
+    /// done so far.
+    fn repeated(&self) -> Option<Result<u32, FsError>> {
+        Some(Ok(0))
+    }
+}
+
+impl Answer for () {}
+
+impl Answer for u32 {
+    fn repeated(&self) -> Option<Result<u32, FsError>> {
+        Some(Ok(*self))
+    }
+}
+
+impl Answer for Attributes {}
+
+impl Answer for Moved {
+    fn take_back(self, fs: &Filesystem) {
+        fs.names.settle(self);
+    }
+}
+
+impl Filesystem {
+    /// Takes in a request for a change, whose reply ends it. `again` makes the answer once more if a former process has carried
+    /// it out; then there is nothing to do.
+    pub(super) fn ask<T: 'static>(
+        self: &Arc<Self>,
+        request: RequestId,
+        again: impl FnOnce(u32) -> Result<T, FsError>,
+        reply: impl FnOnce(Result<T, FsError>) + Send + 'static,
+    ) -> Option<(Asked, Replying<T>)> {
+        let (asked, former) = match self.answers.ask(request) {
+            Step::Do(asked) => (asked, None),
+            Step::Repeat(asked, result) => (asked, Some(result)),
+            Step::Refuse => {
+                reply(Err(FsError::Busy));
+                return None;
+            }
+        };
+        let fs = Arc::clone(self);
+        let ended = Ended { fs, asked };
+        let reply = move |result| {
+            reply(result);
+            drop(ended);
+        };
+        match former {
+            None => Some((asked, Box::new(reply))),
+            Some(result) => {
+                if result.is_err()
+                    && let Some((opened, _)) = self.handles.opened_by(request)
+                {
+                    self.close(opened);
+                }
+                reply(result.and_then(again));
+                None
+            }
+        }
+    }
+
+    /// Sends a change of a subject on its way: a name, or something that is open.
+    pub(super) fn change<S: Send + 'static, T: Answer>(
+        self: &Arc<Self>,
+        asked: Asked,
+        subject: Result<S, FsError>,
+        plan: impl Fn(&Self, &Tree, &S) -> Result<Plan, FsError> + Send + 'static,
+        answer: impl FnOnce(&Self, &mut Tree, &S, Result<u32, FsError>) -> Result<T, FsError>
+        + Send
+        + 'static,
+        reply: impl FnOnce(&Arc<Self>, Result<T, FsError>) + Send + 'static,
+    ) {
+        match subject {
+            Ok(subject) => (self.submit)(Box::new(Request {
+                fs: Arc::clone(self),
+                asked,
+                asker: asker::current(),
+                subject,
+                plan,
+                answer,
+                reply,
+            })),
+            Err(error) => reply(self, Err(error)),
+        }
+    }
+}
+
+/// Answers a request for a change and ends it.
+pub(super) type Replying<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;
+
+/// Ends a request for a change when its reply has been written.
+struct Ended {
+    fs: Arc<Filesystem>,
+    asked: Asked,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.fs.answers.end(self.asked);
+    }
+}
+
+/// A change on its way.
+struct Request<S, P, A, R> {
+    fs: Arc<Filesystem>,
+    asked: Asked,
+    asker: Option<Asker>,
+    subject: S,
+    plan: P,
+    answer: A,
+    reply: R,
+}
+
+impl<S, T, P, A, R> Caller for Request<S, P, A, R>
+where
+    S: Send,
+    T: Answer,
+    P: Fn(&Filesystem, &Tree, &S) -> Result<Plan, FsError> + Send,
+    A: FnOnce(&Filesystem, &mut Tree, &S, Result<u32, FsError>) -> Result<T, FsError> + Send,
+    R: FnOnce(&Arc<Filesystem>, Result<T, FsError>) + Send + 'static,
+{
+    fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError> {
+        let plan = (self.plan)(&self.fs, tree, &self.subject)?;
+        self.fs.answers.plan(self.asked, tree);
+        Ok(plan)
+    }
+
+    fn answer(
+        self: Box<Self>,
+        tree: &mut Tree,
+        changes: &[Change],
+        result: Result<u32, FsError>,
+    ) -> Reply {
+        let this = *self;
+        let (fs, reply) = (this.fs, this.reply);
+        let shown = fs.names.changed(changes, ChangedBy::Kernel);
+        let answer = (this.answer)(&fs, tree, &this.subject, result);
+        let repeated = answer
+            .as_ref()
+            .map_or_else(|error| Some(Err(*error)), T::repeated);
+        fs.answers.note(this.asked, tree, repeated);
+        Box::new(move |durable| {
+            fs.tell_changed(&shown);
+            match (durable, answer) {
+                (Ok(()), answer) => reply(&fs, answer),
+                (Err(error), answer) => {
+                    if let Ok(answer) = answer {
+                        answer.take_back(&fs);
+                    }
+                    reply(&fs, Err(error));
+                }
+            }
+        })
+    }
+
+    fn asker(&self) -> Option<Asker> {
+        self.asker
+    }
+
+    fn refuse(self: Box<Self>, error: FsError) {
+        (self.reply)(&self.fs, Err(error));
+    }
+}
