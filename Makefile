@@ -20,7 +20,7 @@ QUICK_TESTS = applications backlog db_tool golden ipc lock_order log_* memdb_rep
 # How many simulated clusters of each cast `make quick` runs.
 QUICK_SEEDS = 20
 
-.PHONY: all check quick test sim demo bench bench-cluster torture torture-kill test-power fuzz-smoke deb test-deb clean packages
+.PHONY: all check quick test sim demo bench bench-cluster bench-scale torture torture-kill test-power fuzz-smoke deb test-deb clean packages
 
 all: packages
 	$(CARGO) build --workspace --release
@@ -63,6 +63,10 @@ bench: packages
 # Three hosts beside a bare process group on the same ring.
 bench-cluster: packages
 	$(CARGO) run --release --package integration-tests --bin pmxcfs-cluster-bench
+
+# The daemon with 1,000 to 262,144 entries: a table, and a plot in target/scale.svg.
+bench-scale: packages
+	$(CARGO) run --release --package integration-tests --bin pmxcfs-scale-bench
 
 # Random faults on a real cluster under load; then the kills of a single daemon.
 torture: packages torture-kill

@@ -200,7 +200,6 @@ impl Condvar {
 }
 
 /// What debug builds know of the locks that the current thread holds.
-#[cfg(debug_assertions)]
 mod order {
     use std::cell::RefCell;
 
@@ -210,7 +209,15 @@ mod order {
         static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// The rank of one lock.
+    /// Looks at the locks that this thread holds. Release builds keep no list, and nothing is left of the look.
+    fn with_held<T: Default>(look: impl FnOnce(&mut Vec<Rank>) -> T) -> T {
+        match cfg!(debug_assertions) {
+            true => HELD.with_borrow_mut(look),
+            false => T::default(),
+        }
+    }
+
+    /// The place of a lock.
     pub(super) struct Order(Rank);
 
     /// An entry in the list of held locks, until it is dropped.
@@ -223,7 +230,7 @@ mod order {
 
         /// Panics if a lock is held that comes later.
         pub(super) fn check(&self) {
-            let last = HELD.with_borrow(|held| held.iter().max().copied());
+            let last = with_held(|held| held.iter().max().copied());
             if let Some(last) = last
                 && last >= self.0
                 && !std::thread::panicking()
@@ -233,7 +240,7 @@ mod order {
         }
 
         pub(super) fn hold(&self) -> Held {
-            HELD.with_borrow_mut(|held| held.push(self.0));
+            with_held(|held| held.push(self.0));
             Held(self.0)
         }
     }
@@ -241,10 +248,7 @@ mod order {
     impl Held {
         /// Panics if the thread holds anything else.
         pub(super) fn check_only(&self) {
-            let other = HELD.with_borrow(|held| {
-                let others = held.iter().filter(|rank| **rank != self.0);
-                others.copied().next()
-            });
+            let other = with_held(|held| held.iter().copied().find(|rank| *rank != self.0));
             if let Some(other) = other {
                 panic!(
                     "thread waits at {} while {} is held",
@@ -257,45 +261,13 @@ mod order {
 
     impl Drop for Held {
         fn drop(&mut self) {
-            HELD.with_borrow_mut(|held| {
+            with_held(|held| {
                 if let Some(at) = held.iter().rposition(|rank| *rank == self.0) {
                     held.remove(at);
                 }
             });
         }
     }
-}
-
-/// Nothing, so that locks and guards are as large as parking_lot's own.
-#[cfg(not(debug_assertions))]
-mod order {
-    use super::Rank;
-
-    pub(super) struct Order;
-
-    pub(super) struct Held;
-
-    impl Order {
-        pub(super) const fn new(_rank: Rank) -> Self {
-            Self
-        }
-
-        pub(super) const fn check(&self) {}
-
-        pub(super) const fn hold(&self) -> Held {
-            Held
-        }
-    }
-
-    impl Held {
-        pub(super) const fn check_only(&self) {}
-    }
-
-    const _: () = {
-        use super::{Guard, Ranked};
-        assert!(size_of::<Ranked<u64>>() == size_of::<u64>());
-        assert!(size_of::<Guard<u64>>() == size_of::<u64>());
-    };
 }
 
 impl<G: Deref> Deref for Guard<G> {

@@ -10,6 +10,24 @@ use crate::entry::Entry;
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];
 
+/// An entry with its [`Entry::index_digest`].
+#[derive(Debug, Clone)]
+pub struct HashedEntry {
+    /// The entry.
+    pub entry: Entry,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+impl From<Entry> for HashedEntry {
+    fn from(entry: Entry) -> Self {
+        Self {
+            digest: entry.index_digest(),
+            entry,
+        }
+    }
+}
+
 impl Entry {
     /// Digest over inode, version, writer, mtime, size, type, parent, name and data: what lock records and unlock
     /// messages carry ("entry checksum").

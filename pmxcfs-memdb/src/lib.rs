@@ -22,7 +22,7 @@ mod versions;
 
 pub use caller::{Caller, Plan, Reply, Submit};
 pub use change::Change;
-pub use checksum::Digest;
+pub use checksum::{Digest, HashedEntry};
 pub use content::splice;
 pub use entry::{Entry, EntryKind, ROOT_INODE, RootState};
 pub use finding::{Finding, Problem};
@@ -32,5 +32,5 @@ pub use memdb::{Delivered, MemDb};
 pub use observer::{AfterUnlock, Observer};
 pub use operation::{Operation, OrphanChange, Stamp};
 pub use statfs::Statfs;
-pub use tree::{HashedEntry, ListedEntry, Precheck, Rules, Snapshot, Tree};
+pub use tree::{ListedEntry, Precheck, Rules, Snapshot, Tree};
 pub use versions::VERSIONED_PATH_COUNT;

@@ -43,7 +43,7 @@ use crate::{
     versions::{FileVersions, VERSIONED_PATH_COUNT},
 };
 pub use before_send::Precheck;
-pub use digests::{HashedEntry, Snapshot};
+pub use digests::Snapshot;
 pub use node::ListedEntry;
 use node::{Directory, Node, Privacy};
 use pins::Handles;

@@ -2,17 +2,23 @@
 //!
 //! The difference that matters is between an update that was refused and a backend that is not there. rrdcached holds
 //! values back; writing a file behind its back after a refusal makes RRD refuse the older values that it still holds.
-//! So only [`Outcome::broken`] may send updates to the other backend.
+//! So only an error of [`Backend::update`] may send updates to the other backend.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::schema::Schema;
 
+/// What became of an update; an error is the reason of a refusal.
+pub(crate) type Answer = Result<(), String>;
+
 /// Takes update texts.
 pub(crate) trait Backend {
-    /// Applies updates in order, and answers each until all are done or the backend is gone.
-    fn update(&mut self, updates: &[Update]) -> Outcome;
+    /// Applies updates in order, and adds an answer for each until all are done or the backend is gone.
+    ///
+    /// # Errors
+    /// The backend is gone: the updates behind the answers were not applied.
+    fn update(&mut self, updates: &[Update], answers: &mut Vec<Answer>) -> io::Result<()>;
 }
 
 /// Has the files in reach. Files are never created through rrdcached: it would need rights and options that it may lack.
@@ -37,13 +43,4 @@ pub(crate) struct Update {
     pub(crate) path: PathBuf,
     /// Time and values, graphic ASCII.
     pub(crate) text: String,
-}
-
-/// What became of a number of updates.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    /// Answers to the first updates, in order; an error is the reason of a refusal.
-    pub(crate) answers: Vec<Result<(), String>>,
-    /// Why the updates after those were not answered.
-    pub(crate) broken: Option<io::Error>,
 }

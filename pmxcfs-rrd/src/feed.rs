@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::backend::{Backend, FileStore, Outcome, Update};
+use crate::backend::{Answer, Backend, FileStore, Update};
 use crate::columns;
 use crate::failures::Failures;
 use crate::key::RrdKey;
@@ -87,26 +87,26 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
         if updates.is_empty() {
             return;
         }
-        let outcome = self.daemon.update(&updates);
-        match &outcome.broken {
-            Some(error) => self.failures.is_down(DAEMON_IS_GONE, error),
-            None if self.failures.is_up(DAEMON_IS_GONE) => {
+        let mut answers = Vec::new();
+        match self.daemon.update(&updates, &mut answers) {
+            Err(error) => self.failures.is_down(DAEMON_IS_GONE, error),
+            Ok(()) if self.failures.is_up(DAEMON_IS_GONE) => {
                 tracing::info!("rrdcached answers, RRD updates go through it");
             }
-            None => {}
+            Ok(()) => {}
         }
-        let (taken_count, unanswered) = self.settle(&updates, &outcome, "rrdcached", now);
+        let (taken_count, unanswered) = self.settle(&updates, &answers, "rrdcached", now);
         self.stats.rrdcached_count += taken_count;
         if unanswered.is_empty() {
             return;
         }
-        let outcome = self.files.update(unanswered);
-        let (taken_count, unanswered) = self.settle(unanswered, &outcome, "librrd", now);
-        self.stats.direct_count += taken_count;
-        self.stats.lost_count += unanswered.len() as u64;
-        if let Some(error) = outcome.broken {
+        answers.clear();
+        if let Err(error) = self.files.update(unanswered, &mut answers) {
             self.failures.is_down(LIBRARY_IS_MISSING, error);
         }
+        let (taken_count, unanswered) = self.settle(unanswered, &answers, "librrd", now);
+        self.stats.direct_count += taken_count;
+        self.stats.lost_count += unanswered.len() as u64;
     }
 
     /// The update that a sample asks for; none if there is no file and none can be created, an error if the sample is
@@ -136,12 +136,12 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
     fn settle<'a>(
         &mut self,
         updates: &'a [Update],
-        outcome: &Outcome,
+        answers: &[Answer],
         backend: &str,
         now: Instant,
     ) -> (u64, &'a [Update]) {
         let mut taken_count = 0;
-        for (Update { path, .. }, answer) in updates.iter().zip(&outcome.answers) {
+        for (Update { path, .. }, answer) in updates.iter().zip(answers) {
             let subject = refused(path, backend);
             match answer {
                 Ok(()) => {
@@ -154,7 +154,7 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
                 }
             }
         }
-        let answered_count = outcome.answers.len().min(updates.len());
+        let answered_count = answers.len().min(updates.len());
         (taken_count, &updates[answered_count..])
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pmxcfs_api_types::time::wall_clock_secs;
 
-use crate::backend::{Backend, FileStore, Outcome, Update};
+use crate::backend::{Answer, Backend, FileStore, Update};
 use crate::library::Library;
 use crate::local_time;
 use crate::schema::{self, Schema};
@@ -62,16 +62,10 @@ impl Librrd {
 }
 
 impl Backend for Librrd {
-    fn update(&mut self, updates: &[Update]) -> Outcome {
-        let mut outcome = Outcome::default();
-        match self.library() {
-            Ok(library) => {
-                let answers = updates.iter().map(|update| update_file(library, update));
-                outcome.answers = answers.collect();
-            }
-            Err(error) => outcome.broken = Some(error),
-        }
-        outcome
+    fn update(&mut self, updates: &[Update], answers: &mut Vec<Answer>) -> io::Result<()> {
+        let library = self.library()?;
+        answers.extend(updates.iter().map(|update| update_file(library, update)));
+        Ok(())
     }
 }
 

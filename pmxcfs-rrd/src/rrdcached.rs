@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use pmxcfs_api_types::time::wall_clock_secs;
 
-use crate::backend::{Backend, Outcome, Update};
+use crate::backend::{Answer, Backend, Update};
 
 /// Longest line that rrdcached takes, line feed included.
 const MAX_LINE_SIZE: u64 = 4096;
@@ -49,23 +49,16 @@ impl Rrdcached {
     }
 
     /// One batch on the present connection, or on a new one.
-    fn exchange(&mut self, updates: &[Update]) -> Outcome {
-        let mut outcome = Outcome::default();
-        match self.try_exchange(updates, &mut outcome.answers) {
+    fn exchange(&mut self, updates: &[Update], answers: &mut Vec<Answer>) -> io::Result<()> {
+        let exchanged = self.try_exchange(updates, answers);
+        match exchanged {
             Ok(()) => self.hold_off = None,
-            Err(error) => {
-                self.connection = None;
-                outcome.broken = Some(error);
-            }
+            Err(_) => self.connection = None,
         }
-        outcome
+        exchanged
     }
 
-    fn try_exchange(
-        &mut self,
-        updates: &[Update],
-        answers: &mut Vec<Result<(), String>>,
-    ) -> io::Result<()> {
+    fn try_exchange(&mut self, updates: &[Update], answers: &mut Vec<Answer>) -> io::Result<()> {
         let deadline = Instant::now() + self.timeout;
         let connection = match &mut self.connection {
             Some(connection) => connection,
@@ -105,29 +98,20 @@ impl Rrdcached {
 }
 
 impl Backend for Rrdcached {
-    fn update(&mut self, updates: &[Update]) -> Outcome {
+    fn update(&mut self, updates: &[Update], answers: &mut Vec<Answer>) -> io::Result<()> {
         if self
             .hold_off
             .is_some_and(|(until, _)| Instant::now() < until)
         {
-            return Outcome {
-                answers: Vec::new(),
-                broken: Some(ErrorKind::TimedOut.into()),
-            };
+            return Err(ErrorKind::TimedOut.into());
         }
         let was_connected = self.connection.is_some();
-        let mut outcome = self.exchange(updates);
+        let mut exchanged = self.exchange(updates, answers);
         // A kept connection may be to a daemon that has been restarted since: its successor may take the batch.
-        if was_connected
-            && outcome.answers.is_empty()
-            && outcome.broken.as_ref().is_some_and(is_closed)
-        {
-            outcome = self.exchange(updates);
+        if was_connected && answers.is_empty() && exchanged.as_ref().is_err_and(is_closed) {
+            exchanged = self.exchange(updates, answers);
         }
-        if let Some(error) = &outcome.broken {
-            self.note_failure(error);
-        }
-        outcome
+        exchanged.inspect_err(|error| self.note_failure(error))
     }
 }
 
@@ -272,6 +256,12 @@ mod tests {
         (directory, listener, client)
     }
 
+    fn send(client: &mut Rrdcached, updates: &[Update]) -> (Vec<Answer>, Option<ErrorKind>) {
+        let mut answers = Vec::new();
+        let sent = client.update(updates, &mut answers);
+        (answers, sent.err().map(|error| error.kind()))
+    }
+
     fn update(path: &str, text: &str) -> Update {
         Update {
             path: path.into(),
@@ -285,17 +275,20 @@ mod tests {
         let reply = b"0 errors, enqueued 1 value(s).\n-1 illegal attempt\n2 lines\nx\n-1 y\n0\n";
         let server = serve(listener, vec![(4, reply)]);
         let long = "1".repeat(4096);
-        let outcome = client.update(&[
-            update("/db/a b\\c", "5:1:2"),
-            update("/db/b", "5:1:2"),
-            update("/db/long", &long),
-            update("/db/c", "6:1\\:2"),
-            update("/db/d", "7:U:2"),
-        ]);
-        assert!(outcome.broken.is_none());
+        let (answers, broken) = send(
+            &mut client,
+            &[
+                update("/db/a b\\c", "5:1:2"),
+                update("/db/b", "5:1:2"),
+                update("/db/long", &long),
+                update("/db/c", "6:1\\:2"),
+                update("/db/d", "7:U:2"),
+            ],
+        );
+        assert!(broken.is_none());
         let refusal = |text: &str| Err(text.to_owned());
         assert_eq!(
-            outcome.answers,
+            answers,
             [
                 Ok(()),
                 refusal("illegal attempt"),
@@ -330,15 +323,15 @@ mod tests {
         let (directory, listener, mut client) = listen();
         drop(listener);
         let updates = [update("/a", "5:1")];
-        let refused = client.update(&updates).broken.map(|error| error.kind());
+        let refused = send(&mut client, &updates).1;
         assert_eq!(refused, Some(ErrorKind::ConnectionRefused));
         std::fs::remove_file(directory.path().join("socket")).unwrap();
-        let missing = client.update(&updates).broken.map(|error| error.kind());
+        let missing = send(&mut client, &updates).1;
         assert_eq!(missing, Some(ErrorKind::NotFound));
 
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
         let server = serve(listener, vec![(1, b"0 ok\n")]);
-        assert_eq!(client.update(&updates).answers, [Ok(())]);
+        assert_eq!(send(&mut client, &updates).0, [Ok(())]);
         server.join().unwrap();
     }
 
@@ -351,9 +344,9 @@ mod tests {
             update("/b", "5:1"),
             update("/c", "5:1"),
         ];
-        let outcome = client.update(&updates);
-        assert_eq!(outcome.answers, [Ok(())]);
-        assert!(outcome.broken.as_ref().is_some_and(is_closed));
+        let (answers, broken) = send(&mut client, &updates);
+        assert_eq!(answers, [Ok(())]);
+        assert!(broken.is_some_and(|kind| is_closed(&kind.into())));
         server.join().unwrap();
     }
 
@@ -362,10 +355,10 @@ mod tests {
         let (_directory, listener, mut client) = listen();
         let server = serve(listener, vec![(1, b"0 ok\n"), (1, b"-1 second\n")]);
         let updates = [update("/a", "5:1")];
-        assert_eq!(client.update(&updates).answers, [Ok(())]);
-        let outcome = client.update(&updates);
-        assert_eq!(outcome.answers, [Err("second".into())]);
-        assert!(outcome.broken.is_none());
+        assert_eq!(send(&mut client, &updates).0, [Ok(())]);
+        let (answers, broken) = send(&mut client, &updates);
+        assert_eq!(answers, [Err("second".into())]);
+        assert!(broken.is_none());
         server.join().unwrap();
     }
 
@@ -375,12 +368,12 @@ mod tests {
         client.timeout = Duration::from_millis(50);
         let updates = [update("/a", "5:1")];
         let start = Instant::now();
-        let broken = client.update(&updates).broken.map(|error| error.kind());
+        let broken = send(&mut client, &updates).1;
         assert_eq!(broken, Some(ErrorKind::TimedOut));
         assert!(start.elapsed() >= client.timeout);
 
         for _ in 0..1000 {
-            assert!(client.update(&updates).broken.is_some());
+            assert!(send(&mut client, &updates).1.is_some());
         }
         listener.set_nonblocking(true).unwrap();
         listener.accept().unwrap();
@@ -402,10 +395,10 @@ mod tests {
         for reply in [b"hello\n".as_slice(), b"\n", b"1001 lines\n", endless] {
             let (_directory, listener, mut client) = listen();
             let server = serve(listener, vec![(1, reply)]);
-            let outcome = client.update(&[update("/a", "5:1")]);
-            let kind = outcome.broken.map(|error| error.kind());
+            let (answers, broken) = send(&mut client, &[update("/a", "5:1")]);
+            let kind = broken;
             assert_eq!(kind, Some(ErrorKind::InvalidData));
-            assert!(outcome.answers.is_empty() && client.connection.is_none());
+            assert!(answers.is_empty() && client.connection.is_none());
             server.join().unwrap();
         }
     }

@@ -37,7 +37,7 @@ const MOUNT: &str = "/etc/pve";
 pub struct Cluster {
     // Dropped before the network.
     hosts: Vec<ClusterHost>,
-    _switch: Switch,
+    switch: Switch,
     /// One that hangs loses its processes, so that what waits for them fails and says so.
     watchdog: Watchdog,
 }
@@ -68,7 +68,7 @@ impl Cluster {
         });
         Self {
             hosts,
-            _switch: switch,
+            switch,
             watchdog,
         }
     }
@@ -128,6 +128,16 @@ impl Cluster {
         }
         self.await_synced();
         self
+    }
+
+    /// Parts these hosts from the others: each side sees itself only.
+    pub fn part(&self, numbers: &[usize]) {
+        self.switch.part(numbers);
+    }
+
+    /// Brings these hosts back to the others.
+    pub fn meet(&self, numbers: &[usize]) {
+        self.switch.join(numbers);
     }
 
     /// Lets it run longer than a cluster is expected to.

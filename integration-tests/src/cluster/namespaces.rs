@@ -130,6 +130,10 @@ fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Names of the switch that all hosts are connected to at first, and of the one for those that are parted from them.
+const SWITCH: &str = "switch";
+const OTHER_SWITCH: &str = "other";
+
 /// The network between the hosts.
 #[derive(Debug)]
 pub(super) struct Switch(Place);
@@ -137,8 +141,29 @@ pub(super) struct Switch(Place);
 impl Switch {
     pub(super) fn new() -> Self {
         let place = Place::new(CloneFlags::CLONE_NEWNET);
-        place.script("ip link add switch type bridge && ip link set switch up");
+        for switch in [SWITCH, OTHER_SWITCH] {
+            place.script(&format!(
+                "ip link add {switch} type bridge && ip link set {switch} up"
+            ));
+        }
         Self(place)
+    }
+
+    /// Has these hosts see each other and nobody else.
+    pub(super) fn part(&self, numbers: &[usize]) {
+        self.plug(numbers, OTHER_SWITCH);
+    }
+
+    /// Has these hosts see those that were never parted.
+    pub(super) fn join(&self, numbers: &[usize]) {
+        self.plug(numbers, SWITCH);
+    }
+
+    fn plug(&self, numbers: &[usize], switch: &str) {
+        for number in numbers {
+            self.0
+                .script(&format!("ip link set port{number} master {switch}"));
+        }
     }
 
     /// Connects a host.
@@ -146,7 +171,7 @@ impl Switch {
         let tid = place.tid;
         self.0.script(&format!(
             "ip link add port{number} type veth peer name eth0 netns {tid}
-             ip link set port{number} master switch up"
+             ip link set port{number} master {SWITCH} up"
         ));
         place.script(&format!(
             "ip addr add {address}/24 dev eth0; ip link set eth0 up; ip link set lo up"

@@ -25,6 +25,8 @@ mod partition;
 #[cfg(test)]
 mod rogue;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod status;
 #[cfg(test)]
 mod stops;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pmxcfs_memdb::store::Discarded;
 use pmxcfs_memdb::{Entry, HashedEntry, Index, ROOT_INODE, RootState, Tree};
 
-use super::{TreeStore, wire::UpdateMessage};
+use super::{store::TreeStore, wire::UpdateMessage};
 use crate::app::SyncError;
 
 /// How many discarded entries the log names; the notice has all.

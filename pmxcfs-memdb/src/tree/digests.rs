@@ -8,28 +8,10 @@ use std::ops::Bound;
 
 use super::{Node, Rules, Tree};
 use crate::{
-    checksum::{self, Digest},
+    checksum::{self, Digest, HashedEntry},
     entry::Entry,
     index::{Index, IndexEntry},
 };
-
-/// An entry with its [`Entry::index_digest`].
-#[derive(Debug, Clone)]
-pub struct HashedEntry {
-    /// The entry.
-    pub entry: Entry,
-    /// Its digest.
-    pub digest: Digest,
-}
-
-impl From<Entry> for HashedEntry {
-    fn from(entry: Entry) -> Self {
-        Self {
-            digest: entry.index_digest(),
-            entry,
-        }
-    }
-}
 
 /// All entries as they were at one moment. Contents are shared with the tree, so it costs little to make, and as long as
 /// it lives the first write to a file copies the file.

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use pmxcfs_api_types::path::LOCK_DIRECTORY;
 
-use super::{HashedEntry, Node, Rules, Tree};
+use super::{Node, Rules, Tree};
+use crate::checksum::HashedEntry;
 use crate::entry::{Entry, EntryKind, ROOT_INODE, RootState};
 use crate::finding::{Finding, Problem};
 

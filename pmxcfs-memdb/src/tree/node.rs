@@ -5,9 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::HashedEntry;
 use crate::{
-    checksum::Digest,
+    checksum::{Digest, HashedEntry},
     entry::{Entry, EntryKind},
 };
 

@@ -8,6 +8,7 @@ mod against;
 mod history;
 mod join;
 mod latency;
+mod listen;
 mod probe;
 mod report;
 mod stall;
@@ -21,8 +22,9 @@ use clap::Parser;
 /// A part of the benchmark: prints its lines, and says whether its bars are reached.
 type Part = fn() -> bool;
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("latency", latency::measure),
+    ("listen", listen::measure),
     ("writers", writers::measure),
     ("stall", stall::measure),
     ("join", join::measure),

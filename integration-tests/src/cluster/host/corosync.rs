@@ -79,6 +79,15 @@ impl ClusterHost {
         send(corosync.as_ref().expect("corosync runs"), signal);
     }
 
+    /// Process id of corosync.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn corosync_pid(&self) -> u32 {
+        self.corosync.lock().as_ref().expect("corosync runs").id()
+    }
+
     /// Whether there is a corosync that has not been stopped by a signal.
     pub(in crate::cluster) fn has_running_corosync(&self) -> bool {
         let corosync = self.corosync.lock();

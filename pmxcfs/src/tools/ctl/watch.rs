@@ -45,7 +45,8 @@ pub(super) fn run(socket: &Path, args: &WatchArgs, output: &mut Output<'_>) -> C
         if args.count.is_some_and(|count| looks >= count) {
             return Ok(status);
         }
-        wait_until(now + interval);
+        // A wait that ends early only makes the next page come early.
+        std::thread::park_timeout(interval.saturating_sub(now.elapsed()));
     }
 }
 
@@ -58,14 +59,4 @@ fn show(page: &str, output: &mut Output<'_>) -> io::Result<()> {
         writeln!(output.out, "{page}")?;
     }
     output.out.flush()
-}
-
-fn wait_until(deadline: Instant) {
-    loop {
-        let rest = deadline.saturating_duration_since(Instant::now());
-        if rest.is_zero() {
-            return;
-        }
-        std::thread::park_timeout(rest);
-    }
 }
