@@ -278,17 +278,15 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The number of the last record up to a moment; of the last one at all if there is none.
-    pub(crate) fn seq_at(&self, at: Option<Moment>) -> anyhow::Result<i64> {
-        self.require_kept(at)?;
-        let newest = "SELECT coalesce(max(seq), 0) FROM record";
-        let newest: i64 = self.connection.query_row(newest, [], |row| row.get(0))?;
-        let Some(later) = Condition::later(at) else {
-            return Ok(newest);
-        };
-        let first = format!("SELECT min(r.seq) FROM record AS r WHERE {later}");
-        let first: Option<i64> = self.connection.query_row(&first, [], |row| row.get(0))?;
-        Ok(first.map_or(newest, |first| first - 1))
+    /// The number of the last record up to a version.
+    pub(crate) fn seq_at(&self, version: u64) -> anyhow::Result<i64> {
+        self.require_kept(Some(Moment::Version(version)))?;
+        let select = "SELECT coalesce(min(seq) - 1, (SELECT coalesce(max(seq), 0) FROM record)) \
+                      FROM record WHERE version > ?1";
+        let version = version.cast_signed();
+        Ok(self
+            .connection
+            .query_row(select, [version], |row| row.get(0))?)
     }
 
     fn oldest(&self) -> anyhow::Result<(u64, u32)> {

@@ -283,7 +283,7 @@ impl Recorder {
         self.tree.want_former(|_inode| false);
         let gap = self.gap.take();
         let version = begin.root.version;
-        let begun = self.transact(false, |writer| {
+        let begun = self.transact(true, |writer| {
             let transaction = writer.entries.0;
             transaction.execute_batch("DELETE FROM entry; DELETE FROM state")?;
             transaction.execute(

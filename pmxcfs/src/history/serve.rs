@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::History;
 use super::pieces::{END, PieceWriter, failure, piece};
-use super::query::{Moment, Query, Reader, page};
+use super::query::{Query, Reader, page};
 use super::record::Record;
 use super::schema::open_read_only;
 
@@ -120,9 +120,8 @@ impl HistoryService {
         stream.write_all(&piece(b"\n")).await?;
         if let Some(version) = from {
             let service = Arc::clone(&self);
-            let at = Some(Moment::Version(version));
-            let begin = spawn_blocking(move || service.read(|reader| reader.seq_at(at))).await?;
-            match begin {
+            let begin = move || service.read(|reader| reader.seq_at(version));
+            match spawn_blocking(begin).await? {
                 Ok(begin) => self.catch_up(&mut stream, begin, seq, 0).await?,
                 Err(error) => return refuse(stream, &format!("{error:#}")).await,
             }
