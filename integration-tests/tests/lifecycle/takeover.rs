@@ -1,6 +1,7 @@
 //! A mount that outlives the process: kills, planned changes, and what keeps a daemon from going on with it.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::panic::AssertUnwindSafe;
@@ -159,6 +160,54 @@ fn readers_notice_no_kill() {
     });
     inhabitant.end();
     assert!(longest < WAIT_BAR, "{longest:?}");
+    supervisor.stop();
+}
+
+/// Changes names of its own, so each change has one right answer: a change that was done twice fails the second time.
+fn writer(host: &Host, number: usize) -> Look<'static> {
+    let lock = host.path(format!("lock{number}"));
+    let file = host.path(format!("file{number}"));
+    let (new, log) = (
+        file.with_extension("new"),
+        host.path(format!("log{number}")),
+    );
+    let mut appended = 0;
+    Box::new(move || {
+        fs::create_dir(&lock)?;
+        let mut made = File::create_new(&new)?;
+        made.write_all(b"content")?;
+        drop(made);
+        fs::rename(&new, &file)?;
+        File::options()
+            .create(true)
+            .append(true)
+            .open(&log)?
+            .write_all(b"x")?;
+        appended += 1;
+        let found = fs::read(&log)?.len();
+        if found != appended {
+            let text = format!("{found} bytes after {appended} appends");
+            return Err(std::io::Error::other(text));
+        }
+        fs::remove_file(&file)?;
+        fs::remove_dir(&lock)
+    })
+}
+
+#[test]
+fn each_change_is_made_once_across_kills() {
+    let host = Host::new();
+    let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+    supervisor.start();
+    let writers = (0..4).map(|number| ("a writer", writer(&host, number)));
+    while_read(&host, writers.collect(), |count| {
+        for _ in 0..rounds("PMXCFS_KILLS", 10) {
+            await_more(count, 5);
+            supervisor.kill();
+            supervisor.start();
+        }
+        await_more(count, 5);
+    });
     supervisor.stop();
 }
 
