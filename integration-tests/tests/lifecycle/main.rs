@@ -9,6 +9,7 @@ mod running;
 mod shutdown;
 mod startup;
 mod takeover;
+mod takeover_writers;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;

@@ -20,16 +20,16 @@ use crate::{STOP_BAR, hold_instance_lock};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Longest that programs may wait for a process that cannot go on.
-const WAIT_BAR: Duration = Duration::from_secs(8);
+pub(crate) const WAIT_BAR: Duration = Duration::from_secs(8);
 
 /// Kills, or changes, in a row.
-fn rounds(variable: &str, default: u32) -> u32 {
+pub(crate) fn rounds(variable: &str, default: u32) -> u32 {
     let set = std::env::var(variable).ok();
     set.map_or(default, |number| number.parse().unwrap())
 }
 
 /// What one reader does again and again.
-type Look<'a> = Box<dyn FnMut() -> std::io::Result<()> + Send + 'a>;
+pub(crate) type Look<'a> = Box<dyn FnMut() -> std::io::Result<()> + Send + 'a>;
 
 /// Makes what readers look at, and the readers.
 fn looks(host: &Host) -> Vec<(&'static str, Look<'_>)> {
@@ -93,7 +93,7 @@ impl Inhabitant {
 }
 
 /// Has readers read while something happens. Returns how often they did, and the longest time that one look took.
-fn while_read(
+pub(crate) fn while_read(
     host: &Host,
     looks: Vec<(&'static str, Look<'_>)>,
     happens: impl FnOnce(&AtomicU64),
@@ -130,7 +130,7 @@ fn while_read(
 }
 
 /// Waits until the readers have read so much more.
-fn await_more(count: &AtomicU64, more: u64) {
+pub(crate) fn await_more(count: &AtomicU64, more: u64) {
     let before = count.load(Ordering::Relaxed);
     wait::until("readers to read", PATIENCE, || {
         (count.load(Ordering::Relaxed) >= before + more).then_some(())
