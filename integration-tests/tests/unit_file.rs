@@ -5,8 +5,8 @@ use std::process::Command;
 
 const UNIT: &str = "pve-cluster.service";
 
-/// The daemon as the unit names it; not installed where the tests run.
-const DAEMON: &str = "/usr/bin/pmxcfs";
+/// The programs as the unit names them; not installed where the tests run.
+const PROGRAMS: [&str; 2] = ["/usr/bin/pmxcfs-ctl", "/usr/bin/pmxcfs"];
 
 fn unit() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -21,7 +21,10 @@ fn unit() -> String {
 fn systemd_accepts_the_unit() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let copy = directory.path().join(UNIT);
-    std::fs::write(&copy, unit().replace(DAEMON, "/bin/true")).expect("written");
+    let text = PROGRAMS
+        .iter()
+        .fold(unit(), |text, program| text.replace(program, "/bin/true"));
+    std::fs::write(&copy, text).expect("written");
     let output = Command::new("systemd-analyze")
         .args(["verify", "--man=no"])
         .arg(&copy)
