@@ -3,21 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-/// The most resident memory of a process in bytes since its start or [`forget_peak`].
-///
-/// # Panics
-/// If the process is gone.
-#[must_use]
-pub fn peak_bytes(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let kilobytes = text.lines().find_map(|line| {
-        let rest = line.strip_prefix("VmHWM:")?;
-        rest.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    kilobytes.expect("every process has a peak") * 1024
-}
-
-/// Has [`peak_bytes`] begin anew.
+/// Has [`peak_bytes`](crate::proc::peak_bytes) begin anew.
 ///
 /// # Panics
 /// If the process is gone.

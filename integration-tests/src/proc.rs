@@ -54,7 +54,7 @@ pub fn resident_bytes(pid: u32) -> u64 {
     number_in(Path::new(&format!("/proc/{pid}/status")), "VmRSS:") * 1024
 }
 
-/// The most that resident memory has been, in bytes.
+/// The most that resident memory has been since the start or [`forget_peak`](crate::cost::forget_peak), in bytes.
 ///
 /// # Panics
 /// If the process is gone.

@@ -1,6 +1,6 @@
 //! The daemon's report on itself, as plain data: every rendering is made of this.
 //!
-//! [`pmxcfs_api_types::figures`] has its rules.
+//! [`mod@pmxcfs_api_types::figures`] has its rules.
 
 use std::collections::BTreeMap;
 

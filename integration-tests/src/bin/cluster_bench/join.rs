@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use integration_tests::{Cluster, Over, cost, wait};
+use integration_tests::{Cluster, Over, cost, proc, wait};
 
 use crate::probe::Probe;
 use crate::report::line;
@@ -144,8 +144,8 @@ fn join(cluster: &mut Cluster, is_empty: bool) -> Cost {
         });
         cost.elapsed = begin.elapsed();
     });
-    cost.leader_bytes = cost::peak_bytes(leader);
-    cost.joiner_bytes = cost::peak_bytes(three.daemon_pid());
+    cost.leader_bytes = proc::peak_bytes(leader);
+    cost.joiner_bytes = proc::peak_bytes(three.daemon_pid());
     cost
 }
 
