@@ -14,6 +14,7 @@ pub mod ipc_client;
 pub mod over;
 pub mod proc;
 pub mod raw;
+mod signals;
 mod tell;
 pub mod wait;
 mod watchdog;

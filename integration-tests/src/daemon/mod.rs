@@ -22,6 +22,7 @@ pub use programs::{binary, control_program, database_program};
 pub use supervisor::Supervisor;
 
 use crate::ipc_client::IpcClient;
+use crate::signals::restore_stop_signals;
 use crate::tell::tell;
 use crate::watchdog::Watchdog;
 use crate::{proc, wait};
@@ -265,6 +266,7 @@ impl Host {
     /// If the program cannot be run.
     #[must_use]
     pub fn spawn<const N: usize>(&self, options: [&str; N]) -> Daemon<'_> {
+        restore_stop_signals();
         let started = Instant::now();
         let child = self
             .command(options)
