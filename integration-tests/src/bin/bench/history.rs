@@ -1,4 +1,4 @@
-//! What the history of changes costs: a daemon with it beside one without, and what its answers take.
+//! Measures the cost of the history of changes: a daemon with it beside one without, and the time of its answers.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -138,7 +138,7 @@ fn followed(host: &Host, count: usize, work: impl FnOnce() -> io::Result<()>) ->
     })
 }
 
-/// What a command printed that has worked.
+/// Runs a command that has to succeed, and gives its output.
 fn ask(host: &Host, arguments: &[&str]) -> io::Result<Vec<u8>> {
     let output = Command::new(daemon::control_program())
         .args(arguments)

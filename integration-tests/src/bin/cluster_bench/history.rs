@@ -1,4 +1,4 @@
-//! What the history of changes costs a cluster: three nodes with it beside three without.
+//! Measures the cost of the history of changes in a cluster: three nodes with it beside three without.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

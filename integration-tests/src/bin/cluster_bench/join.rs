@@ -29,7 +29,7 @@ const UPDATE_OVERHEAD: usize = 32 + 41 + 7;
 /// Bytes of updates that a leader has under way.
 const WINDOW: usize = 1024 * 1024;
 
-/// What one join cost.
+/// Costs of one join.
 #[derive(Debug, Default)]
 struct Cost {
     elapsed: Duration,

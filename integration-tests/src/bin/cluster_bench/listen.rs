@@ -1,4 +1,4 @@
-//! What the writes of others cost a node on which nobody writes.
+//! Measures the cost of the writes of others on a node on which nobody writes.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
