@@ -1,5 +1,8 @@
 //! The status group: keys of one sender are heard in its order, and when all is healed everybody knows everything.
 //!
+//! A sender that cannot know whether others have applied its messages sends them again, all in their order. So a receiver may hear
+//! values once more that it has heard before, and the newest one last.
+//!
 //! Allowed to C daemons: a key that its node has removed, or had before its daemon was restarted, stays with a C receiver.
 
 use std::collections::{BTreeSet, HashMap};
@@ -11,8 +14,8 @@ use crate::sim::{cluster::Cluster, group::Fed};
 
 #[derive(Default)]
 pub(super) struct Softness {
-    /// Last number heard, by receiver, sender and key.
-    heard: HashMap<(MemberId, MemberId, Bytes), u64>,
+    /// Numbers heard, by receiver, sender and key.
+    heard: HashMap<(MemberId, MemberId, Bytes), BTreeSet<u64>>,
 }
 
 /// Values of this simulation are numbers.
@@ -30,13 +33,14 @@ impl Softness {
                 continue;
             };
             let name = (fed.id, sender, key);
-            let last = self.heard.get(&name).copied().unwrap_or(0);
+            let heard = self.heard.entry(name).or_default();
+            let last = heard.last().copied().unwrap_or(0);
             assert!(
-                number >= last,
-                "soft: {} heard {number} of {sender} after {last}",
+                number >= last || heard.contains(&number),
+                "soft: {} heard {number} of {sender} for the first time after {last}",
                 fed.id
             );
-            self.heard.insert(name, number);
+            heard.insert(number);
         }
     }
 
