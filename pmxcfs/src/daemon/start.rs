@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::sys::stat::{Mode, umask};
-use pmxcfs_api_types::NodeId;
 use pmxcfs_api_types::sync::{Mutex, Rank};
+use pmxcfs_api_types::{FsError, NodeId};
 use pmxcfs_config::{Config, admin_gid, node_address, node_name};
 use pmxcfs_ipc::{Server, ServerConfig, Transport};
 use pmxcfs_memdb::{Rules, Submit};
@@ -182,19 +182,19 @@ fn start_as(
     let ipc_requests = operations.meter();
     let ipc = start_ipc(&config, options, operations, runtimes.ipc())
         .with_context(|| format!("cannot open the IPC service '{}'", config.ipc_name))?;
-    let cluster = is_member.then(|| {
-        let services = runtimes.services();
-        Cluster::start(services, &config, &database, &status, started)
-    });
 
     let (mounted, deadline) = mounting::mount(takeover, &notifier, &config.paths.mount_dir)?;
     let tables = mounted.tables.descriptor().try_clone_to_owned()?;
-    let submit: Submit = match &cluster {
-        Some(cluster) => cluster.submit(mounted.is_taken_over.then(|| started + COMEBACK)),
-        None => {
-            let db = Arc::clone(&database);
-            Box::new(move |caller| db.submit(caller))
-        }
+    let to_cluster: Arc<OnceLock<Submit>> = Arc::default();
+    let submit: Submit = if is_member {
+        let to_cluster = Arc::clone(&to_cluster);
+        Box::new(move |caller| match to_cluster.get() {
+            Some(submit) => submit(caller),
+            None => caller.refuse(FsError::Access),
+        })
+    } else {
+        let db = Arc::clone(&database);
+        Box::new(move |caller| db.submit(caller))
     };
     let quorum = Arc::clone(&status);
     let filesystem = Filesystem::new(
@@ -206,6 +206,15 @@ fn start_as(
         mounted.tables,
     );
     database.observe(Arc::clone(&filesystem) as _);
+    // Not earlier: the tables are those of the tree that was loaded, and the filesystem has to see what other nodes change.
+    let cluster = is_member.then(|| {
+        let services = runtimes.services();
+        let cluster = Cluster::start(services, &config, &database, &status, started);
+        let grace = mounted.is_taken_over.then(|| started + COMEBACK);
+        // There is one cluster.
+        let _first = to_cluster.set(cluster.submit(grace));
+        cluster
+    });
     let files = Arc::clone(&filesystem);
     let filesystem = PveFilesystem::new(filesystem, history.is_some());
     let fuse_requests = filesystem.meter();
