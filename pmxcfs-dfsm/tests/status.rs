@@ -89,15 +89,22 @@ fn keys(messages: &[Bytes]) -> Vec<Bytes> {
         .collect()
 }
 
-#[test]
-fn keys_then_the_address_are_announced_after_an_exchange() {
+/// A member on its own, with what it has announced.
+fn alone() -> (Machine<StatusGroup<Soft>>, Vec<Bytes>) {
     let mut machine = Machine::new(StatusGroup::new(Soft::default()));
     feed_status(&mut machine, Event::Connected { local: SELF });
     let alone = Event::Membership {
         members: vec![SELF],
         has_joined: true,
     };
-    assert_eq!(keys(&feed_status(&mut machine, alone)), ["nodeip"]);
+    let announced = feed_status(&mut machine, alone);
+    (machine, announced)
+}
+
+#[test]
+fn keys_then_the_address_are_announced_after_an_exchange() {
+    let (mut machine, announced) = alone();
+    assert_eq!(keys(&announced), ["nodeip"]);
     let members = vec![SELF, PEER];
     let joined = Event::Membership {
         members: members.clone(),
@@ -121,13 +128,7 @@ fn bad_status_messages_are_dropped_and_nobody_leaves() {
         }
         let name = entry["file"].as_str().unwrap();
         let message = Bytes::from(read(&vectors().join("dcdb/malformed").join(name)));
-        let mut machine = Machine::new(StatusGroup::new(Soft::default()));
-        feed_status(&mut machine, Event::Connected { local: SELF });
-        let alone = Event::Membership {
-            members: vec![SELF],
-            has_joined: true,
-        };
-        feed_status(&mut machine, alone);
+        let (mut machine, _announced) = alone();
         feed_status(
             &mut machine,
             Event::Delivered {
@@ -142,13 +143,7 @@ fn bad_status_messages_are_dropped_and_nobody_leaves() {
 
 #[test]
 fn own_status_messages_are_not_applied_again() {
-    let mut machine = Machine::new(StatusGroup::new(Soft::default()));
-    feed_status(&mut machine, Event::Connected { local: SELF });
-    let alone = Event::Membership {
-        members: vec![SELF],
-        has_joined: true,
-    };
-    feed_status(&mut machine, alone);
+    let (mut machine, _announced) = alone();
     let request = StatusRequest::Set {
         key: bytes("k"),
         value: bytes("v"),

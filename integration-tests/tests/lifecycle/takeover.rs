@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -73,7 +74,7 @@ fn looks(host: &Host) -> Vec<(&'static str, Look<'_>)> {
 }
 
 /// A shell that stands in the mount and uses it, until it is told to end.
-struct Inhabitant(std::process::Child, std::path::PathBuf);
+struct Inhabitant(std::process::Child, PathBuf);
 
 impl Inhabitant {
     fn start(host: &Host) -> Self {
@@ -211,12 +212,17 @@ fn each_change_is_made_once_across_kills() {
     supervisor.stop();
 }
 
-#[test]
-fn readers_notice_no_change_of_the_program() {
+/// A host with a program that a test may replace.
+fn host_with_own_program() -> (Host, PathBuf) {
     let host = Host::new();
     let program = host.root().join("pmxcfs");
     fs::copy(binary(), &program).unwrap();
-    let host = host.with_program(&program);
+    (host.with_program(&program), program)
+}
+
+#[test]
+fn readers_notice_no_change_of_the_program() {
+    let (host, program) = host_with_own_program();
     let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
     supervisor.start();
     let pid = supervisor.pid();
@@ -498,10 +504,7 @@ fn a_lazy_unmount_from_outside_is_noticed_and_mended() {
 
 #[test]
 fn a_program_that_cannot_be_executed_costs_no_mount() {
-    let host = Host::new();
-    let program = host.root().join("pmxcfs");
-    fs::copy(binary(), &program).unwrap();
-    let host = host.with_program(&program);
+    let (host, program) = host_with_own_program();
     let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
     supervisor.start();
     let pid = supervisor.pid();

@@ -14,11 +14,11 @@ use super::answers::Asked;
 use super::attributes::{Attributes, check_mode, check_owner};
 use super::filesystem::Filesystem;
 use super::handles::{Bound, Handle};
-use super::names::{Place, Want};
 use super::node::Node;
 use super::plugins::Content;
 use super::request::Answer;
 use super::request_id::RequestId;
+use super::ways::{Place, Want};
 
 /// What to do about a file that is there already when one is to be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

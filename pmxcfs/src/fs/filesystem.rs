@@ -10,10 +10,11 @@ use pmxcfs_memdb::{AfterUnlock, Change, MemDb, Observer, Statfs, Submit, Tree};
 use super::answers::Answers;
 use super::attributes::Attributes;
 use super::handles::{Bound, Handle, Handles};
-use super::names::{ChangedBy, NameTable, Place, Want};
+use super::names::{ChangedBy, NameTable};
 use super::node::{Node, ROOT_ID, plugin_id};
 use super::plugins::{Content, Plugin, Plugins};
 use super::tables::{HandleRecord, Kept, KeptArea, Opened, Orphan, Tables};
+use super::ways::{Place, Want};
 
 /// Longest name in bytes. Newer kernels let longer ones pass, the C daemon's never did.
 const MAX_NAME_LENGTH: usize = 1024;

@@ -21,6 +21,7 @@ mod second_walks;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 pub use attributes::{Attributes, Kind};
 pub use changes::{Created, IfExists, NewAttributes, WriteAt};

@@ -10,10 +10,10 @@ use pmxcfs_memdb::{ListedEntry, ROOT_INODE, Tree};
 use super::attributes::Kind;
 use super::filesystem::{Filesystem, directory};
 use super::handles::{Bound, Handle};
-use super::names::Want;
 use super::node::{natural_id, plugin_id};
 use super::plugins::Content;
 use super::request_id::RequestId;
+use super::ways::Want;
 
 /// Most bytes that a user other than root may have open in versions of files that are gone from the tree, listings, and texts
 /// of generated files: all of it is memory that nothing but an open handle keeps.

@@ -12,8 +12,9 @@ use pmxcfs_memdb::{Caller, Change, Plan, Reply, Tree};
 use super::answers::{Asked, Step};
 use super::attributes::Attributes;
 use super::filesystem::Filesystem;
-use super::names::{ChangedBy, Moved};
+use super::names::ChangedBy;
 use super::request_id::RequestId;
+use super::ways::Moved;
 use crate::history::asker;
 
 /// The answer that a change leads to.

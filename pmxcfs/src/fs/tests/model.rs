@@ -329,7 +329,7 @@ impl Run {
                 let inode = self.bench.fs.names.target(
                     &self.bench.db.read(),
                     id,
-                    crate::fs::names::Want::Attributes,
+                    crate::fs::ways::Want::Attributes,
                 );
                 let object = self.check_is_real(inode.unwrap())?;
                 self.check_shows(found, object)?;
