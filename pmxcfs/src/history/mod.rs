@@ -79,10 +79,12 @@ impl History {
         let shared = Arc::new(Shared::new());
         let (told, sender) = (Arc::clone(&shared), messages.clone());
         tree.tell_history(Box::new(move |committed| {
-            if let Some(size) = told.admit(&committed) {
-                // Fails once the thread has ended.
-                let _sent = sender.send(Message::Committed(committed, size));
-            }
+            let message = match told.admit(&committed) {
+                Some(size) => Message::Committed(committed, size),
+                None => Message::Lost,
+            };
+            // Fails once the thread has ended.
+            let _sent = sender.send(message);
         }));
         // The base is taken before anybody can change the tree.
         let recorder = Recorder::new(settings, Arc::clone(tree), Arc::clone(&shared), node_name)?;

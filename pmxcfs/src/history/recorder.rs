@@ -23,9 +23,6 @@ use super::shared::{Shared, Subscription};
 use super::window::Window;
 use super::write::{LEVEL, NodeName, Writer};
 
-/// Why there is a gap when changes do not fit.
-const TOO_FAST: &str = "changes came faster than the history could be written";
-
 /// The file and what it lacks.
 pub(super) struct Recorder {
     pub(super) settings: Settings,
@@ -97,16 +94,18 @@ impl Recorder {
         (self.shared.follow(), self.seq)
     }
 
-    /// Whether the file has to be opened or compared.
-    pub(super) const fn is_behind(&self) -> bool {
-        self.gap.is_some() || self.file.is_none()
+    /// Whether the file has to be opened.
+    pub(super) const fn is_closed(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Whether changes are missing, which a comparison with the tree will find.
+    pub(super) const fn is_lost(&self) -> bool {
+        self.gap.is_some()
     }
 
     /// Takes a commit. A synchronisation is written at once, and what cannot be written then is compared later.
     pub(super) fn take(&mut self, mut committed: Committed) -> Result<(), HistoryError> {
-        if committed.is_incomplete {
-            self.lose(TOO_FAST);
-        }
         if self.is_lost() {
             return Ok(());
         }
@@ -155,21 +154,16 @@ impl Recorder {
         self.shared.tell_followers(self.seq, version, &records);
     }
 
-    /// Whether changes are missing, which a comparison with the tree will find.
-    pub(super) fn is_lost(&mut self) -> bool {
-        if self.shared.take_loss() {
-            self.lose(TOO_FAST);
-        }
-        self.gap.is_some()
-    }
-
-    fn lose(&mut self, reason: &str) {
-        self.window = Window::default();
+    /// Notes that changes are missing behind those that have gathered.
+    pub(super) fn lose(&mut self, reason: &str) {
         self.gap.get_or_insert_with(|| reason.to_owned());
     }
 
-    /// Writes what has gathered.
+    /// Writes what has gathered, and what is missing.
     pub(super) fn write(&mut self) -> Result<(), HistoryError> {
+        if self.is_lost() {
+            self.shared.resume();
+        }
         if self.file.as_ref().is_some_and(|file| !file.is_in_place()) {
             self.file = None;
             tracing::warn!(
@@ -182,12 +176,15 @@ impl Recorder {
             self.open()?;
         }
         self.make_room()?;
-        if self.is_lost()
-            && let Some(reason) = self.gap.clone()
-        {
+        self.write_window()?;
+        if let Some(reason) = self.gap.clone() {
             self.compare_with_tree(&reason)?;
             self.gap = None;
         }
+        Ok(())
+    }
+
+    fn write_window(&mut self) -> Result<(), HistoryError> {
         let Some(root) = self.window.root else {
             return Ok(());
         };
@@ -262,7 +259,7 @@ impl Recorder {
             .transpose()?;
         let begin = self.begin.take();
         let Some((version, seq)) = stored else {
-            let begin = begin.filter(|begin| begin.entries.is_some());
+            let begin = begin.filter(|begin| begin.entries.is_some() && self.gap.is_none());
             return self.begin(&begin.unwrap_or_else(|| Begin::of(&self.tree.read(), false)));
         };
         let known = with_content(&file.connection)?;
@@ -272,8 +269,8 @@ impl Recorder {
         let waits = self.window.pending.first();
         let follows = waits.map_or(root.version, |first| first.step.root.version - 1);
         if follows != self.version {
-            let reason = "the tree changed while no history was kept";
-            self.gap.get_or_insert_with(|| reason.to_owned());
+            self.window = Window::default();
+            self.lose("the tree changed while no history was kept");
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ struct State {
     queued: usize,
     /// Bytes that the thread has gathered.
     gathered: usize,
-    /// A commit did not fit.
+    /// A commit did not fit. What follows it is of no use.
     is_lossy: bool,
 }
 
@@ -61,7 +61,8 @@ impl Shared {
         }
     }
 
-    /// The size of a commit that fits; one that does not is lost.
+    /// The size of a commit that fits. One that does not is lost, and so are all others until the thread calls
+    /// [`resume`](Self::resume).
     pub(super) fn admit(&self, committed: &Committed) -> Option<usize> {
         let rows = committed.rows.iter();
         let contents = rows.filter_map(|(_, entry)| entry.as_ref());
@@ -70,12 +71,13 @@ impl Shared {
         let steps = size_of_val(&committed.steps[..]) + size_of_val(&committed.rows[..]);
         let size = contents + former.sum::<usize>() + steps;
         let mut state = self.state.lock();
-        if state.queued + state.gathered + size > TRAIL_LIMIT_BYTES {
-            state.is_lossy = true;
+        state.waiting_since.get_or_insert_with(Instant::now);
+        state.is_lossy |=
+            committed.is_incomplete || state.queued + state.gathered + size > TRAIL_LIMIT_BYTES;
+        if state.is_lossy {
             return None;
         }
         state.queued += size;
-        state.waiting_since.get_or_insert_with(Instant::now);
         Some(size)
     }
 
@@ -84,14 +86,14 @@ impl Shared {
         let mut state = self.state.lock();
         state.gathered = gathered;
         state.queued -= size;
-        if state.queued == 0 && gathered == 0 {
+        if state.queued == 0 && gathered == 0 && !state.is_lossy {
             state.waiting_since = None;
         }
     }
 
-    /// Whether a commit was lost since the last call.
-    pub(super) fn take_loss(&self) -> bool {
-        std::mem::take(&mut self.state.lock().is_lossy)
+    /// Commits are of use again: the thread compares with the tree, which has all that were lost.
+    pub(super) fn resume(&self) {
+        self.state.lock().is_lossy = false;
     }
 
     /// The file can be written, and has this size.

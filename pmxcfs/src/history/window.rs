@@ -4,7 +4,7 @@
 //! at the tree.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pmxcfs_memdb::store::{Asker, Committed, Effect, FormerKind, Step};
@@ -12,12 +12,16 @@ use pmxcfs_memdb::{Entry, EntryKind, RootState};
 
 use super::record::Record;
 
+/// Writes to one file are one change if they come within this time of the first one.
+pub(super) const MERGE_TIME: Duration = Duration::from_secs(2);
+
 /// A change that will be a record.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) step: Step,
     /// Content afterwards. Absent if no commit saw it.
     pub(super) content: Option<Bytes>,
+    since: Instant,
     /// The file changes too often to be recorded. Unknown before it is counted.
     pub(super) is_skipped: Option<bool>,
     /// Further writes are another change.
@@ -27,8 +31,6 @@ pub(super) struct Pending {
 /// Changes since the last transaction.
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    /// When the first one came.
-    pub(super) since: Option<Instant>,
     pub(super) pending: Vec<Pending>,
     /// The last change of each file that wrote to it.
     writes: HashMap<u64, usize>,
@@ -48,12 +50,12 @@ pub(super) type Touched = BTreeMap<usize, u64>;
 impl Window {
     /// Takes what a commit brought.
     pub(super) fn add(&mut self, committed: Committed) -> Touched {
-        self.since.get_or_insert_with(Instant::now);
+        let now = Instant::now();
         self.root = Some(committed.root);
         let mut touched = Touched::new();
         for step in committed.steps {
             let changes = step.changes;
-            *touched.entry(self.add_step(step)).or_default() += changes;
+            *touched.entry(self.add_step(step, now)).or_default() += changes;
         }
         for former in committed.former {
             self.size += former.data.len();
@@ -67,13 +69,14 @@ impl Window {
         touched
     }
 
-    fn add_step(&mut self, step: Step) -> usize {
+    fn add_step(&mut self, step: Step, now: Instant) -> usize {
         let next = self.pending.len();
         let is_write = step.is_write();
         let last = self.writes.get(&step.inode).copied();
         if let Some((index, pending)) = last.and_then(|at| Some((at, self.pending.get_mut(at)?))) {
             let last = &mut pending.step;
-            if is_write && !pending.is_closed && last.root.writer == step.root.writer {
+            let is_open = !pending.is_closed && now.duration_since(pending.since) < MERGE_TIME;
+            if is_write && is_open && last.root.writer == step.root.writer {
                 last.append(step.root, step.size, step.changes, step.asker);
                 let content = pending.content.take();
                 self.size -= content.map_or(0, |content| content.len());
@@ -88,6 +91,7 @@ impl Window {
         self.pending.push(Pending {
             step,
             content: None,
+            since: now,
             is_skipped: None,
             is_closed: false,
         });
@@ -248,6 +252,20 @@ mod tests {
         let pending = &window.pending[0];
         assert_eq!((pending.step.changes, pending.step.root.version), (3, 7));
         assert_eq!(pending.content.as_deref(), Some(&b"ab"[..]));
+    }
+
+    #[test]
+    fn writes_that_come_later_are_another_change() {
+        let mut window = Window::default();
+        window.add(committed(vec![step(5, 5, "f", Effect::Made)], Vec::new()));
+        let earlier = Instant::now().checked_sub(MERGE_TIME);
+        window.pending[0].since = earlier.expect("the host runs for longer");
+        for version in [6, 7] {
+            let write = vec![step(version, 5, "f", Effect::Written)];
+            window.add(committed(write, Vec::new()));
+        }
+        let changes = window.pending.iter().map(|pending| pending.step.changes);
+        assert_eq!(changes.collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! | what happens | what the thread does |
 //! |---|---|
 //! | another process holds the file | tries again every second; changes gather |
-//! | changes gather beyond the limit | drops them; a gap record and a comparison with the tree follow |
+//! | changes gather beyond the limit | drops what comes then; a gap record and a comparison with the tree follow |
+//! | programs make very many changes | waits for a pause, so that it takes no processor from them |
 //! | the disk is full or fails | the same, and says so |
 //! | the file is broken, or has another version | puts it aside, begins a new one |
 //! | the file is gone | begins a new one |
@@ -13,18 +14,31 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use pmxcfs_memdb::store::Committed;
+use pmxcfs_memdb::store::{Committed, TRAIL_LIMIT_BYTES};
 use tokio::sync::oneshot;
 
 use super::recorder::Recorder;
 use super::schema::HistoryError;
 use super::shared::Subscription;
+use super::window::MERGE_TIME;
 
-/// How long changes gather.
-const GATHER: Duration = Duration::from_secs(2);
+/// How long changes gather while there are few.
+const GATHER: Duration = MERGE_TIME;
 
-/// Bytes after which they do not gather any longer.
-const GATHER_BYTES: usize = 1 << 20;
+/// How many are few. Programs that make more in this time are not disturbed: the thread waits for a pause.
+const FEW: usize = 100;
+
+/// The pause that it waits for. Under load there is a commit every 50 ms.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// How long it waits.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes for which it waits no longer.
+const FULL_BYTES: usize = TRAIL_LIMIT_BYTES / 2;
+
+/// Why there is a gap when changes do not fit.
+const TOO_FAST: &str = "changes came faster than the history could be written";
 
 /// Pause after a file that is held.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
@@ -39,6 +53,8 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) enum Message {
     /// A commit, and its size.
     Committed(Committed, usize),
+    /// A commit came that did not fit.
+    Lost,
     /// Write down everything so far, then drop the sender.
     Flush(Sender<()>),
     /// Write down everything so far, and tell what comes after it.
@@ -50,16 +66,23 @@ pub(super) enum Message {
 /// The thread's state: when it does what.
 pub(super) struct Worker {
     recorder: Recorder,
+    /// When the first change came that is not written.
+    since: Option<Instant>,
+    /// When there will have been a pause.
+    paused_at: Instant,
     not_before: Option<Instant>,
     tidy_at: Instant,
 }
 
 impl Worker {
     pub(super) fn new(recorder: Recorder) -> Self {
+        let now = Instant::now();
         Self {
             recorder,
+            since: None,
+            paused_at: now,
             not_before: None,
-            tidy_at: Instant::now() + TIDY_INTERVAL,
+            tidy_at: now + TIDY_INTERVAL,
         }
     }
 
@@ -70,11 +93,16 @@ impl Worker {
             let wait = self.due().saturating_duration_since(Instant::now());
             match messages.recv_timeout(wait) {
                 Ok(Message::Committed(committed, size)) => {
+                    self.changes_come();
                     if let Err(error) = self.recorder.take(committed) {
                         self.failed(&error);
                     }
                     let shared = &self.recorder.shared;
                     shared.taken(size, self.recorder.window.size);
+                }
+                Ok(Message::Lost) => {
+                    self.changes_come();
+                    self.recorder.lose(TOO_FAST);
                 }
                 Ok(Message::Flush(_done)) => self.try_write(),
                 Ok(Message::Follow(follower)) => {
@@ -95,12 +123,20 @@ impl Worker {
         }
     }
 
-    fn due(&self) -> Instant {
+    fn changes_come(&mut self) {
         let now = Instant::now();
-        let window = &self.recorder.window;
-        let write_at = match window.since {
-            _ if self.recorder.is_behind() || window.size >= GATHER_BYTES => now,
-            Some(since) => since + GATHER,
+        self.since.get_or_insert(now);
+        self.paused_at = now + PAUSE;
+    }
+
+    fn due(&self) -> Instant {
+        let (recorder, now) = (&self.recorder, Instant::now());
+        let window = &recorder.window;
+        let is_full = window.size >= FULL_BYTES && !recorder.is_lost();
+        let write_at = match self.since {
+            _ if recorder.is_closed() || is_full => now,
+            Some(since) if window.pending.len() < FEW => since + GATHER,
+            Some(since) => self.paused_at.max(since + GATHER).min(since + PATIENCE),
             None => self.tidy_at,
         };
         let at = write_at.min(self.tidy_at);
@@ -120,7 +156,7 @@ impl Worker {
         }
         match written {
             Ok(()) => {
-                self.not_before = None;
+                (self.since, self.not_before) = (None, None);
                 self.recorder.works();
             }
             Err(error) => self.failed(&error),
@@ -135,7 +171,9 @@ impl Worker {
         } else {
             FAILURE_PAUSE
         };
-        self.not_before = Some(Instant::now() + pause);
+        let now = Instant::now();
+        self.since.get_or_insert(now);
+        self.not_before = Some(now + pause);
         if error.is_broken() && self.recorder.begin_anew(error) {
             self.not_before = None;
         }
