@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 
@@ -67,7 +68,7 @@ impl Place {
 
     /// Starts a process that lives no longer than this place.
     pub(super) fn spawn(&self, mut command: Command) -> Child {
-        die_with_parent(&mut command);
+        bind_to_this_thread(&mut command);
         let spawned = self.on_thread(move || {
             let child = command.spawn();
             (child, format!("{command:?}"))
@@ -115,18 +116,23 @@ impl Drop for Place {
     }
 }
 
+/// The child ends with this thread, and gets no descriptor of this process but the standard ones: libqb opens the rings of a
+/// client without close-on-exec, and a daemon that starts at this moment would keep them.
 #[expect(
     unsafe_code,
-    reason = "the request has to be made between fork and exec"
+    reason = "the requests have to be made between fork and exec"
 )]
-fn die_with_parent(command: &mut Command) {
-    let request = || {
+fn bind_to_this_thread(command: &mut Command) {
+    let requests = || {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
+        // SAFETY: the call only marks descriptors.
+        Errno::result(unsafe { libc::close_range(3, libc::c_uint::MAX, flags) })?;
         Ok(())
     };
-    // SAFETY: the closure makes one system call and allocates nothing.
+    // SAFETY: the closure makes two system calls and allocates nothing.
     unsafe {
-        command.pre_exec(request);
+        command.pre_exec(requests);
     }
 }
 

@@ -108,13 +108,12 @@ impl MemoryBound {
     }
 }
 
-/// What a descriptor leads to, without the number that no two have in common.
+/// What a descriptor leads to, without the numbers that no two have in common: of a ring of libqb its file's name.
 fn kind(target: &str) -> String {
     let target = target.split(":[").next().unwrap_or(target);
-    let is_corosync = target.starts_with("/dev/shm/qb-");
-    match is_corosync {
-        true => "shared memory of a connection to corosync".to_owned(),
-        false => format!("descriptor of {target}"),
+    match target.strip_prefix("/dev/shm/qb-") {
+        Some(ring) => format!("ring {}", ring.rsplit('/').next().unwrap_or(ring)),
+        None => format!("descriptor of {target}"),
     }
 }
 
