@@ -25,10 +25,12 @@ QUICK_SEEDS = 20
 all: packages
 	$(CARGO) build --workspace --release
 
-# Format, lints, documentation, licences.
+# Format, lints, documentation, licences; and the fuzz targets compile.
 check: packages
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	cp Cargo.lock fuzz/Cargo.lock
+	$(CARGO) check --quiet --manifest-path fuzz/Cargo.toml --workspace --bins --target-dir target/fuzz
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 	scripts/check-licences
 

@@ -1,13 +1,18 @@
-//! What holds for any request of a client. Called by the tests below, and by the fuzz target, which takes this file by its path.
+//! What holds for any request, of a client or of the kernel. Called by tests and by the targets in `fuzz/`.
 
 use pmxcfs_api_types::FsError;
 
 use crate::ipc::decode::Call;
 
-/// The first four bytes are the operation, the fifth says whether the client may change anything, the rest is the body of the
+/// Requests of the kernel, four bytes each, while another node changes the tree between them, beside a plain model.
+pub fn filesystem(bytes: &[u8]) {
+    crate::fs::tests::model::run_bytes(bytes);
+}
+
+/// A request of an IPC client. The first four bytes are the operation, the fifth says whether the client may change anything, the rest is the body of the
 /// request. Strings are parts of it without a NUL, and who may only read learns nothing else from an operation that
 /// changes something.
-pub(crate) fn ipc_operation(bytes: &[u8]) {
+pub fn ipc_operation(bytes: &[u8]) {
     let Some((id, rest)) = bytes.split_first_chunk() else {
         return;
     };

@@ -8,8 +8,8 @@ pub mod daemon;
 
 pub mod fs;
 pub mod fuse;
-#[cfg(test)]
-mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod health;
 mod history;
 pub mod ipc;

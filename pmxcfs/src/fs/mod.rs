@@ -19,8 +19,16 @@ mod request;
 mod request_id;
 mod second_walks;
 mod tables;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        clippy::unwrap_used,
+        reason = "fuzzing takes the model from the tests"
+    )
+)]
+pub(crate) mod tests;
 mod ways;
 
 pub use attributes::{Attributes, Kind};

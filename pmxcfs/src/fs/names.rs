@@ -227,7 +227,7 @@ impl NameTable {
 
     /// How many records there are.
     #[cfg_attr(
-        not(test),
+        not(any(test, feature = "fuzzing")),
         expect(dead_code, reason = "the tests and a fuzz target ask")
     )]
     pub(super) fn len(&self) -> usize {
