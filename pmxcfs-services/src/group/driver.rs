@@ -201,6 +201,10 @@ impl<A: Application> Driver<A> {
     /// Carries out the commands that have come meanwhile, and ends the batch: replies go out. Says whether the
     /// task has to look again: there are more commands, or other things to wait for.
     pub(super) fn end_batch(&mut self) -> bool {
+        if self.has_commands() {
+            // Callers that waited for the quorum may be awake before the task.
+            self.handle(Event::Quorum(self.config.quorum.is_quorate()));
+        }
         for _ in 0..COMMAND_BATCH {
             match self.commands.try_recv() {
                 Ok(Command::Submit(request)) => self.request(request),
