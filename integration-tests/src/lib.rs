@@ -5,12 +5,14 @@
 //! that both ends of a format share still shows.
 
 pub mod check;
+mod children;
 pub mod cluster;
 pub mod cost;
 pub mod daemon;
 pub mod database;
 pub mod identity;
 pub mod ipc_client;
+mod manager;
 pub mod over;
 pub mod proc;
 pub mod raw;

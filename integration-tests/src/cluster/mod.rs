@@ -19,8 +19,8 @@ pub use load::{Load, Report, Writer, assert_nothing_lost};
 pub use random::Random;
 
 use crate::tell::tell;
+use crate::wait;
 use crate::watchdog::Watchdog;
-use crate::{proc, wait};
 use namespaces::Switch;
 
 /// How long corosync and the daemons may take for anything. Generous: the machine may be busy.
@@ -60,11 +60,10 @@ impl Cluster {
         let switch = Switch::new();
         let numbers: Vec<usize> = (1..=size).collect();
         let hosts = each(&numbers, |number| ClusterHost::new(&switch, *number, size));
-        let threads: Vec<i32> = hosts.iter().map(ClusterHost::thread).collect();
+        let killers: Vec<_> = hosts.iter().map(ClusterHost::killer).collect();
         let watchdog = Watchdog::new(PATIENCE, move || {
             tell("*** A CLUSTER HANGS: ALL OF ITS PROCESSES ARE KILLED ***");
-            let children = threads.into_iter().flat_map(proc::children_of_thread);
-            children.for_each(proc::kill);
+            killers.into_iter().for_each(|kill| kill());
         });
         Self {
             hosts,
@@ -115,6 +114,17 @@ impl Cluster {
     pub fn with_shims(size: usize, with_c: &[usize]) -> Self {
         let cluster = Self::with_corosync(size);
         each(&cluster.hosts, ClusterHost::install_shim);
+        cluster.start(with_c)
+    }
+
+    /// The same, with a service manager on each host that has this daemon: its mount outlives it.
+    ///
+    /// # Panics
+    /// As [`Self::mixed`].
+    #[must_use]
+    pub fn supervised(size: usize, with_c: &[usize]) -> Self {
+        let mut cluster = Self::with_corosync(size);
+        cluster.hosts.iter_mut().for_each(ClusterHost::supervise);
         cluster.start(with_c)
     }
 

@@ -2,14 +2,13 @@
 
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::Signal;
+
+use crate::children::bind_to_this_thread;
 
 /// Work for a thread.
 type Job = Box<dyn FnOnce() + Send>;
@@ -113,26 +112,6 @@ impl Drop for Place {
             // A panic of the thread has been reported where it was waited for.
             let _result = thread.join();
         }
-    }
-}
-
-/// The child ends with this thread, and gets no descriptor of this process but the standard ones: libqb opens the rings of a
-/// client without close-on-exec, and a daemon that starts at this moment would keep them.
-#[expect(
-    unsafe_code,
-    reason = "the requests have to be made between fork and exec"
-)]
-fn bind_to_this_thread(command: &mut Command) {
-    let requests = || {
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
-        // SAFETY: the call only marks descriptors.
-        Errno::result(unsafe { libc::close_range(3, libc::c_uint::MAX, flags) })?;
-        Ok(())
-    };
-    // SAFETY: the closure makes two system calls and allocates nothing.
-    unsafe {
-        command.pre_exec(requests);
     }
 }
 

@@ -1,50 +1,26 @@
-//! A service manager of the tests' own: it keeps the descriptors that a daemon sends, and gives them to the next one.
-#![expect(
-    unsafe_code,
-    reason = "descriptors get the numbers that the protocol has between fork and exec"
-)]
+//! Daemons of one host whose mount goes from one to the next.
 
-use std::collections::BTreeMap;
-use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus};
-use std::sync::Arc;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::os::fd::AsFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::Pid;
-use parking_lot::Mutex;
 
 use super::{Host, START_LIMIT, STOP_LIMIT, watchdog};
+use crate::manager::Manager;
 use crate::watchdog::Watchdog;
 use crate::{proc, wait};
 
-/// The first descriptor that is passed.
-const FIRST: RawFd = 3;
-
-/// Out of the way of those.
-const ABOVE: RawFd = 100;
-
-/// What the daemons have said.
-#[derive(Debug, Default)]
-struct Heard {
-    store: BTreeMap<String, OwnedFd>,
-    ready_count: u64,
-    alive_count: u64,
-    stopping_count: u64,
-}
-
-/// Starts daemons of one host, one after the other. Dropping it kills the present one.
+/// Starts daemons of one host, one after the other, under a service manager. Dropping it kills the present one.
 #[derive(Debug)]
 pub struct Supervisor<'a> {
     host: &'a Host,
     options: Vec<String>,
     variables: Vec<(String, String)>,
-    heard: Arc<Mutex<Heard>>,
+    manager: Manager,
     child: Option<(Child, Watchdog)>,
 }
 
@@ -55,15 +31,11 @@ impl<'a> Supervisor<'a> {
     /// If there cannot be a socket.
     #[must_use]
     pub fn new<const N: usize>(host: &'a Host, options: [&str; N]) -> Self {
-        let socket = UnixDatagram::bind(host.root().join("manager")).expect("a socket");
-        let heard = Arc::default();
-        let listening = Arc::clone(&heard);
-        std::thread::spawn(move || listen(&socket, &listening));
         Self {
             host,
             options: options.map(str::to_owned).to_vec(),
             variables: Vec::new(),
-            heard,
+            manager: Manager::start(host.root().join("manager")),
             child: None,
         }
     }
@@ -81,45 +53,29 @@ impl<'a> Supervisor<'a> {
         self.spawn_with(|_command| {});
     }
 
-    /// The same, after a last word on its command.
+    /// The same, after a last word on its command, which must not hold descriptors that are opened elsewhere.
     ///
     /// # Panics
     /// If the program cannot be run.
-    pub fn spawn_with(&mut self, change: impl FnOnce(&mut Command)) {
+    pub fn spawn_with(&mut self, change: impl FnOnce(&mut Command) + Send + 'static) {
         let given = self.host.command(&self.options);
-        // The daemon's id is known to a shell only, which becomes the daemon.
-        let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"])
-            .arg(given.get_program())
-            .args(given.get_args())
-            .stdin(std::process::Stdio::null())
-            .stdout(self.host.log_stream())
-            .stderr(self.host.log_stream())
-            .env("NOTIFY_SOCKET", self.host.root().join("manager"))
-            .envs(self.variables.iter().map(|(name, value)| (name, value)));
-        let (names, copies): (Vec<String>, Vec<OwnedFd>) = {
-            let heard = self.heard.lock();
-            let store = heard.store.iter();
-            store.map(|(name, kept)| (name.clone(), copy(kept))).unzip()
-        };
-        if !names.is_empty() {
-            command
-                .env("LISTEN_FDS", names.len().to_string())
-                .env("LISTEN_FDNAMES", names.join(":"));
-        }
-        let numbers: Vec<RawFd> = copies.iter().map(AsRawFd::as_raw_fd).collect();
-        let pass = move || {
-            for (place, number) in (FIRST..).zip(&numbers) {
-                // SAFETY: two numbers; the process that runs this is about to become another program.
-                nix::errno::Errno::result(unsafe { libc::dup2(*number, place) })?;
-            }
-            Ok(())
-        };
-        // SAFETY: it only makes system calls, which are allowed after a fork.
-        unsafe { command.pre_exec(pass) };
-        change(&mut command);
-        let child = command.spawn().expect("the daemon's binary can be run");
+        let arguments: Vec<OsString> = given.get_args().map(OsString::from).collect();
+        let (variables, log) = (self.variables.clone(), self.host.log_file());
+        let child = self
+            .manager
+            .spawn(given.get_program().as_ref(), move |command| {
+                let append = || {
+                    let log = OpenOptions::new().append(true).open(&log);
+                    log.expect("the log can be written")
+                };
+                command
+                    .args(arguments)
+                    .envs(variables)
+                    .stdin(Stdio::null())
+                    .stdout(append())
+                    .stderr(append());
+                change(command);
+            });
         let pid = child.id();
         self.host.pids.lock().push(pid);
         self.child = Some((child, watchdog(pid)));
@@ -130,7 +86,7 @@ impl<'a> Supervisor<'a> {
     /// # Panics
     /// If it does not.
     pub fn start(&mut self) {
-        let before = self.heard.lock().ready_count;
+        let before = self.ready_count();
         self.spawn();
         self.await_ready(before);
     }
@@ -138,13 +94,13 @@ impl<'a> Supervisor<'a> {
     /// How often daemons have said that they are ready.
     #[must_use]
     pub fn ready_count(&self) -> u64 {
-        self.heard.lock().ready_count
+        self.manager.heard().ready_count
     }
 
     /// How often daemons have said that they live.
     #[must_use]
     pub fn alive_count(&self) -> u64 {
-        self.heard.lock().alive_count
+        self.manager.heard().alive_count
     }
 
     /// Waits until a daemon says that it is ready more often than `before`.
@@ -157,7 +113,7 @@ impl<'a> Supervisor<'a> {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
                 panic!("the daemon ended: {status}\n{}", self.host.log());
             }
-            (self.heard.lock().ready_count > before).then_some(())
+            (self.manager.heard().ready_count > before).then_some(())
         });
     }
 
@@ -213,16 +169,22 @@ impl<'a> Supervisor<'a> {
     /// Names of what is kept.
     #[must_use]
     pub fn kept(&self) -> Vec<String> {
-        self.heard.lock().store.keys().cloned().collect()
+        self.manager.kept()
     }
 
-    /// Keeps something else under a name. Returns what was there.
-    pub fn replace(&self, name: &str, descriptor: Option<OwnedFd>) -> Option<OwnedFd> {
-        let mut heard = self.heard.lock();
-        match descriptor {
-            Some(descriptor) => heard.store.insert(name.to_owned(), descriptor),
-            None => heard.store.remove(name),
-        }
+    /// Keeps something else under a name.
+    pub fn keep(&self, name: &str, descriptor: impl AsFd) {
+        self.manager.keep(name, descriptor.as_fd());
+    }
+
+    /// Keeps what is kept for another host under that name.
+    pub fn keep_that_of(&self, other: &Supervisor<'_>, name: &str) {
+        self.manager.keep_that_of(&other.manager, name);
+    }
+
+    /// Closes what is kept under a name.
+    pub fn let_go(&self, name: &str) {
+        self.manager.let_go(name);
     }
 }
 
@@ -233,58 +195,9 @@ impl Drop for Supervisor<'_> {
             drop(child.kill());
         }
         // Whoever waits in the mount gets an error.
-        self.heard.lock().store.clear();
+        self.manager.empty();
         if let Some((child, _)) = &mut self.child {
             drop(child.wait());
         }
-    }
-}
-
-fn copy(descriptor: &OwnedFd) -> OwnedFd {
-    let number = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(ABOVE)).expect("a descriptor");
-    // SAFETY: the kernel has just made it.
-    unsafe { OwnedFd::from_raw_fd(number) }
-}
-
-/// Hears what daemons say, for as long as the test runs.
-fn listen(socket: &UnixDatagram, heard: &Mutex<Heard>) {
-    let mut buffer = [0; 4096];
-    loop {
-        let mut space = nix::cmsg_space!([RawFd; 4]);
-        let mut parts = [IoSliceMut::new(&mut buffer)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let Ok(message) = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)
-        else {
-            return;
-        };
-        let mut descriptors = Vec::new();
-        for part in message.cmsgs().into_iter().flatten() {
-            if let ControlMessageOwned::ScmRights(numbers) = part {
-                // SAFETY: the kernel has just made them for this process.
-                let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
-                descriptors.extend(numbers.into_iter().map(own));
-            }
-        }
-        let size = message.bytes;
-        let text = String::from_utf8_lossy(&buffer[..size]).into_owned();
-        let value = |name: &str| {
-            let mut lines = text.lines();
-            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
-        };
-        let mut heard = heard.lock();
-        let name = value("FDNAME").unwrap_or("stored").to_owned();
-        if value("FDSTORE") == Some("1") {
-            assert_eq!(value("FDPOLL"), Some("0"), "the device must not be watched");
-            // systemd keeps both if two have one name.
-            heard
-                .store
-                .extend(descriptors.pop().map(|kept| (name.clone(), kept)));
-        }
-        if value("FDSTOREREMOVE") == Some("1") {
-            heard.store.remove(&name);
-        }
-        heard.ready_count += u64::from(value("READY") == Some("1"));
-        heard.alive_count += u64::from(value("WATCHDOG") == Some("1"));
-        heard.stopping_count += u64::from(value("STOPPING") == Some("1"));
     }
 }

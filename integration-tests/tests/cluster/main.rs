@@ -33,6 +33,8 @@ mod stops;
 #[cfg(test)]
 mod stores;
 #[cfg(test)]
+mod takeover;
+#[cfg(test)]
 mod torture;
 #[cfg(test)]
 mod totem;

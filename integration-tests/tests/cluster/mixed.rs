@@ -7,7 +7,7 @@ use std::time::Instant;
 use integration_tests::cluster::{c_daemon, ignored_stops};
 use integration_tests::tell;
 
-use crate::{alone, faults, life, locks, partition};
+use crate::{alone, faults, life, locks, partition, takeover};
 
 /// Which of three hosts run the C daemon: every mix with both.
 const MIXES: [&[usize]; 6] = [&[1], &[2], &[3], &[1, 2], &[1, 3], &[2, 3]];
@@ -15,7 +15,7 @@ const MIXES: [&[usize]; 6] = [&[1], &[2], &[3], &[1, 2], &[1, 3], &[2, 3]];
 /// A story of three hosts, told with the C daemon on some of them.
 type Story = fn(&[usize]);
 
-const STORIES: [(&str, Story); 7] = [
+const STORIES: [(&str, Story); 8] = [
     ("join with older data", life::join_older),
     ("join with newer data", life::join_newer),
     ("partition", partition::minority),
@@ -23,6 +23,7 @@ const STORIES: [(&str, Story); 7] = [
     ("daemons killed", faults::daemons_killed),
     ("rolling stop", faults::rolling_stop),
     ("lock race", locks::race),
+    ("mounts outlive daemons", takeover::members_go_on),
 ];
 
 /// A row of the table: what ran on each host, and how it ended.

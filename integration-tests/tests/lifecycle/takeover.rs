@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -14,6 +13,7 @@ use integration_tests::daemon::{binary, control_program};
 use integration_tests::{Host, Supervisor, proc, wait};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use nix::sys::statfs::statfs;
 
 use crate::{STOP_BAR, hold_instance_lock};
@@ -319,48 +319,42 @@ fn what_is_not_what_it_claims_is_refused() {
     type Harm<'a> = &'a dyn Fn(&Supervisor<'_>, &Host);
     const CONNECTION: &str = "pmxcfs-connection";
     const TABLES: &str = "pmxcfs-tables";
-    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+    let null = || File::open("/dev/null").unwrap();
     let other_host = Host::new();
     let mut other = Supervisor::new(&other_host, ["-f", "-l"]);
     other.start();
-    let taken = |name: &str| {
-        let kept = other.replace(name, None).unwrap();
-        let copy = kept.try_clone().unwrap();
-        other.replace(name, Some(kept));
-        copy
-    };
     let cases: [(&str, Harm<'_>, &str); 7] = [
         (
             "no connection",
-            &|supervisor, _| drop(supervisor.replace(CONNECTION, Some(null()))),
+            &|supervisor, _| supervisor.keep(CONNECTION, null()),
             "not (10, 229), the FUSE device",
         ),
         (
             "an idle device",
             &|supervisor, _| {
                 let device = File::options().read(true).write(true).open("/dev/fuse");
-                drop(supervisor.replace(CONNECTION, Some(device.unwrap().into())));
+                supervisor.keep(CONNECTION, device.unwrap());
             },
             "a new one begins",
         ),
         (
             "another daemon's connection",
-            &|supervisor, _| drop(supervisor.replace(CONNECTION, Some(taken(CONNECTION)))),
+            &|supervisor, _| supervisor.keep_that_of(&other, CONNECTION),
             "not the one that is mounted",
         ),
         (
             "another daemon's tables",
-            &|supervisor, _| drop(supervisor.replace(TABLES, Some(taken(TABLES)))),
+            &|supervisor, _| supervisor.keep_that_of(&other, TABLES),
             "of another connection",
         ),
         (
             "no tables",
-            &|supervisor, _| drop(supervisor.replace(TABLES, Some(null()))),
+            &|supervisor, _| supervisor.keep(TABLES, null()),
             "a new one begins",
         ),
         (
             "missing tables",
-            &|supervisor, _| drop(supervisor.replace(TABLES, None)),
+            &|supervisor, _| supervisor.let_go(TABLES),
             "were not passed",
         ),
         (
@@ -388,11 +382,11 @@ fn what_is_not_what_it_claims_is_refused() {
     }
     let host = Host::new();
     let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
-    supervisor.replace("a stranger's", Some(null()));
+    supervisor.keep("a stranger's", null());
     supervisor.start();
     let words = "not for this program: a stranger";
     assert!(host.log().contains(words), "{}", host.log());
-    supervisor.replace("a stranger's", None);
+    supervisor.let_go("a stranger's");
     supervisor.stop();
     fs::write(other_host.path("f"), "not disturbed").unwrap();
     other.stop();
@@ -446,12 +440,14 @@ fn a_daemon_whose_threads_all_hang_is_replaced_and_nobody_notices() {
     supervisor.start();
     let looks = looks(&host);
     supervisor.kill();
-    let (read, write) = nix::unistd::pipe().unwrap();
+    let log = host.root().join("unread");
+    nix::unistd::mkfifo(&log, Mode::S_IRWXU).unwrap();
+    let mut fifo = File::options();
+    fifo.read(true).write(true);
     supervisor.set("WATCHDOG_USEC", &LIMIT.as_micros().to_string());
-    supervisor.spawn_with(|command| {
-        command.arg("-d").stdout(write.try_clone().unwrap());
+    supervisor.spawn_with(move |command| {
+        command.arg("-d").stdout(fifo.open(log).unwrap());
     });
-    drop(write);
     while_read(&host, looks, |count| {
         let mut seen = (supervisor.alive_count(), Instant::now());
         wait::until("the watchdog", Duration::from_secs(60), || {
@@ -465,7 +461,6 @@ fn a_daemon_whose_threads_all_hang_is_replaced_and_nobody_notices() {
         supervisor.start();
         await_more(count, 100);
     });
-    drop(read);
     supervisor.stop();
 }
 

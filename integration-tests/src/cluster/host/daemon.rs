@@ -73,24 +73,82 @@ impl ClusterHost {
     pub fn launch_daemon(&self) {
         let other = self.c_daemon.as_deref().or(self.program.as_deref());
         let binary = other.unwrap_or_else(|| daemon::binary());
-        let append = || -> File {
-            self.inside(|| {
+        let variables = self.shim();
+        let arrange = move |command: &mut Command| {
+            let append = || -> File {
                 let mut options = OpenOptions::new();
                 options.create(true).append(true);
                 options.open(LOG).expect("the log can be written")
-            })
+            };
+            command
+                .arg("-f")
+                .env("PATH", PATH)
+                .envs(variables)
+                .stdin(Stdio::null())
+                .stdout(append())
+                .stderr(append());
         };
-        let mut command = Command::new(binary);
-        command
-            .arg("-f")
-            .env("PATH", PATH)
-            .envs(self.shim())
-            .stdin(Stdio::null())
-            .stdout(append())
-            .stderr(append());
         let mut daemon = self.daemon.lock();
         assert!(daemon.is_none(), "{} has a daemon", self.name);
-        *daemon = Some(self.place.spawn(command));
+        *daemon = Some(if self.is_supervised && !self.is_c() {
+            self.manager.spawn(binary, arrange)
+        } else {
+            let mut command = Command::new(binary);
+            self.inside(|| arrange(&mut command));
+            self.place.spawn(command)
+        });
+    }
+
+    /// Starts a daemon in the place of one that was killed, and waits until it says that it is ready. Unlike
+    /// [`Self::start_daemon`], this does not wait in the mount.
+    ///
+    /// # Panics
+    /// If it ends instead, or takes too long; or without a service manager.
+    #[track_caller]
+    pub fn relaunch_daemon(&self) {
+        let before = self.ready_count();
+        self.launch_daemon();
+        self.await_ready(before);
+    }
+
+    /// Has the daemon change to the program that is installed, and waits until that is ready.
+    ///
+    /// # Panics
+    /// If it does not, or without a service manager.
+    #[track_caller]
+    pub fn reload_daemon(&self) {
+        let before = self.ready_count();
+        let program = daemon::control_program().display().to_string();
+        let output = self.run(&program, &["reload"]);
+        assert!(output.status.success(), "{output:?}\n{}", self.log());
+        self.await_ready(before);
+    }
+
+    /// How often daemons have said that they are ready.
+    fn ready_count(&self) -> u64 {
+        assert!(self.is_supervised, "{} has no service manager", self.name);
+        self.manager.heard().ready_count
+    }
+
+    #[track_caller]
+    fn await_ready(&self, before: u64) {
+        let is_ready = wait::try_until(LIMIT, || {
+            let ended = self.daemon.lock().as_mut().expect("started").try_wait();
+            if let Some(status) = ended.expect("a child can be waited for") {
+                panic!(
+                    "the daemon of {} ended: {status}\n{}",
+                    self.name,
+                    self.log()
+                );
+            }
+            (self.ready_count() > before).then_some(())
+        });
+        assert!(
+            is_ready.is_some(),
+            "{} is not ready\n{}",
+            self.name,
+            self.log()
+        );
     }
 
     /// Whether the mount answers.

@@ -22,7 +22,8 @@ pub use store::DatabaseHolder;
 
 use super::configuration::{address, configuration};
 use super::namespaces::{Place, Switch};
-use crate::wait;
+use crate::manager::Manager;
+use crate::{proc, wait};
 
 /// Size of the filesystem that holds the database.
 const STATE_SIZE: &str = "256m";
@@ -37,8 +38,11 @@ pub struct ClusterHost {
     name: String,
     c_daemon: Option<PathBuf>,
     program: Option<PathBuf>,
+    /// Whether the manager starts the daemons, so that the mount goes from one to the next.
+    is_supervised: bool,
     daemon: Mutex<Option<Child>>,
     corosync: Mutex<Option<Child>>,
+    manager: Manager,
     place: Place,
 }
 
@@ -70,20 +74,29 @@ impl ClusterHost {
              mount -o remount,ro /etc"
         ));
         switch.connect(number, &place, address(number));
+        let manager = place.inside(|| Manager::start("/run/manager".into()));
         Self {
             number,
             name,
             c_daemon: None,
             program: None,
+            is_supervised: false,
             daemon: Mutex::new(None),
             corosync: Mutex::new(None),
+            manager,
             place,
         }
     }
 
-    /// The thread whose children its processes are.
-    pub(super) fn thread(&self) -> i32 {
-        self.place.tid
+    /// Something that ends all of its processes, and its mount.
+    pub(super) fn killer(&self) -> impl FnOnce() + Send + use<> {
+        let threads = [self.place.tid, self.manager.tid];
+        let empty_store = self.manager.emptier();
+        move || {
+            let children = threads.into_iter().flat_map(proc::children_of_thread);
+            children.for_each(proc::kill);
+            empty_store();
+        }
     }
 
     /// Its name, which is also that of the node.
@@ -106,6 +119,11 @@ impl ClusterHost {
     /// Takes another build of this daemon at the next start.
     pub fn use_program(&mut self, program: &Path) {
         self.program = Some(program.to_owned());
+    }
+
+    /// Has a service manager start the daemons from now on: the mount outlives them.
+    pub fn supervise(&mut self) {
+        self.is_supervised = true;
     }
 
     /// Whether the daemon is the C daemon: then it may be slower, and say other things.
@@ -166,6 +184,8 @@ impl Drop for ClusterHost {
         for child in daemon.iter_mut().chain(corosync.iter_mut()) {
             // Both fail only when the process has ended.
             drop(child.kill());
+            // Whoever waits in the mount gets an error.
+            self.manager.empty();
             drop(child.wait());
         }
     }
