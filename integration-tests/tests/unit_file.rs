@@ -41,6 +41,7 @@ fn unit_starts_before_corosync_and_keeps_the_mount() {
     for line in [
         "ExecStart=/usr/bin/pmxcfs --foreground",
         "ExecReload=/usr/bin/pmxcfs-ctl reload",
+        "Environment=PMXCFS_UNIT=%n",
         "Type=notify",
         "FileDescriptorStoreMax=2",
         "KillMode=mixed",

@@ -251,6 +251,43 @@ fn readers_notice_no_change_of_the_program() {
 }
 
 #[test]
+fn a_restart_leaves_the_mount_and_a_stop_does_not() {
+    let host = Host::new();
+    let (programs, jobs) = (host.root().join("bin"), host.root().join("jobs"));
+    fs::create_dir(&programs).unwrap();
+    let systemctl = programs.join("systemctl");
+    // Answers the daemon's question for jobs as systemd does.
+    fs::write(&systemctl, format!("#!/bin/sh\ncat {}\n", jobs.display())).unwrap();
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
+    let path = std::env::var("PATH").unwrap();
+    supervisor.set("PATH", &format!("{}:{path}", programs.display()));
+    supervisor.set("PMXCFS_UNIT", "a.service");
+    supervisor.start();
+    // Without an answer it is a stop.
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.await_exit();
+    assert!(!proc::is_mounted(&host.mount_dir()));
+    supervisor.start();
+    let looks = looks(&host);
+    let inhabitant = Inhabitant::start(&host);
+    fs::write(&jobs, "812 a.service restart running\n").unwrap();
+    while_read(&host, looks, |count| {
+        for _ in 0..5 {
+            await_more(count, 100);
+            supervisor.signal(Signal::SIGTERM);
+            assert_eq!(supervisor.await_exit().code(), Some(0), "{}", host.log());
+            assert_eq!(host.recorded_pid(), None);
+            supervisor.start();
+        }
+        await_more(count, 100);
+    });
+    inhabitant.end();
+    fs::write(&jobs, "813 a.service stop running\n").unwrap();
+    supervisor.stop();
+}
+
+#[test]
 fn a_daemon_without_a_manager_changes_the_program_too() {
     let host = Host::new();
     let daemon = host.start_in_background();

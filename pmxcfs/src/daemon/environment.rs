@@ -23,13 +23,17 @@ pub(super) const LISTEN_FDS: &str = "LISTEN_FDS";
 /// Their names, with colons between them.
 pub(super) const LISTEN_FDNAMES: &str = "LISTEN_FDNAMES";
 
-const NAMES: [&str; 6] = [
+/// Name of the unit that the daemon runs as.
+pub(super) const UNIT: &str = "PMXCFS_UNIT";
+
+const NAMES: [&str; 7] = [
     SOCKET,
     WATCHDOG,
     WATCHDOG_PID,
     LISTEN_PID,
     LISTEN_FDS,
     LISTEN_FDNAMES,
+    UNIT,
 ];
 
 /// The manager's variables and their values.

@@ -10,6 +10,7 @@ pub mod instance;
 mod memory;
 mod mounting;
 pub mod notify;
+mod restart;
 pub(crate) mod runtimes;
 mod signals;
 mod start;

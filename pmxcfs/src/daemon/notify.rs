@@ -19,6 +19,7 @@ use std::time::Duration;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 
 use super::environment::{self, ManagerVariables};
+use super::restart;
 
 /// How long a message may wait for a manager that does not read.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
@@ -35,6 +36,7 @@ pub struct Notifier {
     watchdog: Option<Duration>,
     /// The process that the manager has started.
     started_pid: u32,
+    unit: Option<String>,
 }
 
 /// Not connected, so that messages reach a manager that has bound its socket again.
@@ -60,6 +62,17 @@ impl Notifier {
             has_told_failure: AtomicBool::new(false),
             watchdog: limit_usec.map(Duration::from_micros),
             started_pid: pid,
+            unit: variables
+                .get(environment::UNIT)
+                .and_then(|unit| unit.to_str().map(str::to_owned)),
+        }
+    }
+
+    /// Whether the manager has said that it starts the daemon again when this process has ended. Call it on a runtime.
+    pub(super) async fn starts_again(&self) -> bool {
+        match &self.unit {
+            Some(unit) if self.has_manager() => restart::is_under_way(unit).await,
+            _ => false,
         }
     }
 

@@ -1,5 +1,5 @@
-//! The stop, in order, each step bounded; and the change to the program that is installed now, which is a stop that leaves the
-//! mount to the next image of this process.
+//! The stop, in order, each step bounded. A restart is a stop that leaves the mount to the next process, and so is the change to the
+//! program that is installed now, which becomes the next image of this process.
 //!
 //! It has two halves. The first half disconnects clients and ends the FUSE loop, in which main is: it takes the mount down, or
 //! dismisses the readers. A signal or a request starts it. When the loop has returned, for this reason or because somebody has
@@ -55,8 +55,17 @@ const MAIN_PATIENCE: Duration = Duration::from_millis(1300);
 pub(super) enum Ending {
     /// Nothing.
     Stop,
+    /// Another process, which the service manager starts and gives the mount.
+    Restart,
     /// The program that is installed now.
     Change,
+}
+
+impl Ending {
+    /// Whether the mount outlives this image of the process.
+    const fn leaves_mount(self) -> bool {
+        matches!(self, Self::Restart | Self::Change)
+    }
 }
 
 /// The parts that serve clients and programs.
@@ -96,7 +105,7 @@ impl Serving {
         let Some(ipc) = ipc.take() else {
             return;
         };
-        if ending == Ending::Stop {
+        if ending != Ending::Change {
             self.notifier.stopping();
         }
         instance::set_restart_flag(&self.config().paths, self.config().admin_gid);
@@ -105,14 +114,11 @@ impl Serving {
         if !ipc.stop(Instant::now() + IPC_PATIENCE) {
             tracing::warn!("an IPC request took too long for the stop: its client gets no answer");
         }
-        match ending {
-            Ending::Stop => self.take_down(),
-            Ending::Change => {
-                if let Err(error) = self.readers.dismiss() {
-                    tracing::error!(%error, "cannot change to the installed program");
-                    self.take_down();
-                }
-            }
+        if !ending.leaves_mount() {
+            self.take_down();
+        } else if let Err(error) = self.readers.dismiss() {
+            tracing::error!(%error, "cannot leave the mount to the next process");
+            self.take_down();
         }
     }
 
@@ -131,7 +137,12 @@ impl Serving {
     /// Obeys a stop signal, on the control runtime.
     pub(super) async fn stop_from_outside(self: Arc<Self>) {
         self.is_stop_wanted.store(true, Ordering::Release);
-        self.end_from_outside(Ending::Stop).await;
+        let ending = if self.notifier.starts_again().await {
+            Ending::Restart
+        } else {
+            Ending::Stop
+        };
+        self.end_from_outside(ending).await;
     }
 
     /// Begins to change to the program that is installed now, on the control runtime.
@@ -170,15 +181,11 @@ impl Serving {
             // A manager gives what it keeps to the next process.
             exit(end_status(ending == Ending::Change));
         }
-        sleep(
-            MAIN_PATIENCE
-                + if ending == Ending::Change {
-                    CHANGE_PATIENCE
-                } else {
-                    Duration::ZERO
-                },
-        )
-        .await;
+        let patience = match ending {
+            Ending::Stop => MAIN_PATIENCE,
+            Ending::Restart | Ending::Change => MAIN_PATIENCE + CHANGE_PATIENCE,
+        };
+        sleep(patience).await;
         tracing::error!(
             "the stop takes too long: ending without the rest, the next start applies the crash journal"
         );
@@ -246,8 +253,8 @@ impl Daemon {
             }
         }
         serving.end(Ending::Stop);
-        let is_change = serving.ending.get() == Some(&Ending::Change);
-        if is_change {
+        let ending = *serving.ending.get().unwrap_or(&Ending::Stop);
+        if ending.leaves_mount() {
             serving
                 .readers
                 .settle(CHANGE_PATIENCE, || serving.is_busy());
@@ -263,12 +270,14 @@ impl Daemon {
         }
         drop(database);
         stop_history(&serving.sources);
-        if is_change && !serving.is_stop_wanted.load(Ordering::Acquire) {
-            drop(runtimes);
-            return serving.change_over();
-        }
-        if is_change {
-            serving.take_down();
+        match ending {
+            Ending::Stop => {}
+            Ending::Restart => serving.mount.leave(),
+            Ending::Change if serving.is_stop_wanted.load(Ordering::Acquire) => serving.take_down(),
+            Ending::Change => {
+                drop(runtimes);
+                return serving.change_over();
+            }
         }
         instance::remove_pid_file(&serving.config().paths.pid_file);
         // Last: until here the control socket answers, and the signal's task bounds the stop.
