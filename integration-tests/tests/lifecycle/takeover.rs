@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::Command;
@@ -448,6 +448,30 @@ fn a_stop_in_the_middle_of_a_takeover_ends_the_mount() {
         supervisor.stop();
         assert_eq!(host.recorded_pid(), None);
     }
+}
+
+/// The kernel and the tables know them by these numbers, also after a change to another version. A new one comes last; another order is
+/// another layout of the tables.
+#[test]
+fn generated_files_and_links_keep_their_numbers() {
+    const FIRST: u64 = 1 << 63;
+    let host = Host::new();
+    let daemon = host.start();
+    let names = [
+        "local",
+        "qemu-server",
+        "openvz",
+        "lxc",
+        ".version",
+        ".members",
+    ];
+    let names = names.into_iter();
+    let names = names.chain([".vmlist", ".rrd", ".clusterlog", ".debug"]);
+    for (number, name) in (FIRST..).zip(names) {
+        let found = fs::symlink_metadata(host.path(name)).unwrap().ino();
+        assert_eq!(found, number, "{name}");
+    }
+    daemon.stop();
 }
 
 #[test]

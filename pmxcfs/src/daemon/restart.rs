@@ -4,10 +4,10 @@
 //! type `restart` until the daemon has ended. While there is a job, it keeps the descriptors of the unit. So the mount may wait for the next
 //! process. A manager that does not answer in time gets an ordinary stop.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// How long the question may take.
@@ -18,20 +18,17 @@ const RESTART: &str = "restart";
 
 /// Asks systemd whether it starts this unit again when it has ended. Call it on a runtime.
 pub(super) async fn is_under_way(unit: &str) -> bool {
-    let question = Command::new("systemctl")
+    let mut question = Command::new("systemctl");
+    question
         .args(["list-jobs", "--plain", "--no-legend", "--full", unit])
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    match timeout(PATIENCE, question).await {
-        Ok(Ok(answer)) => has_restart(&String::from_utf8_lossy(&answer.stdout), unit),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "cannot ask the service manager for its jobs");
-            false
-        }
-        Err(_late) => {
-            tracing::debug!("the service manager does not tell its jobs");
+        .stderr(Stdio::null());
+    // The program has to come from a disk, which may hang.
+    let asked = spawn_blocking(move || question.output());
+    match timeout(PATIENCE, asked).await {
+        Ok(Ok(Ok(answer))) => has_restart(&String::from_utf8_lossy(&answer.stdout), unit),
+        other => {
+            tracing::debug!(?other, "the service manager does not tell its jobs");
             false
         }
     }

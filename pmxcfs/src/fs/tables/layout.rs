@@ -9,7 +9,7 @@
 //! | 42,074,624 | | end of what is mapped; behind it, in bytes, what a planned change hands over |
 //!
 //! Whatever changes here, or in what the words mean, changes [`LAYOUT_VERSION`]. So does another order of the plugins, since
-//! the kernel knows them by their indices.
+//! the kernel knows them by their indices. Tests fail then (fs/tests/layout.rs; takeover.rs of the integration tests).
 
 /// Bytes of a word.
 pub(super) const WORD_SIZE: usize = 8;

@@ -127,6 +127,18 @@ impl Memory {
         self.log.lock().len()
     }
 
+    /// A checksum of the words that have been stored to, with their places.
+    #[cfg(test)]
+    pub(super) fn checksum(&self) -> u32 {
+        let words: std::collections::BTreeMap<_, _> = self.log.lock().iter().copied().collect();
+        let mut checksum = crc32fast::Hasher::new();
+        for (index, value) in words {
+            checksum.update(&(index as u64).to_le_bytes());
+            checksum.update(&value.to_le_bytes());
+        }
+        checksum.finalize()
+    }
+
     /// The memory as a kill leaves it after some stores and the first bytes of the next one.
     #[cfg(test)]
     pub(super) fn killed_after(&self, stores: usize, bytes: usize) -> Self {

@@ -140,6 +140,11 @@ impl Killer {
         self.0.store_count()
     }
 
+    /// The version of the layout, and a checksum of all words that are in use, with their places.
+    pub(super) fn checksum(&self) -> (u64, u32) {
+        (LAYOUT_VERSION, self.0.checksum())
+    }
+
     /// What is left after some stores, and the first bytes of the next one.
     pub(super) fn killed_after(&self, stores: usize, bytes: usize) -> Result<Tables, TablesError> {
         let left = self.0.killed_after(stores, bytes);

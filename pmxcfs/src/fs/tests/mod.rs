@@ -7,6 +7,8 @@ mod answers;
 mod files;
 #[cfg(test)]
 mod kills;
+#[cfg(test)]
+mod layout;
 pub(crate) mod model;
 mod names;
 mod successors;
