@@ -5,12 +5,12 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use integration_tests::daemon::{binary, control_program};
-use integration_tests::{Host, Supervisor, proc, wait};
+use integration_tests::daemon::{binary, control_program, database_program};
+use integration_tests::{Host, Supervisor, proc, tell, wait};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -23,16 +23,59 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest that programs may wait for a process that cannot go on.
 pub(crate) const WAIT_BAR: Duration = Duration::from_secs(8);
 
-/// Kills, or changes, in a row.
-pub(crate) fn rounds(variable: &str, default: u32) -> u32 {
+/// Kills, changes, readers and the like: more than by default if a variable says so.
+pub(crate) fn number(variable: &str, default: usize) -> usize {
     let set = std::env::var(variable).ok();
     set.map_or(default, |number| number.parse().unwrap())
+}
+
+/// A host with as many files and guests as two variables say.
+pub(crate) fn filled_host() -> Host {
+    let host = Host::new();
+    let (file_count, guest_count) = (number("PMXCFS_FILES", 0), number("PMXCFS_GUESTS", 0));
+    if file_count + guest_count == 0 {
+        return host;
+    }
+    let source = host.root().join("source");
+    let guests = source.join("nodes/node1/qemu-server");
+    fs::create_dir_all(&guests).unwrap();
+    for id in 0..guest_count {
+        fs::write(
+            guests.join(format!("{}.conf", 100 + id)),
+            "name: guest\n".repeat(40),
+        )
+        .unwrap();
+    }
+    for file in 0..file_count {
+        let directory = source.join(format!("many/{}", file / 100));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(format!("{file}")), "content").unwrap();
+    }
+    fs::create_dir_all(host.state_dir()).unwrap();
+    let mut import = Command::new(database_program());
+    import.args(["import", "--root-dir"]).arg(host.root());
+    assert!(import.arg(&source).status().unwrap().success());
+    host
+}
+
+/// Readers of all kinds, as many as a variable says. The kernel learns all names before.
+pub(crate) fn readers(host: &Host, default: usize) -> Vec<(&'static str, Look<'_>)> {
+    let mut list = Command::new("ls");
+    list.arg("-lR").arg(host.mount_dir()).stdout(Stdio::null());
+    assert!(list.status().unwrap().success());
+    let count = number("PMXCFS_READERS", default);
+    let sets = (0..count).step_by(5).flat_map(|_| looks(host));
+    sets.take(count).collect()
+}
+
+pub(crate) fn report(longest: Duration) {
+    tell(&format!("the longest operation took {longest:?}"));
 }
 
 /// What one reader does again and again.
 pub(crate) type Look<'a> = Box<dyn FnMut() -> std::io::Result<()> + Send + 'a>;
 
-/// Makes what readers look at, and the readers.
+/// Makes what readers look at, and one reader of each kind.
 fn looks(host: &Host) -> Vec<(&'static str, Look<'_>)> {
     let directory = host.path("d");
     if !directory.exists() {
@@ -146,13 +189,13 @@ fn reload(host: &Host) -> std::process::Output {
 
 #[test]
 fn readers_notice_no_kill() {
-    let host = Host::new();
+    let host = filled_host();
     let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
     supervisor.start();
-    let looks = looks(&host);
+    let looks = readers(&host, 5);
     let inhabitant = Inhabitant::start(&host);
     let longest = while_read(&host, looks, |count| {
-        for _ in 0..rounds("PMXCFS_KILLS", 10) {
+        for _ in 0..number("PMXCFS_KILLS", 10) {
             await_more(count, 100);
             supervisor.kill();
             supervisor.start();
@@ -160,6 +203,7 @@ fn readers_notice_no_kill() {
         await_more(count, 100);
     });
     inhabitant.end();
+    report(longest);
     assert!(longest < WAIT_BAR, "{longest:?}");
     supervisor.stop();
 }
@@ -202,7 +246,7 @@ fn each_change_is_made_once_across_kills() {
     supervisor.start();
     let writers = (0..4).map(|number| ("a writer", writer(&host, number)));
     while_read(&host, writers.collect(), |count| {
-        for _ in 0..rounds("PMXCFS_KILLS", 10) {
+        for _ in 0..number("PMXCFS_KILLS", 10) {
             await_more(count, 5);
             supervisor.kill();
             supervisor.start();
@@ -214,7 +258,7 @@ fn each_change_is_made_once_across_kills() {
 
 /// A host with a program that a test may replace.
 fn host_with_own_program() -> (Host, PathBuf) {
-    let host = Host::new();
+    let host = filled_host();
     let program = host.root().join("pmxcfs");
     fs::copy(binary(), &program).unwrap();
     (host.with_program(&program), program)
@@ -226,10 +270,10 @@ fn readers_notice_no_change_of_the_program() {
     let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
     supervisor.start();
     let pid = supervisor.pid();
-    let looks = looks(&host);
+    let looks = readers(&host, 5);
     let inhabitant = Inhabitant::start(&host);
-    while_read(&host, looks, |count| {
-        for _ in 0..rounds("PMXCFS_CHANGES", 10) {
+    let longest = while_read(&host, looks, |count| {
+        for _ in 0..number("PMXCFS_CHANGES", 10) {
             await_more(count, 100);
             // As a package manager replaces it.
             let new = program.with_extension("new");
@@ -245,6 +289,7 @@ fn readers_notice_no_change_of_the_program() {
         await_more(count, 100);
     });
     inhabitant.end();
+    report(longest);
     assert_eq!(supervisor.pid(), pid);
     assert!(!host.restart_flag().exists());
     supervisor.stop();

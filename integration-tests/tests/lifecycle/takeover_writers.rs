@@ -6,9 +6,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use integration_tests::{Host, Supervisor};
+use integration_tests::Supervisor;
 
-use crate::takeover::{Look, WAIT_BAR, await_more, rounds, while_read};
+use crate::takeover::{
+    Look, WAIT_BAR, await_more, filled_host, number, readers, report, while_read,
+};
 
 fn wrong<T>(what: impl std::fmt::Debug) -> io::Result<T> {
     Err(io::Error::other(format!("found {what:?}")))
@@ -85,23 +87,25 @@ fn append(path: PathBuf) -> Look<'static> {
 
 #[test]
 fn writers_are_told_the_truth_through_every_kill() {
-    let host = Host::new();
+    let host = filled_host();
     let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
     supervisor.start();
     let directory = host.path("w");
     fs::create_dir(&directory).unwrap();
-    let mut writers: Vec<(&'static str, Look<'_>)> = Vec::new();
-    for number in 0..2 {
+    let mut writers = readers(&host, 0);
+    for number in 0..number("PMXCFS_WRITERS", 8) {
         let path = |name: &str| directory.join(format!("{name}-{number}"));
-        writers.push(("lock", lock(path("lock"))));
-        writers.push(("create", create_and_remove(path("create"))));
-        writers.push(("replace", replace(path("replace"))));
-        writers.push(("append", append(path("append"))));
+        writers.push(match number % 4 {
+            0 => ("lock", lock(path("lock"))),
+            1 => ("create", create_and_remove(path("create"))),
+            2 => ("replace", replace(path("replace"))),
+            _ => ("append", append(path("append"))),
+        });
     }
     let longest = while_read(&host, writers, |count| {
-        for round in 0..rounds("PMXCFS_KILLS", 10) {
+        for round in 0..number("PMXCFS_KILLS", 10) {
             // Another moment each time.
-            await_more(count, 20 + u64::from(round % 7));
+            await_more(count, 20 + round as u64 % 7);
             supervisor.kill();
             supervisor.start();
         }
@@ -114,6 +118,7 @@ fn writers_are_told_the_truth_through_every_kill() {
             && !name.to_string_lossy().starts_with("replace-")
     });
     assert!(left.is_empty(), "{left:?}");
+    report(longest);
     assert!(longest < WAIT_BAR, "{longest:?}");
     supervisor.stop();
 }
