@@ -22,11 +22,11 @@ mod tables;
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg_attr(
     not(test),
-    expect(
-        dead_code,
-        clippy::unwrap_used,
-        reason = "fuzzing takes the model from the tests"
-    )
+    expect(dead_code, reason = "fuzzing takes the model from the tests")
+)]
+#[expect(
+    clippy::unwrap_used,
+    reason = "clippy does not take it for a module of tests"
 )]
 pub(crate) mod tests;
 mod ways;
