@@ -109,11 +109,14 @@ impl Window {
                 continue;
             }
             let row = rows.binary_search_by_key(&inode, |(inode, _)| *inode);
-            pending.content = match row.ok().and_then(|found| rows[found].1.as_ref()) {
-                Some(entry) => Some(entry.content()),
-                None => self.removed.get(&inode).cloned(),
-            };
-            self.size += pending.content.as_ref().map_or(0, Bytes::len);
+            let entry = row.ok().and_then(|found| rows[found].1.as_ref());
+            if let Some(entry) = entry {
+                let content = entry.content();
+                self.size += content.len();
+                pending.content = Some(content);
+            } else {
+                pending.content = self.removed.get(&inode).cloned();
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 //! Measures the cost of the history of changes: a daemon with it beside one without, and the time of its answers.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -75,7 +77,7 @@ fn rates(report: &mut Report, follower_count: usize) -> io::Result<()> {
     let result = followed(&hosts[1], follower_count, || {
         for workload in WORKLOADS.iter().filter_map(|name| workload::find(name)) {
             for &process_count in writer_counts {
-                rate(report, workload, process_count, &hosts)?;
+                rate(report, workload, process_count, &hosts, daemons[1].pid())?;
             }
         }
         if follower_count > 0 {
@@ -97,17 +99,53 @@ fn rate(
     workload: &Workload,
     process_count: u32,
     hosts: &[Host; 2],
+    pid: u32,
 ) -> io::Result<()> {
     let row = Row {
         operation: workload.operation,
         process_count,
         bar_percent: BAR_PERCENT,
     };
+    let (recorder, daemon) = (Cell::new(0), Cell::new(0));
     against::measure(report, &row, hosts, |host| {
         let mount_dir = host.mount_dir();
         let mount_dir = mount_dir.to_str().ok_or(ErrorKind::InvalidInput)?;
-        fleet::rate(process_count, &["worker", workload.name, mount_dir])
-    })
+        let before = processor_times(pid)?;
+        let rate = fleet::rate(process_count, &["worker", workload.name, mount_dir]);
+        if std::ptr::eq(host, &hosts[1]) {
+            let after = processor_times(pid)?;
+            recorder.set(recorder.get() + after.0 - before.0);
+            daemon.set(daemon.get() + after.1 - before.1);
+        }
+        rate
+    })?;
+    let percent = 100.0 * mega(recorder.get()) / mega(daemon.get());
+    report.line(&format!(
+        "    of the daemon's processor time meanwhile, its thread `history` takes {percent:.1} %"
+    ))
+}
+
+/// Processor time in ns of the thread `history` and of all threads.
+fn processor_times(pid: u32) -> io::Result<(u64, u64)> {
+    let (mut recorder, mut all) = (0, 0);
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?.path();
+        let times = fs::read_to_string(task.join("schedstat"))?;
+        let time = times
+            .split_whitespace()
+            .next()
+            .and_then(|time| time.parse::<u64>().ok())
+            .ok_or(ErrorKind::InvalidData)?;
+        all += time;
+        if is_history(&task)? {
+            recorder += time;
+        }
+    }
+    Ok((recorder, all))
+}
+
+fn is_history(task: &Path) -> io::Result<bool> {
+    Ok(fs::read_to_string(task.join("comm"))?.trim_end() == "history")
 }
 
 /// Runs `work` while so many clients follow; all but the first of them read.
@@ -222,7 +260,7 @@ fn replace(host: &Host, path: &str, round: u32) -> io::Result<()> {
 fn history_written(pid: u32) -> io::Result<u64> {
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let task = task?.path();
-        if fs::read_to_string(task.join("comm"))?.trim_end() == "history" {
+        if is_history(&task)? {
             let io = fs::read_to_string(task.join("io"))?;
             let line = io
                 .lines()
@@ -235,8 +273,8 @@ fn history_written(pid: u32) -> io::Result<u64> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn mega(bytes: u64) -> f64 {
-    bytes as f64 / MEGA
+fn mega(number: u64) -> f64 {
+    number as f64 / MEGA
 }
 
 fn memory(report: &mut Report) -> io::Result<()> {
