@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::Digest;
 
-use crate::core::{Actions, LogLevel, MemberId, Now, RequestId};
+use crate::core::{Action, LogLevel, MemberId, Now, RequestId};
 
 /// A message of the application, without header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub struct Context<'a> {
     pub local: MemberId,
     /// Smallest node id of the last membership.
     pub lowest_node: u32,
-    pub(crate) out: &'a mut Actions,
+    pub(crate) out: &'a mut Vec<Action>,
     pub(crate) outgoing: &'a mut Vec<Outgoing>,
 }
 
@@ -87,7 +87,7 @@ impl Context<'_> {
 
     /// Adds a log line.
     pub fn log(&mut self, level: LogLevel, text: impl Into<String>) {
-        self.out.log(level, text);
+        self.out.push(Action::log(level, text));
     }
 }
 
@@ -119,11 +119,11 @@ pub trait Application {
     ) -> Vec<Outgoing>;
 
     /// Refuses a request that was never prepared.
-    fn refuse(request: Self::Request, error: FsError);
+    fn refuse(_request: Self::Request, _error: FsError) {}
 
     /// The messages of a prepared request were not sent, or will not be delivered here. Nothing happens if the request is
     /// answered already.
-    fn fail(&mut self, id: RequestId, error: FsError);
+    fn fail(&mut self, _id: RequestId, _error: FsError) {}
 
     /// Handles a delivered message, own ones included.
     fn deliver(&mut self, delivery: &Delivery<'_>, context: &mut Context<'_>) -> Verdict;
@@ -147,7 +147,9 @@ pub trait Application {
 
     /// The next update for others, of the data as they were at the exchange. Asked for as corosync takes them, so that not
     /// all of them are in memory at once.
-    fn next_update(&mut self) -> Option<Bytes>;
+    fn next_update(&mut self) -> Option<Bytes> {
+        None
+    }
 
     /// Records one update of the leader.
     ///
@@ -159,23 +161,27 @@ pub trait Application {
     ///
     /// # Errors
     /// They do not lead to the leader's data, or the store failed; nothing is changed then.
-    fn commit(&mut self, context: &mut Context<'_>) -> Result<(), SyncError>;
+    fn commit(&mut self, _context: &mut Context<'_>) -> Result<(), SyncError> {
+        Ok(())
+    }
 
     /// Forgets states, recorded updates and those still to be sent.
-    fn discard(&mut self);
+    fn discard(&mut self) {}
 
     /// Checksum over the replicated data. Asked for in groups whose members hold the same.
-    fn checksum(&mut self) -> Digest;
+    fn checksum(&mut self) -> Digest {
+        Digest::default()
+    }
 
     /// The group has other members now, in ascending order.
-    fn members_changed(&mut self, members: &[MemberId]);
+    fn members_changed(&mut self, _members: &[MemberId]) {}
 
     /// This member is synced now and was not before.
-    fn became_synced(&mut self, context: &mut Context<'_>);
+    fn became_synced(&mut self, _context: &mut Context<'_>) {}
 
     /// The connection to corosync is lost, and with it all that it told of the group.
-    fn disconnected(&mut self);
+    fn disconnected(&mut self) {}
 
     /// All messages and requests that came in together are handled: the moment for work that is done once for all of them.
-    fn flush(&mut self);
+    fn flush(&mut self) {}
 }

@@ -36,7 +36,7 @@ pub fn cpg_message(bytes: &[u8]) {
 
 /// Payload of a message to a group, whatever the subtype says: a peer can put any payload behind any subtype.
 fn payload(subtype: u16, payload: &Bytes) {
-    if let Some(kind) = OperationKind::from_subtype(subtype)
+    if let Ok(kind) = OperationKind::try_from(subtype)
         && let Ok(message) = OperationMessage::decode(kind, payload)
     {
         let again = OperationMessage::decode(kind, &message.encode());

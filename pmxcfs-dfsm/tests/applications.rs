@@ -18,7 +18,7 @@ use bytes::Bytes;
 use disk::Disk;
 use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::{
-    core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
+    core::{Action, Event, Machine, MemberId, Mode, Now, RequestId},
     database::{
         Database, DatabaseNotice,
         wire::{LockMessage, OperationMessage, UNLOCK, UNLOCK_REQUEST, UpdateMessage},
@@ -82,22 +82,20 @@ impl Subject {
     }
 
     fn feed(&mut self, event: Event) -> Vec<Action> {
-        let mut actions = Actions::new();
-        self.machine.handle(self.now(), event, &mut actions);
-        self.machine.settle(&mut actions);
+        let mut actions = self.machine.handle(self.now(), event);
+        actions.extend(self.machine.settle());
         self.machine.flush();
-        actions.take()
+        actions
     }
 
     fn request(&mut self, operation: Operation) -> Vec<Action> {
         self.count += 1;
         let answers = &self.machine.app().store().answers;
         let caller = answers.client(RequestId(self.count), operation);
-        let mut actions = Actions::new();
-        self.machine.request(self.now(), caller, &mut actions);
-        self.machine.settle(&mut actions);
+        let mut actions = self.machine.request(self.now(), caller);
+        actions.extend(self.machine.settle());
         self.machine.flush();
-        actions.take()
+        actions
     }
 
     fn answers(&self) -> Vec<(RequestId, Result<u32, FsError>)> {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use disk::{Disk, Saved};
 use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::{
-    core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
+    core::{Action, Event, Machine, MemberId, Mode, Now, RequestId},
     database::{Database, wire::OperationMessage},
     wire::NormalMessage,
 };
@@ -148,34 +148,32 @@ impl Ring {
 
     fn feed(&mut self, index: usize, event: Event) {
         let now = self.now();
-        let mut actions = Actions::new();
         let node = &mut self.nodes[index];
-        node.machine.handle(now, event, &mut actions);
+        let actions = node.machine.handle(now, event);
         self.carry_out(index, actions);
     }
 
     fn ask(&mut self, index: usize, operation: Operation) {
         let now = self.now();
-        let mut actions = Actions::new();
         let node = &mut self.nodes[index];
         node.request_count += 1;
         let id = RequestId(node.request_count);
         node.asked_ms.insert(id.0, now.monotonic_ms);
         let caller = node.machine.app().store().answers.client(id, operation);
-        node.machine.request(now, caller, &mut actions);
+        let actions = node.machine.request(now, caller);
         self.carry_out(index, actions);
     }
 
-    fn carry_out(&mut self, index: usize, mut actions: Actions) {
+    fn carry_out(&mut self, index: usize, mut actions: Vec<Action>) {
         let node = &mut self.nodes[index];
-        node.machine.settle(&mut actions);
+        actions.extend(node.machine.settle());
         node.machine.flush();
         for (id, result) in node.machine.app().store().answers.take() {
             assert_eq!(result.map(|_| ()), Ok::<(), FsError>(()), "node {index}");
             let asked_ms = node.asked_ms.remove(&id.0).unwrap();
             node.slowest_ms = node.slowest_ms.max(self.now_ms - asked_ms);
         }
-        for action in actions.take() {
+        for action in actions {
             match action {
                 Action::Multicast(message) => node.outgoing.push_back(message),
                 Action::Leave => self.left.push(index),

@@ -47,7 +47,7 @@ fn assert_data(recorded: &Value, decoded: &[u8], name: &str) {
 fn assert_header(decoded: &Value, header: &Header, name: &str) {
     assert_eq!(
         number(&decoded["type"]),
-        u64::from(header.kind.number()),
+        u64::from(u16::from(header.kind)),
         "{name}"
     );
     assert_eq!(
@@ -104,7 +104,7 @@ fn check_operation(decoded: &Value, message: &NormalMessage, name: &str) -> Byte
         assert_text(&decoded["path"], Some(&lock.path), name);
         return lock.encode();
     }
-    let kind = OperationKind::from_subtype(subtype).unwrap();
+    let kind = OperationKind::try_from(subtype).unwrap();
     let operation = OperationMessage::decode(kind, &message.payload).unwrap();
     assert_eq!(
         number(&decoded["offset"]),

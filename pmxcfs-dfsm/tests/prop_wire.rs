@@ -58,7 +58,7 @@ fn recorded_messages_cut_at_every_length_are_refused_or_still_consistent() {
             }
             let payload = bytes.slice(24..length);
             let subtype = Header::decode(&bytes).unwrap().subtype;
-            if let Some(kind) = OperationKind::from_subtype(subtype) {
+            if let Ok(kind) = OperationKind::try_from(subtype) {
                 let result = OperationMessage::decode(kind, &payload);
                 assert!(result.is_err(), "{name} cut to {length} bytes");
             }
@@ -174,7 +174,7 @@ fn verdict(bytes: &Bytes, is_database: bool) -> &'static str {
     let result: Result<(), DecodeError> = match (is_database, header.subtype) {
         (true, 7 | 8) => LockMessage::decode(&message.payload).map(drop),
         (true, subtype) => {
-            let Some(kind) = OperationKind::from_subtype(subtype) else {
+            let Ok(kind) = OperationKind::try_from(subtype) else {
                 return "subtype";
             };
             match OperationMessage::decode(kind, &message.payload) {

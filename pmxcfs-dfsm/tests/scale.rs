@@ -23,7 +23,7 @@ use std::mem;
 use bytes::Bytes;
 use disk::{Disk, Saved};
 use pmxcfs_dfsm::{
-    core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
+    core::{Action, Event, Machine, MemberId, Mode, Now, RequestId},
     database::Database,
     wire::{Header, MessageKind},
 };
@@ -73,7 +73,7 @@ struct Cost {
 
 impl Cost {
     fn count(&self, kind: MessageKind) -> u64 {
-        let count = self.messages.get(&kind.number());
+        let count = self.messages.get(&u16::from(kind));
         count.copied().unwrap_or(0)
     }
 }
@@ -186,11 +186,10 @@ impl Cluster {
             data: Bytes::from(self.last_request.to_string()),
             truncate: false,
         };
-        let mut actions = Actions::new();
         let now = self.now();
         let machine = &mut self.nodes[index].machine;
         let caller = machine.app().store().answers.client(id, operation);
-        machine.request(now, caller, &mut actions);
+        let actions = machine.request(now, caller);
         self.carry_out(index, actions);
         self.flush(index);
     }
@@ -203,26 +202,24 @@ impl Cluster {
     }
 
     fn feed(&mut self, index: usize, event: Event) {
-        let mut actions = Actions::new();
         let now = self.now();
-        self.nodes[index].machine.handle(now, event, &mut actions);
+        let actions = self.nodes[index].machine.handle(now, event);
         self.carry_out(index, actions);
     }
 
     /// Everything that came in together is handled.
     fn flush(&mut self, index: usize) {
-        let mut actions = Actions::new();
-        self.nodes[index].machine.settle(&mut actions);
+        let actions = self.nodes[index].machine.settle();
         self.carry_out(index, actions);
         self.nodes[index].machine.flush();
     }
 
-    fn carry_out(&mut self, index: usize, mut actions: Actions) {
+    fn carry_out(&mut self, index: usize, actions: Vec<Action>) {
         let (sender, side) = (self.nodes[index].id, self.nodes[index].side);
-        for action in actions.take() {
+        for action in actions {
             match action {
                 Action::Multicast(message) => {
-                    let kind = Header::decode(&message).unwrap().kind.number();
+                    let kind = u16::from(Header::decode(&message).unwrap().kind);
                     *self.cost.messages.entry(kind).or_default() += 1;
                     self.cost.bytes += message.len() as u64;
                     let receivers = self.nodes.iter_mut();

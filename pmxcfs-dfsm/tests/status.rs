@@ -10,7 +10,7 @@ mod support;
 
 use bytes::Bytes;
 use pmxcfs_dfsm::{
-    core::{Action, Actions, Event, Machine, MemberId, Mode, Now},
+    core::{Action, Event, Machine, MemberId, Mode, Now},
     status::{StatusGroup, StatusRequest, StatusStore, wire::UpdateMessage},
     wire::{MessageKind, NormalMessage},
 };
@@ -61,21 +61,17 @@ impl StatusStore for Soft {
 }
 
 fn feed_status(machine: &mut Machine<StatusGroup<Soft>>, event: Event) -> Vec<Bytes> {
-    let mut actions = Actions::new();
-    machine.handle(Now::default(), event, &mut actions);
-    machine.settle(&mut actions);
+    let mut actions = machine.handle(Now::default(), event);
+    actions.extend(machine.settle());
     machine.flush();
-    multicasts(&mut actions)
+    multicasts(actions)
 }
 
-fn multicasts(actions: &mut Actions) -> Vec<Bytes> {
-    let messages = actions
-        .take()
-        .into_iter()
-        .filter_map(|action| match action {
-            Action::Multicast(message) => Some(message),
-            _ => None,
-        });
+fn multicasts(actions: Vec<Action>) -> Vec<Bytes> {
+    let messages = actions.into_iter().filter_map(|action| match action {
+        Action::Multicast(message) => Some(message),
+        _ => None,
+    });
     messages.collect()
 }
 
@@ -148,9 +144,8 @@ fn own_status_messages_are_not_applied_again() {
         key: bytes("k"),
         value: bytes("v"),
     };
-    let mut actions = Actions::new();
-    machine.request(Now::default(), request, &mut actions);
-    let message = multicasts(&mut actions).remove(0);
+    let actions = machine.request(Now::default(), request);
+    let message = multicasts(actions).remove(0);
     let own = Event::Delivered {
         sender: SELF,
         message: message.clone(),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Actions, LogLevel, Machine, MemberId, Mode,
+    LogLevel, Machine, MemberId, Mode,
     mode::State,
     queue::{self, Queued},
 };
@@ -13,15 +13,15 @@ use crate::{
 };
 
 impl<A: Application> Machine<A> {
-    pub(super) fn delivered(&mut self, sender: MemberId, message: Bytes, out: &mut Actions) {
+    pub(super) fn delivered(&mut self, sender: MemberId, message: Bytes) {
         if self.mode().is_error() {
             return;
         }
         if self.members.is_empty() {
-            return self.leave("message before the first membership", out);
+            return self.leave("message before the first membership");
         }
         let Ok(header) = Header::decode(&message) else {
-            return refuse(sender, "shorter than a header", out);
+            return self.ignore(sender, "shorter than a header");
         };
         if header.protocol > A::PROTOCOL {
             let reason = format!(
@@ -29,36 +29,30 @@ impl<A: Application> Machine<A> {
                 header.protocol,
                 A::PROTOCOL
             );
-            return self.stop(State::VersionError, &reason, out);
+            return self.stop(State::VersionError, &reason);
         }
         if header.protocol < A::PROTOCOL {
-            return refuse(sender, "older protocol", out);
+            return self.ignore(sender, "older protocol");
         }
         match header.kind {
             MessageKind::Normal => match NormalMessage::decode(&message) {
-                Ok(normal) => self.normal(
-                    Queued {
-                        sender,
-                        message: normal,
-                        raw: message,
-                        has_lost_receiver: false,
-                    },
-                    out,
-                ),
-                Err(_) => refuse(sender, "shorter than a message count", out),
+                Ok(normal) => self.normal(Queued {
+                    sender,
+                    message: normal,
+                    raw: message,
+                    has_lost_receiver: false,
+                }),
+                Err(_) => self.ignore(sender, "shorter than a message count"),
             },
             kind => match StateMessage::decode(&message) {
-                Ok(_) if kind == MessageKind::SyncStart => {
-                    self.state_message(sender, &message, out);
-                }
-                Ok(state) if state.epoch != self.epoch => {}
-                Ok(_) => self.state_message(sender, &message, out),
-                Err(_) => self.leave("state message shorter than its header", out),
+                Ok(state) if kind != MessageKind::SyncStart && state.epoch != self.epoch => {}
+                Ok(state) => self.state_message(sender, state),
+                Err(_) => self.leave("state message shorter than its header"),
             },
         }
     }
 
-    fn normal(&mut self, queued: Queued, out: &mut Actions) {
+    fn normal(&mut self, queued: Queued) {
         if self.local == Some(queued.sender) {
             self.in_flight.remove(&queued.message.count);
         }
@@ -67,14 +61,14 @@ impl<A: Application> Machine<A> {
         }
         self.backlog.add(&queued);
         if self.mode() == Mode::Synced {
-            self.apply(&queued, out);
+            self.apply(&queued);
             if self.members.len() == 1 {
-                self.walk_queue(out);
+                self.walk_queue();
             }
             return;
         }
         if self.member(queued.sender).is_none() {
-            return self.leave("message of a process that is not in the group", out);
+            return self.leave("message of a process that is not in the group");
         }
         match &mut self.state {
             // The synced members apply this now, whoever its sender is.
@@ -82,12 +76,12 @@ impl<A: Application> Machine<A> {
             _ => queue::insert(&mut self.queue, queued),
         }
         if let Some(reason) = self.backlog.excess(self.mode()) {
-            self.leave(&reason, out);
+            self.leave(&reason);
         }
     }
 
     /// Has the application apply a message, and answer the request that it belongs to.
-    pub(super) fn apply(&mut self, queued: &Queued, out: &mut Actions) {
+    pub(super) fn apply(&mut self, queued: &Queued) {
         let (sender, message) = (queued.sender, &queued.message);
         let is_own = self.local == Some(sender);
         let request = is_own.then(|| self.pending.get(&message.count).copied());
@@ -99,53 +93,48 @@ impl<A: Application> Machine<A> {
             payload: &message.payload,
             request: request.flatten(),
         };
-        match self.with_app(out, |app, context| app.deliver(&delivery, context)) {
+        match self.with_app(|app, context| app.deliver(&delivery, context)) {
             Verdict::Done if is_own => drop(self.pending.remove(&message.count)),
             Verdict::Done => {}
-            Verdict::Leave => self.leave("a message could not be applied here", out),
-            Verdict::Fail => self.stop(State::Error, "the local store has failed", out),
+            Verdict::Leave => self.leave("a message could not be applied here"),
+            Verdict::Fail => self.stop(State::Error, "the local store has failed"),
         }
     }
 
-    fn state_message(&mut self, sender: MemberId, message: &Bytes, out: &mut Actions) {
-        let Ok(StateMessage {
+    fn state_message(&mut self, sender: MemberId, message: StateMessage) {
+        let StateMessage {
             header,
             epoch,
             payload,
-        }) = StateMessage::decode(message)
-        else {
-            return;
-        };
+        } = message;
         match (self.mode(), header.kind) {
-            (Mode::StartSync, MessageKind::SyncStart) => self.sync_start(sender, epoch, out),
-            (Mode::StartSync, MessageKind::State) => self.collect_state(sender, payload, out),
-            (Mode::Update, MessageKind::Update) => self.record_update(&payload, out),
-            (Mode::Update, MessageKind::UpdateComplete) => self.complete_update(out),
+            (Mode::StartSync, MessageKind::SyncStart) => self.sync_start(sender, epoch),
+            (Mode::StartSync, MessageKind::State) => self.collect_state(sender, payload),
+            (Mode::Update, MessageKind::Update) => self.record_update(&payload),
+            (Mode::Update, MessageKind::UpdateComplete) => self.complete_update(),
             (Mode::Synced, MessageKind::UpdateComplete) => {
                 self.mark_all_synced();
-                self.walk_queue(out);
+                self.walk_queue();
             }
-            (Mode::Synced, MessageKind::Update) => self.update_passed(sender, payload.len(), out),
+            (Mode::Synced, MessageKind::Update) => self.update_passed(sender, payload.len()),
             (Mode::Synced, MessageKind::VerifyRequest) => {
-                self.verify_requested(sender, &payload, out);
+                self.verify_requested(sender, &payload);
             }
-            (Mode::Synced, MessageKind::Verify) => self.compare_checksum(&payload, out),
+            (Mode::Synced, MessageKind::Verify) => self.compare_checksum(&payload),
             (Mode::StartSync | Mode::Update, MessageKind::VerifyRequest | MessageKind::Verify)
             | (Mode::Synced, _)
             // This member is past its exchange already.
             | (Mode::Update, MessageKind::SyncStart) => {}
             (mode, kind) => {
                 let reason = format!("{kind:?} of {sender} in mode {mode:?}");
-                self.leave(&reason, out);
+                self.leave(&reason);
             }
         }
     }
-}
 
-/// C peers leave the group over such a message, and none applies it; the members that stay bring them up to date.
-fn refuse(sender: MemberId, reason: &str, out: &mut Actions) {
-    out.log(
-        LogLevel::Warn,
-        format!("ignore message of {sender}: {reason}"),
-    );
+    /// C peers leave the group over such a message, and none applies it; the members that stay bring them up to date.
+    fn ignore(&mut self, sender: MemberId, reason: &str) {
+        let text = format!("ignore message of {sender}: {reason}");
+        self.log(LogLevel::Warn, text);
+    }
 }

@@ -107,38 +107,12 @@ pub enum LogLevel {
     Warn,
     /// A change of state.
     Info,
-    /// Detail.
-    Debug,
 }
 
-/// Actions in the order in which they must be carried out.
-#[derive(Debug, Default)]
-pub struct Actions {
-    list: Vec<Action>,
-}
-
-impl Actions {
-    /// No actions yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes the actions out.
-    pub fn take(&mut self) -> Vec<Action> {
-        std::mem::take(&mut self.list)
-    }
-
-    /// Adds an action.
-    pub fn push(&mut self, action: Action) {
-        self.list.push(action);
-    }
-
-    /// Adds a log line.
-    pub fn log(&mut self, level: LogLevel, text: impl Into<String>) {
-        self.push(Action::Log {
-            level,
-            text: text.into(),
-        });
+impl Action {
+    /// A line for the log.
+    pub(crate) fn log(level: LogLevel, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self::Log { level, text }
     }
 }

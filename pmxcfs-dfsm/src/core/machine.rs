@@ -1,12 +1,13 @@
 //! State of a member, and the events from outside of the group: connection, requests, quorum, time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
 use super::{
-    Action, Actions, Event, LogLevel, MemberId, Mode, Now, RequestId,
+    Action, Event, LogLevel, MemberId, Mode, Now, RequestId,
     backlog::{BACKLOG_LIMIT, Backlog},
     backoff::Backoff,
     doubtful::Doubtful,
@@ -93,6 +94,8 @@ pub struct Machine<A: Application> {
     pub(super) backoff: Backoff,
     is_quorate: bool,
     pub(super) now: Now,
+    /// What is to be done for the event under way, in order.
+    out: Vec<Action>,
 }
 
 impl<A: Application> Machine<A> {
@@ -127,6 +130,7 @@ impl<A: Application> Machine<A> {
             backoff: Backoff::default(),
             is_quorate: false,
             now: Now::default(),
+            out: Vec::new(),
         }
     }
 
@@ -163,39 +167,42 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// Handles one event and appends the actions for it, in order.
-    pub fn handle(&mut self, now: Now, event: Event, out: &mut Actions) {
+    /// Handles one event. Gives the actions for it, to be carried out in order.
+    pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
         self.now = now;
         self.verifier.start(now.monotonic_ms);
         match event {
-            Event::Connected { local } => self.connected(local, out),
-            Event::ConnectFailed => self.connect_later(out),
-            Event::Disconnected => self.disconnected(out),
+            Event::Connected { local } => self.connected(local),
+            Event::ConnectFailed => self.connect_later(),
+            Event::Disconnected => self.disconnected(),
             Event::Membership {
                 members,
                 has_joined,
-            } => self.membership(members, has_joined, out),
-            Event::Delivered { sender, message } => self.delivered(sender, message, out),
+            } => self.membership(members, has_joined),
+            Event::Delivered { sender, message } => self.delivered(sender, message),
             Event::SendBlocked { unsent } => self.send_blocked(unsent),
-            Event::SendFailed { unsent } => self.give_up_sending(unsent, out),
-            Event::Quorum(is_quorate) => self.quorum(is_quorate, out),
-            Event::Mended => self.mended(out),
-            Event::Tick => self.tick(out),
-            Event::Stop => self.give_up(out),
+            Event::SendFailed { unsent } => self.give_up_sending(unsent),
+            Event::Quorum(is_quorate) => self.quorum(is_quorate),
+            Event::Mended => self.mended(),
+            Event::Tick => self.tick(),
+            Event::Stop => self.give_up(),
         }
-        self.release_held(out);
+        self.release_held();
+        mem::take(&mut self.out)
     }
 
-    /// Takes a request of a process of this node, and appends the actions for it. The application answers it.
-    pub fn request(&mut self, now: Now, request: A::Request, out: &mut Actions) {
+    /// Takes a request of a process of this node. Gives the actions for it. The application answers it.
+    pub fn request(&mut self, now: Now, request: A::Request) -> Vec<Action> {
         self.now = now;
         self.held.push_back((now.monotonic_ms, request));
-        self.release_held(out);
+        self.release_held();
+        mem::take(&mut self.out)
     }
 
-    /// Everything that came in together was handled. Appends the actions that had to wait for that.
-    pub fn settle(&mut self, out: &mut Actions) {
-        self.send_due(out);
+    /// Everything that came in together was handled. Gives the actions that had to wait for that.
+    pub fn settle(&mut self) -> Vec<Action> {
+        self.send_due();
+        mem::take(&mut self.out)
     }
 
     /// All actions that came of it were carried out, and no more are to come at once.
@@ -203,18 +210,18 @@ impl<A: Application> Machine<A> {
         self.app.flush();
     }
 
-    fn connected(&mut self, local: MemberId, out: &mut Actions) {
+    fn connected(&mut self, local: MemberId) {
         if matches!(self.mode(), Mode::VersionError | Mode::Error) {
-            out.push(Action::Leave);
+            self.out.push(Action::Leave);
             return;
         }
         self.forget_group(FsError::Busy);
         self.local = Some(local);
-        out.log(LogLevel::Info, Mode::Start.announcement().1);
+        self.log(LogLevel::Info, Mode::Start.announcement().1);
         self.state = State::Start;
     }
 
-    fn disconnected(&mut self, out: &mut Actions) {
+    fn disconnected(&mut self) {
         if self.local.take().is_none() || self.mode().is_error() {
             return;
         }
@@ -222,36 +229,36 @@ impl<A: Application> Machine<A> {
         self.forget_group(FsError::Busy);
         self.app.disconnected();
         self.state = State::Start;
-        out.log(LogLevel::Warn, "connection to corosync lost");
-        self.connect_later(out);
+        self.log(LogLevel::Warn, "connection to corosync lost");
+        self.connect_later();
     }
 
-    fn give_up(&mut self, out: &mut Actions) {
+    fn give_up(&mut self) {
         self.local = None;
         self.forget_group(FsError::Busy);
         for (_, request) in self.held.drain(..) {
             A::refuse(request, FsError::Io);
         }
         self.app.disconnected();
-        out.push(Action::Leave);
+        self.out.push(Action::Leave);
     }
 
-    fn mended(&mut self, out: &mut Actions) {
+    fn mended(&mut self) {
         if self.mode() == Mode::Error {
             self.state = State::Start;
-            self.join_later(out);
+            self.join_later();
         }
     }
 
-    fn join_later(&mut self, out: &mut Actions) {
+    fn join_later(&mut self) {
         let delay_ms = self.backoff.after_leaving_ms();
-        out.push(Action::Join { delay_ms });
+        self.out.push(Action::Join { delay_ms });
     }
 
-    fn connect_later(&mut self, out: &mut Actions) {
+    fn connect_later(&mut self) {
         if !matches!(self.mode(), Mode::VersionError | Mode::Error) {
             let delay_ms = self.backoff.after_failed_connection_ms();
-            out.push(Action::Join { delay_ms });
+            self.out.push(Action::Join { delay_ms });
         }
     }
 
@@ -265,7 +272,7 @@ impl<A: Application> Machine<A> {
         self.outbox.take();
         self.discard();
         self.verifier.forget();
-        for id in std::mem::take(&mut self.pending).into_values() {
+        for id in mem::take(&mut self.pending).into_values() {
             self.app.fail(id, answer);
         }
     }
@@ -298,7 +305,7 @@ impl<A: Application> Machine<A> {
 
     /// Requests that need not wait any more are carried out. Those that have waited too long are refused if the group is not
     /// joined, and carried out if they have waited for another member.
-    fn release_held(&mut self, out: &mut Actions) {
+    fn release_held(&mut self) {
         while let Some((since_ms, _)) = self.held.front() {
             let waits = self.holds_requests();
             let is_synced = self.mode() == Mode::Synced;
@@ -309,19 +316,19 @@ impl<A: Application> Machine<A> {
             }
             match self.held.pop_front() {
                 Some((_, request)) if waits && !is_synced => A::refuse(request, FsError::Io),
-                Some((_, request)) => self.carry_out(request, out),
+                Some((_, request)) => self.carry_out(request),
                 None => return,
             }
         }
     }
 
-    fn carry_out(&mut self, request: A::Request, out: &mut Actions) {
+    fn carry_out(&mut self, request: A::Request) {
         if A::IS_EXACT && !self.is_quorate {
             return A::refuse(request, FsError::Access);
         }
         self.last_request.0 += 1;
         let id = self.last_request;
-        let mut messages = self.with_app(out, |app, context| app.prepare(id, request, context));
+        let mut messages = self.with_app(|app, context| app.prepare(id, request, context));
         let Some(last) = messages.pop() else {
             return;
         };
@@ -329,12 +336,12 @@ impl<A: Application> Machine<A> {
             return self.app.fail(id, FsError::Io);
         }
         for message in messages {
-            self.send_normal(message, None, out);
+            self.send_normal(message, None);
         }
-        self.send_normal(last, Some(id), out);
+        self.send_normal(last, Some(id));
     }
 
-    fn quorum(&mut self, is_quorate: bool, out: &mut Actions) {
+    fn quorum(&mut self, is_quorate: bool) {
         if self.is_quorate == is_quorate {
             return;
         }
@@ -344,7 +351,7 @@ impl<A: Application> Machine<A> {
         } else {
             "node lost quorum"
         };
-        out.log(LogLevel::Info, text);
+        self.log(LogLevel::Info, text);
         if A::IS_EXACT && !is_quorate {
             let mut unsent = Vec::new();
             self.outbox.retain(|message| {
@@ -357,24 +364,24 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    fn tick(&mut self, out: &mut Actions) {
+    fn tick(&mut self) {
         let now_ms = self.now.monotonic_ms;
         if self.outbox.is_hopeless(now_ms) {
             let unsent = self.outbox.take();
             let is_kept =
                 !A::IS_EXACT && unsent.len() <= MOST_KEPT_COUNT && unsent.iter().all(is_normal);
             if is_kept {
-                out.log(LogLevel::Warn, "corosync takes no messages, keep trying");
+                self.log(LogLevel::Warn, "corosync takes no messages, keep trying");
                 self.outbox.put_back(unsent, now_ms);
             } else {
-                self.give_up_sending(unsent, out);
+                self.give_up_sending(unsent);
             }
         }
         for message in self.outbox.due(now_ms) {
-            out.push(Action::Multicast(message));
+            self.out.push(Action::Multicast(message));
         }
-        self.watch_sync(out);
-        self.verify_when_due(out);
+        self.watch_sync();
+        self.verify_when_due();
     }
 
     fn send_blocked(&mut self, unsent: Vec<Bytes>) {
@@ -387,13 +394,13 @@ impl<A: Application> Machine<A> {
 
     /// Normal messages that are not sent are failed requests; a round of synchronisation cannot end without its messages,
     /// and an exchange repeats the news that others have missed.
-    fn give_up_sending(&mut self, mut unsent: Vec<Bytes>, out: &mut Actions) {
+    fn give_up_sending(&mut self, mut unsent: Vec<Bytes>) {
         unsent.extend(self.outbox.take());
         self.fail_unsent(&unsent, FsError::Busy);
         if self.is_joined() && !unsent.iter().all(is_normal) {
-            self.leave("messages of the synchronisation could not be sent", out);
+            self.leave("messages of the synchronisation could not be sent");
         } else if self.is_joined() && !A::IS_EXACT && !unsent.is_empty() {
-            self.leave("messages could not be sent", out);
+            self.leave("messages could not be sent");
         }
     }
 
@@ -437,21 +444,25 @@ impl<A: Application> Machine<A> {
             .is_some_and(|local| local.node == self.lowest_node)
     }
 
-    pub(super) fn send(&mut self, message: Bytes, out: &mut Actions) {
+    pub(super) fn log(&mut self, level: LogLevel, text: impl Into<String>) {
+        self.out.push(Action::log(level, text));
+    }
+
+    pub(super) fn send(&mut self, message: Bytes) {
         if self.outbox.is_blocked() {
             self.outbox.push(message);
         } else {
-            out.push(Action::Multicast(message));
+            self.out.push(Action::Multicast(message));
         }
     }
 
-    pub(super) fn send_state(&mut self, kind: MessageKind, payload: Bytes, out: &mut Actions) {
+    pub(super) fn send_state(&mut self, kind: MessageKind, payload: Bytes) {
         let message = StateMessage::new(kind, A::PROTOCOL, self.now.wall_secs, self.epoch, payload);
-        self.send(message.encode(), out);
+        self.send(message.encode());
     }
 
     /// Sends a message of the application, unless this member is not joined.
-    fn send_normal(&mut self, message: Outgoing, request: Option<RequestId>, out: &mut Actions) {
+    fn send_normal(&mut self, message: Outgoing, request: Option<RequestId>) {
         if self.local.is_none() || !self.is_joined() {
             return;
         }
@@ -463,27 +474,23 @@ impl<A: Application> Machine<A> {
         }
         let Outgoing { subtype, payload } = message;
         let normal = NormalMessage::new(A::PROTOCOL, subtype, self.now.wall_secs, count, payload);
-        self.send(normal.encode(), out);
+        self.send(normal.encode());
     }
 
     /// Calls the application, then sends its messages.
-    pub(super) fn with_app<R>(
-        &mut self,
-        out: &mut Actions,
-        call: impl FnOnce(&mut A, &mut Context<'_>) -> R,
-    ) -> R {
+    pub(super) fn with_app<R>(&mut self, call: impl FnOnce(&mut A, &mut Context<'_>) -> R) -> R {
         let mut outgoing = Vec::new();
         let mut context = Context {
             now: self.now,
             is_quorate: self.is_quorate,
             local: self.local.unwrap_or(MemberId { node: 0, pid: 0 }),
             lowest_node: self.lowest_node,
-            out,
+            out: &mut self.out,
             outgoing: &mut outgoing,
         };
         let result = call(&mut self.app, &mut context);
         for message in outgoing {
-            self.send_normal(message, None, out);
+            self.send_normal(message, None);
         }
         result
     }
@@ -495,47 +502,47 @@ impl<A: Application> Machine<A> {
     }
 
     /// Changes the mode. Entering the mode that already is replaces its data only.
-    pub(super) fn enter(&mut self, state: State, out: &mut Actions) {
+    pub(super) fn enter(&mut self, state: State) {
         let mode = state.mode();
         if mode != self.mode() {
             let (level, text) = mode.announcement();
-            out.log(level, text);
+            self.log(level, text);
             self.end_synced();
         }
         self.state = state;
     }
 
-    pub(super) fn become_synced(&mut self, out: &mut Actions) {
+    pub(super) fn become_synced(&mut self) {
         if self.mode() == Mode::Synced {
             return;
         }
         let since_ms = self.now.monotonic_ms;
-        self.enter(State::Synced { since_ms }, out);
-        self.with_app(out, |app, context| app.became_synced(context));
+        self.enter(State::Synced { since_ms });
+        self.with_app(|app, context| app.became_synced(context));
     }
 
     /// Leaves the group, to join again and be brought up to date.
-    pub(super) fn leave(&mut self, reason: &str, out: &mut Actions) {
-        out.log(LogLevel::Warn, reason);
-        self.leave_for(State::Leave, FsError::Busy, out);
-        self.join_later(out);
+    pub(super) fn leave(&mut self, reason: &str) {
+        self.log(LogLevel::Warn, reason);
+        self.leave_for(State::Leave, FsError::Busy);
+        self.join_later();
     }
 
     /// Leaves the group for good, or until the store is mended.
-    pub(super) fn stop(&mut self, state: State, reason: &str, out: &mut Actions) {
-        out.log(LogLevel::Error, reason);
-        self.leave_for(state, FsError::Io, out);
+    pub(super) fn stop(&mut self, state: State, reason: &str) {
+        self.log(LogLevel::Error, reason);
+        self.leave_for(state, FsError::Io);
     }
 
-    fn leave_for(&mut self, state: State, answer: FsError, out: &mut Actions) {
+    fn leave_for(&mut self, state: State, answer: FsError) {
         debug_assert!(
             state.mode().may_follow(self.mode()),
             "an error mode hides no worse one"
         );
-        self.enter(state, out);
+        self.enter(state);
         self.forget_group(answer);
         self.local = None;
-        out.push(Action::Leave);
+        self.out.push(Action::Leave);
     }
 
     /// This member stops to be synced, if it is.

@@ -5,7 +5,7 @@
 use pmxcfs_api_types::FsError;
 
 use super::{
-    Actions, Machine, MemberId, Mode,
+    Machine, MemberId, Mode,
     machine::{Member, is_normal},
     mode::{Due, State, Wait},
     queue,
@@ -16,12 +16,7 @@ impl<A: Application> Machine<A> {
     /// A membership change. Kept: queue 1 unless somebody joined, own requests, normal messages not yet sent. Dropped:
     /// states, recorded updates, the verification, state messages not yet sent, and the replay, unless all who have applied
     /// it go.
-    pub(super) fn membership(
-        &mut self,
-        mut ids: Vec<MemberId>,
-        has_joined: bool,
-        out: &mut Actions,
-    ) {
+    pub(super) fn membership(&mut self, mut ids: Vec<MemberId>, has_joined: bool) {
         self.epoch_count = self.epoch_count.wrapping_add(1);
         let Some(local) = self.local else {
             return;
@@ -53,14 +48,14 @@ impl<A: Application> Machine<A> {
         self.outbox.retain(is_normal);
         if !ids.contains(&local) {
             if self.mode() != Mode::Start {
-                self.leave("this process is not in its group any more", out);
+                self.leave("this process is not in its group any more");
             }
             return;
         }
         if ids.len() > 1 {
-            self.begin_sync(local, has_joined, out);
+            self.begin_sync(local, has_joined);
         } else {
-            self.stay_alone(out);
+            self.stay_alone();
         }
         let kept = self.queue.iter().chain(self.doubtful.messages());
         self.backlog.restart(kept, self.now.monotonic_ms);
@@ -69,26 +64,23 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    fn begin_sync(&mut self, local: MemberId, has_joined: bool, out: &mut Actions) {
+    fn begin_sync(&mut self, local: MemberId, has_joined: bool) {
         if has_joined {
-            self.send_queue_again(local, out);
+            self.send_queue_again(local);
         }
-        self.enter(
-            State::StartSync {
-                states: std::collections::BTreeMap::new(),
-                due: (local.node == self.lowest_node).then_some(Due::Start),
-                is_announced: false,
-                wait: Wait::since(self.now.monotonic_ms),
-            },
-            out,
-        );
+        self.enter(State::StartSync {
+            states: std::collections::BTreeMap::new(),
+            due: (local.node == self.lowest_node).then_some(Due::Start),
+            is_announced: false,
+            wait: Wait::since(self.now.monotonic_ms),
+        });
     }
 
     /// All members empty queue 1, and each sends its own messages again. Messages that a departed member may have applied are not
     /// resent: when hosts are cut off from each other, one side may have received the end of an exchange that the other side
     /// has not, and have applied the messages that waited. If that side came back, a resent message would be applied twice. Where data may
     /// differ that does no harm, while a message that is not sent again would be missing.
-    fn send_queue_again(&mut self, local: MemberId, out: &mut Actions) {
+    fn send_queue_again(&mut self, local: MemberId) {
         for queued in std::mem::take(&mut self.queue) {
             if queued.sender != local {
                 continue;
@@ -98,15 +90,15 @@ impl<A: Application> Machine<A> {
                 self.fail_request(count, FsError::Busy);
             } else {
                 self.in_flight.insert(count);
-                self.send(queued.raw, out);
+                self.send(queued.raw);
             }
         }
     }
 
-    fn stay_alone(&mut self, out: &mut Actions) {
+    fn stay_alone(&mut self) {
         self.mark_all_synced();
-        self.become_synced(out);
-        self.walk_queue(out);
+        self.become_synced();
+        self.walk_queue();
     }
 
     fn end_replay(&mut self, ids: &[MemberId], has_joined: bool) {

@@ -18,6 +18,6 @@ mod sync;
 mod verifier;
 mod verify;
 
-pub use event::{Action, Actions, Event, LogLevel, MemberId, Now, RequestId};
+pub use event::{Action, Event, LogLevel, MemberId, Now, RequestId};
 pub use machine::{Machine, Status, Waiting};
 pub use mode::Mode;

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use strum::{IntoStaticStr, VariantNames};
 
 use super::{LogLevel, MemberId, queue::Queued};
 
 /// The mode of a member. The numbers are those of the C daemon; from 128 on a member applies nothing any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 #[repr(u8)]
 pub enum Mode {
     /// No membership yet.

@@ -4,13 +4,14 @@
 //! that is listed but silent is named in the log, then this member leaves and joins again, which also makes corosync
 //! rebuild a list that holds a process that is gone.
 
+use std::{collections::BTreeMap, mem};
+
 use bytes::Bytes;
 
 use super::{
-    Actions, LogLevel, Machine, MemberId, Mode,
+    LogLevel, Machine, MemberId, Mode,
     machine::Member,
     mode::{Due, State, Wait},
-    queue::Queued,
 };
 use crate::{
     app::{Application, SyncError},
@@ -28,15 +29,15 @@ const STAGGER_MS: u64 = 1_000;
 
 impl<A: Application> Machine<A> {
     /// Any member may send it: C peers obey all of them, and would wait for a state that never comes.
-    pub(super) fn sync_start(&mut self, sender: MemberId, epoch: Epoch, out: &mut Actions) {
+    pub(super) fn sync_start(&mut self, sender: MemberId, epoch: Epoch) {
         if sender.node != self.lowest_node {
             let text = format!("synchronisation started by {sender}, which is not the lowest");
-            out.log(LogLevel::Warn, text);
+            self.log(LogLevel::Warn, text);
         }
         self.epoch = epoch;
         self.discard();
         self.state = State::StartSync {
-            states: std::collections::BTreeMap::new(),
+            states: BTreeMap::new(),
             due: Some(Due::State),
             is_announced: true,
             wait: Wait::since(self.now.monotonic_ms),
@@ -44,28 +45,28 @@ impl<A: Application> Machine<A> {
     }
 
     /// Sends what an exchange that begins needs from this member.
-    pub(super) fn send_due(&mut self, out: &mut Actions) {
+    pub(super) fn send_due(&mut self) {
         let State::StartSync { due, .. } = &mut self.state else {
             return;
         };
         match due.take() {
-            Some(Due::Start) => self.send_state(MessageKind::SyncStart, Bytes::new(), out),
-            Some(Due::State) => self.announce(out),
+            Some(Due::Start) => self.send_state(MessageKind::SyncStart, Bytes::new()),
+            Some(Due::State) => self.announce(),
             None => {}
         }
     }
 
-    fn announce(&mut self, out: &mut Actions) {
+    fn announce(&mut self) {
         match self.app.state() {
-            Ok(state) if state.is_empty() => self.leave("there is no state to send", out),
-            Ok(state) => self.send_state(MessageKind::State, state, out),
-            Err(error) => self.sync_failed(&error, out),
+            Ok(state) if state.is_empty() => self.leave("there is no state to send"),
+            Ok(state) => self.send_state(MessageKind::State, state),
+            Err(error) => self.sync_failed(&error),
         }
     }
 
-    pub(super) fn collect_state(&mut self, sender: MemberId, payload: Bytes, out: &mut Actions) {
+    pub(super) fn collect_state(&mut self, sender: MemberId, payload: Bytes) {
         if self.member(sender).is_none() {
-            return self.leave("state of a process that is not in the group", out);
+            return self.leave("state of a process that is not in the group");
         }
         let now_ms = self.now.monotonic_ms;
         let State::StartSync { states, wait, .. } = &mut self.state else {
@@ -73,117 +74,119 @@ impl<A: Application> Machine<A> {
         };
         *wait = Wait::since(now_ms);
         if states.insert(sender, payload).is_some() {
-            return self.leave("second state of a member", out);
+            return self.leave("second state of a member");
         }
         if states.len() == self.members.len() {
-            let states: Vec<(MemberId, Bytes)> = std::mem::take(states).into_iter().collect();
-            self.end_exchange(&states, out);
+            let states: Vec<(MemberId, Bytes)> = mem::take(states).into_iter().collect();
+            self.end_exchange(&states);
         }
     }
 
-    fn end_exchange(&mut self, states: &[(MemberId, Bytes)], out: &mut Actions) {
+    fn end_exchange(&mut self, states: &[(MemberId, Bytes)]) {
         let own = states.iter().position(|(id, _)| self.local == Some(*id));
         let Some(own) = own else {
-            return self.leave("the own state was not received", out);
+            return self.leave("the own state was not received");
         };
-        let exchange = match self.with_app(out, |app, context| app.exchange(states, own, context)) {
+        let exchange = match self.with_app(|app, context| app.exchange(states, own, context)) {
             Ok(exchange) => exchange,
-            Err(error) => return self.sync_failed(&error, out),
+            Err(error) => return self.sync_failed(&error),
         };
         self.doubtful.clear();
         if exchange.is_leader {
             self.updates_under_way = Some(0);
-            self.send_updates(out);
+            self.send_updates();
         }
         for (member, is_synced) in self.members.iter_mut().zip(exchange.synced) {
             member.is_synced = is_synced;
         }
         if self.members.get(own).is_some_and(|member| member.is_synced) {
-            self.become_synced(out);
+            self.become_synced();
         } else {
             let update = State::Update {
                 replay: Vec::new(),
                 wait: Wait::since(self.now.monotonic_ms),
             };
-            self.enter(update, out);
+            self.enter(update);
         }
         let kept = self.queue.iter().chain(self.doubtful.messages());
         self.backlog.restart(kept, self.now.monotonic_ms);
-        self.walk_queue(out);
+        self.walk_queue();
     }
 
     /// Sends updates as long as few of them are under way, and the end of the update behind the last one. So they do not
     /// delay the writes of this node, which go between them, and only few of them are in memory.
-    fn send_updates(&mut self, out: &mut Actions) {
+    fn send_updates(&mut self) {
         while let Some(under_way) = self.updates_under_way
             && under_way < self.backlog.update_window()
         {
             let update = self.app.next_update();
             self.updates_under_way = update.as_ref().map(|update| under_way + update.len());
             match update {
-                Some(payload) => self.send_state(MessageKind::Update, payload, out),
-                None => self.send_state(MessageKind::UpdateComplete, Bytes::new(), out),
+                Some(payload) => self.send_state(MessageKind::Update, payload),
+                None => self.send_state(MessageKind::UpdateComplete, Bytes::new()),
             }
         }
     }
 
     /// An update for others has come; an own one makes room for the next.
-    pub(super) fn update_passed(&mut self, sender: MemberId, size: usize, out: &mut Actions) {
+    pub(super) fn update_passed(&mut self, sender: MemberId, size: usize) {
         self.backlog.add_update(size, self.now.monotonic_ms);
         if self.local == Some(sender) {
             let under_way = self.updates_under_way;
             self.updates_under_way = under_way.map(|bytes| bytes.saturating_sub(size));
-            self.send_updates(out);
+            self.send_updates();
         }
     }
 
-    pub(super) fn record_update(&mut self, payload: &Bytes, out: &mut Actions) {
+    pub(super) fn record_update(&mut self, payload: &Bytes) {
         if let State::Update { wait, .. } = &mut self.state {
             *wait = Wait::since(self.now.monotonic_ms);
         }
         if let Err(error) = self.app.update(payload) {
-            self.sync_failed(&error, out);
+            self.sync_failed(&error);
         }
     }
 
     /// Commits, then applies the messages that the synced members have applied meanwhile, in their order: first those of synced
     /// senders from queue 1, then all that came since, then the rest of queue 1.
-    pub(super) fn complete_update(&mut self, out: &mut Actions) {
-        if let Err(error) = self.with_app(out, |app, context| app.commit(context)) {
-            return self.sync_failed(&error, out);
+    pub(super) fn complete_update(&mut self) {
+        if let Err(error) = self.with_app(|app, context| app.commit(context)) {
+            return self.sync_failed(&error);
         }
         let replay = match &mut self.state {
-            State::Update { replay, .. } => std::mem::take(replay),
+            State::Update { replay, .. } => mem::take(replay),
             _ => Vec::new(),
         };
         self.mark_all_synced();
-        self.become_synced(out);
+        self.become_synced();
         self.app.discard();
         for queued in &replay {
             if self.mode() != Mode::Synced {
                 return;
             }
-            self.apply(queued, out);
+            self.apply(queued);
         }
-        self.walk_queue(out);
+        self.walk_queue();
     }
 
-    /// Applies the messages in queue 1. Messages of members that are not synced stay for the end of the update.
-    pub(super) fn walk_queue(&mut self, out: &mut Actions) {
-        let members = &self.members;
-        self.queue
-            .retain(|queued| members.iter().any(|member| member.id == queued.sender));
-        while let Some(queued) = self.next_of_synced() {
+    /// Applies the messages in queue 1. Messages of members that are not synced stay for the end of the update; those of
+    /// processes that have left the group are dropped.
+    pub(super) fn walk_queue(&mut self) {
+        for queued in mem::take(&mut self.queue) {
+            let Some(sender) = self.member(queued.sender) else {
+                continue;
+            };
+            let is_next = sender.is_synced && !self.is_too_early(&queued);
             match &mut self.state {
-                State::Synced { .. } => self.apply(&queued, out),
-                State::Update { replay, .. } => replay.push(queued),
-                _ => return,
+                State::Synced { .. } if is_next => self.apply(&queued),
+                State::Update { replay, .. } if is_next => replay.push(queued),
+                _ => self.queue.push(queued),
             }
         }
     }
 
     /// Logs the names of silent members after a while, and leaves the group if they stay silent.
-    pub(super) fn watch_sync(&mut self, out: &mut Actions) {
+    pub(super) fn watch_sync(&mut self) {
         let now_ms = self.now.monotonic_ms;
         let position = self
             .members
@@ -197,13 +200,13 @@ impl<A: Application> Machine<A> {
         let silent_ms = now_ms.saturating_sub(wait.progress_ms);
         if silent_ms >= LEAVE_AFTER_MS + stagger_ms {
             let reason = format!("no progress for {} s, missing: {missing}", silent_ms / 1000);
-            self.leave(&reason, out);
+            self.leave(&reason);
         } else if silent_ms >= TOLD_AFTER_MS && !wait.is_told {
             if let State::StartSync { wait, .. } | State::Update { wait, .. } = &mut self.state {
                 wait.is_told = true;
             }
             let text = format!("synchronisation waits for {missing}");
-            out.log(LogLevel::Warn, text);
+            self.log(LogLevel::Warn, text);
         }
     }
 
@@ -232,22 +235,10 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    fn next_of_synced(&mut self) -> Option<Queued> {
-        let members = &self.members;
-        let is_of_synced = |queued: &Queued| {
-            members
-                .iter()
-                .any(|member| member.id == queued.sender && member.is_synced)
-        };
-        let index = self.queue.iter().position(is_of_synced)?;
-        let is_too_early = self.is_too_early(self.queue.get(index)?);
-        (!is_too_early).then(|| self.queue.remove(index))
-    }
-
-    fn sync_failed(&mut self, error: &SyncError, out: &mut Actions) {
+    fn sync_failed(&mut self, error: &SyncError) {
         match error {
-            SyncError::Inconsistent(reason) => self.leave(reason, out),
-            SyncError::Store(reason) => self.stop(State::Error, reason, out),
+            SyncError::Inconsistent(reason) => self.leave(reason),
+            SyncError::Store(reason) => self.stop(State::Error, reason),
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pmxcfs_memdb::Digest;
 
-use super::{Actions, LogLevel, Machine, MemberId, Mode};
+use super::{LogLevel, Machine, MemberId, Mode};
 use crate::{
     app::Application,
     wire::{MessageKind, VerifyMessage},
@@ -11,31 +11,26 @@ use crate::{
 
 impl<A: Application> Machine<A> {
     /// The member with the lowest node id requests a verification.
-    pub(super) fn verify_when_due(&mut self, out: &mut Actions) {
+    pub(super) fn verify_when_due(&mut self) {
         let is_due = self.verifier.is_due(self.now.monotonic_ms);
         if !A::IS_EXACT || !is_due || self.mode() != Mode::Synced || !self.is_lowest() {
             return;
         }
         if self.verifier.request_count != self.verifier.saved_id {
-            return out.log(LogLevel::Info, "delay verify request");
+            return self.log(LogLevel::Info, "delay verify request");
         }
         self.verifier.request_count += 1;
         let request = VerifyMessage {
             id: self.verifier.request_count,
             checksum: None,
         };
-        self.send_state(MessageKind::VerifyRequest, request.encode(), out);
+        self.send_state(MessageKind::VerifyRequest, request.encode());
     }
 
     /// All members compute a checksum at the same point of the order; the one that asked sends its own.
-    pub(super) fn verify_requested(
-        &mut self,
-        sender: MemberId,
-        payload: &Bytes,
-        out: &mut Actions,
-    ) {
+    pub(super) fn verify_requested(&mut self, sender: MemberId, payload: &Bytes) {
         let Ok(request) = VerifyMessage::decode_request(payload) else {
-            return self.leave("verification request of a wrong length", out);
+            return self.leave("verification request of a wrong length");
         };
         if !A::IS_EXACT {
             return;
@@ -48,16 +43,16 @@ impl<A: Application> Machine<A> {
                 id: request.id,
                 checksum: Some(checksum),
             };
-            self.send_state(MessageKind::Verify, answer.encode(), out);
+            self.send_state(MessageKind::Verify, answer.encode());
         }
     }
 
-    pub(super) fn compare_checksum(&mut self, payload: &Bytes, out: &mut Actions) {
+    pub(super) fn compare_checksum(&mut self, payload: &Bytes) {
         if !A::IS_EXACT {
             return;
         }
         let Ok(message) = VerifyMessage::decode_checksum(payload) else {
-            return self.leave("verification of a wrong length", out);
+            return self.leave("verification of a wrong length");
         };
         let saved = self
             .verifier
@@ -65,7 +60,7 @@ impl<A: Application> Machine<A> {
             .filter(|(epoch, _)| *epoch == self.epoch && self.verifier.saved_id == message.id);
         match (saved, message.checksum) {
             (Some((_, own)), Some(theirs)) if own == theirs => {
-                out.log(LogLevel::Info, "data verification successful");
+                self.log(LogLevel::Info, "data verification successful");
             }
             (Some((_, own)), Some(theirs)) => {
                 let reason = format!(
@@ -73,9 +68,9 @@ impl<A: Application> Machine<A> {
                     first_half(&own),
                     first_half(&theirs)
                 );
-                self.leave(&reason, out);
+                self.leave(&reason);
             }
-            _ => out.log(LogLevel::Info, "skip verification - no checksum saved"),
+            _ => self.log(LogLevel::Info, "skip verification - no checksum saved"),
         }
     }
 }

@@ -22,7 +22,7 @@ impl<S: TreeStore> Database<S> {
         delivery: &Delivery<'_>,
         context: &mut Context<'_>,
     ) -> Verdict {
-        let kind = OperationKind::from_subtype(delivery.subtype);
+        let kind = OperationKind::try_from(delivery.subtype).ok();
         if kind.is_none() && !matches!(delivery.subtype, UNLOCK_REQUEST | UNLOCK) {
             let error = DecodeError::Subtype(delivery.subtype);
             return self.ignore(delivery, error, FsError::NotPermitted, context);

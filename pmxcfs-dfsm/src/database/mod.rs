@@ -226,12 +226,6 @@ impl<S: TreeStore> Application for Database<S> {
         snapshot.checksum()
     }
 
-    fn members_changed(&mut self, _members: &[MemberId]) {}
-
-    fn became_synced(&mut self, _context: &mut Context<'_>) {}
-
-    fn disconnected(&mut self) {}
-
     /// The first acknowledgement writes all records to the crash journal that wait; the others find theirs there.
     fn flush(&mut self) {
         for (reply, ticket) in self.answers.drain(..) {

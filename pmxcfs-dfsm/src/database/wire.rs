@@ -1,6 +1,7 @@
 //! Messages of the database group.
 
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
+use num_enum::TryFromPrimitive;
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::{Digest, Entry, EntryKind, Operation};
 
@@ -16,7 +17,7 @@ const UPDATE_LENGTH: usize = 41;
 const CHECKSUM_LENGTH: usize = 32;
 
 /// The kind of an operation message. The numbers are message subtypes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, TryFromPrimitive)]
 #[repr(u16)]
 pub enum OperationKind {
     /// Write or truncate.
@@ -38,22 +39,6 @@ pub const UNLOCK_REQUEST: u16 = 7;
 
 /// Subtype of the decision that a lock has expired.
 pub const UNLOCK: u16 = 8;
-
-impl OperationKind {
-    /// The kind with this subtype.
-    #[must_use]
-    pub const fn from_subtype(subtype: u16) -> Option<Self> {
-        Some(match subtype {
-            1 => Self::Write,
-            2 => Self::Mkdir,
-            3 => Self::Delete,
-            4 => Self::Rename,
-            5 => Self::Create,
-            6 => Self::Mtime,
-            _ => return None,
-        })
-    }
-}
 
 /// An operation on the tree ("format A"), subtypes 1 to 6.
 ///

@@ -9,7 +9,7 @@ use pmxcfs_memdb::{
     Caller, Change, Delivered, Operation, Plan, Reply, RootState, Rules, Stamp, Tree,
 };
 
-use crate::core::{Action, Actions, Event, Machine, MemberId, Mode, Now};
+use crate::core::{Action, Event, Machine, MemberId, Mode, Now};
 use crate::database::{Database, TreeStore};
 
 const MEMBER_COUNT: usize = 3;
@@ -111,8 +111,8 @@ impl Ring {
     }
 
     fn feed(&mut self, node: usize, event: Event) {
-        let (now, mut actions) = (self.now(), Actions::new());
-        self.nodes[node].machine.handle(now, event, &mut actions);
+        let now = self.now();
+        let actions = self.nodes[node].machine.handle(now, event);
         self.carry_out(node, actions);
     }
 
@@ -133,19 +133,19 @@ impl Ring {
                 truncate: detail.is_multiple_of(2),
             },
         };
-        let (now, mut actions) = (self.now(), Actions::new());
+        let now = self.now();
         let machine = &mut self.nodes[node].machine;
-        machine.request(now, Box::new(Wish(operation)), &mut actions);
+        let actions = machine.request(now, Box::new(Wish(operation)));
         self.carry_out(node, actions);
     }
 
-    fn carry_out(&mut self, node: usize, mut actions: Actions) {
+    fn carry_out(&mut self, node: usize, mut actions: Vec<Action>) {
         let node_left = {
             let node = &mut self.nodes[node];
-            node.machine.settle(&mut actions);
+            actions.extend(node.machine.settle());
             node.machine.flush();
             let mut has_left = false;
-            for action in actions.take() {
+            for action in actions {
                 match action {
                     Action::Multicast(message) if node.is_member => {
                         node.outgoing.push_back(message);

@@ -1,8 +1,6 @@
 //! The application of the status group.
 
 use bytes::Bytes;
-use pmxcfs_api_types::FsError;
-use pmxcfs_memdb::Digest;
 
 use super::wire::{LOG, UPDATE, UpdateMessage};
 use crate::{
@@ -103,10 +101,6 @@ impl<S: StatusStore> Application for StatusGroup<S> {
         Vec::new()
     }
 
-    fn refuse(_request: StatusRequest, _error: FsError) {}
-
-    fn fail(&mut self, _id: RequestId, _error: FsError) {}
-
     fn deliver(&mut self, delivery: &Delivery<'_>, context: &mut Context<'_>) -> Verdict {
         let sender = delivery.sender;
         if sender == context.local {
@@ -149,23 +143,9 @@ impl<S: StatusStore> Application for StatusGroup<S> {
         })
     }
 
-    fn next_update(&mut self) -> Option<Bytes> {
-        None
-    }
-
     fn update(&mut self, _payload: &Bytes) -> Result<(), SyncError> {
         let reason = "the status group has no updates of the synchronisation";
         Err(SyncError::Inconsistent(reason.to_owned()))
-    }
-
-    fn commit(&mut self, _context: &mut Context<'_>) -> Result<(), SyncError> {
-        Ok(())
-    }
-
-    fn discard(&mut self) {}
-
-    fn checksum(&mut self) -> Digest {
-        Digest::default()
     }
 
     fn members_changed(&mut self, members: &[MemberId]) {
@@ -180,8 +160,6 @@ impl<S: StatusStore> Application for StatusGroup<S> {
     fn disconnected(&mut self) {
         self.store.disconnected();
     }
-
-    fn flush(&mut self) {}
 }
 
 fn update(key: Bytes, value: Bytes) -> Outgoing {

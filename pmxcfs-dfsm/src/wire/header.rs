@@ -1,60 +1,31 @@
 //! The header that every message begins with.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use num_enum::{FromPrimitive, IntoPrimitive};
 
 use super::DecodeError;
 
 /// The purpose of a message. The numbers are the peers'; unknown ones stay representable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromPrimitive, IntoPrimitive)]
+#[repr(u16)]
 pub enum MessageKind {
-    /// 0: a message of the application.
-    Normal,
-    /// 1: states are to be sent, in the epoch of this message.
-    SyncStart,
-    /// 2: the sender's data, or a description of them.
-    State,
-    /// 3: one entry that some member lacks.
-    Update,
-    /// 4: no more updates follow.
-    UpdateComplete,
-    /// 5: all members are to compute a checksum.
-    VerifyRequest,
-    /// 6: the checksum of the member that requested one.
-    Verify,
+    /// A message of the application.
+    Normal = 0,
+    /// States are to be sent, in the epoch of this message.
+    SyncStart = 1,
+    /// The sender's data, or a description of them.
+    State = 2,
+    /// One entry that some member lacks.
+    Update = 3,
+    /// No more updates follow.
+    UpdateComplete = 4,
+    /// All members are to compute a checksum.
+    VerifyRequest = 5,
+    /// The checksum of the member that requested one.
+    Verify = 6,
     /// Any other number.
+    #[num_enum(catch_all)]
     Unknown(u16),
-}
-
-impl MessageKind {
-    /// The kind with this number.
-    #[must_use]
-    pub const fn from_number(number: u16) -> Self {
-        match number {
-            0 => Self::Normal,
-            1 => Self::SyncStart,
-            2 => Self::State,
-            3 => Self::Update,
-            4 => Self::UpdateComplete,
-            5 => Self::VerifyRequest,
-            6 => Self::Verify,
-            other => Self::Unknown(other),
-        }
-    }
-
-    /// Its number on the wire.
-    #[must_use]
-    pub const fn number(self) -> u16 {
-        match self {
-            Self::Normal => 0,
-            Self::SyncStart => 1,
-            Self::State => 2,
-            Self::Update => 3,
-            Self::UpdateComplete => 4,
-            Self::VerifyRequest => 5,
-            Self::Verify => 6,
-            Self::Unknown(other) => other,
-        }
-    }
 }
 
 /// Start of every message.
@@ -91,7 +62,7 @@ impl Header {
 
     pub(super) fn read(rest: &mut impl Buf) -> Result<Self, DecodeError> {
         Ok(Self {
-            kind: MessageKind::from_number(rest.try_get_u16_le()?),
+            kind: rest.try_get_u16_le()?.into(),
             subtype: rest.try_get_u16_le()?,
             protocol: rest.try_get_u32_le()?,
             time_secs: rest.try_get_u32_le()?,
@@ -101,7 +72,7 @@ impl Header {
 
     /// Appends the header.
     pub fn encode(&self, buffer: &mut BytesMut) {
-        buffer.put_u16_le(self.kind.number());
+        buffer.put_u16_le(self.kind.into());
         buffer.put_u16_le(self.subtype);
         buffer.put_u32_le(self.protocol);
         buffer.put_u32_le(self.time_secs);

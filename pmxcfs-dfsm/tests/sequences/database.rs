@@ -136,7 +136,7 @@ impl DatabaseGroup {
 }
 
 fn operation(message: &NormalMessage) -> Option<Box<dyn Caller>> {
-    let kind = OperationKind::from_subtype(message.header.subtype)?;
+    let kind = OperationKind::try_from(message.header.subtype).ok()?;
     let message = OperationMessage::decode(kind, &message.payload).ok()?;
     let operation = message.operation().ok()?;
     Some(Answers::default().client(RequestId(0), operation))

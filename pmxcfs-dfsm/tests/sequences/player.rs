@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pmxcfs_dfsm::{
     app::Application,
-    core::{Action, Actions, Event, Machine, MemberId, Mode, Now},
+    core::{Action, Event, Machine, MemberId, Mode, Now},
     wire::{Header, MessageKind, NormalMessage},
 };
 
@@ -173,20 +173,19 @@ impl<'a, G: Group> Player<'a, G> {
     }
 
     fn feed(&mut self, event: Event) {
-        self.drive(|machine, now, actions| machine.handle(now, event, actions));
+        self.drive(|machine, now| machine.handle(now, event));
     }
 
-    fn drive(&mut self, call: impl FnOnce(&mut Machine<G::App>, Now, &mut Actions)) {
+    fn drive(&mut self, call: impl FnOnce(&mut Machine<G::App>, Now) -> Vec<Action>) {
         let now = Now {
             monotonic_ms: self.ms,
             wall_secs: self.wall_secs,
         };
-        let mut actions = Actions::new();
         let machine = self.machine.as_mut().unwrap();
-        call(machine, now, &mut actions);
-        machine.settle(&mut actions);
+        let mut actions = call(machine, now);
+        actions.extend(machine.settle());
         machine.flush();
-        for action in actions.take() {
+        for action in actions {
             match action {
                 Action::Multicast(message) => self.sent.push(message),
                 Action::Log { text, .. } => eprintln!("    {text}"),
@@ -276,7 +275,7 @@ impl<'a, G: Group> Player<'a, G> {
             MessageKind::Normal => {
                 let machine = self.machine.as_mut().unwrap();
                 if let Some(request) = self.group.request(machine, recorded, ahead) {
-                    self.drive(|machine, now, actions| machine.request(now, request, actions));
+                    self.drive(|machine, now| machine.request(now, request));
                 }
             }
             _ => {}

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
-use pmxcfs_dfsm::core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId};
+use pmxcfs_dfsm::core::{Action, Event, Machine, MemberId, Mode, Now, RequestId};
 
 use super::{
     peer::{Peer, PeerApp},
@@ -39,13 +39,12 @@ where
     pub(crate) fn handle(&mut self, now: Now, event: Event, is_last: bool) -> Vec<Act> {
         match self {
             Self::Ours(machine) => {
-                let mut actions = Actions::new();
-                machine.handle(now, event, &mut actions);
+                let mut actions = machine.handle(now, event);
                 if is_last {
-                    machine.settle(&mut actions);
+                    actions.extend(machine.settle());
                     machine.flush();
                 }
-                acts(machine, &mut actions)
+                acts(machine, actions)
             }
             Self::Peer(peer) => peer.handle(now, event),
         }
@@ -54,12 +53,11 @@ where
     pub(crate) fn ask(&mut self, now: Now, id: RequestId, wanted: A::Wanted) -> Vec<Act> {
         match self {
             Self::Ours(machine) => {
-                let mut actions = Actions::new();
                 let request = machine.app().app.request(id, wanted);
-                machine.request(now, request, &mut actions);
-                machine.settle(&mut actions);
+                let mut actions = machine.request(now, request);
+                actions.extend(machine.settle());
                 machine.flush();
-                acts(machine, &mut actions)
+                acts(machine, actions)
             }
             Self::Peer(peer) => peer.ask(now, id, wanted),
         }
@@ -106,10 +104,10 @@ where
 }
 
 /// What a machine wants done, and the answers that it gave.
-fn acts<A: Counted>(machine: &mut Machine<Probe<A>>, actions: &mut Actions) -> Vec<Act> {
+fn acts<A: Counted>(machine: &mut Machine<Probe<A>>, actions: Vec<Action>) -> Vec<Act> {
     let answers = machine.app().app.answers().into_iter();
     let answers = answers.map(|(id, result)| Act::Answer { id, result });
-    actions.take().into_iter().map(act).chain(answers).collect()
+    actions.into_iter().map(act).chain(answers).collect()
 }
 
 fn act(action: Action) -> Act {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pmxcfs_dfsm::{
-    core::{Action, Actions, Event, Machine, MemberId, Mode, Now, RequestId},
+    core::{Action, Event, Machine, MemberId, Mode, Now, RequestId},
     database::{Database, wire::OperationMessage},
     wire::{Epoch, Header, MessageKind, NormalMessage, StateMessage},
 };
@@ -33,11 +33,10 @@ fn now(ms: u64) -> Now {
 }
 
 fn feed(subject: &mut Subject, ms: u64, event: Event) -> Vec<Action> {
-    let mut actions = Actions::new();
-    subject.handle(now(ms), event, &mut actions);
-    subject.settle(&mut actions);
+    let mut actions = subject.handle(now(ms), event);
+    actions.extend(subject.settle());
     subject.flush();
-    actions.take()
+    actions
 }
 
 fn ask(subject: &mut Subject, ms: u64) -> Vec<Action> {
@@ -49,11 +48,10 @@ fn ask(subject: &mut Subject, ms: u64) -> Vec<Action> {
         .store()
         .answers
         .client(RequestId(1), operation);
-    let mut actions = Actions::new();
-    subject.request(now(ms), request, &mut actions);
-    subject.settle(&mut actions);
+    let mut actions = subject.request(now(ms), request);
+    actions.extend(subject.settle());
     subject.flush();
-    actions.take()
+    actions
 }
 
 fn tree() -> Tree {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pmxcfs_api_types::time::{millis, wall_clock_secs};
 use pmxcfs_dfsm::app::Application;
-use pmxcfs_dfsm::core::{Action, Actions, Event, LogLevel, Machine, Mode, Now, Status};
+use pmxcfs_dfsm::core::{Action, Event, LogLevel, Machine, Mode, Now, Status};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
@@ -224,35 +224,32 @@ impl<A: Application> Driver<A> {
 /// Actions.
 impl<A: Application> Driver<A> {
     fn handle(&mut self, event: Event) {
-        let mut actions = Actions::new();
-        self.machine.handle(self.now(), event, &mut actions);
+        let actions = self.machine.handle(self.now(), event);
         self.carry_out(actions);
     }
 
     fn flush(&mut self) {
-        let mut actions = Actions::new();
-        self.machine.settle(&mut actions);
+        let actions = self.machine.settle();
         self.carry_out(actions);
         self.machine.flush();
     }
 
     fn request(&mut self, request: A::Request) {
-        let mut actions = Actions::new();
-        self.machine.request(self.now(), request, &mut actions);
+        let actions = self.machine.request(self.now(), request);
         self.carry_out(actions);
     }
 
     /// Carries out actions in their order. Messages that corosync does not take go back as an event, which leads to more actions.
-    fn carry_out(&mut self, mut actions: Actions) {
-        while let Some(refused) = self.try_all(&mut actions) {
-            self.machine.handle(self.now(), refused, &mut actions);
+    fn carry_out(&mut self, mut actions: Vec<Action>) {
+        while let Some(refused) = self.try_all(actions) {
+            actions = self.machine.handle(self.now(), refused);
         }
     }
 
-    fn try_all(&mut self, actions: &mut Actions) -> Option<Event> {
+    fn try_all(&mut self, actions: Vec<Action>) -> Option<Event> {
         let mut refusal = None;
         let mut unsent = Vec::new();
-        for action in actions.take() {
+        for action in actions {
             match action {
                 Action::Multicast(message) if refusal.is_some() => unsent.push(message),
                 Action::Multicast(message) => match self.send(&message) {
@@ -300,7 +297,6 @@ impl<A: Application> Driver<A> {
             LogLevel::Error => tracing::error!(group, "{text}"),
             LogLevel::Warn => tracing::warn!(group, "{text}"),
             LogLevel::Info => tracing::info!(group, "{text}"),
-            LogLevel::Debug => tracing::debug!(group, "{text}"),
         }
     }
 }

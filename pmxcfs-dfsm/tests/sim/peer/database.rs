@@ -124,7 +124,7 @@ impl PeerApp for CDatabase {
     }
 
     fn deliver(&mut self, message: &AppMessage<'_>, outgoing: &mut Vec<(u16, Bytes)>) -> Verdict {
-        let kind = OperationKind::from_subtype(message.subtype);
+        let kind = OperationKind::try_from(message.subtype).ok();
         let is_unlock = matches!(message.subtype, UNLOCK_REQUEST | UNLOCK);
         if (kind.is_none() && !is_unlock) || !message.is_quorate {
             return Verdict::Leave;
