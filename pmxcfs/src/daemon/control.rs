@@ -11,7 +11,7 @@ use super::memory::Trimmer;
 use super::signals::StopSignals;
 use super::stop::Serving;
 use super::watchdog::{self, Watchdog};
-use crate::health::report::{GroupMode, Report};
+use crate::health::report::Report;
 use crate::health::socket::ControlSocket;
 use crate::health::{self, RELOAD_REQUEST};
 use crate::text::count;
@@ -117,7 +117,7 @@ fn status_line(report: &Report) -> String {
         Some(cluster) => {
             let online = cluster.nodes.iter().filter(|node| node.is_online).count();
             let mut groups = cluster.groups.iter();
-            let is_synced = groups.all(|group| group.mode == GroupMode::Synced);
+            let is_synced = groups.all(|group| group.mode == "synced");
             format!(
                 "{}quorate; {online} of {} nodes online; {}synchronised; ",
                 if report.is_quorate { "" } else { "not " },
@@ -157,13 +157,13 @@ mod tests {
             is_online,
             ..Node::default()
         };
-        let group = |mode| Group {
-            mode,
+        let group = |mode: &str| Group {
+            mode: mode.to_owned(),
             ..Group::default()
         };
         report.cluster = Some(Cluster {
             nodes: vec![node(true), node(false), node(true)],
-            groups: vec![group(GroupMode::Synced), group(GroupMode::Synced)],
+            groups: vec![group("synced"), group("synced")],
             ..Cluster::default()
         });
         report.is_quorate = true;
@@ -173,7 +173,7 @@ mod tests {
             "quorate; 2 of 3 nodes online; synchronised; no problems"
         );
         let cluster = report.cluster.as_mut().expect("set above");
-        cluster.groups.push(group(GroupMode::Update));
+        cluster.groups.push(group("update"));
         report.is_quorate = false;
         report.problems = vec![problem("no-quorum"), problem("corosync-lost")];
         assert_eq!(

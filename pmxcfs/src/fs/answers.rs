@@ -136,6 +136,5 @@ impl Table {
 }
 
 fn error_of(errno: u32) -> FsError {
-    let error = i32::try_from(errno).ok().and_then(FsError::from_errno);
-    error.unwrap_or(FsError::Io)
+    FsError::try_from(errno.cast_signed()).unwrap_or(FsError::Io)
 }

@@ -9,11 +9,11 @@
 
 use std::array;
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use enum_map::{EnumArray, EnumMap};
 use histogram::{AtomicHistogram, Bucket, Config, Histogram};
 use pmxcfs_api_types::FsError;
 
@@ -60,12 +60,6 @@ pub struct Series {
 }
 
 impl Series {
-    /// Nothing yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// A request came in.
     pub fn begin(&self) {
         self.shard().started.fetch_add(1, Ordering::Relaxed);
@@ -184,42 +178,25 @@ impl Totals {
     }
 }
 
-/// Kinds of requests that a meter has room for.
-pub const KIND_LIMIT: usize = 32;
-
-/// A kind of request.
-pub trait Operation: Copy + 'static {
-    /// All kinds.
-    const ALL: &'static [Self];
-
-    /// Its own number, below [`KIND_LIMIT`].
-    fn index(self) -> usize;
-
-    /// Its name for people.
-    fn name(self) -> &'static str;
-}
-
 /// Counts the requests of each kind.
 #[derive(Debug)]
-pub struct Meter<O> {
-    series: [Series; KIND_LIMIT],
-    operations: PhantomData<O>,
+pub struct Meter<O: EnumArray<Series>> {
+    series: EnumMap<O, Series>,
 }
 
-impl<O: Operation> Meter<O> {
+impl<O: EnumArray<Series>> Meter<O> {
     /// A meter that stays for as long as the process: answers come from any thread, whoever else is gone by then, and
     /// sharing it by reference counts would cost more than counting does. A daemon has one of each sort.
     #[must_use]
     pub fn new() -> &'static Self {
         Box::leak(Box::new(Self {
-            series: array::from_fn(|_| Series::new()),
-            operations: PhantomData,
+            series: EnumMap::default(),
         }))
     }
 
     /// A request came in; it ends when the returned value is dropped.
     pub fn start(&'static self, operation: O) -> Timed {
-        let series = &self.series[operation.index()];
+        let series = &self.series[operation];
         series.begin();
         Timed {
             series,
@@ -231,13 +208,13 @@ impl<O: Operation> Meter<O> {
     /// How many requests of all kinds there have been.
     #[must_use]
     pub fn begun(&self) -> u64 {
-        self.series.iter().map(Series::begun).sum()
+        self.series.values().map(Series::begun).sum()
     }
 
     /// The sums of each kind until now.
     pub fn totals(&self) -> impl Iterator<Item = (O, Totals)> {
-        let kinds = O::ALL.iter().copied();
-        kinds.map(|kind| (kind, self.series[kind.index()].totals()))
+        let series = self.series.iter();
+        series.map(|(kind, series)| (kind, series.totals()))
     }
 }
 

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use enum_map::EnumArray;
 use nix::errno::Errno;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use pmxcfs_api_types::NodeId;
 use pmxcfs_api_types::time::{millis, wall_clock_secs};
 use pmxcfs_config::Config;
-use pmxcfs_dfsm::core::{MemberId, Mode as MachineMode};
+use pmxcfs_dfsm::core::{MemberId, Mode};
 use pmxcfs_memdb::MemDb;
 use pmxcfs_memdb::store::ScrubStats;
 use pmxcfs_rrd::RrdWriter;
@@ -19,10 +20,10 @@ use pmxcfs_services::framework::ServiceState;
 use pmxcfs_services::group::GroupStatus;
 use pmxcfs_status::{ClusterInfo, Status};
 
-use super::counters::{Meter, Operation, Totals};
+use super::counters::{Meter, Series, Totals};
 use super::report::{
-    Below, Cluster, Group, GroupMode, Latency, Member, Mode, Node, Open, Paths, Process,
-    Replacement, Report, Requests, Service, Tree, Waiting,
+    Below, Cluster, Group, Latency, Member, Node, Open, Paths, Process, Replacement, Report,
+    Requests, Service, Tree, Waiting,
 };
 use super::{FuseOperation, IpcOperation, problems};
 use crate::cluster::ClusterView;
@@ -58,9 +59,10 @@ impl Sources {
             pid: std::process::id(),
             node_name: self.config.node_name.clone(),
             mode: match self.cluster {
-                Some(_) => Mode::Cluster,
-                None => Mode::Local,
-            },
+                Some(_) => "cluster",
+                None => "local",
+            }
+            .to_owned(),
             started_secs: wall_clock_secs().saturating_sub(uptime_secs),
             uptime_ms: millis(uptime),
             is_quorate: self.status.is_quorate(),
@@ -129,6 +131,7 @@ impl Sources {
         let Some(status) = status else {
             return Group {
                 name,
+                mode: mode(Mode::Start),
                 ..Group::default()
             };
         };
@@ -208,16 +211,8 @@ fn member(id: MemberId, info: &ClusterInfo) -> Member {
     }
 }
 
-const fn mode(mode: MachineMode) -> GroupMode {
-    match mode {
-        MachineMode::Start => GroupMode::Start,
-        MachineMode::StartSync => GroupMode::StartSync,
-        MachineMode::Synced => GroupMode::Synced,
-        MachineMode::Update => GroupMode::Update,
-        MachineMode::Leave => GroupMode::Leave,
-        MachineMode::VersionError => GroupMode::VersionError,
-        MachineMode::Error => GroupMode::Error,
-    }
+fn mode(mode: Mode) -> String {
+    <&str>::from(mode).to_owned()
 }
 
 fn service((name, state): (&str, ServiceState)) -> Service {
@@ -234,11 +229,14 @@ fn service((name, state): (&str, ServiceState)) -> Service {
 }
 
 /// The kinds of requests that there were.
-fn requests<O: Operation>(meter: &Meter<O>) -> Vec<Requests> {
+fn requests<O>(meter: &Meter<O>) -> Vec<Requests>
+where
+    O: EnumArray<Series> + Into<&'static str>,
+{
     let totals = meter.totals();
     let seen = totals.filter(|(_, totals)| totals.count() + totals.in_flight > 0);
     seen.map(|(operation, totals)| Requests {
-        operation: operation.name().to_owned(),
+        operation: operation.into().to_owned(),
         count: totals.count(),
         in_flight: totals.in_flight,
         errors: errors(&totals),

@@ -15,7 +15,7 @@
 //! | `history-failed` | the history of changes cannot be written; the daemon serves without it |
 //! | `content-replaced` | a synchronisation replaced content of this node, and nobody has acknowledged it |
 
-use super::report::{Group, GroupMode, Member, Problem, Replacement, Report, Service};
+use super::report::{Group, Member, Problem, Replacement, Report, Service};
 use crate::text::count;
 
 /// Failed attempts in a row before a held database is a problem: backups and queries take moments.
@@ -104,30 +104,30 @@ fn problem_of(group: &Group) -> Option<(&'static str, String)> {
         ),
         None => String::new(),
     };
-    let (code, text) = match group.mode {
+    let (code, text) = match &*group.mode {
         _ if group.age_ms > STALLED_MS => {
             let secs = group.age_ms / 1000;
             let text = format!(": its task has not been heard of for {secs} s");
             ("group-stalled", text)
         }
-        GroupMode::Synced => return None,
-        GroupMode::Start | GroupMode::Leave | GroupMode::Unknown => (
+        "synced" => return None,
+        "start-sync" => ("synchronising", format!(" exchanges states{}", waiting())),
+        "update" => ("synchronising", format!(" is being updated{}", waiting())),
+        "version-error" => (
+            "group-stopped",
+            " was left: another node speaks a newer protocol, update this one".to_owned(),
+        ),
+        "error" => (
+            "group-stopped",
+            " was left: the data of this node cannot be trusted or stored".to_owned(),
+        ),
+        _ => (
             "group-not-joined",
             match group.is_connected {
                 true => " is being joined",
                 false => " is not joined: no connection to corosync",
             }
             .to_owned(),
-        ),
-        GroupMode::StartSync => ("synchronising", format!(" exchanges states{}", waiting())),
-        GroupMode::Update => ("synchronising", format!(" is being updated{}", waiting())),
-        GroupMode::VersionError => (
-            "group-stopped",
-            " was left: another node speaks a newer protocol, update this one".to_owned(),
-        ),
-        GroupMode::Error => (
-            "group-stopped",
-            " was left: the data of this node cannot be trusted or stored".to_owned(),
         ),
     };
     Some((code, format!("group {}{text}", group.name)))
@@ -182,11 +182,11 @@ mod tests {
     use pmxcfs_memdb::store::StoreStats;
 
     use super::*;
-    use crate::health::report::{Cluster, Mode, Waiting};
+    use crate::health::report::{Cluster, Waiting};
 
     fn healthy() -> Report {
         Report {
-            mode: Mode::Cluster,
+            mode: "cluster".to_owned(),
             is_quorate: true,
             cluster: Some(Cluster {
                 groups: vec![synced("pve_dcdb_v1"), synced("pve_kvstore_v1")],
@@ -204,7 +204,7 @@ mod tests {
     fn synced(name: &str) -> Group {
         Group {
             name: name.to_owned(),
-            mode: GroupMode::Synced,
+            mode: "synced".to_owned(),
             is_connected: true,
             ..Group::default()
         }
@@ -246,14 +246,14 @@ mod tests {
             ["database-unreadable"]
         );
         for (mode, code) in [
-            (GroupMode::Start, "group-not-joined"),
-            (GroupMode::Leave, "group-not-joined"),
-            (GroupMode::StartSync, "synchronising"),
-            (GroupMode::Update, "synchronising"),
-            (GroupMode::VersionError, "group-stopped"),
-            (GroupMode::Error, "group-stopped"),
+            ("start", "group-not-joined"),
+            ("leave", "group-not-joined"),
+            ("start-sync", "synchronising"),
+            ("update", "synchronising"),
+            ("version-error", "group-stopped"),
+            ("error", "group-stopped"),
         ] {
-            assert_eq!(codes(group(|group| group.mode = mode)), [code]);
+            assert_eq!(codes(group(|group| group.mode = mode.to_owned())), [code]);
         }
         assert_eq!(
             codes(group(|group| group.age_ms = 60_000)),
@@ -309,7 +309,7 @@ mod tests {
     fn who_is_waited_for_is_named() {
         let mut report = healthy();
         group(|group| {
-            group.mode = GroupMode::StartSync;
+            group.mode = "start-sync".to_owned();
             group.waiting = Some(Waiting {
                 members: vec![
                     Member {

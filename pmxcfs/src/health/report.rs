@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use pmxcfs_api_types::figures;
 use pmxcfs_memdb::store::StoreStats;
 use pmxcfs_rrd::RrdStats;
-use serde::{Deserialize, Serialize};
 
 figures! {
     /// The daemon at one moment.
@@ -18,8 +17,8 @@ figures! {
         pid: u32,
         /// Name of the node.
         node_name: String,
-        /// Local mode or cluster mode.
-        mode: Mode,
+        /// How the tree is kept: `local` or `cluster`.
+        mode: String,
         /// Wall clock at the start, in seconds since 1970.
         started_secs: u32 = "start_time_seconds",
         /// Time since the start.
@@ -108,8 +107,8 @@ figures! {
     Group {
         /// Name of the process group.
         name: String,
-        /// State of this member.
-        mode: GroupMode,
+        /// State of this member: the name of its [`Mode`](pmxcfs_dfsm::core::Mode).
+        mode: String,
         /// Whether there is a connection to corosync.
         is_connected: bool = "group_connected",
         /// Members.
@@ -261,39 +260,4 @@ figures! {
         /// Name of the IPC service.
         ipc_service: String,
     }
-}
-
-/// How the tree is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// On its own.
-    #[default]
-    Local,
-    /// Replicated.
-    Cluster,
-}
-
-/// State of a member of a group.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GroupMode {
-    /// No membership yet.
-    #[default]
-    Start,
-    /// The members exchange their states.
-    StartSync,
-    /// Its data are those of the others.
-    Synced,
-    /// It waits for the leader's data.
-    Update,
-    /// It leaves and will join again.
-    Leave,
-    /// It met a newer protocol and stays out.
-    VersionError,
-    /// Its own data cannot be trusted; it stays out.
-    Error,
-    /// A mode that this program does not know.
-    #[serde(other)]
-    Unknown,
 }

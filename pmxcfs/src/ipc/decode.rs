@@ -53,7 +53,7 @@ impl<'a> Call<'a> {
     /// [`FsError::UnknownOperation`]; [`FsError::NotPermitted`] for a change by a client that may only read, whatever its
     /// request looks like; [`FsError::Invalid`] for a malformed request.
     pub fn decode(id: i32, body: &'a [u8], is_root: bool) -> Result<Self, FsError> {
-        let operation = IpcOperation::of(id);
+        let operation = IpcOperation::from(id);
         if operation.changes_state() && !is_root {
             return Err(FsError::NotPermitted);
         }
@@ -67,12 +67,12 @@ impl<'a> Call<'a> {
                 let (key, value) = name_field(body)?;
                 Ok(Self::SetStatus { key, value })
             }
-            IpcOperation::Status => {
+            IpcOperation::GetStatus => {
                 let (key, rest) = name_field(body)?;
                 let (node, _ignored) = name_field(rest)?;
                 Ok(Self::Status { key, node })
             }
-            IpcOperation::Config => last_string(body).map(|path| Self::Config { path }),
+            IpcOperation::GetConfig => last_string(body).map(|path| Self::Config { path }),
             IpcOperation::Log => LogMessage::decode(body).map(Self::Log),
             IpcOperation::ClusterLog => {
                 let user = last_string(body.get(LOG_USER_OFFSET..).unwrap_or_default())?;

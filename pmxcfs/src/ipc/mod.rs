@@ -139,7 +139,7 @@ impl Handler for Operations {
     }
 
     fn handle(&self, request: &Request<'_>) -> Answer {
-        let mut timed = self.meter.start(IpcOperation::of(request.id));
+        let mut timed = self.meter.start(IpcOperation::from(request.id));
         let answer = timed.note(self.answer(request));
         answer.map_err(FsError::errno)
     }

@@ -21,7 +21,7 @@ proptest! {
         mut latencies in prop::collection::vec(latency(), 1..300),
         per_mille in 0_u32..=1000,
     ) {
-        let series = Series::new();
+        let series = Series::default();
         for nanos in &latencies {
             series.end(*nanos, 0);
         }
@@ -41,7 +41,7 @@ proptest! {
         requests in prop::collection::vec((latency(), prop::sample::select(vec![0, 0, 2, 13, 133])), 0..300),
         bits in 0..u32::from(LIMIT_BITS),
     ) {
-        let series = Series::new();
+        let series = Series::default();
         let mut errors = BTreeMap::new();
         for (nanos, errno) in &requests {
             series.begin();
@@ -63,7 +63,7 @@ proptest! {
 
 #[test]
 fn extremes_are_counted() {
-    let series = Series::new();
+    let series = Series::default();
     series.end(0, 0);
     series.end(u64::MAX, -5);
     series.end(1, i32::MAX);
@@ -74,20 +74,8 @@ fn extremes_are_counted() {
     assert_eq!(totals.errors.values().sum::<u64>(), 2);
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, enum_map::Enum)]
 struct Only;
-
-impl Operation for Only {
-    const ALL: &'static [Self] = &[Self];
-
-    fn index(self) -> usize {
-        0
-    }
-
-    fn name(self) -> &'static str {
-        "only"
-    }
-}
 
 #[test]
 fn no_request_of_any_thread_is_lost_and_each_ends_where_it_is_dropped() {

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
 use pmxcfs_api_types::figures::Metric;
+use pmxcfs_dfsm::core::Mode;
 use pmxcfs_memdb::store::{ScrubStats, StoreStats};
 use pmxcfs_rrd::RrdStats;
+use strum::VariantNames as _;
 
 use crate::health::report::{
-    Cluster, Group, GroupMode, History, Mode, Node, Open, Process, Report, Requests, Service, Tree,
-    Waiting,
+    Cluster, Group, History, Node, Open, Process, Report, Requests, Service, Tree, Waiting,
 };
 
 /// Renders a report.
@@ -118,12 +119,8 @@ fn nanos(number: u64) -> String {
 }
 
 fn show_daemon(report: &Report, page: &mut Page) {
-    let mode = match report.mode {
-        Mode::Local => "local",
-        Mode::Cluster => "cluster",
-    };
     let (version, node) = (&report.version, &report.node_name);
-    let info = labels(&[("version", version), ("node", node), ("mode", &mode)]);
+    let info = labels(&[("version", version), ("node", node), ("mode", &report.mode)]);
     page.family("info", "The daemon; always 1.", [(info, 1)]);
     let is_healthy = u8::from(report.problems.is_empty());
     page.family("healthy", "Whether nothing is wrong.", [("", is_healthy)]);
@@ -149,16 +146,6 @@ fn show_cluster(cluster: &Cluster, page: &mut Page) {
     page.parts(Service::METRICS, &services.collect::<Vec<_>>());
 }
 
-const MODES: [(GroupMode, &str); 7] = [
-    (GroupMode::Start, "start"),
-    (GroupMode::StartSync, "start-sync"),
-    (GroupMode::Synced, "synced"),
-    (GroupMode::Update, "update"),
-    (GroupMode::Leave, "leave"),
-    (GroupMode::VersionError, "version-error"),
-    (GroupMode::Error, "error"),
-];
-
 fn show_groups(groups: &[Group], page: &mut Page) {
     let named = groups.iter().map(|group| {
         let name = labels(&[("group", &group.name)]);
@@ -173,9 +160,9 @@ fn show_groups(groups: &[Group], page: &mut Page) {
     });
     page.parts(Waiting::METRICS, &waiting.collect::<Vec<_>>());
     let modes = groups.iter().flat_map(|group| {
-        MODES.map(|(mode, name)| {
-            let labels = labels(&[("group", &group.name), ("mode", &name)]);
-            (labels, u8::from(group.mode == mode))
+        Mode::VARIANTS.iter().map(|mode| {
+            let labels = labels(&[("group", &group.name), ("mode", mode)]);
+            (labels, u8::from(group.mode == *mode))
         })
     });
     page.family(

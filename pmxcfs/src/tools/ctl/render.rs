@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use pmxcfs_memdb::store::StoreStats;
 
 use crate::health::names;
-use crate::health::report::{Cluster, Group, GroupMode, History, Mode, Paths, Report, Requests};
+use crate::health::report::{Cluster, Group, History, Paths, Report, Requests};
 use crate::text::{bytes, count, nanos, printable, seconds};
 
 /// Adds a line to a page: its subject and its text. An empty subject continues the line before.
@@ -73,11 +73,7 @@ fn head(report: &Report, page: &mut String) {
     } else {
         "NOT QUORATE"
     };
-    let mode = match report.mode {
-        Mode::Local => "local",
-        Mode::Cluster => "cluster",
-    };
-    line!(page, "mode", "{mode}, {quorum}");
+    line!(page, "mode", "{}, {quorum}", printable(&report.mode));
 }
 
 fn show_cluster(cluster: &Cluster, page: &mut String) {
@@ -115,21 +111,21 @@ fn show_cluster(cluster: &Cluster, page: &mut String) {
 }
 
 fn show_group(group: &Group, page: &mut String) {
-    let mode = match group.mode {
-        GroupMode::Start => "not joined",
-        GroupMode::StartSync => "exchanging states",
-        GroupMode::Synced => "synced",
-        GroupMode::Update => "being updated",
-        GroupMode::Leave => "leaving, to join again",
-        GroupMode::VersionError => "left: newer protocol",
-        GroupMode::Error => "left: error",
-        GroupMode::Unknown => "unknown",
+    let mode = match &*group.mode {
+        "start" => "not joined",
+        "start-sync" => "exchanging states",
+        "update" => "being updated",
+        "leave" => "leaving, to join again",
+        "version-error" => "left: newer protocol",
+        "error" => "left: error",
+        other => other,
     };
     line!(
         page,
         "group",
-        "{}: {mode}, {}: {}",
+        "{}: {}, {}: {}",
         printable(&group.name),
+        printable(mode),
         count(group.members.len(), "member"),
         printable(&names(&group.members))
     );
