@@ -20,19 +20,11 @@ impl Vmid {
     /// Parses the decimal part of a guest config's name: first character `1`..=`9`, value at most 4294967295.
     #[must_use]
     pub fn parse(digits: &[u8]) -> Option<Self> {
-        if digits.len() > 10 || !matches!(digits.first(), Some(b'1'..=b'9')) {
+        if !matches!(digits.first(), Some(b'1'..=b'9')) {
             return None;
         }
-        let mut value = 0u32;
-        for digit in digits {
-            if !digit.is_ascii_digit() {
-                return None;
-            }
-            value = value
-                .checked_mul(10)?
-                .checked_add(u32::from(digit - b'0'))?;
-        }
-        Some(Self(value))
+        let digits = std::str::from_utf8(digits).ok()?;
+        digits.parse().ok().map(Self)
     }
 }
 

@@ -8,15 +8,15 @@
 use pmxcfs_api_types::FsError;
 
 use crate::store::Asker;
-use crate::{Change, Operation, OrphanChange, Tree};
+use crate::{Change, Operation, Tree};
 
 /// A caller's wish, in terms of the tree that it meets.
 #[derive(Debug)]
 pub enum Plan {
     /// An operation on the tree, recorded and replicated.
     Apply(Operation),
-    /// A change to an entry that only open handles can still see: memory only.
-    Orphan(OrphanChange),
+    /// An operation on an inode that only open handles can still see: memory only. The operation's path does not count.
+    Orphan(u64, Operation),
 }
 
 /// Gives the caller its answer: the one that [`Caller::answer`] has made, or an error if the change could not be recorded.

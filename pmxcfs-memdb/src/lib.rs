@@ -30,7 +30,7 @@ pub use guests::{Guest, GuestList};
 pub use index::{Index, IndexEntry, IndexError};
 pub use memdb::{Delivered, MemDb};
 pub use observer::{AfterUnlock, Observer};
-pub use operation::{Operation, OrphanChange, Stamp};
+pub use operation::{Operation, Stamp};
 pub use statfs::Statfs;
 pub use tree::{ListedEntry, Precheck, Rules, Snapshot, Tree};
 pub use versions::VERSIONED_PATH_COUNT;

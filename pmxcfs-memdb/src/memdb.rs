@@ -118,7 +118,7 @@ impl MemDb {
         let (reply, ticket) = self.change_for(caller.asker(), |tree, changes| {
             let result = match caller.plan(tree) {
                 Err(error) => Err(error),
-                Ok(Plan::Orphan(change)) => tree.change_orphan(&change),
+                Ok(Plan::Orphan(inode, operation)) => tree.change_orphan(inode, &operation),
                 Ok(Plan::Apply(operation)) => self.apply_local(tree, &operation, changes),
             };
             caller.answer(tree, changes, result)

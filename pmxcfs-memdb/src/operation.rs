@@ -55,26 +55,3 @@ pub struct Stamp {
     /// Seconds.
     pub mtime: u32,
 }
-
-/// A change to an entry that has left the tree and is still open.
-#[derive(Debug)]
-pub enum OrphanChange {
-    /// As [`Operation::Write`].
-    Write {
-        /// The entry.
-        inode: u64,
-        /// Where `data` begins. With `truncate` and no data: the new size.
-        offset: u64,
-        /// Bytes to lay over.
-        data: Bytes,
-        /// Cut the file behind the data.
-        truncate: bool,
-    },
-    /// As [`Operation::SetMtime`].
-    Touch {
-        /// The entry.
-        inode: u64,
-        /// New mtime in seconds.
-        mtime: u32,
-    },
-}

@@ -1,5 +1,6 @@
 //! **ClusterConfigService**: name and nodes of the cluster, as corosync has loaded them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::corosync::{Cmap, CmapValue, CorosyncError};
@@ -16,17 +17,9 @@ pub struct ClusterConfig {
     pub name: String,
     /// `config_version`; 0 if there is none.
     pub version: u64,
-    /// Nodes that have a name and an id, in the map's order. Of two with one id, the later one counts.
-    pub nodes: Vec<ConfiguredNode>,
-}
-
-/// A node of the cluster.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ConfiguredNode {
-    /// Its id, not 0.
-    pub id: u32,
-    /// `name`, or `ring0_addr` of a node without.
-    pub name: String,
+    /// Names of the nodes that have a name and an id, by id: `name`, or `ring0_addr` of a node without. Of two with one id,
+    /// the later one in corosync's map counts.
+    pub nodes: BTreeMap<u32, String>,
 }
 
 impl ClusterConfig {
@@ -48,17 +41,11 @@ impl ClusterConfig {
                 draft.take(subkey, value);
             }
         }
-        let mut nodes: Vec<ConfiguredNode> = Vec::new();
-        for node in drafts.into_iter().filter_map(|(_, draft)| draft.finish()) {
-            match nodes.iter_mut().find(|former| former.id == node.id) {
-                Some(former) => *former = node,
-                None => nodes.push(node),
-            }
-        }
+        let nodes = drafts.into_iter().filter_map(|(_, draft)| draft.finish());
         Self {
             name,
             version,
-            nodes,
+            nodes: nodes.collect(),
         }
     }
 }
@@ -81,9 +68,9 @@ impl Draft {
         }
     }
 
-    fn finish(self) -> Option<ConfiguredNode> {
+    fn finish(self) -> Option<(u32, String)> {
         let name = self.name.or(self.address).filter(|name| !name.is_empty())?;
-        (self.id != 0).then_some(ConfiguredNode { id: self.id, name })
+        (self.id != 0).then_some((self.id, name))
     }
 }
 
@@ -173,7 +160,7 @@ mod tests {
     fn listed(keys: &[(String, CmapValue)]) -> Vec<(u32, String)> {
         let config = ClusterConfig::new("c".to_owned(), 1, keys);
         let nodes = config.nodes.into_iter();
-        nodes.map(|node| (node.id, node.name)).collect()
+        nodes.collect()
     }
 
     #[test]

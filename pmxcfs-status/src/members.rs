@@ -8,15 +8,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use pmxcfs_api_types::NodeId;
 
-/// One entry of corosync's node list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeListEntry {
-    /// Node id.
-    pub id: NodeId,
-    /// Name, or the address of a node that has no name.
-    pub name: Bytes,
-}
-
 /// A node as the list has it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -119,11 +110,11 @@ impl Members {
         &mut self,
         cluster_name: Bytes,
         config_version: i32,
-        list: impl IntoIterator<Item = NodeListEntry>,
+        list: impl IntoIterator<Item = (NodeId, Bytes)>,
     ) {
         let former = self.cluster.take();
         let mut nodes = BTreeMap::new();
-        for NodeListEntry { id, name } in list {
+        for (id, name) in list {
             if id == NodeId(0) || name.is_empty() {
                 continue;
             }
@@ -188,11 +179,8 @@ impl Members {
 mod tests {
     use super::*;
 
-    fn entry(id: u32, name: &'static str) -> NodeListEntry {
-        NodeListEntry {
-            id: NodeId(id),
-            name: Bytes::from_static(name.as_bytes()),
-        }
+    fn entry(id: u32, name: &'static str) -> (NodeId, Bytes) {
+        (NodeId(id), Bytes::from_static(name.as_bytes()))
     }
 
     fn members() -> Members {

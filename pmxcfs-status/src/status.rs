@@ -20,7 +20,7 @@ use crate::cached::Cached;
 use crate::clock::Clock;
 use crate::documents::{self, TreeVersions};
 use crate::keys::{KeyStore, UpdateError};
-use crate::members::{ClusterInfo, Members, NodeListEntry};
+use crate::members::{ClusterInfo, Members};
 use crate::samples::{RRD_PREFIX, RrdSink, SampleTable};
 
 /// Key under which a node tells its address.
@@ -288,7 +288,7 @@ impl Status {
         &self,
         cluster_name: Bytes,
         config_version: i32,
-        list: impl IntoIterator<Item = NodeListEntry>,
+        list: impl IntoIterator<Item = (NodeId, Bytes)>,
     ) {
         let listed: std::collections::BTreeSet<NodeId> = {
             let mut members = self.members.lock();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::{BufMut, Bytes, BytesMut};
 use pmxcfs_api_types::NodeId;
 use pmxcfs_memdb::{RootState, Rules, Tree};
-use pmxcfs_status::{Clock, NodeListEntry, RrdSink, Status, StatusConfig};
+use pmxcfs_status::{Clock, RrdSink, Status, StatusConfig};
 
 const UPDATES_PER_SECOND: u32 = 1000;
 const UPDATE_COUNT: u32 = 300_000;
@@ -86,10 +86,7 @@ fn updates_of_three_nodes_are_held_without_growth() {
         Box::new(NoFiles),
     );
     let nodes = [(1, "node1"), (2, "node2"), (3, "node3"), (4, "node4")];
-    let list = nodes.map(|(id, name)| NodeListEntry {
-        id: NodeId(id),
-        name: Bytes::from_static(name.as_bytes()),
-    });
+    let list = nodes.map(|(id, name)| (NodeId(id), Bytes::from_static(name.as_bytes())));
     status.replace_node_list(Bytes::from_static(b"lab"), 1, list);
     let tree = Tree::new(RootState::default(), Rules::Local);
 

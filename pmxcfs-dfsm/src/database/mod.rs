@@ -119,7 +119,7 @@ impl<S: TreeStore> Application for Database<S> {
         let is_failed = self.store.is_failed();
         let (planned, ticket) = self.store.change(|tree, changes| {
             let result = match caller.plan(tree) {
-                Ok(Plan::Orphan(change)) => tree.change_orphan(&change),
+                Ok(Plan::Orphan(inode, operation)) => tree.change_orphan(inode, &operation),
                 Ok(Plan::Apply(_)) if is_failed => Err(FsError::Io),
                 Ok(Plan::Apply(operation)) => match request::messages(tree, operation) {
                     Ok(messages) if messages.is_empty() => Ok(0),

@@ -16,31 +16,22 @@ use crate::{
 /// All entries as they were at one moment. Contents are shared with the tree, so it costs little to make, and as long as
 /// it lives the first write to a file copies the file.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
-    entries: Vec<Entry>,
-}
+pub struct Snapshot(Vec<Entry>);
 
 impl Snapshot {
-    /// The entries in ascending order of inodes, the root first.
-    #[must_use]
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    /// What [`Tree::checksum`] was at that moment, computed from the contents.
+    /// Digest over all entries in ascending order of inodes, the root included: what a verification compares. Always
+    /// computed from the contents, which takes a while.
     #[must_use]
     pub fn checksum(&self) -> Digest {
-        checksum::whole(&self.entries)
+        checksum::whole(&self.0)
     }
 }
 
 impl Tree {
-    /// All entries as they are now: to be hashed or looked through when the tree is not locked any more.
+    /// All entries as they are now: to be hashed when the tree is not locked any more.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            entries: self.entries().cloned().collect(),
-        }
+        Snapshot(self.entries().cloned().collect())
     }
 
     /// The next entries above this inode in ascending order, at most `count` of them, with the digests that a replicated tree
@@ -66,13 +57,6 @@ impl Tree {
             *inode
         });
         inodes.last()
-    }
-
-    /// Digest over all entries in ascending order of inodes, the root included: what a verification compares. Always
-    /// computed from the contents, which takes a while: [`Tree::snapshot`] does it without the tree.
-    #[must_use]
-    pub fn checksum(&self) -> Digest {
-        checksum::whole(self.entries())
     }
 
     /// The index of all entries, reachable or not. A tree that is replicated remembers digests, 40 bytes for each entry, and
@@ -201,7 +185,7 @@ mod tests {
     #[test]
     fn a_snapshot_stays_what_it_was() {
         let mut tree = tree(Rules::Replicated);
-        let (snapshot, checksum) = (tree.snapshot(), tree.checksum());
+        let (snapshot, checksum) = (tree.snapshot(), tree.snapshot().checksum());
         apply(&mut tree, &write(path("a")));
         let over = Operation::Write {
             path: path("b"),
@@ -211,7 +195,7 @@ mod tests {
         };
         apply(&mut tree, &over);
         assert_eq!(snapshot.checksum(), checksum);
-        assert_ne!(tree.checksum(), checksum);
-        assert_eq!(snapshot.entries()[3].data, "content");
+        assert_ne!(tree.snapshot().checksum(), checksum);
+        assert_eq!(snapshot.0[3].data, "content");
     }
 }

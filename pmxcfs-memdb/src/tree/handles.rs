@@ -6,7 +6,7 @@
 use pmxcfs_api_types::FsError;
 
 use super::Tree;
-use crate::{OrphanChange, content::Extent, entry::Entry};
+use crate::{Operation, content::Extent, entry::Entry};
 
 impl Tree {
     /// Keeps an entry alive for a user until a matching [`Tree::unpin`], even if it is deleted or replaced. False if there is
@@ -69,19 +69,21 @@ impl Tree {
             .is_some_and(|since| epoch < *since)
     }
 
-    /// Changes an orphan. Gives the number of bytes written.
+    /// Changes an orphan: writes, truncates or sets the mtime, whatever path the operation has. Gives the number of bytes
+    /// written.
     ///
     /// # Errors
-    /// As [`Tree::write_orphan`] and [`Tree::touch_orphan`].
-    pub fn change_orphan(&mut self, change: &OrphanChange) -> Result<u32, FsError> {
-        match change {
-            OrphanChange::Write {
-                inode,
+    /// As [`Tree::write_orphan`] and [`Tree::touch_orphan`]; `Invalid` for other operations.
+    pub fn change_orphan(&mut self, inode: u64, operation: &Operation) -> Result<u32, FsError> {
+        match operation {
+            Operation::Write {
                 offset,
                 data,
                 truncate,
-            } => self.write_orphan(*inode, *offset, data, *truncate),
-            OrphanChange::Touch { inode, mtime } => self.touch_orphan(*inode, *mtime).map(|()| 0),
+                ..
+            } => self.write_orphan(inode, *offset, data, *truncate),
+            Operation::SetMtime { mtime, .. } => self.touch_orphan(inode, *mtime).map(|()| 0),
+            _ => Err(FsError::Invalid),
         }
     }
 

@@ -16,13 +16,12 @@ use crate::{
     operation::Stamp,
 };
 
-/// What a rename finds at its target path.
-#[derive(Debug, Clone, Copy)]
-enum Target<'a> {
-    /// An entry that will be replaced.
-    Taken { inode: u64, parent: u64 },
-    /// A free name.
-    Free { parent: u64, name: &'a [u8] },
+/// Where a rename leads to.
+struct Target {
+    parent: u64,
+    name: Bytes,
+    /// The entry that has the name, and will be replaced.
+    taken: Option<u64>,
 }
 
 impl Tree {
@@ -46,11 +45,11 @@ impl Tree {
             return Err(FsError::Access);
         }
         let target = self.target(to)?;
-        if matches!(target, Target::Taken { inode, .. } if inode == source) {
+        if target.taken == Some(source) {
             return Ok(());
         }
-        self.refuse_full_source(source, from, to, target, changes)?;
-        if !is_file && target.parent() == source {
+        self.refuse_full_source(source, from, to, &target, changes)?;
+        if !is_file && target.parent == source {
             return Err(FsError::Invalid);
         }
 
@@ -83,22 +82,27 @@ impl Tree {
 
     /// What is at the target path. A path like `./x` is found by no lookup, although its directory and base name may lead
     /// to an entry: C peers then have two entries of one name, and databases that do not load.
-    fn target<'a>(&self, to: &'a [u8]) -> Result<Target<'a>, FsError> {
+    fn target(&self, to: &[u8]) -> Result<Target, FsError> {
         match self.resolve(to) {
             Some(ROOT_INODE) => Err(FsError::Access),
             Some(inode) if self.has_children(inode) => Err(FsError::NotEmpty),
-            Some(inode) => Ok(Target::Taken {
-                inode,
-                parent: self.nodes[&inode].entry().parent,
-            }),
+            Some(inode) => {
+                let entry = self.nodes[&inode].entry();
+                Ok(Target {
+                    parent: entry.parent,
+                    name: entry.name.clone(),
+                    taken: Some(inode),
+                })
+            }
             None => {
                 let slot = self.slot(to)?;
                 if self.occupant(slot).is_some() {
                     return Err(FsError::Invalid);
                 }
-                Ok(Target::Free {
+                Ok(Target {
                     parent: slot.parent,
-                    name: slot.name,
+                    name: Bytes::copy_from_slice(slot.name),
+                    taken: None,
                 })
             }
         }
@@ -111,19 +115,19 @@ impl Tree {
         source: u64,
         from: &[u8],
         to: &[u8],
-        target: Target<'_>,
+        target: &Target,
         changes: &mut Vec<Change>,
     ) -> Result<(), FsError> {
         let child_count = self
             .directory(source)
             .map_or(0, |directory| directory.children.len());
-        let goes_first = matches!(target, Target::Taken { parent, .. } if parent == source);
+        let goes_first = target.taken.is_some() && target.parent == source;
         if child_count == usize::from(goes_first) {
             return Ok(());
         }
         self.versions.bump(from);
         self.versions.bump(to);
-        if let Target::Taken { inode, .. } = target
+        if let Some(inode) = target.taken
             && self.rules == Rules::Replicated
         {
             self.remove(inode, changes);
@@ -131,35 +135,16 @@ impl Tree {
         Err(FsError::NotEmpty)
     }
 
-    fn move_entry(
-        &mut self,
-        source: u64,
-        target: Target<'_>,
-        stamp: Stamp,
-        changes: &mut Vec<Change>,
-    ) {
-        let (parent, name) = match target {
-            Target::Taken { inode, parent } => {
-                let name = self.nodes[&inode].entry().name.clone();
-                self.remove(inode, changes);
-                (parent, name)
-            }
-            Target::Free { parent, name } => (parent, Bytes::copy_from_slice(name)),
-        };
+    fn move_entry(&mut self, source: u64, target: Target, stamp: Stamp, changes: &mut Vec<Change>) {
+        if let Some(inode) = target.taken {
+            self.remove(inode, changes);
+        }
         self.keep_path(source);
         self.detach(source);
         let entry = self.mark(source, stamp);
-        entry.parent = parent;
-        entry.name = name;
+        entry.parent = target.parent;
+        entry.name = target.name;
         self.attach(source);
         changes.push(Change::Put { inode: source });
-    }
-}
-
-impl Target<'_> {
-    const fn parent(self) -> u64 {
-        match self {
-            Self::Taken { parent, .. } | Self::Free { parent, .. } => parent,
-        }
     }
 }

@@ -67,7 +67,7 @@ fn small_tree() {
         assert_eq!(hex(&entry.checksum()), checksum, "{name}");
     }
     assert_eq!(
-        hex(&bench.tree.checksum()),
+        hex(&bench.tree.snapshot().checksum()),
         "f87f6cf0aceb4135a069dd9074e345f4b4383d6e9415993aa4297948a5acdc50"
     );
     let index = concat!(

@@ -20,7 +20,7 @@ fn configuration<'a>(version: u32, nodes: &'a [&'a [u8]]) -> Configuration<'a> {
 
 fn names(config: &ClusterConfig) -> Vec<(u32, &str)> {
     let nodes = config.nodes.iter();
-    nodes.map(|node| (node.id, node.name.as_str())).collect()
+    nodes.map(|(id, name)| (*id, name.as_str())).collect()
 }
 
 /// Takes lists until one is as expected.

@@ -8,7 +8,7 @@ use pmxcfs_api_types::limits::MAX_STATUS_VALUE_SIZE;
 use pmxcfs_api_types::{FsError, NodeId};
 use pmxcfs_logger::{Origin, Submission};
 use pmxcfs_memdb::{RootState, Rules, Tree};
-use pmxcfs_status::{NodeListEntry, Status, StatusConfig, UpdateError};
+use pmxcfs_status::{Status, StatusConfig, UpdateError};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -50,10 +50,9 @@ fn with_nodes(names: &[&'static str]) -> Node {
 }
 
 fn set_nodes(status: &Status, names: &[&'static str]) {
-    let list = (1..).zip(names).map(|(id, name)| NodeListEntry {
-        id: NodeId(id),
-        name: Bytes::from_static(name.as_bytes()),
-    });
+    let list = (1..)
+        .zip(names)
+        .map(|(id, name)| (NodeId(id), Bytes::from_static(name.as_bytes())));
     status.replace_node_list(Bytes::from_static(b"lab"), 1, list);
 }
 
@@ -335,7 +334,7 @@ proptest! {
     #[test]
     fn documents_are_json_whatever_they_hold(name in "\\PC{1,20}|[\\x01-\\x7f]{1,20}", key in "[\\x01-\\u{ff}]{0,20}", address in "[\\x01-\\x7f]{1,20}") {
         let node = node();
-        let list = [NodeListEntry { id: NodeId(1), name: Bytes::from("a") }, NodeListEntry { id: PEER, name: Bytes::from(name.clone()) }];
+        let list = [(NodeId(1), Bytes::from("a")), (PEER, Bytes::from(name.clone()))];
         node.status.replace_node_list(Bytes::from(name.clone()), 1, list);
         let value = Bytes::from_static(b"v");
         if key != "nodeip" && !key.starts_with("rrd/") {

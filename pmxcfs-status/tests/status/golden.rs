@@ -14,7 +14,7 @@ use pmxcfs_api_types::path::GuestConfig;
 use pmxcfs_api_types::{NodeId, VmType, Vmid};
 use pmxcfs_logger::{Ring, Submission};
 use pmxcfs_memdb::{Guest, GuestList};
-use pmxcfs_status::{NodeListEntry, Status, StatusConfig, TreeVersions, UpdateError};
+use pmxcfs_status::{Status, StatusConfig, TreeVersions, UpdateError};
 use serde_json::Value;
 
 fn status_vectors() -> PathBuf {
@@ -142,10 +142,9 @@ impl Snapshot {
             return;
         };
         let mut events = number(&self.members["version"]);
-        let list = nodes.iter().map(|(name, (id, _, _))| NodeListEntry {
-            id: *id,
-            name: Bytes::copy_from_slice(name.as_bytes()),
-        });
+        let list = nodes
+            .iter()
+            .map(|(name, (id, _, _))| (*id, Bytes::copy_from_slice(name.as_bytes())));
         let config_version = i32::try_from(cluster["version"].as_i64().unwrap()).unwrap();
         status.replace_node_list(bytes_of(&cluster["name"]), config_version, list);
         events -= 1;
@@ -400,10 +399,7 @@ fn updates_of_c_daemons_are_applied() {
                 Err(UpdateError::UnknownSender(sender)),
                 "no node list"
             );
-            let list = (1..=9).map(|id| NodeListEntry {
-                id: NodeId(id),
-                name: format!("node{id}").into(),
-            });
+            let list = (1..=9).map(|id| (NodeId(id), format!("node{id}").into()));
             status.replace_node_list(Bytes::from_static(b"lab"), 1, list);
         }
         assert_eq!(status.apply_value(sender, &key, &value), Ok(()));

@@ -21,7 +21,7 @@ use pmxcfs_services::cluster_config::{ClusterConfig, ClusterConfigService};
 use pmxcfs_services::framework::{Manager, ServiceState};
 use pmxcfs_services::group::{GroupConfig, GroupHandle, GroupStatus, group};
 use pmxcfs_services::quorum::{QuorumMonitor, QuorumService};
-use pmxcfs_status::{NodeListEntry, Status};
+use pmxcfs_status::Status;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -233,10 +233,10 @@ fn watch_store(db: &MemDb, database: &GroupHandle<DatabaseGroup>) {
 fn node_list_sink(status: &Arc<Status>) -> Box<dyn Fn(ClusterConfig) + Send + Sync> {
     let status = Arc::clone(status);
     Box::new(move |config| {
-        let nodes = config.nodes.into_iter().map(|node| NodeListEntry {
-            id: NodeId(node.id),
-            name: Bytes::from(node.name),
-        });
+        let nodes = config
+            .nodes
+            .into_iter()
+            .map(|(id, name)| (NodeId(id), Bytes::from(name)));
         // Shown as a signed number of 32 bits, as the C daemon does.
         let version = config.version.to_le_bytes();
         let version = i32::from_le_bytes([version[0], version[1], version[2], version[3]]);

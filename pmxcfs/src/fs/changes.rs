@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use pmxcfs_api_types::FsError;
-use pmxcfs_memdb::{EntryKind, Operation, OrphanChange, Plan, Tree};
+use pmxcfs_memdb::{EntryKind, Operation, Plan, Tree};
 
 use super::answers::Asked;
 use super::attributes::{Attributes, check_mode, check_owner};
@@ -492,13 +492,7 @@ impl Filesystem {
         self.change(
             asked,
             Ok(bound),
-            move |_fs, tree, bound| {
-                let inode = bound.inode;
-                Ok(match path_of(tree, *bound)? {
-                    Some(path) => Plan::Apply(Operation::SetMtime { path, mtime }),
-                    None => Plan::Orphan(OrphanChange::Touch { inode, mtime }),
-                })
-            },
+            move |_fs, tree, bound| plan(tree, *bound, |path| Operation::SetMtime { path, mtime }),
             move |fs, tree, bound, result| {
                 result?;
                 // Gone, if that has unlocked a lock.
@@ -524,7 +518,7 @@ impl Filesystem {
     }
 }
 
-/// A write or truncation of an entry, wherever it is by now.
+/// A write or truncation of an entry.
 fn write_plan(
     tree: &Tree,
     bound: Bound,
@@ -532,29 +526,26 @@ fn write_plan(
     data: Bytes,
     truncate: bool,
 ) -> Result<Plan, FsError> {
-    let inode = bound.inode;
-    Ok(match path_of(tree, bound)? {
-        Some(path) => Plan::Apply(Operation::Write {
-            path,
-            offset,
-            data,
-            truncate,
-        }),
-        None => Plan::Orphan(OrphanChange::Write {
-            inode,
-            offset,
-            data,
-            truncate,
-        }),
+    plan(tree, bound, |path| Operation::Write {
+        path,
+        offset,
+        data,
+        truncate,
     })
 }
 
-/// Path of an entry, `None` if only open handles can still see it.
-fn path_of(tree: &Tree, bound: Bound) -> Result<Option<Bytes>, FsError> {
+/// An operation on an entry, wherever it is by now; in memory alone, if only open handles can still see it.
+fn plan(
+    tree: &Tree,
+    bound: Bound,
+    operation: impl FnOnce(Bytes) -> Operation,
+) -> Result<Plan, FsError> {
     bound.entry(tree)?;
     match tree.path_of(bound.inode) {
-        Some(path) => Ok(Some(path)),
-        None if tree.is_orphan(bound.inode) => Ok(None),
+        Some(path) => Ok(Plan::Apply(operation(path))),
+        None if tree.is_orphan(bound.inode) => {
+            Ok(Plan::Orphan(bound.inode, operation(Bytes::new())))
+        }
         None => Err(FsError::NotFound),
     }
 }

@@ -11,7 +11,7 @@ use pmxcfs_api_types::limits::MAX_IPC_MESSAGE_SIZE;
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_ipc::{Access, Answer, Handler as _, PeerCredentials, Request};
 use pmxcfs_memdb::{MemDb, Operation, RootState, Rules, Stamp, Tree};
-use pmxcfs_status::{Clock, NodeListEntry, RrdSink, Status, StatusConfig};
+use pmxcfs_status::{Clock, RrdSink, Status, StatusConfig};
 
 /// Group of those who may read.
 pub(crate) const ADMIN_GID: u32 = 33;
@@ -78,10 +78,8 @@ impl Daemon {
             Box::new(clock.clone()),
             Box::new(Recorder(Arc::clone(&samples))),
         );
-        let nodes = [(1, "node1"), (2, "node2"), (3, "node3")].map(|(id, name)| NodeListEntry {
-            id: NodeId(id),
-            name: Bytes::from_static(name.as_bytes()),
-        });
+        let nodes = [(1, "node1"), (2, "node2"), (3, "node3")]
+            .map(|(id, name)| (NodeId(id), Bytes::from_static(name.as_bytes())));
         status.replace_node_list(Bytes::from_static(b"lab"), 1, nodes);
         let db = MemDb::new(tree, Instant::now());
         Self {

@@ -230,7 +230,7 @@ impl PeerApp for CDatabase {
     }
 
     fn checksum(&mut self) -> Digest {
-        self.disk.tree.checksum()
+        self.disk.tree.snapshot().checksum()
     }
 
     fn members_changed(&mut self, _members: &[MemberId]) {}
