@@ -118,14 +118,13 @@ fn show_group(group: &Group, page: &mut String) {
         "leave" => "leaving, to join again",
         "version-error" => "left: newer protocol",
         "error" => "left: error",
-        other => other,
+        _ => "unknown",
     };
     line!(
         page,
         "group",
-        "{}: {}, {}: {}",
+        "{}: {mode}, {}: {}",
         printable(&group.name),
-        printable(mode),
         count(group.members.len(), "member"),
         printable(&names(&group.members))
     );
