@@ -3,14 +3,7 @@
 //! The C daemon prints names, keys and addresses as they are, so a quote in one of them makes a document invalid for
 //! all its readers. What needs no escaping comes out the same here.
 
-/// Appends formatted text to a document.
-macro_rules! put {
-    ($out:expr, $($text:tt)*) => {
-        std::io::Write::write_fmt($out, format_args!($($text)*)).expect("a Vec takes everything")
-    };
-}
-
-pub(crate) use put;
+use std::io::Write as _;
 
 /// Writes a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &[u8]) {
@@ -36,10 +29,15 @@ fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
     for &byte in text {
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            0..=0x1f => put!(out, "\\u{byte:04x}"),
+            0..=0x1f => write_number(out, format_args!("\\u{byte:04x}")),
             _ => out.push(byte),
         }
     }
+}
+
+/// Writes formatted text.
+pub(crate) fn write_number(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
+    out.write_fmt(arguments).expect("a Vec takes everything");
 }
 
 #[cfg(test)]

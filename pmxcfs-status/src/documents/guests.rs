@@ -2,13 +2,13 @@
 
 use pmxcfs_memdb::GuestList;
 
-use crate::json::{put, write_string};
+use crate::json::{write_number, write_string};
 
 /// Prints the guest list.
 #[must_use]
 pub fn guest_list(list: &GuestList) -> Vec<u8> {
     let mut out = Vec::new();
-    put!(&mut out, "{{\n\"version\": {}", list.version);
+    write_number(&mut out, format_args!("{{\n\"version\": {}", list.version));
     if list.guests.is_empty() {
         out.extend_from_slice(b"\n\n}\n");
         return out;
@@ -17,13 +17,15 @@ pub fn guest_list(list: &GuestList) -> Vec<u8> {
     for (vmid, guest) in &list.guests {
         out.extend_from_slice(separator);
         separator = b",\n";
-        put!(&mut out, "\"{vmid}\": {{ \"node\": ");
+        write_number(&mut out, format_args!("\"{vmid}\": {{ \"node\": "));
         write_string(&mut out, &guest.node);
-        put!(
+        write_number(
             &mut out,
-            ", \"type\": \"{}\", \"version\": {} }}",
-            guest.kind.name(),
-            guest.version
+            format_args!(
+                ", \"type\": \"{}\", \"version\": {} }}",
+                guest.kind.name(),
+                guest.version
+            ),
         );
     }
     out.extend_from_slice(b"}\n\n}\n");
