@@ -26,13 +26,17 @@ pub(crate) fn write_raw_string(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
-    for &byte in text {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            0..=0x1f => write_number(out, format_args!("\\u{byte:04x}")),
-            _ => out.push(byte),
+    let is_escaped = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    let mut rest = text;
+    while let Some(place) = rest.iter().position(is_escaped) {
+        out.extend_from_slice(&rest[..place]);
+        match rest[place] {
+            byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+            byte => write_number(out, format_args!("\\u{byte:04x}")),
         }
+        rest = &rest[place + 1..];
     }
+    out.extend_from_slice(rest);
 }
 
 /// Writes formatted text.

@@ -37,7 +37,8 @@ pub fn render_properties<C: AsRef<[u8]>>(
 
 /// The named properties of guests in JSON, as far as it is made. No more than its limit and one value is ever held.
 pub struct PropertyPage<'n> {
-    names: &'n [&'n [u8]],
+    /// Each name as it is printed in front of its value.
+    names: Vec<Vec<u8>>,
     search: Search<'n>,
     text: Vec<u8>,
     max_size: usize,
@@ -49,9 +50,15 @@ const OPENING: &[u8] = b"{\n";
 impl<'n> PropertyPage<'n> {
     /// Without a guest. The page may have at most `max_size` bytes.
     #[must_use]
-    pub fn new(names: &'n [&'n [u8]], max_size: usize) -> Self {
+    pub fn new(names: &[&'n [u8]], max_size: usize) -> Self {
+        let printed = |name: &&[u8]| {
+            let mut text = Vec::new();
+            write_string(&mut text, name);
+            text.extend_from_slice(b": ");
+            text
+        };
         Self {
-            names,
+            names: names.iter().map(printed).collect(),
             search: Search::new(names),
             text: OPENING.to_vec(),
             max_size,
@@ -81,8 +88,7 @@ impl<'n> PropertyPage<'n> {
             if out.len() > first {
                 out.push(b',');
             }
-            write_string(out, name);
-            out.extend_from_slice(b": ");
+            out.extend_from_slice(name);
             write_raw_string(out, value);
             if out.len() > self.max_size {
                 return Err(FsError::MessageTooLarge);
