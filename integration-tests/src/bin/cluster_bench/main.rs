@@ -12,6 +12,7 @@ mod listen;
 mod probe;
 mod report;
 mod stall;
+mod trace;
 mod writers;
 
 use std::path::PathBuf;
@@ -22,8 +23,9 @@ use clap::Parser;
 /// A part of the benchmark: prints its lines, and says whether its bars are reached.
 type Part = fn() -> bool;
 
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("latency", latency::measure),
+    ("trace", trace::measure),
     ("listen", listen::measure),
     ("writers", writers::measure),
     ("stall", stall::measure),
