@@ -7,7 +7,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The directory that a path is in: `.` for a name alone.
-#[must_use]
 pub fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -16,7 +15,6 @@ pub fn directory_of(path: &Path) -> &Path {
 }
 
 /// A path whose last name has this behind it.
-#[must_use]
 pub fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
@@ -24,7 +22,6 @@ pub fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
 }
 
 /// Whether a path leads to a regular file that is not empty.
-#[must_use]
 pub fn has_content(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
 }

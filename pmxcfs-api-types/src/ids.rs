@@ -18,7 +18,6 @@ pub struct Vmid(pub u32);
 
 impl Vmid {
     /// Parses the decimal part of a guest config's name: first character `1`..=`9`, value at most 4294967295.
-    #[must_use]
     pub fn parse(digits: &[u8]) -> Option<Self> {
         if !matches!(digits.first(), Some(b'1'..=b'9')) {
             return None;

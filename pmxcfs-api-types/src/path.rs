@@ -20,7 +20,6 @@ pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 ///
 /// Trailing slashes are stripped first. Without any slash the directory is `.` (the root), with only a leading slash
 /// it is `/`. An empty or all-slash path gives `.` for both.
-#[must_use]
 pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let trimmed = trim_trailing_slashes(path);
     if trimmed.is_empty() {
@@ -52,7 +51,6 @@ fn trim_trailing_slashes(path: &[u8]) -> &[u8] {
 }
 
 /// Whether a new entry may not be given this base name.
-#[must_use]
 pub fn is_reserved_name(name: &[u8]) -> bool {
     matches!(name, b"" | b"." | b"..")
 }
@@ -61,7 +59,6 @@ pub fn is_reserved_name(name: &[u8]) -> bool {
 ///
 /// The first component is `priv`, or the first is `nodes` and the third is `priv`; the directory itself and everything
 /// below. The test is made on components, so doubled or leading slashes change nothing.
-#[must_use]
 pub fn is_private(path: &[u8]) -> bool {
     let mut parts = components(path);
     match parts.next() {
@@ -72,7 +69,6 @@ pub fn is_private(path: &[u8]) -> bool {
 }
 
 /// Whether a path lies below `priv/lock`, at any depth. The test is literal, as peers make it.
-#[must_use]
 pub fn is_lock_path(path: &[u8]) -> bool {
     path.strip_prefix(b"priv/lock/")
         .is_some_and(|rest| !rest.is_empty())
@@ -92,7 +88,6 @@ pub struct GuestConfig<'a> {
 impl<'a> GuestConfig<'a> {
     /// Parses exactly `nodes/NODE/DIR/ID.conf`, with DIR one of the guest directories. Literal: no leading or doubled
     /// slashes.
-    #[must_use]
     pub fn parse(path: &'a [u8]) -> Option<Self> {
         let mut parts = path.strip_prefix(b"nodes/")?.split(|byte| *byte == b'/');
         let (node, directory, name) = (parts.next()?, parts.next()?, parts.next()?);
@@ -108,13 +103,11 @@ impl<'a> GuestConfig<'a> {
 }
 
 /// The guest number in a config's base name, `ID.conf`.
-#[must_use]
 pub fn guest_config_name(name: &[u8]) -> Option<Vmid> {
     Vmid::parse(name.strip_suffix(b".conf")?)
 }
 
 /// Whether a name counts as a node name in the guest rules: letters, digits and inner hyphens.
-#[must_use]
 pub fn is_node_name(name: &[u8]) -> bool {
     !name.is_empty()
         && !name.starts_with(b"-")

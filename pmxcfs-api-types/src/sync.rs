@@ -27,7 +27,6 @@ macro_rules! ranks {
             pub const ALL: &[Self] = &[$(Self::$rank,)+];
 
             /// The name that ARCHITECTURE.txt has for the lock.
-            #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$rank => $name,)+
@@ -107,7 +106,6 @@ impl<L> Ranked<L> {
 
 impl<T> Mutex<T> {
     /// An unlocked mutex.
-    #[must_use]
     pub const fn new(rank: Rank, value: T) -> Self {
         Self {
             order: Order::new(rank),
@@ -133,7 +131,6 @@ impl<T> Mutex<T> {
 
 impl<T> RwLock<T> {
     /// An unlocked lock.
-    #[must_use]
     pub const fn new(rank: Rank, value: T) -> Self {
         Self {
             order: Order::new(rank),
@@ -165,7 +162,6 @@ pub struct Condvar(parking_lot::Condvar);
 
 impl Condvar {
     /// A condition that nobody waits for.
-    #[must_use]
     pub const fn new() -> Self {
         Self(parking_lot::Condvar::new())
     }

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 
 /// Seconds of a time, modulo 2^32; times before 1970 wrap, as the C daemon stores them.
-#[must_use]
 pub fn wrapped_seconds(time: SystemTime) -> u32 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -22,19 +21,16 @@ pub fn wrapped_seconds(time: SystemTime) -> u32 {
 }
 
 /// The present time of this host's clock.
-#[must_use]
 pub fn wall_clock_secs() -> u32 {
     wrapped_seconds(SystemTime::now())
 }
 
 /// Milliseconds of a duration.
-#[must_use]
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Seconds since 1970 as a date: `2023-11-14T22:13:20Z`.
-#[must_use]
 pub fn utc(seconds: u32) -> String {
     let time = Timestamp::from_second(seconds.into());
     time.expect("years of four digits").to_string()

@@ -19,7 +19,6 @@ impl VmType {
     pub const ALL: [Self; 3] = [Self::Qemu, Self::Openvz, Self::Lxc];
 
     /// Name of the directory that holds configs of this kind.
-    #[must_use]
     pub const fn directory(self) -> &'static str {
         match self {
             Self::Qemu => "qemu-server",
@@ -29,7 +28,6 @@ impl VmType {
     }
 
     /// Kind that a directory name stands for.
-    #[must_use]
     pub fn from_directory(name: &[u8]) -> Option<Self> {
         Self::ALL
             .into_iter()
@@ -37,7 +35,6 @@ impl VmType {
     }
 
     /// Name in documents and over IPC.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Qemu => "qemu",

@@ -4,7 +4,6 @@
 ///
 /// First match anywhere in the text (comments included) of `config_version`, optional white space, `:`, optional white
 /// space, digits. `None` when there is none, when it is 0, or when it does not fit 64 bits.
-#[must_use]
 pub fn config_version(text: &[u8]) -> Option<u64> {
     const KEY: &[u8] = b"config_version";
     let mut rest = text;

@@ -61,7 +61,6 @@ pub struct Paths {
 
 impl PathOptions {
     /// All paths. Relative ones are taken from the working directory.
-    #[must_use]
     pub fn paths(&self) -> Paths {
         let working_dir = std::env::current_dir().unwrap_or_else(|_gone| PathBuf::from("/"));
         Paths::resolve(self, &working_dir)
@@ -90,31 +89,26 @@ impl Paths {
     }
 
     /// The database file.
-    #[must_use]
     pub fn database(&self) -> PathBuf {
         self.state_dir.join("config.db")
     }
 
     /// The history of changes. Not known to the C daemon.
-    #[must_use]
     pub fn history(&self) -> PathBuf {
         self.state_dir.join("history.db")
     }
 
     /// The file whose lock says that an instance runs. Never removed.
-    #[must_use]
     pub fn lock_file(&self) -> PathBuf {
         self.state_dir.join(".pmxcfs.lockfile")
     }
 
     /// The file that tells IPC clients to wait for a restart instead of failing.
-    #[must_use]
     pub fn restart_flag(&self) -> PathBuf {
         self.run_dir.join("cfs-restart-flag")
     }
 
     /// The socket over which `pmxcfs-ctl` asks the daemon. Not known to the C daemon.
-    #[must_use]
     pub fn control_socket(&self) -> PathBuf {
         self.run_dir.join("ctl.sock")
     }

@@ -92,7 +92,6 @@ impl ServerConfig {
 /// for it by creating `/etc/libqb/force-filesystem-sockets`.
 ///
 /// Clients have the directory compiled in; this is the one of Debian's packages.
-#[must_use]
 pub fn forced_socket_directory() -> Option<PathBuf> {
     Path::new("/etc/libqb/force-filesystem-sockets")
         .exists()

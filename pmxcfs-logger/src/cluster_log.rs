@@ -34,7 +34,6 @@ pub struct ClusterLog {
 
 impl ClusterLog {
     /// An empty log of the node with this name.
-    #[must_use]
     pub fn new(node_name: &[u8]) -> Self {
         Self {
             node_name: node_name.to_vec(),
@@ -133,19 +132,16 @@ impl ClusterLog {
     }
 
     /// The newest entries as JSON: at most `limit`, of this user or, if that is empty, of all.
-    #[must_use]
     pub fn dump(&self, limit: u32, user: &[u8]) -> String {
         self.ring.view().dump(limit, user)
     }
 
     /// Grows with every change of what [`ClusterLog::dump`] gives.
-    #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation
     }
 
     /// The entries.
-    #[must_use]
     pub const fn ring(&self) -> &Ring {
         &self.ring
     }

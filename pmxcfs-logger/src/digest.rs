@@ -14,14 +14,12 @@ fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
 
 /// Digest of a node name or user in an entry: FNV-1a, 64 bit, over the text with its NUL, or over the first 255 bytes
 /// of a longer text.
-#[must_use]
 pub fn text_digest(text: &[u8]) -> u64 {
     fnv1a(text.iter().copied().chain([0]).take(MAX_FIELD_LENGTH))
 }
 
 /// Digest of a user that a dump is filtered by: over all its bytes and the NUL, so that a user of 255 bytes or more
 /// matches no entry.
-#[must_use]
 pub fn user_digest(user: &[u8]) -> u64 {
     fnv1a(user.iter().copied().chain([0]))
 }

@@ -13,7 +13,6 @@ pub const DEFAULT_LIMIT: u32 = 50;
 impl RingView<'_> {
     /// The newest entries as JSON: at most `limit`, of this user or, if that is empty, of all. Leaves out the oldest
     /// entry of a ring that has wrapped, as C daemons do.
-    #[must_use]
     pub fn dump(&self, limit: u32, user: &[u8]) -> String {
         let filter = (!user.is_empty()).then(|| user_digest(user));
         let entries = self

@@ -160,13 +160,11 @@ impl Entry {
     }
 
     /// The packed bytes.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// The fields.
-    #[must_use]
     pub fn view(&self) -> EntryView<'_> {
         EntryView::decode_front(&self.0).expect("packed here, or decoded before")
     }
@@ -243,37 +241,31 @@ impl<'a> EntryView<'a> {
     }
 
     /// Size in bytes, padding included.
-    #[must_use]
     pub const fn size(&self) -> usize {
         self.bytes.len()
     }
 
     /// Node name.
-    #[must_use]
     pub fn node(&self) -> &'a [u8] {
         until_nul(self.texts[0])
     }
 
     /// User.
-    #[must_use]
     pub fn ident(&self) -> &'a [u8] {
         until_nul(self.texts[1])
     }
 
     /// What the message is about.
-    #[must_use]
     pub fn tag(&self) -> &'a [u8] {
         until_nul(self.texts[2])
     }
 
     /// The escaped message.
-    #[must_use]
     pub fn message(&self) -> &'a [u8] {
         until_nul(self.texts[3])
     }
 
     /// Whether each text ends with a NUL.
-    #[must_use]
     pub fn is_terminated(&self) -> bool {
         self.texts.iter().all(|text| text.last() == Some(&0))
     }

@@ -16,7 +16,6 @@ const MIN_BUFFER_SIZE: usize = 10;
 /// become `\u` and four hexadecimal digits, and higher ones vanish. In other text, control bytes become `#0` and two
 /// digits, and bytes from 7F up become `?`. With `quotes`, `"` becomes `\"`. Writing stops before a unit once fewer than 8
 /// bytes are left; a unit is never split.
-#[must_use]
 pub fn escape(text: &[u8], quotes: bool, buffer_size: usize) -> Vec<u8> {
     escape_units(text, quotes, buffer_size).0
 }

@@ -12,7 +12,6 @@ use crate::ring::{RING_HEADER_SIZE, RING_SIZE, Ring, RingView, rounded};
 pub const MAX_MERGED_SIZE: usize = RING_SIZE - RING_HEADER_SIZE - MAX_ENTRY_SIZE;
 
 /// Merges the rings of members, given in the order of the membership. A member without a usable ring is left out.
-#[must_use]
 pub fn merge(rings: &[RingView<'_>]) -> Ring {
     let mut cursors: Vec<_> = rings.iter().map(|ring| ring.walk().peekable()).collect();
     let mut taken: Vec<EntryView<'_>> = Vec::new();

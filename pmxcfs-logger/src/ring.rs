@@ -66,7 +66,6 @@ impl Default for Ring {
 
 impl Ring {
     /// An empty ring.
-    #[must_use]
     pub fn new() -> Self {
         let mut bytes = vec![0; RING_SIZE];
         put_u32(&mut bytes, 0, to_position(RING_SIZE));
@@ -74,7 +73,6 @@ impl Ring {
     }
 
     /// The ring as C daemons keep it, all 131072 bytes.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -103,19 +101,16 @@ impl Ring {
     }
 
     /// The entries from the newest to the oldest.
-    #[must_use]
     pub fn walk(&self) -> Walk<'_> {
         self.view().walk()
     }
 
     /// The ring as it would be seen by a peer.
-    #[must_use]
     pub fn view(&self) -> RingView<'_> {
         RingView { bytes: &self.bytes }
     }
 
     /// A copy in ascending order, without entries that compare equal to an older-positioned one.
-    #[must_use]
     pub fn sorted(&self) -> Self {
         let mut entries: Vec<EntryView<'_>> = Vec::new();
         for step in self.walk() {
@@ -142,7 +137,6 @@ impl Ring {
 
     /// The STATE of this member: the used part of the ring, with the size field set to match. A ring that has wrapped
     /// is sent whole; a sorted one has not.
-    #[must_use]
     pub fn to_state(&self) -> Vec<u8> {
         let newest = self.view().entry_at(self.view().newest());
         let has_wrapped = self.walk().any(|step| step.entry.prev > step.position);
@@ -208,13 +202,11 @@ impl<'a> RingView<'a> {
     }
 
     /// Position of the newest entry, 0 if there is none.
-    #[must_use]
     pub fn newest(&self) -> u32 {
         self.u32_at(4)
     }
 
     /// The entries from the newest to the oldest.
-    #[must_use]
     pub fn walk(&self) -> Walk<'a> {
         let newest = self.newest();
         Walk {

@@ -42,7 +42,6 @@ pub enum Change {
 
 impl Change {
     /// The entry that it is about.
-    #[must_use]
     pub fn inode(&self) -> u64 {
         match self {
             Self::Put { inode } | Self::Content { inode, .. } | Self::Removed { inode, .. } => {

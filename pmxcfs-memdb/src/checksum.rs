@@ -31,7 +31,6 @@ impl From<Entry> for HashedEntry {
 impl Entry {
     /// Digest over inode, version, writer, mtime, size, type, parent, name and data: what lock records and unlock
     /// messages carry ("entry checksum").
-    #[must_use]
     pub fn checksum(&self) -> Digest {
         let mut hash = Sha256::new();
         self.feed_with_inode(&mut hash);
@@ -39,7 +38,6 @@ impl Entry {
     }
 
     /// Digest over the same fields without the inode: what the index carries beside the inode.
-    #[must_use]
     pub fn index_digest(&self) -> Digest {
         let mut hash = Sha256::new();
         self.feed(&mut hash);

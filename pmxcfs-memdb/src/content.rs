@@ -19,7 +19,6 @@ const SPARE_SIZE: usize = 4096;
 /// The first `keep` bytes of `former` stay at most; zeros up to `offset` and `data` follow or are laid over; the result
 /// is cut or filled with zeros to `size` bytes. **If neither a former byte nor `data` is left, there is no content at
 /// all, whatever `size` says**: that is how a file with a size and no data (a hole) arises.
-#[must_use]
 pub fn splice(former: Bytes, keep: u32, offset: u32, data: &[u8], size: u32) -> Bytes {
     let (offset, size) = (offset as usize, size as usize);
     let keep = former.len().min(keep as usize).min(size);
@@ -105,7 +104,6 @@ pub(crate) struct Outcome {
 
 impl Entry {
     /// The content as readers see it: the data, or as many zeros as a hole is large.
-    #[must_use]
     pub fn content(&self) -> Bytes {
         let size = self.size as usize;
         if !self.data.is_empty() || size == 0 {
@@ -119,7 +117,6 @@ impl Entry {
 
     /// Whether this is a file that has a size and no data. C peers make such files by growing an empty file; their
     /// digests cover the size and no data, so the tree keeps them as they are.
-    #[must_use]
     pub fn is_hole(&self) -> bool {
         self.size > 0 && self.data.is_empty()
     }

@@ -54,7 +54,6 @@ pub struct Entry {
 
 impl Entry {
     /// Whether this is a directory.
-    #[must_use]
     pub const fn is_directory(&self) -> bool {
         matches!(self.kind, EntryKind::Directory)
     }

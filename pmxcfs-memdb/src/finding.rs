@@ -152,7 +152,6 @@ fn version_too_low(stored: Option<u64>, used: u64) -> String {
 
 impl Finding {
     /// Whether a database with this row is not loaded.
-    #[must_use]
     pub const fn is_refused(&self) -> bool {
         !matches!(
             self.problem,
@@ -168,7 +167,6 @@ impl Finding {
     }
 
     /// What an operator can do about it by hand while the daemon is stopped. SQL is for the `sqlite3` program.
-    #[must_use]
     pub fn advice(&self) -> String {
         let inode = self.inode.cast_signed();
         let set = |what: &str| format!("UPDATE tree SET {what} WHERE inode={inode};");

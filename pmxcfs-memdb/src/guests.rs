@@ -28,7 +28,6 @@ pub struct GuestList {
 impl GuestList {
     /// Whether the id of a config belongs to another node or to another kind of guest, so that the config may not be
     /// made or written.
-    #[must_use]
     pub fn is_taken(&self, config: &GuestConfig<'_>) -> bool {
         self.guests
             .get(&config.vmid)

@@ -76,7 +76,6 @@ pub enum IndexError {
 
 impl Index {
     /// The index of entries in ascending order of inodes, the root included.
-    #[must_use]
     pub fn new(root: RootState, entries: impl ExactSizeIterator<Item = IndexEntry>) -> Self {
         let length = HEADER_LENGTH + ENTRY_LENGTH * entries.len();
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
@@ -131,13 +130,11 @@ impl Index {
     }
 
     /// The form in which it is sent.
-    #[must_use]
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
     /// Version, writer and mtime of the database.
-    #[must_use]
     pub fn root(&self) -> RootState {
         RootState {
             version: (&self.bytes[0..]).get_u64_le(),

@@ -53,7 +53,6 @@ pub struct Delivered {
 
 impl MemDb {
     /// Puts a loaded tree under shared access. `started` is the moment that the tree's lock ages count from.
-    #[must_use]
     pub fn new(tree: Tree, started: Instant) -> Arc<Self> {
         Arc::new(Self {
             loaded_version: tree.root().version,
@@ -86,13 +85,11 @@ impl MemDb {
     }
 
     /// The version of the database that was loaded: all that a former process has kept.
-    #[must_use]
     pub fn loaded_version(&self) -> u64 {
         self.loaded_version
     }
 
     /// The running store.
-    #[must_use]
     pub fn store(&self) -> Option<&Arc<StoreHandle>> {
         self.store.get()
     }
@@ -274,7 +271,6 @@ impl MemDb {
     }
 
     /// Whether changes cannot be recorded at present.
-    #[must_use]
     pub fn is_failed(&self) -> bool {
         self.store.get().is_none_or(|store| store.is_failed())
     }

@@ -91,7 +91,6 @@ struct Slot<'a> {
 
 impl Tree {
     /// An empty tree: no counter moved, no guest.
-    #[must_use]
     pub fn new(root: RootState, rules: Rules) -> Self {
         let entry = Entry {
             inode: ROOT_INODE,
@@ -120,7 +119,6 @@ impl Tree {
     }
 
     /// Version, writer and mtime of the last change.
-    #[must_use]
     pub fn root(&self) -> RootState {
         let entry = self.nodes[&ROOT_INODE].entry();
         RootState {
@@ -131,13 +129,11 @@ impl Tree {
     }
 
     /// The rules that operations follow.
-    #[must_use]
     pub const fn rules(&self) -> Rules {
         self.rules
     }
 
     /// Number of entries, the root included.
-    #[must_use]
     pub fn entry_count(&self) -> usize {
         self.nodes.len()
     }
@@ -154,13 +150,11 @@ impl Tree {
     }
 
     /// The entry with this inode. The root is a directory with inode 0 and an empty name.
-    #[must_use]
     pub fn entry(&self, inode: u64) -> Option<&Entry> {
         self.nodes.get(&inode).map(Node::entry)
     }
 
     /// The entry with this name in a directory.
-    #[must_use]
     pub fn child(&self, parent: u64, name: &[u8]) -> Option<&Entry> {
         self.entry(self.child_inode(parent, name)?)
     }
@@ -169,13 +163,11 @@ impl Tree {
     ///
     /// `.` alone, the empty path and slashes alone are the root. Empty components are skipped; `.` and `..` inside of a
     /// path are names like others, which normally do not exist.
-    #[must_use]
     pub fn lookup(&self, path: &[u8]) -> Option<&Entry> {
         self.entry(self.resolve(path)?)
     }
 
     /// Path of an entry, without leading slash. Empty for the root; absent if no path leads there.
-    #[must_use]
     pub fn path_of(&self, inode: u64) -> Option<Bytes> {
         let node = self.nodes.get(&inode)?;
         let mut directory = match &node.directory {
@@ -199,7 +191,6 @@ impl Tree {
 
     /// Whether only root may read an entry: `priv`, the same below each node's directory, and everything inside. An
     /// entry that no path leads to counts as private.
-    #[must_use]
     pub fn is_private(&self, inode: u64) -> bool {
         match self.nodes.get(&inode) {
             Some(node) => self.is_private_node(node),
@@ -209,7 +200,6 @@ impl Tree {
 
     /// The entries of a directory, in order of their inodes, the oldest first. Built at the first call after a change of the directory.
     /// Empty for a directory that was deleted while it is pinned.
-    #[must_use]
     pub fn listing(&self, inode: u64) -> Option<Arc<[ListedEntry]>> {
         let Some(node) = self.nodes.get(&inode) else {
             let orphan = self.handles.orphan(inode)?;
@@ -233,31 +223,26 @@ impl Tree {
     }
 
     /// Size and use of the filesystem.
-    #[must_use]
     pub fn statfs(&self) -> Statfs {
         Statfs::new(self.size_total, self.count())
     }
 
     /// The guest list.
-    #[must_use]
     pub const fn guests(&self) -> &GuestList {
         self.guests.list()
     }
 
     /// The change counters, in the order of [`VERSIONED_PATHS`](pmxcfs_api_types::names::VERSIONED_PATHS).
-    #[must_use]
     pub const fn file_versions(&self) -> &[u32; VERSIONED_PATH_COUNT] {
         self.versions.counters()
     }
 
     /// A number that changes whenever any of the change counters does.
-    #[must_use]
     pub const fn versions_generation(&self) -> u64 {
         self.versions.generation()
     }
 
     /// What an operator should know about the entries that the tree was built from.
-    #[must_use]
     pub fn warnings(&self) -> &[Finding] {
         &self.warnings
     }

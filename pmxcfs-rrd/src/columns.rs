@@ -96,7 +96,6 @@ pub fn check_count(schema: &Schema, text: &str) -> Result<(), ColumnError> {
 }
 
 /// The time of an update text in whole seconds since 1970, if it is a plain number.
-#[must_use]
 pub fn sample_time(text: &str) -> Option<i64> {
     text.split([':', '.']).next()?.parse().ok()
 }

@@ -114,7 +114,6 @@ impl Schema {
     pub const ALL: [&'static Self; 3] = [&Self::NODE, &Self::VM, &Self::STORAGE];
 
     /// Arguments of `rrdtool create` behind the step and the start time. Sources accept everything from 0 up.
-    #[must_use]
     pub fn create_arguments(&self) -> Vec<String> {
         let sources = self.sources.iter().map(|source| {
             let kind = if COUNTERS.contains(source) {
@@ -135,7 +134,6 @@ impl Schema {
 /// The C daemon takes `midnight`, the beginning of the local day. RRD refuses values that are not later than the start,
 /// so a value stamped before midnight and handled after it, or stamped by a clock that is behind, would be lost. Such a
 /// value moves the start to one step before itself.
-#[must_use]
 pub fn start_time(midnight: i64, value_time: Option<i64>) -> i64 {
     value_time
         .and_then(|time| time.checked_sub(i64::from(STEP_SECS)))

@@ -37,7 +37,6 @@ pub struct RrdConfig {
 
 impl RrdConfig {
     /// Bounds for a cluster of some 10,000 guests: every file's value can wait once, and seldom takes 300 bytes.
-    #[must_use]
     pub fn new(directory: PathBuf, rrdcached_socket: PathBuf) -> Self {
         Self {
             directory,
@@ -170,7 +169,6 @@ impl RrdWriter {
     }
 
     /// The counters now.
-    #[must_use]
     pub fn stats(&self) -> RrdStats {
         let state = self.shared.state.lock();
         RrdStats {

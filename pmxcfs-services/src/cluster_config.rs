@@ -24,7 +24,6 @@ pub struct ClusterConfig {
 
 impl ClusterConfig {
     /// Makes the list from the keys below `nodelist.node.`; keys of one node follow each other.
-    #[must_use]
     pub fn new(name: String, version: u64, keys: &[(String, CmapValue)]) -> Self {
         let mut drafts: Vec<(&str, Draft)> = Vec::new();
         for (key, value) in keys {
@@ -85,7 +84,6 @@ pub struct ClusterConfigService {
 
 impl ClusterConfigService {
     /// Hands everything that is read to `sink`.
-    #[must_use]
     pub const fn new(sink: ConfigSink) -> Self {
         Self { sink }
     }

@@ -81,7 +81,6 @@ impl<A: Application> GroupHandle<A> {
     }
 
     /// Mode, members and queues as they were at the last change, or about a second ago. `None` before the group runs.
-    #[must_use]
     pub fn status(&self) -> Option<GroupStatus> {
         self.0.status.lock().clone()
     }

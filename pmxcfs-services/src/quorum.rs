@@ -34,13 +34,11 @@ impl Default for QuorumMonitor {
 
 impl QuorumMonitor {
     /// Whether this node was quorate when it was last looked at.
-    #[must_use]
     pub fn is_quorate(&self) -> bool {
         *self.0.is_quorate.borrow()
     }
 
     /// Wakes its owner with every change.
-    #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<bool> {
         self.0.is_quorate.subscribe()
     }
@@ -88,7 +86,6 @@ pub struct QuorumService {
 
 impl QuorumService {
     /// Serves a monitor.
-    #[must_use]
     pub const fn new(monitor: QuorumMonitor) -> Self {
         Self { monitor }
     }

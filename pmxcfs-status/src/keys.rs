@@ -99,7 +99,6 @@ impl KeyTable {
     }
 
     /// Value of a key.
-    #[must_use]
     pub fn value(&self, key: &[u8]) -> Option<&Bytes> {
         Some(&self.slots.get(key)?.value)
     }
@@ -125,13 +124,11 @@ pub struct KeyStore {
 
 impl KeyStore {
     /// The table of this node.
-    #[must_use]
     pub const fn own(&self) -> &KeyTable {
         &self.own
     }
 
     /// The table of another node, if it ever set a key.
-    #[must_use]
     pub fn peer(&self, node: NodeId) -> Option<&KeyTable> {
         self.peers.get(&node)
     }
@@ -142,7 +139,6 @@ impl KeyStore {
     }
 
     /// Grows with every change.
-    #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation
     }

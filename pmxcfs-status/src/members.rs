@@ -42,7 +42,6 @@ pub struct Members {
 
 impl Members {
     /// A node that knows of no cluster.
-    #[must_use]
     pub fn new(own_name: Bytes) -> Self {
         Self {
             own_name,
@@ -55,13 +54,11 @@ impl Members {
     }
 
     /// Name of this node.
-    #[must_use]
     pub fn own_name(&self) -> &Bytes {
         &self.own_name
     }
 
     /// What corosync says, if it has said anything and listed at least one node.
-    #[must_use]
     pub fn cluster(&self) -> Option<&ClusterInfo> {
         self.cluster
             .as_ref()
@@ -69,19 +66,16 @@ impl Members {
     }
 
     /// The address that a node told, as text.
-    #[must_use]
     pub fn address(&self, name: &[u8]) -> Option<&Bytes> {
         self.addresses.get(name)
     }
 
     /// Name of a listed node.
-    #[must_use]
     pub fn name_of(&self, id: NodeId) -> Option<&Bytes> {
         Some(&self.cluster.as_ref()?.nodes.get(&id)?.name)
     }
 
     /// Id of a listed node.
-    #[must_use]
     pub fn id_of(&self, name: &[u8]) -> Option<NodeId> {
         let nodes = &self.cluster.as_ref()?.nodes;
         nodes
@@ -91,13 +85,11 @@ impl Members {
     }
 
     /// The version that clients compare (`clinfo`).
-    #[must_use]
     pub const fn version(&self) -> u32 {
         self.version
     }
 
     /// Grows with every change.
-    #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation
     }

@@ -10,7 +10,6 @@ use crate::json::{write_number, write_raw_string, write_string};
 
 /// Values of the named properties in one config, in the order of the names, which may repeat. Looks at the part in front
 /// of the first section. The values are parts of the config.
-#[must_use]
 pub fn find_properties<'a>(config: &'a [u8], names: &[&[u8]]) -> Vec<Option<&'a [u8]>> {
     let search = Search::new(names);
     let mut values = Vec::new();
@@ -49,7 +48,6 @@ const OPENING: &[u8] = b"{\n";
 
 impl<'n> PropertyPage<'n> {
     /// Without a guest. The page may have at most `max_size` bytes.
-    #[must_use]
     pub fn new(names: &[&'n [u8]], max_size: usize) -> Self {
         let printed = |name: &&[u8]| {
             let mut text = Vec::new();

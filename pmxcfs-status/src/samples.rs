@@ -49,7 +49,6 @@ pub struct SampleTable {
 
 impl SampleTable {
     /// Whether a value is one that is stored: 1 to 4095 bytes, the last one NUL.
-    #[must_use]
     pub fn is_valid(value: &[u8]) -> bool {
         (1..=MAX_SAMPLE_SIZE).contains(&value.len()) && value.ends_with(b"\0")
     }
@@ -109,13 +108,11 @@ impl SampleTable {
     }
 
     /// Number of stored values.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.samples.len()
     }
 
     /// Whether there are none.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }

@@ -93,7 +93,6 @@ pub struct Status {
 
 impl Status {
     /// The state of a daemon that starts now: not quorate, no cluster, and one log entry that says so.
-    #[must_use]
     pub fn new(config: &StatusConfig, clock: Box<dyn Clock>, rrd: Box<dyn RrdSink>) -> Self {
         let own_name = Bytes::copy_from_slice(config.node_name.as_bytes());
         let start_time = clock.wall_secs();
@@ -127,13 +126,11 @@ impl Status {
     }
 
     /// Name of this node.
-    #[must_use]
     pub fn own_name(&self) -> &Bytes {
         &self.own_name
     }
 
     /// Whether writes to the tree are allowed. Lock-free: every FUSE call asks.
-    #[must_use]
     pub fn is_quorate(&self) -> bool {
         self.quorate.load(Ordering::Acquire)
     }
@@ -203,7 +200,6 @@ impl Status {
 /// Documents.
 impl Status {
     /// `.version`.
-    #[must_use]
     pub fn version_document<'a>(&self, tree: impl Into<TreeVersions<'a>>) -> Bytes {
         let tree = tree.into();
         let counters = VersionCounters {
@@ -220,13 +216,11 @@ impl Status {
     }
 
     /// What corosync says of the cluster, once it has listed nodes.
-    #[must_use]
     pub fn cluster(&self) -> Option<ClusterInfo> {
         self.members.lock().cluster().cloned()
     }
 
     /// `.members`.
-    #[must_use]
     pub fn members_document(&self) -> Bytes {
         let counters = (self.members.lock().generation(), self.is_quorate());
         self.members_document.get(counters, || {
@@ -235,28 +229,24 @@ impl Status {
     }
 
     /// `.vmlist`.
-    #[must_use]
     pub fn guest_list_document(&self, guests: &GuestList) -> Bytes {
         self.guest_list_document
             .get(guests.version, || documents::guest_list(guests))
     }
 
     /// `.rrd`.
-    #[must_use]
     pub fn rrd_document(&self) -> Bytes {
         let text = self.rrd_response();
         text.slice(..text.len() - 1)
     }
 
     /// `.rrd` with one NUL byte behind it, as IPC clients get it.
-    #[must_use]
     pub fn rrd_response(&self) -> Bytes {
         let now_secs = self.clock.monotonic_secs();
         self.samples.lock().text(now_secs)
     }
 
     /// `.clusterlog`.
-    #[must_use]
     pub fn log_document(&self) -> Bytes {
         let generation = self.log.lock().generation();
         self.log_document.get(generation, || {
@@ -265,7 +255,6 @@ impl Status {
     }
 
     /// The newest log entries: at most `limit` (0 stands for 50), of this user or, if that is empty, of all.
-    #[must_use]
     pub fn log_response(&self, limit: u32, user: &[u8]) -> Bytes {
         match limit {
             0 | DEFAULT_LIMIT if user.is_empty() => self.log_document(),
@@ -338,7 +327,6 @@ impl Status {
     }
 
     /// This member's STATE: the cluster log.
-    #[must_use]
     pub fn state(&self) -> Bytes {
         self.log.lock().state().into()
     }
@@ -359,7 +347,6 @@ impl Status {
     }
 
     /// Keys and values of this node, which it repeats when an exchange is over.
-    #[must_use]
     pub fn own_values(&self) -> Vec<(Bytes, Bytes)> {
         let _order = self.order.lock();
         let keys = self.keys.lock();
@@ -371,7 +358,6 @@ impl Status {
 
     /// The address that this node tells behind its keys, with a NUL: the one last set by a client, else the one found at
     /// the start; only the NUL if there is none.
-    #[must_use]
     pub fn own_address(&self) -> Bytes {
         let _order = self.order.lock();
         let mut members = self.members.lock();

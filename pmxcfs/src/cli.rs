@@ -78,7 +78,6 @@ pub struct Options {
 
 impl Options {
     /// The paths that result from the options.
-    #[must_use]
     pub fn paths(&self) -> Paths {
         self.paths.paths()
     }
@@ -107,7 +106,6 @@ pub enum UsageError {
 
 impl UsageError {
     /// Exit status that scripts know from the C daemon.
-    #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Option(_) => 1,

@@ -56,7 +56,6 @@ impl LogLevel {
     }
 
     /// Whether debug messages are on.
-    #[must_use]
     pub fn is_debug(&self) -> bool {
         self.debug.load(Ordering::Relaxed)
     }
@@ -81,7 +80,6 @@ impl LogLevel {
 }
 
 /// Opens the log. Call once per process, after any fork.
-#[must_use]
 pub fn init(debug: bool, stream: Stream) -> LogLevel {
     let (level, handle) = reload::Layer::new(filter(debug));
     let plain = fmt::layer().with_ansi(false).with_target(false);

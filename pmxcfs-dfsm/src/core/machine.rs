@@ -100,13 +100,11 @@ pub struct Machine<A: Application> {
 
 impl<A: Application> Machine<A> {
     /// A member that waits for its first connection.
-    #[must_use]
     pub fn new(app: A) -> Self {
         Self::with_backlog_limit(app, BACKLOG_LIMIT)
     }
 
     /// As [`Machine::new`] with another bound, for tests: `limit` bounds in bytes what is kept for a synchronisation.
-    #[must_use]
     pub fn with_backlog_limit(app: A, limit: usize) -> Self {
         Self {
             app,
@@ -145,13 +143,11 @@ impl<A: Application> Machine<A> {
     }
 
     /// Its mode.
-    #[must_use]
     pub const fn mode(&self) -> Mode {
         self.state.mode()
     }
 
     /// Mode, members and queues.
-    #[must_use]
     pub fn status(&self) -> Status {
         Status {
             mode: self.mode(),

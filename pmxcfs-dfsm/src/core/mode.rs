@@ -30,13 +30,11 @@ pub enum Mode {
 
 impl Mode {
     /// Whether messages are ignored and nothing is applied.
-    #[must_use]
     pub fn is_error(self) -> bool {
         self >= Self::Leave
     }
 
     /// Whether this mode may follow another: an error mode hides no worse one.
-    #[must_use]
     pub fn may_follow(self, former: Self) -> bool {
         !self.is_error() || !former.is_error() || self >= former
     }

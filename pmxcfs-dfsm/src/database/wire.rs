@@ -99,7 +99,6 @@ impl OperationMessage {
     }
 
     /// The payload to send.
-    #[must_use]
     pub fn encode(&self) -> Bytes {
         let (path, target) = (self.path.as_ref(), self.target.as_ref());
         let (path_length, target_length) = (string_length(path), string_length(target));
@@ -219,7 +218,6 @@ impl LockMessage {
     }
 
     /// The payload to send.
-    #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut buffer = BytesMut::with_capacity(CHECKSUM_LENGTH + self.path.len() + 1);
         buffer.put_slice(&self.checksum);
@@ -291,7 +289,6 @@ impl UpdateMessage {
     }
 
     /// The payload to send. The entry must have the data that its size promises.
-    #[must_use]
     pub fn encode(&self) -> Bytes {
         let entry = &self.entry;
         let mut buffer =

@@ -41,7 +41,6 @@ impl UpdateMessage {
     }
 
     /// The payload to send. A longer key is cut to 255 bytes, and one with a NUL before it.
-    #[must_use]
     pub fn encode(&self) -> Bytes {
         let key = self.key.iter().take(KEY_LENGTH - 1);
         let mut field = [0; KEY_LENGTH];

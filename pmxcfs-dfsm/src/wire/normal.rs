@@ -26,7 +26,6 @@ pub struct NormalMessage {
 
 impl NormalMessage {
     /// A message as this daemon sends it.
-    #[must_use]
     pub const fn new(
         protocol: u32,
         subtype: u16,
@@ -62,7 +61,6 @@ impl NormalMessage {
     }
 
     /// The bytes to send.
-    #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut buffer = BytesMut::with_capacity(HEADER_LENGTH + self.payload.len());
         self.header.encode(&mut buffer);

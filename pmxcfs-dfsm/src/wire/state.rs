@@ -43,7 +43,6 @@ pub struct StateMessage {
 
 impl StateMessage {
     /// A message as this daemon sends it.
-    #[must_use]
     pub const fn new(
         kind: MessageKind,
         protocol: u32,
@@ -84,7 +83,6 @@ impl StateMessage {
     }
 
     /// The bytes to send.
-    #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut buffer = BytesMut::with_capacity(HEADER_LENGTH + self.payload.len());
         self.header.encode(&mut buffer);
@@ -137,7 +135,6 @@ impl VerifyMessage {
     }
 
     /// The bytes to send.
-    #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut buffer = BytesMut::with_capacity(40);
         buffer.put_u64_le(self.id);

@@ -15,7 +15,6 @@ pub const RESPONSE_HEADER_SIZE: usize = 24;
 /// | 12 | 4 | - | padding, 0 |
 /// | 16 | 4 | i32 | 0 or a negative errno |
 /// | 20 | 4 | - | padding, 0 |
-#[must_use]
 pub fn encode(id: i32, size: i32, error: i32) -> [u8; RESPONSE_HEADER_SIZE] {
     let mut bytes = [0; RESPONSE_HEADER_SIZE];
     put(&mut bytes, 0, &id.to_le_bytes());

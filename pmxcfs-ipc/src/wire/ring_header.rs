@@ -38,7 +38,6 @@ const PROCESS_SHARED: i32 = 128;
 
 /// Initial content of a header file. `ring` is the path that the client was told; the files are called
 /// `RING-header` and `RING-data`.
-#[must_use]
 pub fn encode(ring: &str, words: u32) -> Box<[u8; HEADER_SIZE]> {
     let mut bytes = Box::new([0; HEADER_SIZE]);
     put(&mut *bytes, WORD_SIZE_OFFSET, &words.to_le_bytes());

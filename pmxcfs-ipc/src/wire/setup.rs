@@ -84,7 +84,6 @@ pub enum ConnectResponse {
 impl ConnectResponse {
     /// The bytes that the server sends in one piece. A name that is too long is cut; names are made by
     /// the server from short parts.
-    #[must_use]
     pub fn encode(&self) -> Box<[u8; CONNECT_RESPONSE_SIZE]> {
         let mut bytes = Box::new([0; CONNECT_RESPONSE_SIZE]);
         put(&mut *bytes, 0, &CONNECT_ID.to_le_bytes());

@@ -21,7 +21,6 @@ pub struct Snapshot(Vec<Entry>);
 impl Snapshot {
     /// Digest over all entries in ascending order of inodes, the root included: what a verification compares. Always
     /// computed from the contents, which takes a while.
-    #[must_use]
     pub fn checksum(&self) -> Digest {
         checksum::whole(&self.0)
     }
@@ -29,14 +28,12 @@ impl Snapshot {
 
 impl Tree {
     /// All entries as they are now: to be hashed when the tree is not locked any more.
-    #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot(self.entries().cloned().collect())
     }
 
     /// The next entries above this inode in ascending order, at most `count` of them, with the digests that a replicated tree
     /// remembers.
-    #[must_use]
     pub fn hashed_above(&self, inode: u64, count: usize) -> Vec<HashedEntry> {
         let above = (Bound::Excluded(inode), Bound::Unbounded);
         let nodes = self.nodes.range(above).take(count);
@@ -61,7 +58,6 @@ impl Tree {
 
     /// The index of all entries, reachable or not. A tree that is replicated remembers digests, 40 bytes for each entry, and
     /// hashes only what has changed since the last time; others are not asked twice.
-    #[must_use]
     pub fn index(&self) -> Index {
         let digest = match self.rules {
             Rules::Local => |node: &Node| node.entry().index_digest(),

@@ -30,7 +30,6 @@ impl Tree {
     }
 
     /// Bytes of all orphans that a user has open. What several users have open counts for each of them.
-    #[must_use]
     pub fn orphan_bytes_of(&self, uid: u32) -> u64 {
         self.handles.kept.get(&uid).copied().unwrap_or(0)
     }
@@ -41,27 +40,23 @@ impl Tree {
     }
 
     /// The entry with this inode, in the tree or an orphan.
-    #[must_use]
     pub fn node(&self, inode: u64) -> Option<&Entry> {
         self.entry(inode).or_else(|| self.handles.orphan(inode))
     }
 
     /// Whether an entry has left the tree and lives on because it is pinned.
-    #[must_use]
     pub fn is_orphan(&self, inode: u64) -> bool {
         self.handles.orphans.contains_key(&inode)
     }
 
     /// How many trees this one has followed ([`Tree::adopt`]). Who pins an entry keeps it, to ask later what the inode stands
     /// for.
-    #[must_use]
     pub fn epoch(&self) -> u64 {
         self.handles.epoch
     }
 
     /// Whether a pinned inode stands for another entry than it did in an earlier epoch. Nodes that wrote apart from each other
     /// (somebody has overridden the quorum) have given the same inodes to different files; when they meet, one side's remain.
-    #[must_use]
     pub fn is_reused_since(&self, inode: u64, epoch: u64) -> bool {
         self.handles
             .reused
@@ -154,7 +149,6 @@ impl Tree {
 
     /// Whether an inode stands for another entry in a tree that follows this one. An entry that has another name by now is not
     /// told from one that only has its inode: this tree does not know how the new one came about.
-    #[must_use]
     pub fn is_reused_by(&self, new: &Self, inode: u64) -> bool {
         self.node(inode).is_some_and(|old| new.is_other(old))
     }

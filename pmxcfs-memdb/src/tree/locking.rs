@@ -15,7 +15,6 @@ use crate::{
 
 impl Tree {
     /// Whether a path names a directory below `priv/lock`, at any depth: the ones that can be unlocked.
-    #[must_use]
     pub fn is_lock_directory(&self, path: &[u8]) -> bool {
         self.lock_directory(path).is_some()
     }

@@ -59,7 +59,6 @@ impl Tree {
     }
 
     /// Whether [`Tree::fill_holes`] has something to do.
-    #[must_use]
     pub fn has_holes(&self) -> bool {
         self.entries().any(Entry::is_hole)
     }

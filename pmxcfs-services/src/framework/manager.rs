@@ -30,7 +30,6 @@ pub struct Manager {
 
 impl Manager {
     /// No services yet.
-    #[must_use]
     pub const fn new(runtime: tokio::runtime::Handle) -> Self {
         Self {
             runtime,
@@ -56,7 +55,6 @@ impl Manager {
     }
 
     /// Where the states of all services can be followed, in the order of their start.
-    #[must_use]
     pub fn watch(&self) -> Vec<(&'static str, watch::Receiver<ServiceState>)> {
         let services = self.services.iter();
         services

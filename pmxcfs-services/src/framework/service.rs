@@ -41,7 +41,6 @@ pub enum ServiceState {
 
 impl ServiceState {
     /// Whether it does its work.
-    #[must_use]
     pub const fn is_running(&self) -> bool {
         matches!(self, Self::Running { .. })
     }

@@ -5,7 +5,6 @@ use pmxcfs_memdb::GuestList;
 use crate::json::{write_number, write_string};
 
 /// Prints the guest list.
-#[must_use]
 pub fn guest_list(list: &GuestList) -> Vec<u8> {
     let mut out = Vec::new();
     write_number(&mut out, format_args!("{{\n\"version\": {}", list.version));

@@ -4,7 +4,6 @@ use crate::json::{write_number, write_string};
 use crate::members::Members;
 
 /// Prints the members. Without a node list only name and version of this node are printed.
-#[must_use]
 pub fn members(members: &Members, is_quorate: bool) -> Vec<u8> {
     let mut out = b"{\n\"nodename\": ".to_vec();
     write_string(&mut out, members.own_name());

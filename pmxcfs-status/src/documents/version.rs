@@ -29,7 +29,6 @@ impl<'a> From<&'a Tree> for TreeVersions<'a> {
 }
 
 /// Prints the counters. The own node's keys come first and are always there; other nodes follow if they ever sent a key.
-#[must_use]
 pub fn version(
     start_time: u32,
     tree: &TreeVersions<'_>,

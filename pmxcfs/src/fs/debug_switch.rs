@@ -14,7 +14,6 @@ pub struct DebugSwitch {
 
 impl DebugSwitch {
     /// The switch of the daemon's log.
-    #[must_use]
     pub fn new(level: LogLevel) -> Self {
         Self { level }
     }

@@ -40,7 +40,6 @@ pub struct Filesystem {
 impl Filesystem {
     /// `submit` takes changes to where they are made. `quorate` is asked for every mode, so it must be cheap. `gid` owns
     /// everything. `tables` are what the kernel knows from a former process, or empty.
-    #[must_use]
     pub fn new(
         db: Arc<MemDb>,
         submit: Submit,
@@ -73,7 +72,6 @@ impl Filesystem {
     }
 
     /// The node ids that the kernel may know from a former process.
-    #[must_use]
     pub fn known_ids(&self) -> Vec<u64> {
         self.names.known_ids()
     }
@@ -187,7 +185,6 @@ impl Filesystem {
     }
 
     /// Size and use.
-    #[must_use]
     pub fn usage(&self) -> Statfs {
         self.db.read().statfs()
     }

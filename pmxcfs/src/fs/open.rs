@@ -134,7 +134,6 @@ impl Filesystem {
 
     /// Bytes of memory that each user keeps by open handles: versions of files that were removed or replaced, listings, texts of
     /// generated files.
-    #[must_use]
     pub fn open_bytes(&self) -> HashMap<u32, u64> {
         let mut bytes = self.handles.bytes();
         for (uid, orphans) in self.db.read().orphan_bytes() {

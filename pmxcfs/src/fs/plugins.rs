@@ -57,19 +57,16 @@ pub struct Plugin {
 
 impl Plugin {
     /// Name in the root directory.
-    #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
     /// What it is.
-    #[must_use]
     pub fn content(&self) -> &Content {
         &self.content
     }
 
     /// Its kind.
-    #[must_use]
     pub fn kind(&self) -> Kind {
         match self.content {
             Content::Link(_) => Kind::Link,
@@ -114,7 +111,6 @@ pub struct Plugins {
 
 impl Plugins {
     /// Those that every node has: `local` and the guest directories of this node.
-    #[must_use]
     pub fn with_links(node_name: &str) -> Self {
         let mut plugins = Self::default();
         plugins.link("local", format!("nodes/{node_name}"));
@@ -140,7 +136,6 @@ impl Plugins {
     }
 
     /// The plugin of that name, with its index.
-    #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<(usize, &Plugin)> {
         self.plugins
             .iter()
@@ -149,19 +144,16 @@ impl Plugins {
     }
 
     /// The plugin at an index.
-    #[must_use]
     pub fn at(&self, index: usize) -> Option<&Plugin> {
         self.plugins.get(index)
     }
 
     /// How many there are.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.plugins.len()
     }
 
     /// Whether there are none.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.plugins.is_empty()
     }

@@ -9,7 +9,6 @@ pub struct RequestId(u64);
 
 impl RequestId {
     /// The request with this number in its header.
-    #[must_use]
     pub const fn new(unique: u64) -> Self {
         Self(unique)
     }

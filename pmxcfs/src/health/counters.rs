@@ -82,7 +82,6 @@ impl Series {
     }
 
     /// The sums until now. Requests that end meanwhile may be in one number and not yet in another.
-    #[must_use]
     pub fn totals(&self) -> Totals {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let shards = || self.shards.iter().filter_map(OnceLock::get);
@@ -148,14 +147,12 @@ pub struct Totals {
 
 impl Totals {
     /// Answered requests.
-    #[must_use]
     pub fn count(&self) -> u64 {
         self.latencies.as_slice().iter().sum()
     }
 
     /// A latency in nanoseconds that this share of the requests did not exceed, `per_mille` of 1000: the smallest such
     /// latency, made longer by at most an eighth of it. `None` if there were no requests.
-    #[must_use]
     pub fn percentile(&self, per_mille: u32) -> Option<u64> {
         let count = u128::from(self.count());
         let rank = (count * u128::from(per_mille.min(1000))).div_ceil(1000);
@@ -170,7 +167,6 @@ impl Totals {
     }
 
     /// Requests that took less than `2^bits` nanoseconds, up to 34 s.
-    #[must_use]
     pub fn count_below(&self, bits: u32) -> u64 {
         let below = |bucket: &Bucket| bucket.end() < 1 << bits;
         let counts = self.latencies.iter().take_while(below);
@@ -187,7 +183,6 @@ pub struct Meter<O: EnumArray<Series>> {
 impl<O: EnumArray<Series>> Meter<O> {
     /// A meter that stays for as long as the process: answers come from any thread, whoever else is gone by then, and
     /// sharing it by reference counts would cost more than counting does. A daemon has one of each sort.
-    #[must_use]
     pub fn new() -> &'static Self {
         Box::leak(Box::new(Self {
             series: EnumMap::default(),
@@ -206,7 +201,6 @@ impl<O: EnumArray<Series>> Meter<O> {
     }
 
     /// How many requests of all kinds there have been.
-    #[must_use]
     pub fn begun(&self) -> u64 {
         self.series.values().map(Series::begun).sum()
     }

@@ -88,7 +88,6 @@ pub enum IpcOperation {
 
 impl IpcOperation {
     /// Whether clients that may only read are refused.
-    #[must_use]
     pub const fn changes_state(self) -> bool {
         matches!(self, Self::SetStatus | Self::Log)
     }

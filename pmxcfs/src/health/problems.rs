@@ -25,7 +25,6 @@ const BUSY_LIMIT: u32 = 5;
 const STALLED_MS: u64 = 5_000;
 
 /// Everything that is wrong, the worst first.
-#[must_use]
 pub fn problems(report: &Report) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut add = |code: &str, text: String| {
@@ -159,7 +158,6 @@ fn failure_of(service: &Service) -> Option<String> {
 }
 
 /// Members in one line.
-#[must_use]
 pub fn names(members: &[Member]) -> String {
     if members.is_empty() {
         return "nobody".to_owned();

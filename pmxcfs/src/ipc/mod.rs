@@ -38,7 +38,6 @@ pub struct Operations {
 
 impl Operations {
     /// Answers from this tree and this status. Processes of the group `admin_gid` may connect and read.
-    #[must_use]
     pub fn new(db: Arc<MemDb>, status: Arc<Status>, admin_gid: u32) -> Self {
         Self {
             db,
@@ -50,7 +49,6 @@ impl Operations {
     }
 
     /// Counts the requests.
-    #[must_use]
     pub fn meter(&self) -> &'static Meter<IpcOperation> {
         self.meter
     }

@@ -30,7 +30,6 @@ use super::records::History;
 use crate::text::{count, printable};
 
 /// Runs the program with the arguments of this process.
-#[must_use]
 pub fn main() -> ExitCode {
     run(std::env::args_os(), Outcome::Failed, |cli: Cli, output| {
         execute(&cli, &cli.socket(), output)

@@ -39,7 +39,6 @@ use super::program::{CommandResult, Outcome, Output, report, run};
 const INSTALLER_NAME: &str = "create_pmxcfs_db";
 
 /// Runs the program with the arguments of this process.
-#[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let name = arguments.first().map(Path::new).and_then(Path::file_name);
