@@ -29,7 +29,7 @@ pub use finding::{Finding, Problem};
 pub use guests::{Guest, GuestList};
 pub use index::{Index, IndexEntry, IndexError};
 pub use memdb::{Delivered, MemDb};
-pub use observer::{AfterUnlock, Observer};
+pub use observer::Observer;
 pub use operation::{Operation, Stamp};
 pub use statfs::Statfs;
 pub use tree::{ListedEntry, Precheck, Rules, Snapshot, Tree};

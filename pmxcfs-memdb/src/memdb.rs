@@ -140,16 +140,16 @@ impl MemDb {
         now_secs: u64,
         caller: Option<Box<dyn Caller>>,
     ) -> Delivered {
-        let observer = self.observer.get().cloned().filter(|_| caller.is_none());
+        let observer = self.observer.get().filter(|_| caller.is_none());
         let asker = caller.as_ref().and_then(|caller| caller.asker());
-        let ((result, reply, after_unlock), ticket) = self.change_for(asker, |tree, changes| {
+        let ((result, reply, shown), ticket) = self.change_for(asker, |tree, changes| {
             let result = tree.apply(operation, stamp, now_secs, changes);
-            let after_unlock = observer.and_then(|observer| observer.applied(changes));
+            let shown = observer.map(|observer| observer.applied(changes));
             let reply = caller.map(|caller| caller.answer(tree, changes, result));
-            (result, reply, after_unlock)
+            (result, reply, shown)
         });
-        if let Some(after_unlock) = after_unlock {
-            after_unlock();
+        if let Some((observer, shown)) = observer.zip(shown) {
+            observer.unlocked(&shown);
         }
         Delivered {
             result,
@@ -239,20 +239,20 @@ impl MemDb {
         let entries = entries.collect();
         let synchronisation = Synchronisation { leader, entries };
         let result = store.replace(rows, new.root(), synchronisation, former);
-        let (result, after_unlock) = {
+        let observer = self.observer.get().filter(|_| result.is_ok());
+        let (result, shown) = {
             let mut tree = self.tree.write();
             self.is_replacing.store(false, Ordering::Relaxed);
             let result = result.map(|()| {
                 new.adopt(&mut tree);
                 mem::replace(&mut *tree, new)
             });
-            let observer = self.observer.get().cloned().filter(|_| result.is_ok());
-            let after_unlock = observer.and_then(|observer| observer.replaced(&tree, &touched));
-            (result, after_unlock)
+            let shown = observer.map(|observer| observer.replaced(&tree, &touched));
+            (result, shown)
         };
         drop(replacement);
-        if let Some(after_unlock) = after_unlock {
-            after_unlock();
+        if let Some((observer, shown)) = observer.zip(shown) {
+            observer.unlocked(&shown);
         }
         // A large tree takes its time to drop; nobody waits for that.
         result.map(drop)

@@ -4,22 +4,20 @@
 //! replace entries. The filesystem therefore sees each change under the lock of the tree, and makes its system calls when the
 //! lock is free. A change that this node asked for is seen by its [`Caller`](crate::Caller).
 
-use std::sync::Arc;
-
 use crate::{Change, Tree};
-
-/// Work for the time after the change, when nothing is locked any more.
-pub type AfterUnlock = Box<dyn FnOnce()>;
 
 /// Sees every change that nobody on this node has asked for. Called with the tree locked, so it must not wait.
 pub trait Observer: Send + Sync {
     /// An operation was delivered. `changes` are its effects; a refused one may have some, see
     /// [`Tree::apply`](crate::Tree::apply).
-    fn applied(self: Arc<Self>, changes: &[Change]) -> Option<AfterUnlock>;
+    fn applied(&self, changes: &[Change]) -> Vec<u64>;
 
     /// A synchronisation is about to store the leader's tree `new` in place of `present`.
     fn replacing(&self, present: &Tree, new: &Tree);
 
     /// A synchronisation has replaced the tree by the leader's `tree`. `touched` are the inodes that differ or are gone.
-    fn replaced(self: Arc<Self>, tree: &Tree, touched: &[u64]) -> Option<AfterUnlock>;
+    fn replaced(&self, tree: &Tree, touched: &[u64]) -> Vec<u64>;
+
+    /// Nothing is locked any more. `shown` is what the observer has given, its ids for what shows the change.
+    fn unlocked(&self, shown: &[u64]);
 }

@@ -72,9 +72,9 @@ impl Failures {
         self.messages.push(format!("{subject}: {reason}{untold}"));
     }
 
-    /// Forgets the subject: its next failure is a first one. Returns whether it had failed.
-    pub(crate) fn succeeded(&mut self, subject: &str) -> bool {
-        self.by_subject.remove(subject).is_some()
+    /// Forgets the subject, which is asked for only if anything has failed: its next failure is a first one. Returns whether it had failed.
+    pub(crate) fn succeeded(&mut self, subject: impl FnOnce() -> String) -> bool {
+        !self.by_subject.is_empty() && self.by_subject.remove(&subject()).is_some()
     }
 
     /// Records that a part that all values need has failed. It is told once, and nothing else waits for it.
@@ -133,7 +133,7 @@ mod tests {
         ];
         assert_eq!(told_at, growing);
 
-        assert!(failures.succeeded("a"));
+        assert!(failures.succeeded(|| "a".to_owned()));
         let now = start + Duration::from_secs(20_000);
         assert!(!failures.must_wait("a", now));
         failures.failed("a", "reason", now);

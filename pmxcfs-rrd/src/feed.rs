@@ -3,7 +3,7 @@
 //! The order for each sample is the C daemon's: find the file, create it if it is missing, update it through rrdcached or,
 //! if that is not there, directly.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::backend::{Answer, Backend, FileStore, Update};
@@ -65,7 +65,7 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
 
     /// Everything that was queued has been handed to RRD.
     pub(crate) fn note_empty_queue(&mut self) {
-        if self.failures.succeeded(QUEUE_OVERFLOWS) {
+        if self.failures.succeeded(|| QUEUE_OVERFLOWS.to_owned()) {
             tracing::info!("RRD files are up to date again");
         }
     }
@@ -74,13 +74,13 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
     pub(crate) fn write(&mut self, samples: &[Sample], now: Instant) {
         let mut updates = Vec::with_capacity(samples.len());
         for sample in samples {
-            let subject = format!("RRD value of key \"{}\" refused", sample.key.escape_ascii());
+            let subject = || format!("RRD value of key \"{}\" refused", sample.key.escape_ascii());
             match self.prepare(sample, now) {
                 Ok(update) => {
-                    self.failures.succeeded(&subject);
+                    self.failures.succeeded(subject);
                     updates.extend(update);
                 }
-                Err(reason) => self.failures.failed(&subject, reason, now),
+                Err(reason) => self.failures.failed(&subject(), reason, now),
             }
         }
         self.stats.lost_count += (samples.len() - updates.len()) as u64;
@@ -126,7 +126,7 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
                 self.failures.failed(&subject, reason, now);
                 return Ok(None);
             }
-            self.failures.succeeded(&subject);
+            self.failures.succeeded(|| subject);
         }
         columns::check_count(key.schema, &text).map_err(|error| error.to_string())?;
         Ok(Some(Update { path, text }))
@@ -142,25 +142,21 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
     ) -> (u64, &'a [Update]) {
         let mut taken_count = 0;
         for (Update { path, .. }, answer) in updates.iter().zip(answers) {
-            let subject = refused(path, backend);
+            let subject = || format!("RRD update of {} refused by {backend}", path.display());
             match answer {
                 Ok(()) => {
                     taken_count += 1;
-                    self.failures.succeeded(&subject);
+                    self.failures.succeeded(subject);
                 }
                 Err(reason) => {
                     self.stats.lost_count += 1;
-                    self.failures.failed(&subject, reason, now);
+                    self.failures.failed(&subject(), reason, now);
                 }
             }
         }
         let answered_count = answers.len().min(updates.len());
         (taken_count, &updates[answered_count..])
     }
-}
-
-fn refused(path: &Path, backend: &str) -> String {
-    format!("RRD update of {} refused by {backend}", path.display())
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use pmxcfs_memdb::{Caller, Change, Digest, Entry, Index, Plan, Reply, Tree};
 
 use crate::{
     app::{Application, Context, Delivery, Exchange, Outgoing, SyncError, Verdict},
-    core::{LogLevel, MemberId, RequestId},
+    core::{MemberId, RequestId},
 };
 pub use store::TreeStore;
 use update::{Built, Following};
@@ -208,9 +208,6 @@ impl<S: TreeStore> Application for Database<S> {
             .replace(tree, &touched, leader_node)
             .map_err(SyncError::Store)?;
         self.failed_commit_count = 0;
-        if !discarded.is_empty() {
-            context.log(LogLevel::Warn, update::discarded_text(&discarded));
-        }
         (self.notice)(DatabaseNotice::Replaced { discarded });
         Ok(())
     }

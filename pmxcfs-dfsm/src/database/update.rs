@@ -10,9 +10,6 @@ use pmxcfs_memdb::{Entry, HashedEntry, Index, ROOT_INODE, RootState, Tree};
 use super::{store::TreeStore, wire::UpdateMessage};
 use crate::app::SyncError;
 
-/// How many discarded entries the log names; the notice has all.
-const NAMED_LIMIT: usize = 20;
-
 /// Entries of the former tree that are looked at in one go.
 const CHUNK_COUNT: usize = 1024;
 
@@ -132,30 +129,6 @@ fn lost(entry: Entry, former: &impl TreeStore, new: &Tree) -> Option<Discarded> 
         .lookup(&path)
         .is_some_and(|other| other.kind == entry.kind && other.content() == entry.content());
     (!is_kept).then_some(Discarded { path, entry })
-}
-
-/// The log line about lost entries.
-pub(super) fn discarded_text(discarded: &[Discarded]) -> String {
-    let paths: Vec<String> = discarded
-        .iter()
-        .take(NAMED_LIMIT)
-        .map(|discarded| discarded.path.escape_ascii().to_string())
-        .collect();
-    let more = if discarded.len() > NAMED_LIMIT {
-        ", ..."
-    } else {
-        ""
-    };
-    let entries = if discarded.len() == 1 {
-        "entry"
-    } else {
-        "entries"
-    };
-    format!(
-        "{} {entries} replaced by the leader's version: {}{more}",
-        discarded.len(),
-        paths.join(", ")
-    )
 }
 
 fn root_state(entry: &Entry) -> RootState {

@@ -4,6 +4,7 @@ use super::*;
 use crate::schema::Schema;
 use std::collections::HashSet;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 /// Records what it is given, and fails as told.

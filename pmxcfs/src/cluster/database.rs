@@ -11,6 +11,7 @@ use pmxcfs_memdb::{Caller, Change, Delivered, MemDb, Operation, Reply, Stamp, Tr
 use super::corosync_conf::Distributor;
 use crate::health::Replacements;
 use crate::health::report::Replacement;
+use crate::text::{abridged, count};
 
 /// The tree as the group changes it. The store's thread has the disk later: a slow one delays nobody's deliveries.
 pub(crate) struct ReplicatedTree(pub(super) Arc<MemDb>);
@@ -75,6 +76,15 @@ pub(super) fn notice_sink(
 
 /// The entries may be all that is left of an operator's work.
 fn keep(directory: &Path, discarded: &[Discarded]) -> Replacement {
+    let paths = discarded.iter();
+    let paths: Vec<String> = paths
+        .map(|entry| entry.path.escape_ascii().to_string())
+        .collect();
+    tracing::warn!(
+        "{} replaced by the leader's version: {}",
+        count(paths.len(), "entry"),
+        abridged(&paths).join(", ")
+    );
     let now_secs = wall_clock_secs();
     let saved = save_discarded(directory, discarded, now_secs);
     let saved = saved.unwrap_or_else(|error| {
@@ -89,12 +99,9 @@ fn keep(directory: &Path, discarded: &[Discarded]) -> Replacement {
             saved.directory.display()
         );
     }
-    let paths = discarded.iter();
     Replacement {
         at_secs: now_secs,
-        paths: paths
-            .map(|entry| entry.path.escape_ascii().to_string())
-            .collect(),
+        paths,
         directory: saved.map(|saved| saved.directory.display().to_string()),
     }
 }

@@ -16,7 +16,7 @@ use super::filesystem::Filesystem;
 use super::handles::{Bound, Handle};
 use super::node::Node;
 use super::plugins::Content;
-use super::request::Answer;
+use super::request::{Answer, Respond};
 use super::request_id::RequestId;
 use super::ways::{Place, Want};
 
@@ -111,7 +111,7 @@ impl Filesystem {
         request: RequestId,
         parent: u64,
         name: &[u8],
-        reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
+        reply: impl Respond<Attributes>,
     ) {
         self.make(request, parent, name, EntryKind::Directory, reply);
     }
@@ -122,7 +122,7 @@ impl Filesystem {
         request: RequestId,
         parent: u64,
         name: &[u8],
-        reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
+        reply: impl Respond<Attributes>,
     ) {
         self.make(request, parent, name, EntryKind::File, reply);
     }
@@ -133,7 +133,7 @@ impl Filesystem {
         parent: u64,
         name: &[u8],
         kind: EntryKind,
-        reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
+        reply: impl Respond<Attributes>,
     ) {
         let again = |_count| self.made_before(parent, name, kind);
         let Some((asked, reply)) = self.ask(request, again, reply) else {
@@ -160,7 +160,7 @@ impl Filesystem {
         name: &[u8],
         if_exists: IfExists,
         uid: u32,
-        reply: impl FnOnce(Result<Created, FsError>) + Send + 'static,
+        reply: impl Respond<Created>,
     ) {
         let again = |_count| {
             let attributes = self.made_before(parent, name, EntryKind::File)?;
@@ -255,7 +255,7 @@ impl Filesystem {
         id: u64,
         is_to_be_cut: bool,
         uid: u32,
-        reply: impl FnOnce(Result<u64, FsError>) + Send + 'static,
+        reply: impl Respond<u64>,
     ) {
         let id = match Node::of(id) {
             Node::Plugin(index) => {
@@ -289,7 +289,7 @@ impl Filesystem {
         request: RequestId,
         parent: u64,
         name: &[u8],
-        reply: impl FnOnce(Result<(), FsError>) + Send + 'static,
+        reply: impl Respond<()>,
     ) {
         let Some((asked, reply)) = self.ask(request, |_count| Ok(()), reply) else {
             return;
@@ -316,7 +316,7 @@ impl Filesystem {
         request: RequestId,
         from: (u64, &[u8]),
         to: (u64, &[u8]),
-        reply: impl FnOnce(Result<(), FsError>) + Send + 'static,
+        reply: impl Respond<()>,
     ) {
         let Some((asked, reply)) = self.ask(request, |_count| Ok(()), reply) else {
             return;
@@ -344,7 +344,7 @@ impl Filesystem {
         handle: u64,
         at: WriteAt,
         data: &[u8],
-        reply: impl FnOnce(Result<u32, FsError>) + Send + 'static,
+        reply: impl Respond<u32>,
     ) {
         let bound = match self.handles.get(handle) {
             Ok(Handle::File { bound, .. }) => bound,
@@ -387,7 +387,7 @@ impl Filesystem {
         id: u64,
         handle: Option<u64>,
         new: NewAttributes,
-        reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
+        reply: impl Respond<Attributes>,
     ) {
         let again = |_count| self.attributes(id, handle);
         let Some((asked, reply)) = self.ask(request, again, reply) else {
@@ -487,7 +487,7 @@ impl Filesystem {
         id: u64,
         bound: Bound,
         mtime: u32,
-        reply: impl FnOnce(Result<Attributes, FsError>) + Send + 'static,
+        reply: impl Respond<Attributes>,
     ) {
         self.change(
             asked,

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
-use pmxcfs_memdb::{AfterUnlock, Change, MemDb, Observer, Statfs, Submit, Tree};
+use pmxcfs_memdb::{Change, MemDb, Observer, Statfs, Submit, Tree};
 
 use super::answers::Answers;
 use super::attributes::Attributes;
@@ -13,6 +13,7 @@ use super::handles::{Bound, Handle, Handles};
 use super::names::{ChangedBy, NameTable};
 use super::node::{Node, ROOT_ID, plugin_id};
 use super::plugins::{Content, Plugin, Plugins};
+use super::request::Respond;
 use super::tables::{HandleRecord, Kept, KeptArea, Opened, Orphan, Tables};
 use super::ways::{Place, Want};
 
@@ -190,7 +191,7 @@ impl Filesystem {
     }
 
     /// Calls `done` when everything done so far is on the disk.
-    pub fn sync(&self, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+    pub fn sync(&self, done: impl Respond<()>) {
         self.db.sync(done);
     }
 
@@ -258,9 +259,8 @@ impl Filesystem {
 }
 
 impl Observer for Filesystem {
-    fn applied(self: Arc<Self>, changes: &[Change]) -> Option<AfterUnlock> {
-        let shown = self.names.changed(changes, ChangedBy::Others);
-        after_unlock(self, shown)
+    fn applied(&self, changes: &[Change]) -> Vec<u64> {
+        self.names.changed(changes, ChangedBy::Others)
     }
 
     fn replacing(&self, present: &Tree, new: &Tree) {
@@ -269,12 +269,15 @@ impl Observer for Filesystem {
             .lose(|bound| present.is_reused_by(new, bound.inode));
     }
 
-    fn replaced(self: Arc<Self>, tree: &Tree, touched: &[u64]) -> Option<AfterUnlock> {
+    fn replaced(&self, tree: &Tree, touched: &[u64]) -> Vec<u64> {
         // Those that were opened meanwhile.
         let is_stale = |bound: Bound| bound.entry(tree) == Err(FsError::Stale);
         self.handles.lose(is_stale);
-        let shown = self.names.ids_of(touched);
-        after_unlock(self, shown)
+        self.names.ids_of(touched)
+    }
+
+    fn unlocked(&self, shown: &[u64]) {
+        self.tell_changed(shown);
     }
 }
 
@@ -321,10 +324,6 @@ fn reopen(
             Handle::Plugin { index, text }
         }
     }
-}
-
-fn after_unlock(fs: Arc<Filesystem>, shown: Vec<u64>) -> Option<AfterUnlock> {
-    (!shown.is_empty()).then(|| Box::new(move || fs.tell_changed(&shown)) as AfterUnlock)
 }
 
 /// Node id of a directory of the tree. Nothing lies below a plugin.

@@ -38,5 +38,6 @@ pub use filesystem::Filesystem;
 pub use node::ROOT_ID;
 pub use open::Listed;
 pub use plugins::{Content, GeneratedFile, Plugin, Plugins, ReadOnly};
+pub use request::Respond;
 pub use request_id::RequestId;
 pub use tables::{Agreement, Tables, TablesError};

@@ -17,6 +17,11 @@ use super::request_id::RequestId;
 use super::ways::Moved;
 use crate::history::asker;
 
+/// Takes the answer to a request, on whatever thread it is made.
+pub trait Respond<T>: FnOnce(Result<T, FsError>) + Send + 'static {}
+
+impl<T, F: FnOnce(Result<T, FsError>) + Send + 'static> Respond<T> for F {}
+
 /// The answer that a change leads to.
 pub(super) trait Answer: Sized + Send + 'static {
     /// Takes back what it hands to the kernel beyond its words, since it becomes an error.
@@ -52,7 +57,7 @@ impl Filesystem {
         self: &Arc<Self>,
         request: RequestId,
         again: impl FnOnce(u32) -> Result<T, FsError>,
-        reply: impl FnOnce(Result<T, FsError>) + Send + 'static,
+        reply: impl Respond<T>,
     ) -> Option<(Asked, Replying<T>)> {
         let (asked, former) = match self.answers.ask(request) {
             Step::Do(asked) => (asked, None),

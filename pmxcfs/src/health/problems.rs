@@ -16,7 +16,7 @@
 //! | `content-replaced` | a synchronisation replaced content of this node, and nobody has acknowledged it |
 
 use super::report::{Group, Member, Problem, Replacement, Report, Service};
-use crate::text::count;
+use crate::text::{abridged, count};
 
 /// Failed attempts in a row before a held database is a problem: backups and queries take moments.
 const BUSY_LIMIT: u32 = 5;
@@ -132,23 +132,16 @@ fn problem_of(group: &Group) -> Option<(&'static str, String)> {
     Some((code, format!("group {}{text}", group.name)))
 }
 
-/// Most paths that the text has; the list beside the former content has all.
-const NAMED_COUNT: usize = 20;
-
 fn replacement_text(replacement: &Replacement) -> String {
     let paths = &replacement.paths;
     let entries = count(paths.len(), "entry");
-    let more = match paths.len().saturating_sub(NAMED_COUNT) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     let place = match &replacement.directory {
         Some(directory) => format!("the former content is in {directory}"),
         None => "the former content could not be kept".to_owned(),
     };
     format!(
-        "{entries} replaced by the leader's version: {}{more}; {place}; acknowledge with pmxcfs-ctl ack",
-        paths[..paths.len().min(NAMED_COUNT)].join(", ")
+        "{entries} replaced by the leader's version: {}; {place}; acknowledge with pmxcfs-ctl ack",
+        abridged(paths).join(", ")
     )
 }
 

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::store::{Store, StoreConfig};
-use pmxcfs_memdb::{AfterUnlock, Caller, Change, MemDb, Observer, Operation, Rules, Stamp, Tree};
+use pmxcfs_memdb::{Caller, Change, MemDb, Observer, Operation, Rules, Stamp, Tree};
 use tempfile::TempDir;
 
 use super::{
@@ -290,8 +290,9 @@ impl Bench {
 struct Witness(Weak<Filesystem>);
 
 impl Observer for Witness {
-    fn applied(self: Arc<Self>, changes: &[Change]) -> Option<AfterUnlock> {
-        self.0.upgrade()?.applied(changes)
+    fn applied(&self, changes: &[Change]) -> Vec<u64> {
+        let fs = self.0.upgrade();
+        fs.map(|fs| fs.applied(changes)).unwrap_or_default()
     }
 
     fn replacing(&self, present: &Tree, new: &Tree) {
@@ -300,8 +301,15 @@ impl Observer for Witness {
         }
     }
 
-    fn replaced(self: Arc<Self>, tree: &Tree, touched: &[u64]) -> Option<AfterUnlock> {
-        self.0.upgrade()?.replaced(tree, touched)
+    fn replaced(&self, tree: &Tree, touched: &[u64]) -> Vec<u64> {
+        let fs = self.0.upgrade();
+        fs.map(|fs| fs.replaced(tree, touched)).unwrap_or_default()
+    }
+
+    fn unlocked(&self, shown: &[u64]) {
+        if let Some(fs) = self.0.upgrade() {
+            fs.unlocked(shown);
+        }
     }
 }
 

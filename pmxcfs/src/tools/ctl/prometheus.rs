@@ -73,11 +73,15 @@ impl Page {
 
     /// The metrics of the one part of its sort.
     fn part<P>(&mut self, metrics: &[Metric<P>], part: &P) {
-        self.parts(metrics, &[(String::new(), part)]);
+        self.parts(metrics, std::iter::once((String::new(), part)));
     }
 
     /// The metrics of several parts, which differ by their labels.
-    fn parts<P>(&mut self, metrics: &[Metric<P>], parts: &[(String, &P)]) {
+    fn parts<'p, P: 'p>(
+        &mut self,
+        metrics: &[Metric<P>],
+        parts: impl Iterator<Item = (String, &'p P)> + Clone,
+    ) {
         for metric in metrics {
             let digits = match metric.field.rsplit_once('_') {
                 Some((_, "ms")) => 3,
@@ -85,7 +89,7 @@ impl Page {
                 _ => 0,
             };
             let value = |part| decimal((metric.of)(part), digits);
-            let samples = parts.iter().map(|(labels, part)| (labels, value(part)));
+            let samples = parts.clone().map(|(labels, part)| (labels, value(part)));
             self.family(metric.name, metric.help, samples);
         }
     }
@@ -140,10 +144,10 @@ fn show_cluster(cluster: &Cluster, page: &mut Page) {
         let labels = labels(&[("node", &node.name), ("node_id", &node.id)]);
         (labels, node)
     });
-    page.parts(Node::METRICS, &nodes.collect::<Vec<_>>());
+    page.parts(Node::METRICS, nodes);
     let services = cluster.services.iter();
     let services = services.map(|service| (labels(&[("service", &service.name)]), service));
-    page.parts(Service::METRICS, &services.collect::<Vec<_>>());
+    page.parts(Service::METRICS, services);
 }
 
 fn show_groups(groups: &[Group], page: &mut Page) {
@@ -151,14 +155,13 @@ fn show_groups(groups: &[Group], page: &mut Page) {
         let name = labels(&[("group", &group.name)]);
         (name, group)
     });
-    let named: Vec<(String, &Group)> = named.collect();
-    page.parts(Group::METRICS, &named);
+    page.parts(Group::METRICS, named.clone());
     let none = Waiting::default();
-    let waiting = named.into_iter().map(|(name, group)| {
+    let waiting = named.map(|(name, group)| {
         let waiting = group.waiting.as_ref();
         (name, waiting.unwrap_or(&none))
     });
-    page.parts(Waiting::METRICS, &waiting.collect::<Vec<_>>());
+    page.parts(Waiting::METRICS, waiting);
     let modes = groups.iter().flat_map(|group| {
         Mode::VARIANTS.iter().map(|mode| {
             let labels = labels(&[("group", &group.name), ("mode", mode)]);
