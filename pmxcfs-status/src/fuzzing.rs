@@ -1,8 +1,35 @@
 //! What holds for any guest config and any names. Called by the tests below and by the fuzz target.
 
-use pmxcfs_api_types::Vmid;
+use pmxcfs_api_types::{FsError, Vmid};
 
-use crate::{find_properties, render_properties};
+use crate::PropertyPage;
+use crate::properties::Search;
+
+/// Values of the named properties in one config, in the order of the names, which may repeat. Looks at the part in front
+/// of the first section. The values are parts of the config.
+pub(crate) fn find_properties<'a>(config: &'a [u8], names: &[&[u8]]) -> Vec<Option<&'a [u8]>> {
+    let search = Search::new(names);
+    let mut values = Vec::new();
+    search.find(config, &mut values);
+    search.places.iter().map(|place| values[*place]).collect()
+}
+
+/// Prints the named properties of guests, given in ascending order with their configs. Guests without any of them are left
+/// out.
+///
+/// # Errors
+/// [`FsError::MessageTooLarge`] if that is more than `max_size` bytes.
+pub(crate) fn render_properties<C: AsRef<[u8]>>(
+    guests: impl IntoIterator<Item = (Vmid, C)>,
+    names: &[&[u8]],
+    max_size: usize,
+) -> Result<Vec<u8>, FsError> {
+    let mut page = PropertyPage::new(names, max_size);
+    for (vmid, config) in guests {
+        page.add(vmid, config.as_ref())?;
+    }
+    page.finish()
+}
 
 /// The names are what is in front of the first NUL, separated by commas; the config is what follows. Each value is part of the
 /// line that it comes from, and what is printed is one object for a guest with values.

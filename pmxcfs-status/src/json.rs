@@ -3,7 +3,14 @@
 //! The C daemon prints names, keys and addresses as they are, so a quote in one of them makes a document invalid for
 //! all its readers. What needs no escaping comes out the same here.
 
-use std::io::Write as _;
+/// Appends formatted text to a document.
+macro_rules! put {
+    ($out:expr, $($text:tt)*) => {
+        std::io::Write::write_fmt($out, format_args!($($text)*)).expect("a Vec takes everything")
+    };
+}
+
+pub(crate) use put;
 
 /// Writes a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &[u8]) {
@@ -32,16 +39,11 @@ fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
         out.extend_from_slice(&rest[..place]);
         match rest[place] {
             byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
-            byte => write_number(out, format_args!("\\u{byte:04x}")),
+            byte => put!(out, "\\u{byte:04x}"),
         }
         rest = &rest[place + 1..];
     }
     out.extend_from_slice(rest);
-}
-
-/// Writes formatted text.
-pub(crate) fn write_number(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
-    out.write_fmt(arguments).expect("a Vec takes everything");
 }
 
 #[cfg(test)]

@@ -22,6 +22,6 @@ pub use clock::{Clock, SystemClock};
 pub use documents::TreeVersions;
 pub use keys::{KeyStore, KeyTable, UpdateError};
 pub use members::{ClusterInfo, Member, Members};
-pub use properties::{PropertyPage, find_properties, render_properties};
+pub use properties::PropertyPage;
 pub use samples::{RrdSink, SampleTable};
 pub use status::{Peers, Status, StatusConfig};

@@ -6,33 +6,7 @@
 
 use pmxcfs_api_types::{FsError, Vmid};
 
-use crate::json::{write_number, write_raw_string, write_string};
-
-/// Values of the named properties in one config, in the order of the names, which may repeat. Looks at the part in front
-/// of the first section. The values are parts of the config.
-pub fn find_properties<'a>(config: &'a [u8], names: &[&[u8]]) -> Vec<Option<&'a [u8]>> {
-    let search = Search::new(names);
-    let mut values = Vec::new();
-    search.find(config, &mut values);
-    search.places.iter().map(|place| values[*place]).collect()
-}
-
-/// Prints the named properties of guests, given in ascending order with their configs. Guests without any of them are left
-/// out.
-///
-/// # Errors
-/// [`FsError::MessageTooLarge`] if that is more than `max_size` bytes.
-pub fn render_properties<C: AsRef<[u8]>>(
-    guests: impl IntoIterator<Item = (Vmid, C)>,
-    names: &[&[u8]],
-    max_size: usize,
-) -> Result<Vec<u8>, FsError> {
-    let mut page = PropertyPage::new(names, max_size);
-    for (vmid, config) in guests {
-        page.add(vmid, config.as_ref())?;
-    }
-    page.finish()
-}
+use crate::json::{put, write_raw_string, write_string};
 
 /// The named properties of guests in JSON, as far as it is made. No more than its limit and one value is ever held.
 pub struct PropertyPage<'n> {
@@ -77,7 +51,7 @@ impl<'n> PropertyPage<'n> {
         if out.len() > OPENING.len() {
             out.extend_from_slice(b",\n");
         }
-        write_number(out, format_args!("\"{vmid}\":{{"));
+        put!(out, "\"{vmid}\":{{");
         let first = out.len();
         for (name, place) in self.names.iter().zip(&self.search.places) {
             let Some(value) = values[*place] else {
@@ -110,17 +84,17 @@ impl<'n> PropertyPage<'n> {
 }
 
 /// What is looked for, each name once.
-struct Search<'n> {
+pub(crate) struct Search<'n> {
     /// The different names, and how often each was asked for.
     names: Vec<(&'n [u8], usize)>,
     /// For each name that was asked for its place in `names`.
-    places: Vec<usize>,
+    pub(crate) places: Vec<usize>,
     /// Which first bytes a line can have to be of interest.
     first_bytes: [bool; 256],
 }
 
 impl<'n> Search<'n> {
-    fn new(names: &[&'n [u8]]) -> Self {
+    pub(crate) fn new(names: &[&'n [u8]]) -> Self {
         let mut search = Self {
             names: Vec::with_capacity(names.len()),
             places: Vec::with_capacity(names.len()),
@@ -140,7 +114,7 @@ impl<'n> Search<'n> {
     }
 
     /// Puts the value of each different name into `values`.
-    fn find<'a>(&self, config: &'a [u8], values: &mut Vec<Option<&'a [u8]>>) {
+    pub(crate) fn find<'a>(&self, config: &'a [u8], values: &mut Vec<Option<&'a [u8]>>) {
         values.resize(self.names.len(), None);
         let mut replaced_count = 0;
         let mut rest = config;
@@ -191,6 +165,7 @@ const fn is_white(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzzing::{find_properties, render_properties};
 
     fn lock(config: &str) -> Option<String> {
         let values = find_properties(config.as_bytes(), &[b"lock"]);

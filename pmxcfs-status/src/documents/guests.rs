@@ -2,12 +2,12 @@
 
 use pmxcfs_memdb::GuestList;
 
-use crate::json::{write_number, write_string};
+use crate::json::{put, write_string};
 
 /// Prints the guest list.
 pub fn guest_list(list: &GuestList) -> Vec<u8> {
     let mut out = Vec::new();
-    write_number(&mut out, format_args!("{{\n\"version\": {}", list.version));
+    put!(&mut out, "{{\n\"version\": {}", list.version);
     if list.guests.is_empty() {
         out.extend_from_slice(b"\n\n}\n");
         return out;
@@ -16,15 +16,13 @@ pub fn guest_list(list: &GuestList) -> Vec<u8> {
     for (vmid, guest) in &list.guests {
         out.extend_from_slice(separator);
         separator = b",\n";
-        write_number(&mut out, format_args!("\"{vmid}\": {{ \"node\": "));
+        put!(&mut out, "\"{vmid}\": {{ \"node\": ");
         write_string(&mut out, &guest.node);
-        write_number(
+        put!(
             &mut out,
-            format_args!(
-                ", \"type\": \"{}\", \"version\": {} }}",
-                guest.kind.name(),
-                guest.version
-            ),
+            ", \"type\": \"{}\", \"version\": {} }}",
+            guest.kind.name(),
+            guest.version
         );
     }
     out.extend_from_slice(b"}\n\n}\n");

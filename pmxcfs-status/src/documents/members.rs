@@ -1,30 +1,25 @@
 //! `.members`: the cluster and its nodes.
 
-use crate::json::{write_number, write_string};
+use crate::json::{put, write_string};
 use crate::members::Members;
 
 /// Prints the members. Without a node list only name and version of this node are printed.
 pub fn members(members: &Members, is_quorate: bool) -> Vec<u8> {
     let mut out = b"{\n\"nodename\": ".to_vec();
     write_string(&mut out, members.own_name());
-    write_number(
-        &mut out,
-        format_args!(",\n\"version\": {}", members.version()),
-    );
+    put!(&mut out, ",\n\"version\": {}", members.version());
     let Some(cluster) = members.cluster() else {
         out.extend_from_slice(b"\n}\n");
         return out;
     };
     out.extend_from_slice(b",\n\"cluster\": { \"name\": ");
     write_string(&mut out, &cluster.name);
-    write_number(
+    put!(
         &mut out,
-        format_args!(
-            ", \"version\": {}, \"nodes\": {}, \"quorate\": {} }},\n\"nodelist\": {{\n",
-            cluster.config_version,
-            cluster.nodes.len(),
-            u8::from(is_quorate)
-        ),
+        ", \"version\": {}, \"nodes\": {}, \"quorate\": {} }},\n\"nodelist\": {{\n",
+        cluster.config_version,
+        cluster.nodes.len(),
+        u8::from(is_quorate)
     );
     let mut separator: &[u8] = b"  ";
     for (id, node) in &cluster.nodes {
@@ -32,10 +27,7 @@ pub fn members(members: &Members, is_quorate: bool) -> Vec<u8> {
         separator = b",\n  ";
         write_string(&mut out, &node.name);
         let online = u8::from(node.is_online);
-        write_number(
-            &mut out,
-            format_args!(": {{ \"id\": {id}, \"online\": {online}"),
-        );
+        put!(&mut out, ": {{ \"id\": {id}, \"online\": {online}");
         if let Some(address) = members.address(&node.name) {
             out.extend_from_slice(b", \"ip\": ");
             write_string(&mut out, address);

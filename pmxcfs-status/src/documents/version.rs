@@ -3,7 +3,7 @@
 use pmxcfs_api_types::names::VERSIONED_PATHS;
 use pmxcfs_memdb::{Tree, VERSIONED_PATH_COUNT};
 
-use crate::json::{write_number, write_string};
+use crate::json::{put, write_string};
 use crate::keys::{KeyStore, KeyTable};
 use crate::members::Members;
 
@@ -36,16 +36,14 @@ pub fn version(
     keys: &KeyStore,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(2048);
-    write_number(
+    put!(
         &mut out,
-        format_args!(
-            "{{\n\"starttime\": {start_time},\n\"clinfo\": {},\n\"vmlist\": {},\n",
-            members.version(),
-            tree.guest_list
-        ),
+        "{{\n\"starttime\": {start_time},\n\"clinfo\": {},\n\"vmlist\": {},\n",
+        members.version(),
+        tree.guest_list
     );
     for (path, counter) in VERSIONED_PATHS.iter().zip(tree.files) {
-        write_number(&mut out, format_args!("\"{path}\": {counter},\n"));
+        put!(&mut out, "\"{path}\": {counter},\n");
     }
     out.extend_from_slice(b"\"kvstore\": {\n");
     write_table(&mut out, members.own_name(), keys.own());
@@ -70,7 +68,7 @@ fn write_table(out: &mut Vec<u8>, node: &[u8], table: &KeyTable) {
         out.extend_from_slice(separator);
         separator = b",\n";
         write_string(out, key);
-        write_number(out, format_args!(": {version}"));
+        put!(out, ": {version}");
     }
     out.extend_from_slice(b"}\n");
 }
