@@ -136,19 +136,30 @@ impl Inhabitant {
     }
 }
 
-/// Has readers read while something happens. Returns how often they did, and the longest time that one look took.
+/// How often each reader has looked.
+pub(crate) struct Counts(Vec<AtomicU64>);
+
+impl Counts {
+    fn now(&self) -> Vec<u64> {
+        let counts = self.0.iter();
+        counts.map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+}
+
+/// Has readers read while something happens. Returns the longest time that one look took.
 pub(crate) fn while_read(
     host: &Host,
     looks: Vec<(&'static str, Look<'_>)>,
-    happens: impl FnOnce(&AtomicU64),
+    happens: impl FnOnce(&Counts),
 ) -> Duration {
     let is_over = AtomicBool::new(false);
-    let count = AtomicU64::new(0);
+    let counts = Counts(looks.iter().map(|_look| AtomicU64::new(0)).collect());
     std::thread::scope(|scope| {
         let readers: Vec<_> = looks
             .into_iter()
-            .map(|(name, mut look)| {
-                let (is_over, count) = (&is_over, &count);
+            .zip(&counts.0)
+            .map(|((name, mut look), count)| {
+                let is_over = &is_over;
                 scope.spawn(move || {
                     let mut longest = Duration::ZERO;
                     while !is_over.load(Ordering::Relaxed) {
@@ -161,7 +172,7 @@ pub(crate) fn while_read(
                 })
             })
             .collect();
-        let happened = std::panic::catch_unwind(AssertUnwindSafe(|| happens(&count)));
+        let happened = std::panic::catch_unwind(AssertUnwindSafe(|| happens(&counts)));
         is_over.store(true, Ordering::Relaxed);
         if let Err(panic) = happened {
             // Whoever waits for a daemon that does not come gets an error.
@@ -173,11 +184,13 @@ pub(crate) fn while_read(
     })
 }
 
-/// Waits until the readers have read so much more.
-pub(crate) fn await_more(count: &AtomicU64, more: u64) {
-    let before = count.load(Ordering::Relaxed);
+/// Waits until the readers together have looked so often again, and each of them once: no reader waits through several kills.
+pub(crate) fn await_more(counts: &Counts, more: u64) {
+    let before = counts.now();
     wait::until("readers to read", PATIENCE, || {
-        (count.load(Ordering::Relaxed) >= before + more).then_some(())
+        let grown = counts.now().into_iter().zip(&before);
+        let grown: Vec<u64> = grown.map(|(now, before)| now - before).collect();
+        (grown.iter().sum::<u64>() >= more && !grown.contains(&0)).then_some(())
     });
 }
 
@@ -194,13 +207,13 @@ fn readers_notice_no_kill() {
     supervisor.start();
     let looks = readers(&host, 5);
     let inhabitant = Inhabitant::start(&host);
-    let longest = while_read(&host, looks, |count| {
+    let longest = while_read(&host, looks, |counts| {
         for _ in 0..number("PMXCFS_KILLS", 10) {
-            await_more(count, 100);
+            await_more(counts, 100);
             supervisor.kill();
             supervisor.start();
         }
-        await_more(count, 100);
+        await_more(counts, 100);
     });
     inhabitant.end();
     report(longest);
@@ -245,13 +258,13 @@ fn each_change_is_made_once_across_kills() {
     let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
     supervisor.start();
     let writers = (0..4).map(|number| ("a writer", writer(&host, number)));
-    while_read(&host, writers.collect(), |count| {
+    while_read(&host, writers.collect(), |counts| {
         for _ in 0..number("PMXCFS_KILLS", 10) {
-            await_more(count, 5);
+            await_more(counts, 5);
             supervisor.kill();
             supervisor.start();
         }
-        await_more(count, 5);
+        await_more(counts, 5);
     });
     supervisor.stop();
 }
@@ -272,9 +285,9 @@ fn readers_notice_no_change_of_the_program() {
     let pid = supervisor.pid();
     let looks = readers(&host, 5);
     let inhabitant = Inhabitant::start(&host);
-    let longest = while_read(&host, looks, |count| {
+    let longest = while_read(&host, looks, |counts| {
         for _ in 0..number("PMXCFS_CHANGES", 10) {
-            await_more(count, 100);
+            await_more(counts, 100);
             // As a package manager replaces it.
             let new = program.with_extension("new");
             fs::copy(binary(), &new).unwrap();
@@ -286,7 +299,7 @@ fn readers_notice_no_change_of_the_program() {
             let runs = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
             assert_eq!(runs, program);
         }
-        await_more(count, 100);
+        await_more(counts, 100);
     });
     inhabitant.end();
     report(longest);
@@ -317,15 +330,15 @@ fn a_restart_leaves_the_mount_and_a_stop_does_not() {
     let looks = looks(&host);
     let inhabitant = Inhabitant::start(&host);
     fs::write(&jobs, "812 a.service restart running\n").unwrap();
-    while_read(&host, looks, |count| {
+    while_read(&host, looks, |counts| {
         for _ in 0..5 {
-            await_more(count, 100);
+            await_more(counts, 100);
             supervisor.signal(Signal::SIGTERM);
             assert_eq!(supervisor.await_exit().code(), Some(0), "{}", host.log());
             assert_eq!(host.recorded_pid(), None);
             supervisor.start();
         }
-        await_more(count, 100);
+        await_more(counts, 100);
     });
     inhabitant.end();
     fs::write(&jobs, "813 a.service stop running\n").unwrap();
@@ -336,13 +349,13 @@ fn a_restart_leaves_the_mount_and_a_stop_does_not() {
 fn a_daemon_without_a_manager_changes_the_program_too() {
     let host = Host::new();
     let daemon = host.start_in_background();
-    while_read(&host, looks(&host), |count| {
+    while_read(&host, looks(&host), |counts| {
         for _ in 0..3 {
-            await_more(count, 100);
+            await_more(counts, 100);
             let output = reload(&host);
             assert!(output.status.success(), "{output:?}\n{}", host.log());
         }
-        await_more(count, 100);
+        await_more(counts, 100);
     });
     assert_eq!(host.recorded_pid(), Some(daemon.pid()));
     assert!(daemon.stop() < STOP_BAR);
@@ -355,9 +368,9 @@ fn on_an_old_kernel_a_change_goes_on_and_a_kill_does_not() {
     let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
     supervisor.set("PMXCFS_NO_RESEND", "1");
     supervisor.start();
-    while_read(&host, looks(&host), |count| {
+    while_read(&host, looks(&host), |counts| {
         for _ in 0..5 {
-            await_more(count, 100);
+            await_more(counts, 100);
             let before = supervisor.ready_count();
             assert!(reload(&host).status.success(), "{}", host.log());
             supervisor.await_ready(before);
@@ -554,7 +567,7 @@ fn a_daemon_whose_threads_all_hang_is_replaced_and_nobody_notices() {
     supervisor.spawn_with(move |command| {
         command.arg("-d").stdout(fifo.open(log).unwrap());
     });
-    while_read(&host, looks, |count| {
+    while_read(&host, looks, |counts| {
         let mut seen = (supervisor.alive_count(), Instant::now());
         wait::until("the watchdog", Duration::from_secs(60), || {
             if supervisor.alive_count() != seen.0 {
@@ -565,7 +578,7 @@ fn a_daemon_whose_threads_all_hang_is_replaced_and_nobody_notices() {
         supervisor.signal(Signal::SIGABRT);
         supervisor.await_exit();
         supervisor.start();
-        await_more(count, 100);
+        await_more(counts, 100);
     });
     supervisor.stop();
 }
@@ -609,13 +622,13 @@ fn a_program_that_cannot_be_executed_costs_no_mount() {
     let mut supervisor = Supervisor::new(&host, ["-f", "-l"]);
     supervisor.start();
     let pid = supervisor.pid();
-    while_read(&host, looks(&host), |count| {
+    while_read(&host, looks(&host), |counts| {
         fs::remove_file(&program).unwrap();
         let output = reload(&host);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("No such file"), "{said}");
-        await_more(count, 100);
+        await_more(counts, 100);
         assert!(proc::is_running(pid));
 
         // No program of this machine, so that the change fails when it is too late.
@@ -631,7 +644,7 @@ fn a_program_that_cannot_be_executed_costs_no_mount() {
             asking.join().unwrap()
         });
         assert!(child.status.success(), "it waits for who serves: {child:?}");
-        await_more(count, 100);
+        await_more(counts, 100);
     });
     supervisor.stop();
 }

@@ -102,14 +102,14 @@ fn writers_are_told_the_truth_through_every_kill() {
             _ => ("append", append(path("append"))),
         });
     }
-    let longest = while_read(&host, writers, |count| {
+    let longest = while_read(&host, writers, |counts| {
         for round in 0..number("PMXCFS_KILLS", 10) {
             // Another moment each time.
-            await_more(count, 20 + round as u64 % 7);
+            await_more(counts, 20 + round as u64 % 7);
             supervisor.kill();
             supervisor.start();
         }
-        await_more(count, 20);
+        await_more(counts, 20);
     });
     let mut left: Vec<_> = fs::read_dir(&directory).unwrap().collect();
     left.retain(|entry| {
