@@ -41,14 +41,25 @@ impl Writer<'_> {
     pub(super) fn apply(&mut self, window: &Window, known: u64) -> rusqlite::Result<()> {
         let mut pending = window.pending.iter();
         pending.try_for_each(|pending| match pending.step.root.version > known {
-            true => self.apply_one(pending, window),
+            true => self.apply_one(pending, window, known),
             false => Ok(()),
         })
     }
 
-    fn apply_one(&mut self, pending: &Pending, window: &Window) -> rusqlite::Result<()> {
+    fn apply_one(
+        &mut self,
+        pending: &Pending,
+        window: &Window,
+        version: u64,
+    ) -> rusqlite::Result<()> {
         let step = &pending.step;
-        let known = self.entries.known(step.inode)?;
+        // The number of an entry is the version that it came with.
+        let is_new = step.effect == Effect::Made && step.inode > version;
+        let known = if is_new {
+            None
+        } else {
+            self.entries.known(step.inode)?
+        };
         let is_left_out = self.settings.is_left_out(&step.path);
         match (&step.effect, known) {
             _ if pending.is_skipped == Some(true) => {}
@@ -202,10 +213,15 @@ impl Writer<'_> {
             // It would keep memory for large ones.
             _ => zstd::bulk::compress(data, LEVEL).ok(),
         });
-        let insert = "INSERT INTO content (hash, size, data) VALUES (?1, ?2, ?3) \
-                      ON CONFLICT (hash) DO UPDATE SET data = excluded.data RETURNING id";
-        let mut insert = transaction.prepare_cached(insert)?;
-        let values = params![&hash[..], data.len(), frame.flatten()];
-        insert.query_row(values, |row| row.get(0)).map(Some)
+        let Some((id, _)) = stored else {
+            let insert = "INSERT INTO content (hash, size, data) VALUES (?1, ?2, ?3)";
+            let mut insert = transaction.prepare_cached(insert)?;
+            let values = params![&hash[..], data.len(), frame.flatten()];
+            return insert.insert(values).map(Some);
+        };
+        let update = "UPDATE content SET data = ?2 WHERE id = ?1";
+        let mut update = transaction.prepare_cached(update)?;
+        update.execute(params![id, frame.flatten()])?;
+        Ok(Some(id))
     }
 }
