@@ -179,8 +179,9 @@ impl MemDb {
             let former = tree.take_former();
             let (root, entry) = (tree.root(), |inode| tree.entry(inode));
             let path_of = |inode| tree.path_of(inode);
-            store.note(root, &changes, &entry, &path_of, former, asker);
-            store.record(root, &changes, &entry)
+            store.record_with(root, &changes, &entry, |trail| {
+                trail.add(root, &changes, &entry, &path_of, former, asker);
+            })
         });
         (result, ticket)
     }

@@ -3,14 +3,13 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
 use super::batch::Batch;
 use super::pacing::EARLY_COUNT;
 use super::queue::{Replacement, Safety, ShutdownOutcome, StoreHandle};
 use super::stats::StoreStats;
-use super::trail::{Asker, CommitSink, Former, Synchronisation, Trail};
+use super::trail::{CommitSink, Former, Synchronisation, Trail};
 use crate::store::journal;
 use crate::store::medium::Origin;
 use crate::{Change, Entry, RootState};
@@ -40,8 +39,22 @@ impl StoreHandle {
         changes: &[Change],
         entry: &dyn Fn(u64) -> Option<&'e Entry>,
     ) -> Ticket {
+        self.record_with(root, changes, entry, |_trail| ())
+    }
+
+    /// The same. If there is a history, `note` notes for it what the operation did.
+    pub(crate) fn record_with<'e>(
+        &self,
+        root: RootState,
+        changes: &[Change],
+        entry: &dyn Fn(u64) -> Option<&'e Entry>,
+        note: impl FnOnce(&mut Trail),
+    ) -> Ticket {
         let mut queue = self.queue.lock();
         let queue = &mut *queue;
+        if self.sink.get().is_some() {
+            note(&mut queue.trail);
+        }
         queue.sequence += 1;
         if queue.journaling {
             let before = queue.buffer.len();
@@ -56,24 +69,6 @@ impl StoreHandle {
             self.rouse(queue);
         }
         Ticket(queue.sequence)
-    }
-
-    /// Notes the same for the history, if there is one. Call right before or after [`record`](Self::record), under the same
-    /// lock of the tree. `former` is what the change took away.
-    pub(crate) fn note<'e>(
-        &self,
-        root: RootState,
-        changes: &[Change],
-        entry: &dyn Fn(u64) -> Option<&'e Entry>,
-        path_of: &dyn Fn(u64) -> Option<Bytes>,
-        former: Vec<Former>,
-        asker: Option<Asker>,
-    ) {
-        if self.sink.get().is_some() {
-            let mut queue = self.queue.lock();
-            let trail = &mut queue.trail;
-            trail.add(root, changes, entry, path_of, former, asker);
-        }
     }
 
     /// Tells a history of each commit from now on. The first one stays.
