@@ -7,7 +7,6 @@ use num_enum::TryFromPrimitive;
 /// Each variant stands for exactly one errno of the C daemon's tables. FUSE and IPC only negate or wrap
 /// [`FsError::errno`]; they never pick a number of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error, TryFromPrimitive)]
-#[non_exhaustive]
 #[repr(i32)]
 pub enum FsError {
     /// `ENOENT`: the path, a parent of it, or a key does not exist.

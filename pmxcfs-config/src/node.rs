@@ -6,7 +6,6 @@ use pmxcfs_api_types::names::ADMIN_GROUP;
 
 /// Why the host's identity could not be found out. The texts are those operators search for.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum NodeError {
     /// `uname` failed, or gave no usable name.
     #[error("Unable to read the host name")]

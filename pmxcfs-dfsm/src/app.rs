@@ -54,7 +54,6 @@ pub struct Exchange {
 
 /// Why a synchronisation cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum SyncError {
     /// A member sent something that makes no sense or does not fit the own data: leave and try again.
     #[error("{0}")]

@@ -45,7 +45,6 @@ const MAX_PRIORITY: u8 = 7;
 
 /// Why bytes are not an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum EntryError {
     /// Shorter than an entry without any text.
     #[error("{0} bytes are too short for a log entry")]

@@ -26,7 +26,6 @@ const MIN_STATE_SIZE: usize = 16;
 
 /// Why a ring of a peer is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum RingError {
     /// Not longer than the header, or the size field differs from the number of bytes.
     #[error("cluster log of {length} bytes claims to have {size}")]

@@ -21,7 +21,6 @@ pub struct Finding {
 
 /// What is wrong with a row, with how it refers to others, or with its place in the tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Problem {
     /// A column holds something else than an integer.
     #[error("column {column} is not an integer")]

@@ -43,7 +43,6 @@ pub struct Index {
 
 /// Why bytes are not an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum IndexError {
     /// Shorter than the header.
     #[error("index of {0} bytes is shorter than its header")]

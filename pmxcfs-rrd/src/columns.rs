@@ -6,61 +6,28 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use thiserror::Error;
-
 use crate::key::Generation;
+use crate::sample::{MAX_VALUE_SIZE, SampleError};
 use crate::schema::Schema;
-
-/// Largest value in bytes, as for status messages.
-pub const MAX_VALUE_SIZE: usize = 4095;
-
-/// Why a value has no text for RRD.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum ColumnError {
-    /// More than [`MAX_VALUE_SIZE`] bytes.
-    #[error("value of {size} bytes, at most {MAX_VALUE_SIZE} are allowed")]
-    TooLong {
-        /// Length found.
-        size: usize,
-    },
-    /// The value ends within the live columns.
-    #[error("the value ends before its time")]
-    NoTime,
-    /// A byte that is no part of a number, of `U` or of a separator in any notation RRD knows.
-    #[error("byte {byte:#04x} in the columns for RRD")]
-    BadByte {
-        /// The first one.
-        byte: u8,
-    },
-    /// As many columns as the file has sources are needed.
-    #[error("{found} columns after the time, the file has {expected}")]
-    WrongCount {
-        /// Sources of the schema.
-        expected: usize,
-        /// Columns of the text.
-        found: usize,
-    },
-}
 
 /// Makes the text for RRD: drops the live columns, appends the sources that old senders lack as unknown, cuts the columns
 /// of later versions. A value ends at its first NUL. [`check_count`] checks the number of columns.
 ///
 /// # Errors
-/// [`ColumnError::TooLong`], [`ColumnError::NoTime`] or [`ColumnError::BadByte`].
+/// [`SampleError::ValueTooLong`], [`SampleError::NoTime`] or [`SampleError::BadByte`].
 pub fn update_text(
     schema: &Schema,
     generation: Generation,
     value: &[u8],
-) -> Result<String, ColumnError> {
+) -> Result<String, SampleError> {
     if value.len() > MAX_VALUE_SIZE {
-        return Err(ColumnError::TooLong { size: value.len() });
+        return Err(SampleError::ValueTooLong(value.len()));
     }
     let value = value.split(|byte| *byte == 0).next().unwrap_or_default();
     let mut columns = value.splitn(schema.live_column_count.saturating_add(1), is_separator);
     let columns = columns.nth(schema.live_column_count).unwrap_or_default();
     if columns.is_empty() {
-        return Err(ColumnError::NoTime);
+        return Err(SampleError::NoTime);
     }
     let mut known: Vec<&[u8]> = columns.split(is_separator).collect();
     match generation {
@@ -73,7 +40,7 @@ pub fn update_text(
     }
     let text = known.join(&b':');
     match text.iter().find(|byte| !byte.is_ascii_graphic()) {
-        Some(byte) => Err(ColumnError::BadByte { byte: *byte }),
+        Some(byte) => Err(SampleError::BadByte(*byte)),
         None => Ok(text.into_iter().map(char::from).collect()),
     }
 }
@@ -84,14 +51,14 @@ pub fn update_text(
 /// up the good values that it holds for that file behind the bad one.
 ///
 /// # Errors
-/// [`ColumnError::WrongCount`].
-pub fn check_count(schema: &Schema, text: &str) -> Result<(), ColumnError> {
+/// [`SampleError::WrongColumnCount`].
+pub fn check_count(schema: &Schema, text: &str) -> Result<(), SampleError> {
     let expected = schema.sources.len();
     let found = text.matches(':').count();
     if found == expected {
         Ok(())
     } else {
-        Err(ColumnError::WrongCount { expected, found })
+        Err(SampleError::WrongColumnCount { expected, found })
     }
 }
 
@@ -210,51 +177,51 @@ mod tests {
     #[test]
     fn refused_values() {
         let too_long = [b'1'; MAX_VALUE_SIZE + 1];
-        let cases: [(&str, &Schema, &[u8], ColumnError); 10] = [
-            ("empty", &Schema::STORAGE, b"", ColumnError::NoTime),
-            ("only a NUL", &Schema::STORAGE, b"\0", ColumnError::NoTime),
-            ("one live column", &Schema::NODE, b"9", ColumnError::NoTime),
+        let cases: [(&str, &Schema, &[u8], SampleError); 10] = [
+            ("empty", &Schema::STORAGE, b"", SampleError::NoTime),
+            ("only a NUL", &Schema::STORAGE, b"\0", SampleError::NoTime),
+            ("one live column", &Schema::NODE, b"9", SampleError::NoTime),
             (
                 "live columns only",
                 &Schema::NODE,
                 b"9:0",
-                ColumnError::NoTime,
+                SampleError::NoTime,
             ),
             (
                 "empty time at the end",
                 &Schema::NODE,
                 b"9:0:",
-                ColumnError::NoTime,
+                SampleError::NoTime,
             ),
             (
                 "NUL in live columns",
                 &Schema::VM,
                 b"9:a\0:b:c:5",
-                ColumnError::NoTime,
+                SampleError::NoTime,
             ),
             (
                 "line feed",
                 &Schema::STORAGE,
                 b"5:1:2\nFLUSHALL",
-                ColumnError::BadByte { byte: b'\n' },
+                SampleError::BadByte(b'\n'),
             ),
             (
                 "blank",
                 &Schema::STORAGE,
                 b"5:1:2 6:1:2",
-                ColumnError::BadByte { byte: b' ' },
+                SampleError::BadByte(b' '),
             ),
             (
                 "high byte",
                 &Schema::STORAGE,
                 b"5:1:\xe9",
-                ColumnError::BadByte { byte: 0xe9 },
+                SampleError::BadByte(0xe9),
             ),
             (
                 "too long",
                 &Schema::STORAGE,
                 &too_long,
-                ColumnError::TooLong { size: 4096 },
+                SampleError::ValueTooLong(4096),
             ),
         ];
         for (name, schema, value, error) in cases {
@@ -271,7 +238,7 @@ mod tests {
             for (text, found) in [(format!("{exact}:U"), expected + 1), ("5".into(), 0)] {
                 assert_eq!(
                     check_count(schema, &text),
-                    Err(ColumnError::WrongCount { expected, found })
+                    Err(SampleError::WrongColumnCount { expected, found })
                 );
             }
         }

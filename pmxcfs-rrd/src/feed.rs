@@ -11,6 +11,7 @@ use crate::columns;
 use crate::failures::Failures;
 use crate::key::RrdKey;
 use crate::queue::Sample;
+use crate::sample::SampleError;
 
 const DAEMON_IS_GONE: &str = "rrdcached does not answer, RRD files are written directly";
 const QUEUE_OVERFLOWS: &str = "RRD files cannot be written as fast as values come";
@@ -111,10 +112,9 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
 
     /// The update that a sample asks for; none if there is no file and none can be created, an error if the sample is
     /// malformed.
-    fn prepare(&mut self, sample: &Sample, now: Instant) -> Result<Option<Update>, String> {
-        let key = RrdKey::parse(&sample.key).map_err(|error| error.to_string())?;
-        let text = columns::update_text(key.schema, key.generation, &sample.value)
-            .map_err(|error| error.to_string())?;
+    fn prepare(&mut self, sample: &Sample, now: Instant) -> Result<Option<Update>, SampleError> {
+        let key = RrdKey::parse(&sample.key)?;
+        let text = columns::update_text(key.schema, key.generation, &sample.value)?;
         let path = self.directory.join(key.path);
         if !self.files.exists(&path) {
             let subject = format!("cannot create RRD file {}", path.display());
@@ -128,7 +128,7 @@ impl<D: Backend, F: FileStore> Feed<D, F> {
             }
             self.failures.succeeded(|| subject);
         }
-        columns::check_count(key.schema, &text).map_err(|error| error.to_string())?;
+        columns::check_count(key.schema, &text)?;
         Ok(Some(Update { path, text }))
     }
 

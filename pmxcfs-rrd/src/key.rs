@@ -10,12 +10,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use thiserror::Error;
-
+use crate::sample::{MAX_KEY_SIZE, SampleError};
 use crate::schema::Schema;
-
-/// Longest key in bytes. The field of a status message that carries keys has 256 bytes, NUL included.
-pub const MAX_KEY_SIZE: usize = 255;
 
 /// End of [`Schema::directory`]: the version of the formats that the schemas describe.
 const CURRENT_VERSION: &[u8] = b"9.0";
@@ -42,52 +38,26 @@ pub enum Generation {
     Other,
 }
 
-/// Why a key is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum KeyError {
-    /// More than [`MAX_KEY_SIZE`] bytes.
-    #[error("key of {size} bytes, at most {MAX_KEY_SIZE} are allowed")]
-    TooLong {
-        /// Length found.
-        size: usize,
-    },
-    /// The text up to the first slash names no schema.
-    #[error("unknown schema")]
-    UnknownSchema,
-    /// More or fewer names behind the schema than [`Schema::name_count`].
-    #[error("{found} names instead of {expected}")]
-    WrongNameCount {
-        /// Names that the schema has.
-        expected: usize,
-        /// Names found.
-        found: usize,
-    },
-    /// A name is empty, `.`, `..`, or holds a NUL or another control byte.
-    #[error("'{}' is no name", .0.escape_ascii())]
-    BadName(Box<[u8]>),
-}
-
 impl RrdKey {
     /// Parses a key.
     ///
     /// # Errors
-    /// The first rule that is broken, in the order of [`KeyError`]'s variants.
-    pub fn parse(key: &[u8]) -> Result<Self, KeyError> {
+    /// The first rule that is broken, in the order of [`SampleError`]'s variants.
+    pub fn parse(key: &[u8]) -> Result<Self, SampleError> {
         if key.len() > MAX_KEY_SIZE {
-            return Err(KeyError::TooLong { size: key.len() });
+            return Err(SampleError::KeyTooLong(key.len()));
         }
         let mut parts = key.split(|byte| *byte == b'/');
         let head = parts.next().unwrap_or_default();
-        let (schema, generation) = parse_head(head).ok_or(KeyError::UnknownSchema)?;
+        let (schema, generation) = parse_head(head).ok_or(SampleError::UnknownSchema)?;
         let (expected, found) = (schema.name_count, parts.clone().count());
         if found != expected {
-            return Err(KeyError::WrongNameCount { expected, found });
+            return Err(SampleError::WrongNameCount { expected, found });
         }
         let mut path = PathBuf::from(schema.directory);
         for name in parts {
             if matches!(name, b"" | b"." | b"..") || name.iter().any(u8::is_ascii_control) {
-                return Err(KeyError::BadName(name.into()));
+                return Err(SampleError::BadName(name.into()));
             }
             path.push(OsStr::from_bytes(name));
         }
@@ -149,21 +119,21 @@ mod tests {
     #[test]
     fn refused_forms_and_their_reasons() {
         let long_item = format!("pve2-node/{}", "x".repeat(246));
-        let count = |expected, found| KeyError::WrongNameCount { expected, found };
-        let name = |name: &[u8]| KeyError::BadName(name.into());
-        let cases: [(&str, KeyError); 31] = [
-            ("", KeyError::UnknownSchema),
-            ("/", KeyError::UnknownSchema),
-            ("/pve2-node/n1", KeyError::UnknownSchema),
-            ("pve2-vm/100", KeyError::UnknownSchema),
-            ("pve3-node/n1", KeyError::UnknownSchema),
-            ("pve2-nodes/n1", KeyError::UnknownSchema),
-            ("pve2.3-vm2/100", KeyError::UnknownSchema),
-            ("pve-node/n1", KeyError::UnknownSchema),
-            ("pve-guest-9.0/n1", KeyError::UnknownSchema),
-            ("PVE2-node/n1", KeyError::UnknownSchema),
-            ("..", KeyError::UnknownSchema),
-            ("../pve2-node/n1", KeyError::UnknownSchema),
+        let count = |expected, found| SampleError::WrongNameCount { expected, found };
+        let name = |name: &[u8]| SampleError::BadName(name.into());
+        let cases: [(&str, SampleError); 31] = [
+            ("", SampleError::UnknownSchema),
+            ("/", SampleError::UnknownSchema),
+            ("/pve2-node/n1", SampleError::UnknownSchema),
+            ("pve2-vm/100", SampleError::UnknownSchema),
+            ("pve3-node/n1", SampleError::UnknownSchema),
+            ("pve2-nodes/n1", SampleError::UnknownSchema),
+            ("pve2.3-vm2/100", SampleError::UnknownSchema),
+            ("pve-node/n1", SampleError::UnknownSchema),
+            ("pve-guest-9.0/n1", SampleError::UnknownSchema),
+            ("PVE2-node/n1", SampleError::UnknownSchema),
+            ("..", SampleError::UnknownSchema),
+            ("../pve2-node/n1", SampleError::UnknownSchema),
             ("pve-node-9.0", count(1, 0)),
             ("pve2.3-vm", count(1, 0)),
             ("pve2-storage", count(2, 0)),
@@ -182,7 +152,7 @@ mod tests {
             ("pve2-node/a\0b", name(b"a\0b")),
             ("pve2-node/a\nb", name(b"a\nb")),
             ("pve2-node/a\x7f", name(b"a\x7f")),
-            (&long_item, KeyError::TooLong { size: 256 }),
+            (&long_item, SampleError::KeyTooLong(256)),
         ];
         for (text, error) in cases {
             assert_eq!(RrdKey::parse(text.as_bytes()), Err(error), "{text:?}");

@@ -17,6 +17,7 @@ mod librrd;
 mod local_time;
 mod queue;
 mod rrdcached;
+pub mod sample;
 pub mod schema;
 mod writer;
 

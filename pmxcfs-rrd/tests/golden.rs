@@ -8,8 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pmxcfs_rrd::columns::{self, ColumnError};
-use pmxcfs_rrd::key::{Generation, KeyError, RrdKey};
+use pmxcfs_rrd::columns;
+use pmxcfs_rrd::key::{Generation, RrdKey};
+use pmxcfs_rrd::sample::SampleError;
 use pmxcfs_rrd::schema::{STEP_SECS, Schema};
 use serde_json::Value;
 use support::{Site, comparable, deadline, info, run, wait_until_written};
@@ -84,7 +85,7 @@ fn updates_of_the_c_daemon() {
         let key = match RrdKey::parse(key_text.as_bytes()) {
             Ok(key) => key,
             // Names that lead out of the directory or into another's place: refused on purpose, see the key module.
-            Err(KeyError::BadName(_)) => continue,
+            Err(SampleError::BadName(_)) => continue,
             Err(error) => {
                 assert!(updates.is_empty(), "{key_text}: {error}");
                 assert!(case["created"].is_null(), "{key_text}: {error}");
@@ -140,7 +141,7 @@ fn texts_that_rrd_refused_for_their_count_are_refused_by_us() {
         let Ok(ours) = columns::update_text(key.schema, key.generation, &value) else {
             continue;
         };
-        if let Err(ColumnError::WrongCount { .. }) = columns::check_count(key.schema, &ours) {
+        if let Err(SampleError::WrongColumnCount { .. }) = columns::check_count(key.schema, &ours) {
             for update in case["updates"].as_array().expect("a list") {
                 assert_eq!(update["rc"], -1, "{case}");
                 refused_count += 1;

@@ -3,7 +3,8 @@
 use std::path::Component;
 
 use pmxcfs_rrd::columns;
-use pmxcfs_rrd::key::{Generation, MAX_KEY_SIZE, RrdKey};
+use pmxcfs_rrd::key::{Generation, RrdKey};
+use pmxcfs_rrd::sample::MAX_KEY_SIZE;
 use pmxcfs_rrd::schema::Schema;
 use proptest::prelude::*;
 

@@ -23,24 +23,16 @@ pub struct ClusterConfig {
 }
 
 impl ClusterConfig {
-    /// Makes the list from the keys below `nodelist.node.`; keys of one node follow each other.
+    /// Makes the list from the keys below `nodelist.node.`, which are in the order of their names.
     pub fn new(name: String, version: u64, keys: &[(String, CmapValue)]) -> Self {
-        let mut drafts: Vec<(&str, Draft)> = Vec::new();
+        let mut drafts: BTreeMap<&str, Draft> = BTreeMap::new();
         for (key, value) in keys {
-            let Some((index, subkey)) = key
-                .strip_prefix(NODE_PREFIX)
-                .and_then(|rest| rest.split_once('.'))
-            else {
-                continue;
-            };
-            if drafts.last().is_none_or(|(last, _)| *last != index) {
-                drafts.push((index, Draft::default()));
-            }
-            if let Some((_, draft)) = drafts.last_mut() {
-                draft.take(subkey, value);
+            let rest = key.strip_prefix(NODE_PREFIX);
+            if let Some((index, subkey)) = rest.and_then(|rest| rest.split_once('.')) {
+                drafts.entry(index).or_default().take(subkey, value);
             }
         }
-        let nodes = drafts.into_iter().filter_map(|(_, draft)| draft.finish());
+        let nodes = drafts.into_values().filter_map(Draft::finish);
         Self {
             name,
             version,

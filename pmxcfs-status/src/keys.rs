@@ -21,7 +21,6 @@ const MAX_FLOOR_COUNT: usize = 1024;
 
 /// Why a value of a node was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum UpdateError {
     /// The sender is not in the node list, or there is no node list.
     #[error("status update of node {0}, which is not in the node list")]

@@ -94,7 +94,6 @@ pub enum Invocation {
 
 /// A command line that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum UsageError {
     /// An option is unknown or lacks its value.
     #[error("option parsing failed: {0}")]

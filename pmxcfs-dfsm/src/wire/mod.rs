@@ -15,7 +15,6 @@ use bytes::{Bytes, TryGetError};
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum DecodeError {
     /// The message ends within a field.
     #[error("{actual} bytes are left where a field has {needed}")]

@@ -16,7 +16,6 @@ compile_error!("the layout of shared semaphores is known for 64-bit little-endia
 
 /// Why bytes from a client were not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum DecodeError {
     /// Fewer bytes than the fixed part needs.
     #[error("message of {received} bytes is shorter than its header")]

@@ -4,7 +4,6 @@ use rust_corosync::CsError;
 
 /// The reason why corosync does not do what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum CorosyncError {
     /// A call of a library of corosync failed.
     #[error("{call} failed: {}", reason(*code))]

@@ -25,11 +25,10 @@ pub(super) fn run(args: &ImportArgs, notes: &mut dyn Write) -> CommandResult {
             database.display()
         );
     }
-    let scanned = scan(&args.directory, args.base_version, args.skip_special)?;
-    for line in abridged(&scanned.skipped) {
+    let (entries, skipped) = scan(&args.directory, args.base_version, args.skip_special)?;
+    for line in abridged(&skipped) {
         writeln!(notes, "{}", text::escape_path(line.as_bytes()))?;
     }
-    let entries = scanned.entries;
     let root = RootState {
         version: entries
             .last()

@@ -31,21 +31,13 @@ const GENERATED: [&str; 10] = [
     "openvz",
 ];
 
-/// A directory tree in memory.
-#[derive(Debug)]
-pub(super) struct Scanned {
-    /// Entries, directories before what is in them, numbered from the base version on: each takes one version.
-    pub(super) entries: Vec<Entry>,
-    /// Messages about skipped entries.
-    pub(super) skipped: Vec<String>,
-}
-
-/// Reads a directory tree. `base_version` is that of the database before the first entry.
+/// Reads a directory tree. `base_version` is that of the database before the first entry. Gives the entries, directories before
+/// what is in them, each of which takes one version from there on; and messages about skipped entries.
 pub(super) fn scan(
     directory: &Path,
     base_version: u64,
     skip_special: bool,
-) -> anyhow::Result<Scanned> {
+) -> anyhow::Result<(Vec<Entry>, Vec<String>)> {
     let mut scan = Scan {
         skip_special,
         version: base_version,
@@ -64,10 +56,7 @@ pub(super) fn scan(
             abridged(&scan.faults).join("\n  ")
         );
     }
-    Ok(Scanned {
-        entries: scan.entries,
-        skipped: scan.skipped,
-    })
+    Ok((scan.entries, scan.skipped))
 }
 
 struct Scan {
