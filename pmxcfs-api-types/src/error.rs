@@ -65,6 +65,9 @@ pub enum FsError {
     Stale = libc::ESTALE,
 }
 
+/// The result of an operation on the tree or on the status.
+pub type Result<T, E = FsError> = std::result::Result<T, E>;
+
 impl FsError {
     /// The positive errno that users and clients see.
     pub const fn errno(self) -> i32 {

@@ -14,6 +14,6 @@ pub mod sync;
 pub mod time;
 mod vm_type;
 
-pub use error::FsError;
+pub use error::{FsError, Result};
 pub use ids::{NodeId, Vmid};
 pub use vm_type::VmType;

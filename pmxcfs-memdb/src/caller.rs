@@ -5,7 +5,7 @@
 //! a [`Reply`], under the lock of the change, so that it sees its own operation and no later one. The reply
 //! waits until the crash journal has the operation.
 
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 
 use crate::store::Asker;
 use crate::{Change, Operation, Tree};
@@ -21,7 +21,7 @@ pub enum Plan {
 
 /// Gives the caller its answer: the one that [`Caller::answer`] has made, or an error if the change could not be recorded.
 /// May run on any thread, so it must wait for nothing.
-pub type Reply = Box<dyn FnOnce(Result<(), FsError>) + Send>;
+pub type Reply = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// A wish to change the tree. Either [`refuse`](Self::refuse) is called, or [`plan`](Self::plan) and then
 /// [`answer`](Self::answer), possibly on different threads.
@@ -30,16 +30,11 @@ pub trait Caller: Send {
     ///
     /// # Errors
     /// The reason why nothing can be done; it becomes the result.
-    fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError>;
+    fn plan(&mut self, tree: &mut Tree) -> Result<Plan>;
 
     /// Turns the result, and the tree right after the change, into the answer. `changes` are the effects of the operation;
     /// a refused one may have some, see [`Tree::apply`].
-    fn answer(
-        self: Box<Self>,
-        tree: &mut Tree,
-        changes: &[Change],
-        result: Result<u32, FsError>,
-    ) -> Reply;
+    fn answer(self: Box<Self>, tree: &mut Tree, changes: &[Change], result: Result<u32>) -> Reply;
 
     /// The program that asks, if it does so through the mount of this node. For the history.
     fn asker(&self) -> Option<Asker> {

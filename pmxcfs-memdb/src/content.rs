@@ -7,7 +7,7 @@
 //! costs the bytes written, and appending is amortised. A buffer that a reader or the store still holds is copied.
 
 use bytes::{Bytes, BytesMut};
-use pmxcfs_api_types::{FsError, limits::MAX_FILE_SIZE};
+use pmxcfs_api_types::{FsError, Result, limits::MAX_FILE_SIZE};
 
 use crate::entry::{Entry, ZEROS};
 
@@ -69,7 +69,7 @@ pub(crate) struct Extent {
 
 impl Extent {
     /// Checks offset and length, added in 64 bits, against the largest size of a file.
-    pub(crate) fn new(offset: u64, length: usize) -> Result<Self, FsError> {
+    pub(crate) fn new(offset: u64, length: usize) -> Result<Self> {
         let end = u64::try_from(length)
             .ok()
             .and_then(|length| offset.checked_add(length))

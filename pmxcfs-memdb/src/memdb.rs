@@ -11,9 +11,9 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Mutex, Rank, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use pmxcfs_api_types::time::wall_clock_secs;
+use pmxcfs_api_types::{FsError, Result};
 
 use crate::store::{
     Asker, CommitSink, EntrySource, ShutdownOutcome, Store, StoreHandle, Synchronisation, Ticket,
@@ -46,7 +46,7 @@ pub struct MemDb {
 /// records that must be safe before the reply is given.
 pub struct Delivered {
     /// As [`Tree::apply`], the same on all nodes.
-    pub result: Result<u32, FsError>,
+    pub result: Result<u32>,
     /// The caller's answer.
     pub answer: Option<(Reply, Option<Ticket>)>,
 }
@@ -212,7 +212,7 @@ impl MemDb {
     /// with everything that is open. The store has failed then, and tells its watchers when the database can be written
     /// again; what it holds by then is the former tree, even if the new one had been written and only could not be made
     /// durable.
-    pub fn replace_tree(&self, mut new: Tree, touched: &[u64], leader: u32) -> Result<(), FsError> {
+    pub fn replace_tree(&self, mut new: Tree, touched: &[u64], leader: u32) -> Result<()> {
         let store = self.store.get().ok_or(FsError::Io)?;
         let mut touched = touched.to_vec();
         touched.sort_unstable();
@@ -281,7 +281,7 @@ impl MemDb {
         tree: &mut Tree,
         operation: &Operation,
         changes: &mut Vec<Change>,
-    ) -> Result<u32, FsError> {
+    ) -> Result<u32> {
         let stamp = Stamp {
             writer: 0,
             mtime: wall_clock_secs(),
@@ -310,7 +310,7 @@ impl MemDb {
     ///
     /// # Errors
     /// As the operation.
-    pub fn apply_and_wait(&self, operation: &Operation) -> Result<u32, FsError> {
+    pub fn apply_and_wait(&self, operation: &Operation) -> Result<u32> {
         let (result, ticket) =
             self.change(|tree, changes| self.apply_local(tree, operation, changes));
         let (sender, receiver) = mpsc::channel();
@@ -323,7 +323,7 @@ impl MemDb {
     }
 
     /// Calls `done` when everything applied so far is on disk.
-    pub fn sync(&self, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+    pub fn sync(&self, done: impl FnOnce(Result<()>) + Send + 'static) {
         match self.store.get() {
             Some(store) => store.sync(done),
             None => done(Err(FsError::Io)),

@@ -29,7 +29,7 @@ use std::{
 
 use bytes::Bytes;
 use pmxcfs_api_types::{
-    FsError,
+    FsError, Result,
     path::{self, is_reserved_name},
 };
 
@@ -281,7 +281,7 @@ impl Tree {
     }
 
     /// The directory and base name of a path: the directory must exist and be one, the name may be taken or free.
-    fn slot<'a>(&self, path: &'a [u8]) -> Result<Slot<'a>, FsError> {
+    fn slot<'a>(&self, path: &'a [u8]) -> Result<Slot<'a>> {
         let (directory, name) = path::split(path);
         let parent = self.resolve(directory).ok_or(FsError::NotFound)?;
         if self.kind(parent) != EntryKind::Directory {

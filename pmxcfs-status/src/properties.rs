@@ -4,7 +4,7 @@
 //! reading ends early once as many values were replaced as names are looked for. So with one name the second line wins. A
 //! name that repeats is looked for once, counts as often as it was asked for, and its value is printed as often.
 
-use pmxcfs_api_types::{FsError, Vmid};
+use pmxcfs_api_types::{FsError, Result, Vmid};
 
 use crate::json::{put, write_raw_string, write_string};
 
@@ -41,7 +41,7 @@ impl<'n> PropertyPage<'n> {
     ///
     /// # Errors
     /// [`FsError::MessageTooLarge`] if the page has too many bytes, whatever comes.
-    pub fn add(&mut self, vmid: Vmid, config: &[u8]) -> Result<(), FsError> {
+    pub fn add(&mut self, vmid: Vmid, config: &[u8]) -> Result<()> {
         let out = &mut self.text;
         let mut values = Vec::with_capacity(self.search.names.len());
         self.search.find(config, &mut values);
@@ -74,7 +74,7 @@ impl<'n> PropertyPage<'n> {
     ///
     /// # Errors
     /// [`FsError::MessageTooLarge`] as in [`Self::add`].
-    pub fn finish(mut self) -> Result<Vec<u8>, FsError> {
+    pub fn finish(mut self) -> Result<Vec<u8>> {
         self.text.extend_from_slice(b"\n}\n");
         if self.text.len() > self.max_size {
             return Err(FsError::MessageTooLarge);

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use pmxcfs_api_types::limits::MAX_STATUS_VALUE_SIZE;
 use pmxcfs_api_types::sync::{Mutex, Rank};
-use pmxcfs_api_types::{FsError, NodeId};
+use pmxcfs_api_types::{FsError, NodeId, Result};
 use pmxcfs_logger::{ClusterLog, DEFAULT_LIMIT, Entry, Origin, RingError, Submission};
 use pmxcfs_memdb::GuestList;
 
@@ -150,7 +150,7 @@ impl Status {
     /// # Errors
     /// [`FsError::TooBig`] above 32768 bytes; [`FsError::NoMemory`] for an unusable `rrd/` or `nodeip` value, or when the
     /// node has too many values.
-    pub fn set_value(&self, key: &[u8], value: &Bytes) -> Result<(), FsError> {
+    pub fn set_value(&self, key: &[u8], value: &Bytes) -> Result<()> {
         let key = &key[..memchr::memchr(0, key).unwrap_or(key.len())];
         if value.len() > MAX_STATUS_VALUE_SIZE {
             return Err(FsError::TooBig);
@@ -172,7 +172,7 @@ impl Status {
     ///
     /// # Errors
     /// [`FsError::NotFound`] if the node or the key is not there.
-    pub fn value(&self, node: &[u8], key: &[u8]) -> Result<Bytes, FsError> {
+    pub fn value(&self, node: &[u8], key: &[u8]) -> Result<Bytes> {
         let peer = if node.is_empty() || node == self.own_name {
             None
         } else {

@@ -3,7 +3,7 @@
 //! All members apply the same messages in the same order; nothing here may depend on this node, apart from its answers
 //! and notices, and from which member watches the locks.
 
-use pmxcfs_api_types::{FsError, names::COROSYNC_CONF};
+use pmxcfs_api_types::{FsError, Result, names::COROSYNC_CONF};
 use pmxcfs_memdb::{Operation, Stamp};
 
 use super::{
@@ -123,7 +123,7 @@ impl<S: TreeStore> Database<S> {
         operation: &Operation,
         delivery: &Delivery<'_>,
         context: &Context<'_>,
-    ) -> Result<u32, FsError> {
+    ) -> Result<u32> {
         let caller = delivery.request.and_then(|id| self.callers.remove(&id));
         let stamp = Stamp {
             writer: delivery.sender.node,

@@ -3,7 +3,7 @@
 //! The counterpart of `apply`: only here may local knowledge decide.
 
 use bytes::Bytes;
-use pmxcfs_api_types::{FsError, limits::MAX_REQUEST_SIZE};
+use pmxcfs_api_types::{Result, limits::MAX_REQUEST_SIZE};
 use pmxcfs_memdb::{Operation, Precheck, Tree};
 
 use super::wire::{LockMessage, OperationMessage, UNLOCK_REQUEST};
@@ -13,7 +13,7 @@ use crate::app::Outgoing;
 ///
 /// # Errors
 /// As [`Tree::check_before_send`].
-pub(super) fn messages(tree: &Tree, operation: Operation) -> Result<Vec<Outgoing>, FsError> {
+pub(super) fn messages(tree: &Tree, operation: Operation) -> Result<Vec<Outgoing>> {
     match (tree.check_before_send(&operation)?, operation) {
         (Precheck::NothingToDo, _) => Ok(Vec::new()),
         (Precheck::FillWithZeros { size }, Operation::Write { path, .. }) => {
@@ -43,7 +43,7 @@ fn unlock_request(tree: &Tree, operation: &Operation) -> Option<Outgoing> {
     })
 }
 
-fn message(operation: &Operation) -> Result<Outgoing, FsError> {
+fn message(operation: &Operation) -> Result<Outgoing> {
     let message = OperationMessage::new(operation)?;
     Ok(Outgoing {
         subtype: message.kind as u16,
@@ -51,7 +51,7 @@ fn message(operation: &Operation) -> Result<Outgoing, FsError> {
     })
 }
 
-fn fill_with_zeros(path: &Bytes, size: u32) -> Result<Vec<Outgoing>, FsError> {
+fn fill_with_zeros(path: &Bytes, size: u32) -> Result<Vec<Outgoing>> {
     let mut messages = Vec::new();
     let mut offset = 0;
     while offset < size {

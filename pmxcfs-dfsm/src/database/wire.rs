@@ -2,7 +2,7 @@
 
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 use num_enum::TryFromPrimitive;
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Digest, Entry, EntryKind, Operation};
 
 use crate::wire::{DecodeError, cut_terminator, take};
@@ -120,7 +120,7 @@ impl OperationMessage {
     ///
     /// # Errors
     /// `TooBig` for an offset that no message can carry.
-    pub fn new(operation: &Operation) -> Result<Self, FsError> {
+    pub fn new(operation: &Operation) -> Result<Self> {
         let plain = |kind, path: &Bytes| Self {
             kind,
             offset: 0,
@@ -160,7 +160,7 @@ impl OperationMessage {
     /// # Errors
     /// A path that is missing: `Invalid`, or `NotFound` for kinds that look up an existing entry. A target that is missing:
     /// `Invalid`.
-    pub fn operation(&self) -> Result<Operation, FsError> {
+    pub fn operation(&self) -> Result<Operation> {
         let absent = match self.kind {
             OperationKind::Delete | OperationKind::Rename => FsError::NotFound,
             _ => FsError::Invalid,

@@ -5,7 +5,7 @@
 //! operation is possible at all is up to [`Tree::apply`], in its order of checks.
 
 use pmxcfs_api_types::{
-    FsError, VmType,
+    FsError, Result, VmType,
     limits::{MAX_FILESYSTEM_SIZE, MAX_INODE_COUNT},
     path::{GuestConfig, components, is_lock_path, is_node_name, is_reserved_name, split},
 };
@@ -40,7 +40,7 @@ impl Tree {
     /// `TooBig` for a write beyond the largest file, added in 64 bits; `NoSpace` beyond the limits of the filesystem;
     /// `Invalid` for a name with a NUL byte and for a move of a directory into itself; `NotEmpty`, `NotDirectory`,
     /// `IsDirectory` and `Access` for operations that harm C peers.
-    pub fn check_before_send(&self, operation: &Operation) -> Result<Precheck, FsError> {
+    pub fn check_before_send(&self, operation: &Operation) -> Result<Precheck> {
         match operation {
             Operation::Mkdir { path } => {
                 refuse_nul(path)?;
@@ -74,12 +74,7 @@ impl Tree {
 
     /// C peers do not limit the filesystem's size, so delivery cannot. A file that grows without data would be a hole, which
     /// kills a C peer that reads or sends it.
-    fn check_write(
-        &self,
-        path: &[u8],
-        extent: Extent,
-        truncate: bool,
-    ) -> Result<Precheck, FsError> {
+    fn check_write(&self, path: &[u8], extent: Extent, truncate: bool) -> Result<Precheck> {
         let Some(entry) = self.lookup(path).filter(|entry| !entry.is_directory()) else {
             return Ok(Precheck::Proceed);
         };
@@ -94,7 +89,7 @@ impl Tree {
         Ok(Precheck::Proceed)
     }
 
-    fn check_rename(&self, from: &[u8], to: &[u8]) -> Result<Precheck, FsError> {
+    fn check_rename(&self, from: &[u8], to: &[u8]) -> Result<Precheck> {
         let Some(source) = self.resolve(from).filter(|inode| *inode != ROOT_INODE) else {
             return Ok(Precheck::Proceed);
         };
@@ -115,7 +110,7 @@ impl Tree {
 
     /// C peers take `.` and `..` as target names and make a second entry of a name that is reached as `./x`; a directory
     /// that moves into itself makes them use freed memory.
-    fn refuse_bad_target(&self, source: u64, to: &[u8]) -> Result<(), FsError> {
+    fn refuse_bad_target(&self, source: u64, to: &[u8]) -> Result<()> {
         let (directory, name) = split(to);
         if is_reserved_name(name) {
             return Err(FsError::Access);
@@ -132,7 +127,7 @@ impl Tree {
     /// C peers refuse to move a directory with entries only after its target has left their memory, and later cannot load
     /// their database. The kernel refuses to replace a file by a directory or the reverse, but may know an older state; a
     /// directory in the place of a config would leave the guest on the list.
-    fn refuse_bad_replacement(&self, source: u64, target: u64) -> Result<(), FsError> {
+    fn refuse_bad_replacement(&self, source: u64, target: u64) -> Result<()> {
         match (self.kind(source), self.kind(target)) {
             (EntryKind::File, EntryKind::Directory) => Err(FsError::IsDirectory),
             (EntryKind::Directory, EntryKind::File) => Err(FsError::NotDirectory),
@@ -145,7 +140,7 @@ impl Tree {
 
     /// When a directory with the path of a guest config is removed, every C peer takes that id off its list, although a guest
     /// may have it; the id can then be used twice, and no node starts again. Local mode keeps such an id on the list.
-    fn refuse_directory_like_config(&self, path: &[u8]) -> Result<(), FsError> {
+    fn refuse_directory_like_config(&self, path: &[u8]) -> Result<()> {
         if self.rules == Rules::Replicated
             && GuestConfig::parse(path).is_some()
             && self.resolve(path).is_none()
@@ -158,7 +153,7 @@ impl Tree {
     }
 
     /// C daemons neither start nor complete a synchronisation when a guest directory of a node is a file.
-    fn refuse_file_like_guest_directory(&self, path: &[u8]) -> Result<(), FsError> {
+    fn refuse_file_like_guest_directory(&self, path: &[u8]) -> Result<()> {
         if is_guest_directory(path) && self.resolve(path).is_none() {
             let path = path.escape_ascii();
             tracing::debug!(%path, "refused a file with the name of a guest directory: make the directory first");
@@ -168,7 +163,7 @@ impl Tree {
     }
 
     /// C peers do not limit the number of inodes, so delivery cannot.
-    fn require_room_for_entry(&self, path: &[u8]) -> Result<(), FsError> {
+    fn require_room_for_entry(&self, path: &[u8]) -> Result<()> {
         let is_possible = self
             .slot(path)
             .is_ok_and(|slot| self.occupant(slot).is_none());
@@ -180,7 +175,7 @@ impl Tree {
 }
 
 /// Paths travel as C strings: a NUL would cut the name.
-fn refuse_nul(path: &[u8]) -> Result<(), FsError> {
+fn refuse_nul(path: &[u8]) -> Result<()> {
     if path.contains(&0) {
         return Err(FsError::Invalid);
     }

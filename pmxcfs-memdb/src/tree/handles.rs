@@ -3,7 +3,7 @@
 //! An open entry that is deleted or replaced lives on as an orphan until the last handle is closed, as on any
 //! filesystem. Orphans are in memory only: not stored, not replicated, not counted.
 
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 
 use super::Tree;
 use crate::{Operation, content::Extent, entry::Entry};
@@ -69,7 +69,7 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::write_orphan`] and [`Tree::touch_orphan`]; `Invalid` for other operations.
-    pub fn change_orphan(&mut self, inode: u64, operation: &Operation) -> Result<u32, FsError> {
+    pub fn change_orphan(&mut self, inode: u64, operation: &Operation) -> Result<u32> {
         match operation {
             Operation::Write {
                 offset,
@@ -94,7 +94,7 @@ impl Tree {
         offset: u64,
         data: &[u8],
         truncate: bool,
-    ) -> Result<u32, FsError> {
+    ) -> Result<u32> {
         let extent = Extent::new(offset, data.len())?;
         let orphan = self
             .handles
@@ -116,7 +116,7 @@ impl Tree {
     /// # Errors
     /// `NotFound` if there is no such orphan, or it is a directory: whoever touches a lock to keep it has to learn that it
     /// is gone.
-    pub fn touch_orphan(&mut self, inode: u64, mtime: u32) -> Result<(), FsError> {
+    pub fn touch_orphan(&mut self, inode: u64, mtime: u32) -> Result<()> {
         let orphan = self.handles.orphans.get_mut(&inode);
         let file = orphan.filter(|orphan| !orphan.entry.is_directory());
         file.ok_or(FsError::NotFound)?.entry.mtime = mtime;

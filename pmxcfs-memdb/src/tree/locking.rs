@@ -1,7 +1,7 @@
 //! Cluster locks: directories in `priv/lock` that expire when nobody refreshes them.
 
 use pmxcfs_api_types::{
-    FsError,
+    Result,
     path::{self, LOCK_DIRECTORY, is_lock_path},
 };
 
@@ -47,7 +47,7 @@ impl Tree {
         stamp: Stamp,
         now_secs: u64,
         changes: &mut Vec<Change>,
-    ) -> Result<u32, FsError> {
+    ) -> Result<u32> {
         let path = bytes::Bytes::copy_from_slice(path);
         let checksum = self
             .lock_directory(&path)

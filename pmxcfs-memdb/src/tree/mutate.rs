@@ -5,7 +5,7 @@
 //! nodes; `now_secs` only serves the ages of locks.
 
 use bytes::Bytes;
-use pmxcfs_api_types::{FsError, path::GuestConfig};
+use pmxcfs_api_types::{FsError, Result, path::GuestConfig};
 
 use super::{Directory, Node, Rules, Slot, Tree};
 use crate::{
@@ -31,7 +31,7 @@ impl Tree {
         stamp: Stamp,
         now_secs: u64,
         changes: &mut Vec<Change>,
-    ) -> Result<u32, FsError> {
+    ) -> Result<u32> {
         match operation {
             Operation::Mkdir { path } => self.mkdir(path, stamp, now_secs, changes)?,
             Operation::Create { path } => self.create(path, stamp, changes)?,
@@ -90,7 +90,7 @@ impl Tree {
         stamp: Stamp,
         now_secs: u64,
         changes: &mut Vec<Change>,
-    ) -> Result<(), FsError> {
+    ) -> Result<()> {
         let slot = self.slot(path)?;
         if self.occupant(slot).is_some() {
             return Err(FsError::Exists);
@@ -103,12 +103,7 @@ impl Tree {
         Ok(())
     }
 
-    fn create(
-        &mut self,
-        path: &[u8],
-        stamp: Stamp,
-        changes: &mut Vec<Change>,
-    ) -> Result<(), FsError> {
+    fn create(&mut self, path: &[u8], stamp: Stamp, changes: &mut Vec<Change>) -> Result<()> {
         let slot = self.slot(path)?;
         let config = self.free_config(path)?;
         match self.occupant(slot).map(|inode| self.kind(inode)) {
@@ -133,7 +128,7 @@ impl Tree {
         truncate: bool,
         stamp: Stamp,
         changes: &mut Vec<Change>,
-    ) -> Result<(), FsError> {
+    ) -> Result<()> {
         let slot = self.slot(path)?;
         let config = self.free_config(path)?;
         let inode = self.occupant(slot).ok_or(FsError::NotFound)?;
@@ -165,7 +160,7 @@ impl Tree {
         path: &[u8],
         stamp: Stamp,
         changes: &mut Vec<Change>,
-    ) -> Result<(), FsError> {
+    ) -> Result<()> {
         let inode = self.resolve(path).ok_or(FsError::NotFound)?;
         if inode == ROOT_INODE {
             return Err(FsError::Access);
@@ -201,7 +196,7 @@ impl Tree {
         stamp: Stamp,
         now_secs: u64,
         changes: &mut Vec<Change>,
-    ) -> Result<(), FsError> {
+    ) -> Result<()> {
         let slot = self.slot(path)?;
         let inode = self.occupant(slot).ok_or(FsError::NotFound)?;
         let entry = self.nodes[&inode].entry();
@@ -220,7 +215,7 @@ impl Tree {
     }
 
     /// The guest config that a path names, if any. `Exists` if its id belongs to another node or kind of guest.
-    fn free_config<'a>(&self, path: &'a [u8]) -> Result<Option<GuestConfig<'a>>, FsError> {
+    fn free_config<'a>(&self, path: &'a [u8]) -> Result<Option<GuestConfig<'a>>> {
         let config = GuestConfig::parse(path);
         match &config {
             Some(config) if self.guests.list().is_taken(config) => Err(FsError::Exists),
@@ -229,7 +224,7 @@ impl Tree {
     }
 
     /// Counts a change in the root. `Io` without effect if the version cannot grow.
-    pub(super) fn step(&mut self, stamp: Stamp) -> Result<(), FsError> {
+    pub(super) fn step(&mut self, stamp: Stamp) -> Result<()> {
         let root = self.node_mut(ROOT_INODE).entry_mut();
         root.version = root.version.checked_add(1).ok_or(FsError::Io)?;
         root.writer = stamp.writer;
@@ -249,7 +244,7 @@ impl Tree {
 
     /// Makes a new entry, whose inode is the new version of the database. `Io` if that inode is in use: the version of the
     /// database was lower than one of its inodes.
-    fn make(&mut self, slot: Slot<'_>, kind: EntryKind, stamp: Stamp) -> Result<u64, FsError> {
+    fn make(&mut self, slot: Slot<'_>, kind: EntryKind, stamp: Stamp) -> Result<u64> {
         let inode = self.root().version.checked_add(1).ok_or(FsError::Io)?;
         if self.nodes.contains_key(&inode) {
             return Err(FsError::Io);

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use pmxcfs_api_types::{
-    FsError,
+    FsError, Result,
     path::{GuestConfig, is_lock_path},
 };
 
@@ -31,7 +31,7 @@ impl Tree {
         to: &[u8],
         stamp: Stamp,
         changes: &mut Vec<Change>,
-    ) -> Result<(), FsError> {
+    ) -> Result<()> {
         let source = self.resolve(from).ok_or(FsError::NotFound)?;
         if source == ROOT_INODE {
             return Err(FsError::Access);
@@ -82,7 +82,7 @@ impl Tree {
 
     /// What is at the target path. A path like `./x` is found by no lookup, although its directory and base name may lead
     /// to an entry: C peers then have two entries of one name, and databases that do not load.
-    fn target(&self, to: &[u8]) -> Result<Target, FsError> {
+    fn target(&self, to: &[u8]) -> Result<Target> {
         match self.resolve(to) {
             Some(ROOT_INODE) => Err(FsError::Access),
             Some(inode) if self.has_children(inode) => Err(FsError::NotEmpty),
@@ -117,7 +117,7 @@ impl Tree {
         to: &[u8],
         target: &Target,
         changes: &mut Vec<Change>,
-    ) -> Result<(), FsError> {
+    ) -> Result<()> {
         let child_count = self
             .directory(source)
             .map_or(0, |directory| directory.children.len());

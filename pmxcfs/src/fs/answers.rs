@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 
-use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Mutex, Rank};
+use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Rules, Tree};
 
 use super::request_id::RequestId;
@@ -28,7 +28,7 @@ pub(super) enum Step {
     /// To carry it out.
     Do(Asked),
     /// A former process has carried it out, with this result.
-    Repeat(Asked, Result<u32, FsError>),
+    Repeat(Asked, Result<u32>),
     /// More changes wait for their answers than there is room for.
     Refuse,
 }
@@ -49,7 +49,7 @@ struct Table {
 #[derive(Debug)]
 struct Former {
     slot: u32,
-    result: Result<u32, FsError>,
+    result: Result<u32>,
 }
 
 impl Answers {
@@ -102,7 +102,7 @@ impl Answers {
 
     /// A request has been carried out, and the tree is as it leaves it. Without a result it turns out that nothing has been done so
     /// far.
-    pub(super) fn note(&self, asked: Asked, tree: &Tree, result: Option<Result<u32, FsError>>) {
+    pub(super) fn note(&self, asked: Asked, tree: &Tree, result: Option<Result<u32>>) {
         let mut table = self.table.lock();
         let Some(result) = result else {
             return table.records.clear(asked.slot);

@@ -1,6 +1,6 @@
 //! Modes, owners and times that the mount shows.
 
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Entry, EntryKind, ROOT_INODE};
 
 /// Kind of what has a name.
@@ -86,7 +86,7 @@ fn entry_mode(kind: EntryKind, is_private: bool, is_quorate: bool) -> u16 {
 ///
 /// # Errors
 /// `NotPermitted` for every other mode.
-pub(super) fn check_mode(mode: u32, is_private: bool) -> Result<(), FsError> {
+pub(super) fn check_mode(mode: u32, is_private: bool) -> Result<()> {
     let accepted = if is_private { 0o600 } else { 0o640 };
     if mode & 0o7777 == accepted {
         Ok(())
@@ -99,7 +99,7 @@ pub(super) fn check_mode(mode: u32, is_private: bool) -> Result<(), FsError> {
 ///
 /// # Errors
 /// `NotPermitted` for another owner or group.
-pub(super) fn check_owner(uid: Option<u32>, gid: Option<u32>, own_gid: u32) -> Result<(), FsError> {
+pub(super) fn check_owner(uid: Option<u32>, gid: Option<u32>, own_gid: u32) -> Result<()> {
     if uid.is_none_or(|uid| uid == 0) && gid.is_none_or(|gid| gid == own_gid) {
         Ok(())
     } else {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{EntryKind, Operation, Plan, Tree};
 
 use super::answers::Asked;
@@ -82,7 +82,7 @@ impl From<Attributes> for Half {
 }
 
 impl Answer for Half {
-    fn repeated(&self) -> Option<Result<u32, FsError>> {
+    fn repeated(&self) -> Option<Result<u32>> {
         Some(Err(FsError::Busy))
     }
 }
@@ -99,7 +99,7 @@ impl Answer for Created {
         fs.forget(self.attributes.id, 1);
     }
 
-    fn repeated(&self) -> Option<Result<u32, FsError>> {
+    fn repeated(&self) -> Option<Result<u32>> {
         (!self.is_to_be_cut).then_some(Ok(0))
     }
 }
@@ -216,19 +216,14 @@ impl Filesystem {
 
     /// What the kernel learns of an entry that a former process has made for it. Others may have removed it since, or put another
     /// one in its place; whether it was made is better left open then.
-    fn made_before(
-        &self,
-        parent: u64,
-        name: &[u8],
-        kind: EntryKind,
-    ) -> Result<Attributes, FsError> {
+    fn made_before(&self, parent: u64, name: &[u8], kind: EntryKind) -> Result<Attributes> {
         let found = self.lookup(parent, name).ok();
         found
             .filter(|it| it.kind == kind.into())
             .ok_or(FsError::Busy)
     }
 
-    fn make_plan(&self, tree: &Tree, place: &Place, kind: EntryKind) -> Result<Plan, FsError> {
+    fn make_plan(&self, tree: &Tree, place: &Place, kind: EntryKind) -> Result<Plan> {
         let path = self.path(tree, place)?;
         Ok(Plan::Apply(match kind {
             EntryKind::Directory => Operation::Mkdir { path },
@@ -237,12 +232,7 @@ impl Filesystem {
     }
 
     /// What the kernel learns of an entry that was just made or met, and its inode.
-    fn made(
-        &self,
-        tree: &Tree,
-        place: &Place,
-        kind: EntryKind,
-    ) -> Result<(u64, Attributes), FsError> {
+    fn made(&self, tree: &Tree, place: &Place, kind: EntryKind) -> Result<(u64, Attributes)> {
         let made = self.names.made(tree, place, kind);
         let (id, inode) = made.ok_or(FsError::Exists)?;
         Ok((inode, self.entry_attributes(tree, id, inode)?))
@@ -273,7 +263,7 @@ impl Filesystem {
         };
         match open() {
             Ok((handle, bound)) => self.truncate(asked, id, bound, 0, move |fs, cut| {
-                let cut: Result<Attributes, FsError> = cut;
+                let cut: Result<Attributes> = cut;
                 if cut.is_err() {
                     fs.close(handle);
                 }
@@ -370,7 +360,7 @@ impl Filesystem {
         );
     }
 
-    fn write_plugin(&self, index: usize, at: WriteAt, data: &[u8]) -> Result<u32, FsError> {
+    fn write_plugin(&self, index: usize, at: WriteAt, data: &[u8]) -> Result<u32> {
         let WriteAt::Offset(offset) = at else {
             return Err(FsError::Io);
         };
@@ -422,7 +412,7 @@ impl Filesystem {
         id: u64,
         handle: Option<u64>,
         new: NewAttributes,
-    ) -> Result<Option<Bound>, FsError> {
+    ) -> Result<Option<Bound>> {
         check_owner(new.uid, new.gid, self.gid)?;
         let want = match new.size {
             Some(_) => Want::Open,
@@ -445,7 +435,7 @@ impl Filesystem {
         Ok(is_change.then_some(bound))
     }
 
-    fn check_plugin(&self, index: usize, new: NewAttributes) -> Result<(), FsError> {
+    fn check_plugin(&self, index: usize, new: NewAttributes) -> Result<()> {
         if let Some(mode) = new.mode {
             check_mode(mode, false)?;
         }
@@ -467,7 +457,7 @@ impl Filesystem {
         id: u64,
         bound: Bound,
         size: u64,
-        reply: impl FnOnce(&Arc<Self>, Result<T, FsError>) + Send + 'static,
+        reply: impl FnOnce(&Arc<Self>, Result<T>) + Send + 'static,
     ) {
         self.change(
             asked,
@@ -503,7 +493,7 @@ impl Filesystem {
     }
 
     /// Path of a name in a directory that may be gone by now.
-    fn path(&self, tree: &Tree, place: &Place) -> Result<Bytes, FsError> {
+    fn path(&self, tree: &Tree, place: &Place) -> Result<Bytes> {
         let directory = self.names.resolve(tree, place.parent);
         let directory = directory.and_then(|inode| tree.path_of(inode));
         let directory = directory.ok_or(FsError::NotFound)?;
@@ -519,13 +509,7 @@ impl Filesystem {
 }
 
 /// A write or truncation of an entry.
-fn write_plan(
-    tree: &Tree,
-    bound: Bound,
-    offset: u64,
-    data: Bytes,
-    truncate: bool,
-) -> Result<Plan, FsError> {
+fn write_plan(tree: &Tree, bound: Bound, offset: u64, data: Bytes, truncate: bool) -> Result<Plan> {
     plan(tree, bound, |path| Operation::Write {
         path,
         offset,
@@ -535,11 +519,7 @@ fn write_plan(
 }
 
 /// An operation on an entry, wherever it is by now; in memory alone, if only open handles can still see it.
-fn plan(
-    tree: &Tree,
-    bound: Bound,
-    operation: impl FnOnce(Bytes) -> Operation,
-) -> Result<Plan, FsError> {
+fn plan(tree: &Tree, bound: Bound, operation: impl FnOnce(Bytes) -> Operation) -> Result<Plan> {
     bound.entry(tree)?;
     match tree.path_of(bound.inode) {
         Some(path) => Ok(Plan::Apply(operation(path))),

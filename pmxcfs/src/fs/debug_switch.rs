@@ -1,7 +1,7 @@
 //! `.debug`: switches debug messages on and off while the daemon runs.
 
 use bytes::Bytes;
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 
 use super::plugins::GeneratedFile;
 use crate::logging::LogLevel;
@@ -33,7 +33,7 @@ impl GeneratedFile for DebugSwitch {
     }
 
     /// Takes the first two bytes, which must be `0\n` or `1\n`, at offset 0; returns 2 even when more was given.
-    fn write(&self, offset: u64, data: &[u8]) -> Result<u32, FsError> {
+    fn write(&self, offset: u64, data: &[u8]) -> Result<u32> {
         match data {
             [b'0', b'\n', ..] if offset == 0 => self.level.set_debug(false),
             [b'1', b'\n', ..] if offset == 0 => self.level.set_debug(true),
@@ -42,7 +42,7 @@ impl GeneratedFile for DebugSwitch {
         Ok(2)
     }
 
-    fn truncate(&self) -> Result<(), FsError> {
+    fn truncate(&self) -> Result<()> {
         Ok(())
     }
 }

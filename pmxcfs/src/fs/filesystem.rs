@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Change, MemDb, Observer, Statfs, Submit, Tree};
 
 use super::answers::Answers;
@@ -122,7 +122,7 @@ impl Filesystem {
     ///
     /// # Errors
     /// `NotFound`, `NotDirectory` below a plugin, `NameTooLong`; `Stale` if the directory's name has to be looked up first.
-    pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Attributes, FsError> {
+    pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Attributes> {
         let parent = directory(parent)?;
         if let Some((index, plugin)) = self.plugin_in(parent, name) {
             return Ok(self.plugin_attributes(index, plugin, None));
@@ -144,7 +144,7 @@ impl Filesystem {
     ///
     /// # Errors
     /// `NotFound`; `Stale` if the name has to be looked up first.
-    pub fn attributes(&self, id: u64, handle: Option<u64>) -> Result<Attributes, FsError> {
+    pub fn attributes(&self, id: u64, handle: Option<u64>) -> Result<Attributes> {
         let handle = handle.and_then(|handle| self.handles.get(handle).ok());
         match (Node::of(id), handle) {
             (Node::Plugin(index), handle) => {
@@ -174,7 +174,7 @@ impl Filesystem {
     ///
     /// # Errors
     /// `Invalid` for anything else.
-    pub fn link_target(&self, id: u64) -> Result<&str, FsError> {
+    pub fn link_target(&self, id: u64) -> Result<&str> {
         let plugin = match Node::of(id) {
             Node::Plugin(index) => self.plugins.at(index),
             Node::Name(_) => None,
@@ -212,12 +212,7 @@ impl Filesystem {
     }
 
     /// Attributes of an entry that exists or that an open handle keeps.
-    pub(super) fn entry_attributes(
-        &self,
-        tree: &Tree,
-        id: u64,
-        inode: u64,
-    ) -> Result<Attributes, FsError> {
+    pub(super) fn entry_attributes(&self, tree: &Tree, id: u64, inode: u64) -> Result<Attributes> {
         let entry = tree.node(inode).ok_or(FsError::NotFound)?;
         let is_private = tree.is_private(inode);
         let mut attributes =
@@ -232,7 +227,7 @@ impl Filesystem {
         plugin.attributes(plugin_id(index), self.gid, (self.quorate)(), size)
     }
 
-    pub(super) fn plugin(&self, index: usize) -> Result<&Plugin, FsError> {
+    pub(super) fn plugin(&self, index: usize) -> Result<&Plugin> {
         self.plugins.at(index).ok_or(FsError::NotFound)
     }
 
@@ -247,7 +242,7 @@ impl Filesystem {
     ///
     /// # Errors
     /// `taken` if a plugin has it; `NotDirectory` below a plugin, `NameTooLong`.
-    pub(super) fn place(&self, parent: u64, name: &[u8], taken: FsError) -> Result<Place, FsError> {
+    pub(super) fn place(&self, parent: u64, name: &[u8], taken: FsError) -> Result<Place> {
         let parent = directory(parent)?;
         check_length(name)?;
         if self.plugin_in(parent, name).is_some() {
@@ -327,14 +322,14 @@ fn reopen(
 }
 
 /// Node id of a directory of the tree. Nothing lies below a plugin.
-pub(super) fn directory(id: u64) -> Result<u64, FsError> {
+pub(super) fn directory(id: u64) -> Result<u64> {
     match Node::of(id) {
         Node::Name(id) => Ok(id),
         Node::Plugin(_) => Err(FsError::NotDirectory),
     }
 }
 
-fn check_length(name: &[u8]) -> Result<(), FsError> {
+fn check_length(name: &[u8]) -> Result<()> {
     if name.len() > MAX_NAME_LENGTH {
         return Err(FsError::NameTooLong);
     }

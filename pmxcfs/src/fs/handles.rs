@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Mutex, Rank};
+use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Entry, ListedEntry, Tree};
 
 use super::request_id::RequestId;
@@ -44,7 +44,7 @@ impl Bound {
     ///
     /// # Errors
     /// `Stale` if it is gone with a former process, or the inode is another file's by now; `NotFound` if there is none.
-    pub(super) fn entry(self, tree: &Tree) -> Result<&Entry, FsError> {
+    pub(super) fn entry(self, tree: &Tree) -> Result<&Entry> {
         if self == Self::GONE || tree.is_reused_since(self.inode, self.epoch) {
             return Err(FsError::Stale);
         }
@@ -118,12 +118,7 @@ impl Handles {
     ///
     /// # Errors
     /// `TooMuchOpen` if there is no room for one more.
-    pub(super) fn insert(
-        &self,
-        request: RequestId,
-        uid: u32,
-        handle: Handle,
-    ) -> Result<u64, FsError> {
+    pub(super) fn insert(&self, request: RequestId, uid: u32, handle: Handle) -> Result<u64> {
         let mut table = self.table.lock();
         let record = HandleRecord {
             number: table.records.draw(),
@@ -152,7 +147,7 @@ impl Handles {
     ///
     /// # Errors
     /// `Io` for a number that is not in use: the kernel does not ask for such.
-    pub(super) fn get(&self, number: u64) -> Result<Handle, FsError> {
+    pub(super) fn get(&self, number: u64) -> Result<Handle> {
         let table = self.table.lock();
         let open = table.handles.get(&number).ok_or(FsError::Io)?;
         Ok(open.handle.clone())

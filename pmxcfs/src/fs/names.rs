@@ -8,8 +8,8 @@
 //! A record is *displaced* when its name has been removed, or is found to lead to something else than the id was given out for.
 //! It keeps its path: requests for it may be under way. While it is open, it stands for what is open.
 
-use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Mutex, MutexGuard, Rank};
+use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Change, EntryKind, Tree};
 
 use super::handles::Bound;
@@ -86,7 +86,7 @@ impl NameTable {
     /// # Errors
     /// `NotFound` if there is nothing, and `Stale` the first time if that may not be the truth: the kernel walks the path once
     /// more then, and looks each name up. It does so only once, and not for a working directory.
-    pub(super) fn target(&self, tree: &Tree, id: u64, want: Want) -> Result<u64, FsError> {
+    pub(super) fn target(&self, tree: &Tree, id: u64, want: Want) -> Result<u64> {
         self.of(tree).target(tree, id, want)
     }
 
@@ -94,12 +94,7 @@ impl NameTable {
     ///
     /// # Errors
     /// `NotFound` if there is no such name, or no such directory; `NoMemory` if the kernel knows too many.
-    pub(super) fn look_up(
-        &self,
-        tree: &Tree,
-        parent: u64,
-        name: &[u8],
-    ) -> Result<(u64, u64), FsError> {
+    pub(super) fn look_up(&self, tree: &Tree, parent: u64, name: &[u8]) -> Result<(u64, u64)> {
         let mut table = self.of(tree);
         let directory = table.resolve(tree, parent).ok_or(FsError::NotFound)?;
         let Some(entry) = tree.child(directory, name) else {
@@ -139,13 +134,7 @@ impl NameTable {
     ///
     /// # Errors
     /// As [`NameTable::target`].
-    pub(super) fn open(
-        &self,
-        tree: &mut Tree,
-        id: u64,
-        inode: u64,
-        uid: u32,
-    ) -> Result<Bound, FsError> {
+    pub(super) fn open(&self, tree: &mut Tree, id: u64, inode: u64, uid: u32) -> Result<Bound> {
         let mut table = self.of(tree);
         if table.index.slot(id).is_none() || !tree.pin(inode, uid) {
             return Err(FsError::NotFound);

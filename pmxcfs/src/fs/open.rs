@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{ListedEntry, ROOT_INODE, Tree};
 
 use super::attributes::Kind;
@@ -40,12 +40,7 @@ pub struct Listed<'a> {
 
 impl Filesystem {
     /// Opens what a node id of the tree leads to. A request that a former process has carried out gets what that has opened.
-    pub(super) fn open_name(
-        &self,
-        request: RequestId,
-        id: u64,
-        uid: u32,
-    ) -> Result<(u64, Bound), FsError> {
+    pub(super) fn open_name(&self, request: RequestId, id: u64, uid: u32) -> Result<(u64, Bound)> {
         if let Some((number, Handle::File { bound, .. })) = self.handles.opened_by(request) {
             return Ok((number, bound));
         }
@@ -64,7 +59,7 @@ impl Filesystem {
         id: u64,
         inode: u64,
         uid: u32,
-    ) -> Result<(u64, Bound), FsError> {
+    ) -> Result<(u64, Bound)> {
         let bound = self.names.open(tree, id, inode, uid)?;
         let handle = Handle::File { id, bound };
         let number = self.enter(tree, request, uid, handle)?;
@@ -72,13 +67,7 @@ impl Filesystem {
     }
 
     /// Gives a number to what was just opened, or closes it.
-    fn enter(
-        &self,
-        tree: &mut Tree,
-        request: RequestId,
-        uid: u32,
-        handle: Handle,
-    ) -> Result<u64, FsError> {
+    fn enter(&self, tree: &mut Tree, request: RequestId, uid: u32, handle: Handle) -> Result<u64> {
         let name = handle.name();
         let entered = self.handles.insert(request, uid, handle);
         if let (Err(_), Some((id, bound))) = (&entered, name) {
@@ -95,7 +84,7 @@ impl Filesystem {
         index: usize,
         is_to_be_cut: bool,
         uid: u32,
-    ) -> Result<u64, FsError> {
+    ) -> Result<u64> {
         if let Some((number, Handle::Plugin { .. })) = self.handles.opened_by(request) {
             return Ok(number);
         }
@@ -117,7 +106,7 @@ impl Filesystem {
     ///
     /// # Errors
     /// `NotFound`, `NotDirectory`; `Stale` if the name has to be looked up first; `TooMuchOpen`.
-    pub fn open_directory(&self, request: RequestId, id: u64, uid: u32) -> Result<u64, FsError> {
+    pub fn open_directory(&self, request: RequestId, id: u64, uid: u32) -> Result<u64> {
         let id = directory(id)?;
         if let Some((number, Handle::Directory { .. })) = self.handles.opened_by(request) {
             return Ok(number);
@@ -143,7 +132,7 @@ impl Filesystem {
     }
 
     /// Whether a user may open anything more.
-    fn check_room(&self, tree: &Tree, uid: u32) -> Result<(), FsError> {
+    fn check_room(&self, tree: &Tree, uid: u32) -> Result<()> {
         if uid != ROOT_UID
             && tree.orphan_bytes_of(uid) + self.handles.bytes_of(uid) > MAX_OPEN_BYTES
         {
@@ -167,7 +156,7 @@ impl Filesystem {
     /// # Errors
     /// `IsDirectory`; `Stale` if a synchronisation has given the file's inode to another one; `Io` for a number that is no
     /// handle.
-    pub fn read(&self, handle: u64, offset: u64, size: u32) -> Result<Bytes, FsError> {
+    pub fn read(&self, handle: u64, offset: u64, size: u32) -> Result<Bytes> {
         let content = match self.handles.get(handle)? {
             Handle::Plugin { text, .. } => text,
             Handle::File { bound, .. } => bound.entry(&self.db.read())?.content(),
@@ -190,7 +179,7 @@ impl Filesystem {
         handle: u64,
         offset: u64,
         mut is_full: impl FnMut(&Listed<'_>) -> bool,
-    ) -> Result<(), FsError> {
+    ) -> Result<()> {
         let Ok(Handle::Directory { id, bound, listing }) = self.handles.get(handle) else {
             return Err(FsError::NotDirectory);
         };

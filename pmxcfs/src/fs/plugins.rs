@@ -1,7 +1,7 @@
 //! Plugins: names in the root of the mount that the tree does not hold, generated files and links.
 
 use bytes::Bytes;
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 
 use super::attributes::{Attributes, Kind};
 
@@ -19,7 +19,7 @@ pub trait GeneratedFile: Send + Sync {
     ///
     /// # Errors
     /// [`FsError::Io`] for files that cannot be written.
-    fn write(&self, _offset: u64, _data: &[u8]) -> Result<u32, FsError> {
+    fn write(&self, _offset: u64, _data: &[u8]) -> Result<u32> {
         Err(FsError::Io)
     }
 
@@ -27,7 +27,7 @@ pub trait GeneratedFile: Send + Sync {
     ///
     /// # Errors
     /// [`FsError::Io`] for files that cannot be written.
-    fn truncate(&self) -> Result<(), FsError> {
+    fn truncate(&self) -> Result<()> {
         Err(FsError::Io)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::store::Asker;
 use pmxcfs_memdb::{Caller, Change, Plan, Reply, Tree};
 
@@ -18,9 +18,9 @@ use super::ways::Moved;
 use crate::history::asker;
 
 /// Takes the answer to a request, on whatever thread it is made.
-pub trait Respond<T>: FnOnce(Result<T, FsError>) + Send + 'static {}
+pub trait Respond<T>: FnOnce(Result<T>) + Send + 'static {}
 
-impl<T, F: FnOnce(Result<T, FsError>) + Send + 'static> Respond<T> for F {}
+impl<T, F: FnOnce(Result<T>) + Send + 'static> Respond<T> for F {}
 
 /// The answer that a change leads to.
 pub(super) trait Answer: Sized + Send + 'static {
@@ -29,7 +29,7 @@ pub(super) trait Answer: Sized + Send + 'static {
 
     /// How a later process answers if the kernel asks again; `None` if it has to carry the change out, since nothing has been
     /// done so far.
-    fn repeated(&self) -> Option<Result<u32, FsError>> {
+    fn repeated(&self) -> Option<Result<u32>> {
         Some(Ok(0))
     }
 }
@@ -37,7 +37,7 @@ pub(super) trait Answer: Sized + Send + 'static {
 impl Answer for () {}
 
 impl Answer for u32 {
-    fn repeated(&self) -> Option<Result<u32, FsError>> {
+    fn repeated(&self) -> Option<Result<u32>> {
         Some(Ok(*self))
     }
 }
@@ -56,7 +56,7 @@ impl Filesystem {
     pub(super) fn ask<T: 'static>(
         self: &Arc<Self>,
         request: RequestId,
-        again: impl FnOnce(u32) -> Result<T, FsError>,
+        again: impl FnOnce(u32) -> Result<T>,
         reply: impl Respond<T>,
     ) -> Option<(Asked, Replying<T>)> {
         let (asked, former) = match self.answers.ask(request) {
@@ -91,12 +91,10 @@ impl Filesystem {
     pub(super) fn change<S: Send + 'static, T: Answer>(
         self: &Arc<Self>,
         asked: Asked,
-        subject: Result<S, FsError>,
-        plan: impl Fn(&Self, &Tree, &S) -> Result<Plan, FsError> + Send + 'static,
-        answer: impl FnOnce(&Self, &mut Tree, &S, Result<u32, FsError>) -> Result<T, FsError>
-        + Send
-        + 'static,
-        reply: impl FnOnce(&Arc<Self>, Result<T, FsError>) + Send + 'static,
+        subject: Result<S>,
+        plan: impl Fn(&Self, &Tree, &S) -> Result<Plan> + Send + 'static,
+        answer: impl FnOnce(&Self, &mut Tree, &S, Result<u32>) -> Result<T> + Send + 'static,
+        reply: impl FnOnce(&Arc<Self>, Result<T>) + Send + 'static,
     ) {
         match subject {
             Ok(subject) => (self.submit)(Box::new(Request {
@@ -114,7 +112,7 @@ impl Filesystem {
 }
 
 /// Answers a request for a change and ends it.
-pub(super) type Replying<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;
+pub(super) type Replying<T> = Box<dyn FnOnce(Result<T>) + Send>;
 
 /// Ends a request for a change when its reply has been written.
 struct Ended {
@@ -143,22 +141,17 @@ impl<S, T, P, A, R> Caller for Request<S, P, A, R>
 where
     S: Send,
     T: Answer,
-    P: Fn(&Filesystem, &Tree, &S) -> Result<Plan, FsError> + Send,
-    A: FnOnce(&Filesystem, &mut Tree, &S, Result<u32, FsError>) -> Result<T, FsError> + Send,
-    R: FnOnce(&Arc<Filesystem>, Result<T, FsError>) + Send + 'static,
+    P: Fn(&Filesystem, &Tree, &S) -> Result<Plan> + Send,
+    A: FnOnce(&Filesystem, &mut Tree, &S, Result<u32>) -> Result<T> + Send,
+    R: FnOnce(&Arc<Filesystem>, Result<T>) + Send + 'static,
 {
-    fn plan(&mut self, tree: &mut Tree) -> Result<Plan, FsError> {
+    fn plan(&mut self, tree: &mut Tree) -> Result<Plan> {
         let plan = (self.plan)(&self.fs, tree, &self.subject)?;
         self.fs.answers.plan(self.asked, tree);
         Ok(plan)
     }
 
-    fn answer(
-        self: Box<Self>,
-        tree: &mut Tree,
-        changes: &[Change],
-        result: Result<u32, FsError>,
-    ) -> Reply {
+    fn answer(self: Box<Self>, tree: &mut Tree, changes: &[Change], result: Result<u32>) -> Reply {
         let this = *self;
         let (fs, reply) = (this.fs, this.reply);
         let shown = fs.names.changed(changes, ChangedBy::Kernel);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Entry, EntryKind, ROOT_INODE, Tree};
 use smallvec::SmallVec;
 
@@ -159,7 +159,7 @@ impl Ways {
         false
     }
 
-    pub(super) fn target(&mut self, tree: &Tree, id: u64, want: Want) -> Result<u64, FsError> {
+    pub(super) fn target(&mut self, tree: &Tree, id: u64, want: Want) -> Result<u64> {
         let slot = self.index.slot(id).ok_or(FsError::NotFound)?;
         let (held, is_told) = (self.held(tree, id), self.way(slot).is_told);
         if self.index.records().kind(slot) == EntryKind::File

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use enum_map::{EnumArray, EnumMap};
 use histogram::{AtomicHistogram, Bucket, Config, Histogram};
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::Result;
 
 /// Shards of each series. Four threads serve the mount.
 const SHARD_COUNT: usize = 4;
@@ -226,7 +226,7 @@ impl Timed {
     ///
     /// # Errors
     /// Those of the result.
-    pub fn note<T>(&mut self, result: Result<T, FsError>) -> Result<T, FsError> {
+    pub fn note<T>(&mut self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
             self.failed(error.errno());
         }

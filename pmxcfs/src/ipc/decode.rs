@@ -4,7 +4,7 @@
 //! and puts the NUL that ends a string at that offset; here the bytes that were received are all there is. A string that
 //! fills the rest of a request loses its last byte, as it always did: that byte is the NUL of clients that send one.
 
-use pmxcfs_api_types::FsError;
+use pmxcfs_api_types::{FsError, Result};
 
 use crate::health::IpcOperation;
 
@@ -52,7 +52,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// [`FsError::UnknownOperation`]; [`FsError::NotPermitted`] for a change by a client that may only read, whatever its
     /// request looks like; [`FsError::Invalid`] for a malformed request.
-    pub fn decode(id: i32, body: &'a [u8], is_root: bool) -> Result<Self, FsError> {
+    pub fn decode(id: i32, body: &'a [u8], is_root: bool) -> Result<Self> {
         let operation = IpcOperation::from(id);
         if operation.changes_state() && !is_root {
             return Err(FsError::NotPermitted);
@@ -117,7 +117,7 @@ pub struct LogMessage<'a> {
 }
 
 impl<'a> LogMessage<'a> {
-    fn decode(body: &'a [u8]) -> Result<Self, FsError> {
+    fn decode(body: &'a [u8]) -> Result<Self> {
         let [priority, ident_length, tag_length, texts @ ..] = body else {
             return Err(FsError::Invalid);
         };
@@ -141,11 +141,11 @@ pub struct PropertyQuery<'a> {
     /// Guest id; 0 stands for all guests.
     pub vmid: u32,
     /// The properties. What is wrong with them is told after what is wrong with the guest.
-    pub names: Result<Vec<&'a [u8]>, FsError>,
+    pub names: Result<Vec<&'a [u8]>>,
 }
 
 /// The names in a request for several properties. None may be missing, left over, or begin with anything but a small letter.
-fn property_names(bytes: &[u8]) -> Result<Vec<&[u8]>, FsError> {
+fn property_names(bytes: &[u8]) -> Result<Vec<&[u8]>> {
     let (count, mut rest) = bytes.split_first().ok_or(FsError::Invalid)?;
     if *count == 0 || rest.len() <= 1 {
         return Err(FsError::Invalid);
@@ -170,7 +170,7 @@ fn property_names(bytes: &[u8]) -> Result<Vec<&[u8]>, FsError> {
     }
 }
 
-fn without_body<'a>(body: &[u8], call: Call<'a>) -> Result<Call<'a>, FsError> {
+fn without_body<'a>(body: &[u8], call: Call<'a>) -> Result<Call<'a>> {
     if body.is_empty() {
         Ok(call)
     } else {
@@ -178,22 +178,22 @@ fn without_body<'a>(body: &[u8], call: Call<'a>) -> Result<Call<'a>, FsError> {
     }
 }
 
-fn split(bytes: &[u8], length: usize) -> Result<(&[u8], &[u8]), FsError> {
+fn split(bytes: &[u8], length: usize) -> Result<(&[u8], &[u8])> {
     bytes.split_at_checked(length).ok_or(FsError::Invalid)
 }
 
-fn u32_field(body: &[u8]) -> Result<(u32, &[u8]), FsError> {
+fn u32_field(body: &[u8]) -> Result<(u32, &[u8])> {
     let (field, rest) = body.split_first_chunk().ok_or(FsError::Invalid)?;
     Ok((u32::from_le_bytes(*field), rest))
 }
 
-fn name_field(body: &[u8]) -> Result<(&[u8], &[u8]), FsError> {
+fn name_field(body: &[u8]) -> Result<(&[u8], &[u8])> {
     let (field, rest) = split(body, NAME_FIELD_SIZE)?;
     Ok((until_nul(&field[..NAME_FIELD_SIZE - 1]), rest))
 }
 
 /// A string that fills the rest of a request. Its last byte counts as NUL, whatever it is.
-fn last_string(bytes: &[u8]) -> Result<&[u8], FsError> {
+fn last_string(bytes: &[u8]) -> Result<&[u8]> {
     let (_nul, text) = bytes.split_last().ok_or(FsError::Invalid)?;
     Ok(until_nul(text))
 }
@@ -203,7 +203,7 @@ fn until_nul(text: &[u8]) -> &[u8] {
 }
 
 /// A token: at least one byte, one line, a NUL at the end and nowhere else.
-fn token(body: &[u8]) -> Result<&[u8], FsError> {
+fn token(body: &[u8]) -> Result<&[u8]> {
     match body.split_last() {
         Some((0, token))
             if !token.is_empty() && !token.iter().any(|byte| matches!(byte, 0 | b'\n')) =>

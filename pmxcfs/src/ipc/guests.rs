@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
-use pmxcfs_api_types::{FsError, Vmid};
+use pmxcfs_api_types::{FsError, Result, Vmid};
 use pmxcfs_memdb::{Entry, EntryKind, MemDb, Tree};
 use pmxcfs_status::PropertyPage;
 
@@ -29,7 +29,7 @@ pub(super) fn properties(
     question: &[u8],
     query: PropertyQuery<'_>,
     max_size: usize,
-) -> Result<Bytes, FsError> {
+) -> Result<Bytes> {
     let wanted = match (query.vmid, &query.names) {
         (0, Err(error)) => return Err(*error),
         (0, Ok(_)) => Vmid(0)..=Vmid(u32::MAX),

@@ -12,8 +12,8 @@ mod token;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::path::is_private;
+use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_ipc::{Access, Answer, Handler, PeerCredentials, Request};
 use pmxcfs_logger::Submission;
 use pmxcfs_memdb::{EntryKind, MemDb};
@@ -53,7 +53,7 @@ impl Operations {
         self.meter
     }
 
-    fn answer(&self, request: &Request<'_>) -> Result<Bytes, FsError> {
+    fn answer(&self, request: &Request<'_>) -> Result<Bytes> {
         let is_root = request.access == Access::ReadWrite;
         match Call::decode(request.id, request.body, is_root)? {
             Call::Version => Ok(self.status.version_document(&*self.db.read())),
@@ -91,7 +91,7 @@ impl Operations {
         }
     }
 
-    fn config(&self, path: &[u8], is_root: bool) -> Result<Bytes, FsError> {
+    fn config(&self, path: &[u8], is_root: bool) -> Result<Bytes> {
         if !is_root && is_private(path) {
             return Err(FsError::NotPermitted);
         }

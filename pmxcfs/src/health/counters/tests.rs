@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use pmxcfs_api_types::FsError;
+
 use super::*;
 
 /// Latencies of all sizes, small ones as likely as large ones.
