@@ -87,6 +87,8 @@ struct FormerContents {
 struct Slot<'a> {
     parent: u64,
     name: &'a [u8],
+    /// The entry that has the name.
+    occupant: Option<u64>,
 }
 
 impl Tree {
@@ -290,11 +292,11 @@ impl Tree {
         if is_reserved_name(name) {
             return Err(FsError::Access);
         }
-        Ok(Slot { parent, name })
-    }
-
-    fn occupant(&self, slot: Slot<'_>) -> Option<u64> {
-        self.child_inode(slot.parent, slot.name)
+        Ok(Slot {
+            parent,
+            name,
+            occupant: self.child_inode(parent, name),
+        })
     }
 
     fn is_private_node(&self, node: &Node) -> bool {

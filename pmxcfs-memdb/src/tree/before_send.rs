@@ -164,9 +164,7 @@ impl Tree {
 
     /// C peers do not limit the number of inodes, so delivery cannot.
     fn require_room_for_entry(&self, path: &[u8]) -> Result<()> {
-        let is_possible = self
-            .slot(path)
-            .is_ok_and(|slot| self.occupant(slot).is_none());
+        let is_possible = self.slot(path).is_ok_and(|slot| slot.occupant.is_none());
         if is_possible && self.count() >= MAX_INODE_COUNT {
             return Err(FsError::NoSpace);
         }

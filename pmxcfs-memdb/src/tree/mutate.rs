@@ -92,7 +92,7 @@ impl Tree {
         changes: &mut Vec<Change>,
     ) -> Result<()> {
         let slot = self.slot(path)?;
-        if self.occupant(slot).is_some() {
+        if slot.occupant.is_some() {
             return Err(FsError::Exists);
         }
         let inode = self.make(slot, EntryKind::Directory, stamp)?;
@@ -106,7 +106,7 @@ impl Tree {
     fn create(&mut self, path: &[u8], stamp: Stamp, changes: &mut Vec<Change>) -> Result<()> {
         let slot = self.slot(path)?;
         let config = self.free_config(path)?;
-        match self.occupant(slot).map(|inode| self.kind(inode)) {
+        match slot.occupant.map(|inode| self.kind(inode)) {
             Some(EntryKind::Directory) => return Err(FsError::NotDirectory),
             Some(EntryKind::File) => return Err(FsError::Exists),
             None => {}
@@ -131,7 +131,7 @@ impl Tree {
     ) -> Result<()> {
         let slot = self.slot(path)?;
         let config = self.free_config(path)?;
-        let inode = self.occupant(slot).ok_or(FsError::NotFound)?;
+        let inode = slot.occupant.ok_or(FsError::NotFound)?;
         if self.kind(inode) == EntryKind::Directory {
             return Err(FsError::NotDirectory);
         }
@@ -198,7 +198,7 @@ impl Tree {
         changes: &mut Vec<Change>,
     ) -> Result<()> {
         let slot = self.slot(path)?;
-        let inode = self.occupant(slot).ok_or(FsError::NotFound)?;
+        let inode = slot.occupant.ok_or(FsError::NotFound)?;
         let entry = self.nodes[&inode].entry();
         let is_lock = Self::is_direct_lock_path(path) && entry.is_directory();
         if is_lock && (stamp.mtime < entry.mtime || stamp.writer != entry.writer) {

@@ -96,7 +96,7 @@ impl Tree {
             }
             None => {
                 let slot = self.slot(to)?;
-                if self.occupant(slot).is_some() {
+                if slot.occupant.is_some() {
                     return Err(FsError::Invalid);
                 }
                 Ok(Target {

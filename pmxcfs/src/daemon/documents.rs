@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pmxcfs_memdb::MemDb;
 use pmxcfs_status::Status;
 
-use crate::fs::{DebugSwitch, Plugins, ReadOnly};
+use crate::fs::{DebugSwitch, Plugins};
 use crate::logging::LogLevel;
 
 /// All generated files, for the node of this name.
@@ -17,21 +17,19 @@ pub(super) fn documents(
 ) -> Plugins {
     let mut plugins = Plugins::with_links(node_name);
     let (of_version, tree) = (Arc::clone(status), Arc::clone(db));
-    plugins.file(
-        ".version",
-        ReadOnly(move || of_version.version_document(&*tree.read())),
-    );
+    plugins.file(".version", move || {
+        of_version.version_document(&*tree.read())
+    });
     let members = Arc::clone(status);
-    plugins.file(".members", ReadOnly(move || members.members_document()));
+    plugins.file(".members", move || members.members_document());
     let (guests, tree) = (Arc::clone(status), Arc::clone(db));
-    plugins.file(
-        ".vmlist",
-        ReadOnly(move || guests.guest_list_document(tree.read().guests())),
-    );
+    plugins.file(".vmlist", move || {
+        guests.guest_list_document(tree.read().guests())
+    });
     let samples = Arc::clone(status);
-    plugins.file(".rrd", ReadOnly(move || samples.rrd_document()));
+    plugins.file(".rrd", move || samples.rrd_document());
     let log = Arc::clone(status);
-    plugins.file(".clusterlog", ReadOnly(move || log.log_document()));
-    plugins.file(".debug", DebugSwitch::new(level));
+    plugins.file(".clusterlog", move || log.log_document());
+    plugins.file(".debug", DebugSwitch(level));
     plugins
 }

@@ -364,7 +364,7 @@ impl Filesystem {
         let WriteAt::Offset(offset) = at else {
             return Err(FsError::Io);
         };
-        match self.plugin(index)?.content() {
+        match &self.plugin(index)?.content {
             Content::File(file) => file.write(offset, data),
             Content::Link(_) => Err(FsError::Access),
         }
@@ -440,7 +440,7 @@ impl Filesystem {
             check_mode(mode, false)?;
         }
         check_owner(new.uid, new.gid, self.gid)?;
-        if let Content::File(file) = self.plugin(index)?.content()
+        if let Content::File(file) = &self.plugin(index)?.content
             && new.size.is_some()
         {
             file.truncate()?;

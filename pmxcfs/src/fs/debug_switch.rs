@@ -8,24 +8,11 @@ use crate::logging::LogLevel;
 
 /// The writable plugin `.debug`: `1\n` when debug messages are on, else `0\n`.
 #[derive(Debug)]
-pub struct DebugSwitch {
-    level: LogLevel,
-}
-
-impl DebugSwitch {
-    /// The switch of the daemon's log.
-    pub fn new(level: LogLevel) -> Self {
-        Self { level }
-    }
-}
+pub struct DebugSwitch(pub LogLevel);
 
 impl GeneratedFile for DebugSwitch {
     fn render(&self) -> Bytes {
-        Bytes::from_static(if self.level.is_debug() {
-            b"1\n"
-        } else {
-            b"0\n"
-        })
+        Bytes::from_static(if self.0.is_debug() { b"1\n" } else { b"0\n" })
     }
 
     fn mode(&self) -> u16 {
@@ -35,8 +22,8 @@ impl GeneratedFile for DebugSwitch {
     /// Takes the first two bytes, which must be `0\n` or `1\n`, at offset 0; returns 2 even when more was given.
     fn write(&self, offset: u64, data: &[u8]) -> Result<u32> {
         match data {
-            [b'0', b'\n', ..] if offset == 0 => self.level.set_debug(false),
-            [b'1', b'\n', ..] if offset == 0 => self.level.set_debug(true),
+            [b'0', b'\n', ..] if offset == 0 => self.0.set_debug(false),
+            [b'1', b'\n', ..] if offset == 0 => self.0.set_debug(true),
             _ => return Err(FsError::Io),
         }
         Ok(2)
@@ -53,7 +40,7 @@ mod tests {
 
     #[test]
     fn takes_two_bytes_at_the_start_only() {
-        let switch = DebugSwitch::new(LogLevel::detached(false));
+        let switch = DebugSwitch(LogLevel::detached(false));
         assert_eq!(switch.render(), "0\n");
         for (offset, data) in [
             (0, &b"1"[..]),

@@ -179,7 +179,7 @@ impl Filesystem {
             Node::Plugin(index) => self.plugins.at(index),
             Node::Name(_) => None,
         };
-        match plugin.map(Plugin::content) {
+        match plugin.map(|plugin| &plugin.content) {
             Some(Content::Link(target)) => Ok(target),
             Some(Content::File(_)) | None => Err(FsError::Invalid),
         }
@@ -310,7 +310,7 @@ fn reopen(
         }
         Opened::Plugin { index } => {
             let index = usize::try_from(index).unwrap_or(usize::MAX);
-            let content = plugins.at(index).map(Plugin::content);
+            let content = plugins.at(index).map(|plugin| &plugin.content);
             let text = match (kept.texts.get(&record.number), content) {
                 (Some(text), _) => text.clone(),
                 (None, Some(Content::File(file))) => file.render(),

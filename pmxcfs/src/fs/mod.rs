@@ -37,7 +37,7 @@ pub use debug_switch::DebugSwitch;
 pub use filesystem::Filesystem;
 pub use node::ROOT_ID;
 pub use open::Listed;
-pub use plugins::{Content, GeneratedFile, Plugin, Plugins, ReadOnly};
+pub use plugins::{Content, GeneratedFile, Plugin, Plugins};
 pub use request::Respond;
 pub use request_id::RequestId;
 pub use tables::{Agreement, Tables, TablesError};

@@ -89,7 +89,7 @@ impl Filesystem {
             return Ok(number);
         }
         self.check_room(&self.db.read(), uid)?;
-        match self.plugin(index)?.content() {
+        match &self.plugin(index)?.content {
             Content::File(file) => {
                 if is_to_be_cut {
                     file.truncate()?;
@@ -194,8 +194,7 @@ impl Filesystem {
         let is_root = bound.inode == ROOT_INODE;
         let dots = [".", ".."].map(|name| (id, Kind::Directory, name.as_bytes()));
         let plugins = self.plugins.iter().enumerate().filter(|_| is_root);
-        let plugins =
-            plugins.map(|(index, it)| (plugin_id(index), it.kind(), it.name().as_bytes()));
+        let plugins = plugins.map(|(index, it)| (plugin_id(index), it.kind(), it.name.as_bytes()));
         let mut next = 0;
         for (id, kind, name) in dots.into_iter().chain(plugins) {
             next += 1;

@@ -32,12 +32,10 @@ pub trait GeneratedFile: Send + Sync {
     }
 }
 
-/// A generated file that only a function stands behind.
-pub struct ReadOnly<F>(pub F);
-
-impl<F: Fn() -> Bytes + Send + Sync> GeneratedFile for ReadOnly<F> {
+/// A function is a file that can only be read.
+impl<F: Fn() -> Bytes + Send + Sync> GeneratedFile for F {
     fn render(&self) -> Bytes {
-        (self.0)()
+        self()
     }
 }
 
@@ -51,21 +49,13 @@ pub enum Content {
 
 /// A name in the root of the mount that the tree does not hold. It hides an entry of the same name.
 pub struct Plugin {
-    name: &'static str,
-    content: Content,
+    /// Name in the root directory.
+    pub name: &'static str,
+    /// What it is.
+    pub content: Content,
 }
 
 impl Plugin {
-    /// Name in the root directory.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// What it is.
-    pub fn content(&self) -> &Content {
-        &self.content
-    }
-
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self.content {
@@ -146,16 +136,6 @@ impl Plugins {
     /// The plugin at an index.
     pub fn at(&self, index: usize) -> Option<&Plugin> {
         self.plugins.get(index)
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.plugins.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.plugins.is_empty()
     }
 
     /// All of them, in order of their indices.

@@ -26,8 +26,8 @@ use pmxcfs_memdb::{Caller, Change, MemDb, Observer, Operation, Rules, Stamp, Tre
 use tempfile::TempDir;
 
 use super::{
-    Attributes, Created, Filesystem, IfExists, NewAttributes, Plugins, ROOT_ID, ReadOnly,
-    RequestId, Tables, WriteAt,
+    Attributes, Created, Filesystem, IfExists, NewAttributes, Plugins, ROOT_ID, RequestId, Tables,
+    WriteAt,
 };
 
 const GID: u32 = 33;
@@ -63,7 +63,7 @@ impl Bench {
         db.start_store(store).unwrap();
         let is_quorate = Arc::new(AtomicBool::new(true));
         let mut plugins = Plugins::with_links("node");
-        plugins.file(".text", ReadOnly(move || Bytes::from_static(text)));
+        plugins.file(".text", move || Bytes::from_static(text));
         #[cfg(test)]
         let killer = tables.killer();
         #[cfg(test)]
