@@ -38,16 +38,12 @@ impl GuestList {
 /// The guest list together with the counter from which guests take their versions.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GuestRegister {
-    list: GuestList,
+    pub(crate) list: GuestList,
     /// Number of registrations so far.
     registrations: u32,
 }
 
 impl GuestRegister {
-    pub(crate) const fn list(&self) -> &GuestList {
-        &self.list
-    }
-
     /// Enters the guest of a config that was made, written or moved here.
     pub(crate) fn register(&mut self, config: &GuestConfig<'_>) {
         self.list.version = self.list.version.wrapping_add(1);

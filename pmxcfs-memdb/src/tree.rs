@@ -231,17 +231,17 @@ impl Tree {
 
     /// The guest list.
     pub const fn guests(&self) -> &GuestList {
-        self.guests.list()
+        &self.guests.list
     }
 
     /// The change counters, in the order of [`VERSIONED_PATHS`](pmxcfs_api_types::names::VERSIONED_PATHS).
     pub const fn file_versions(&self) -> &[u32; VERSIONED_PATH_COUNT] {
-        self.versions.counters()
+        &self.versions.counters
     }
 
     /// A number that changes whenever any of the change counters does.
     pub const fn versions_generation(&self) -> u64 {
-        self.versions.generation()
+        self.versions.generation
     }
 
     /// What an operator should know about the entries that the tree was built from.

@@ -8,8 +8,9 @@ pub const VERSIONED_PATH_COUNT: usize = VERSIONED_PATHS.len();
 /// The counters, in the order of [`VERSIONED_PATHS`].
 #[derive(Debug, Clone)]
 pub(crate) struct FileVersions {
-    counters: [u32; VERSIONED_PATH_COUNT],
-    generation: u64,
+    pub(crate) counters: [u32; VERSIONED_PATH_COUNT],
+    /// Grows whenever any of the counters does.
+    pub(crate) generation: u64,
 }
 
 impl FileVersions {
@@ -18,15 +19,6 @@ impl FileVersions {
             counters: [0; VERSIONED_PATH_COUNT],
             generation: 0,
         }
-    }
-
-    pub(crate) const fn counters(&self) -> &[u32; VERSIONED_PATH_COUNT] {
-        &self.counters
-    }
-
-    /// Grows whenever any of the counters does.
-    pub(crate) const fn generation(&self) -> u64 {
-        self.generation
     }
 
     /// Counts a change of this path, if it is one of the counted ones. The comparison is literal, as peers make it.

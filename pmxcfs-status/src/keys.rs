@@ -116,17 +116,14 @@ impl KeyTable {
 /// Key tables of all nodes.
 #[derive(Debug, Clone, Default)]
 pub struct KeyStore {
-    own: KeyTable,
+    /// The table of this node.
+    pub own: KeyTable,
     peers: BTreeMap<NodeId, KeyTable>,
-    generation: u64,
+    /// Grows with every change.
+    pub generation: u64,
 }
 
 impl KeyStore {
-    /// The table of this node.
-    pub const fn own(&self) -> &KeyTable {
-        &self.own
-    }
-
     /// The table of another node, if it ever set a key.
     pub fn peer(&self, node: NodeId) -> Option<&KeyTable> {
         self.peers.get(&node)
@@ -135,11 +132,6 @@ impl KeyStore {
     /// Tables of other nodes, in order of their ids.
     pub fn peers(&self) -> impl Iterator<Item = (NodeId, &KeyTable)> {
         self.peers.iter().map(|(node, table)| (*node, table))
-    }
-
-    /// Grows with every change.
-    pub const fn generation(&self) -> u64 {
-        self.generation
     }
 
     /// Sets or removes a key of this node.
@@ -287,9 +279,9 @@ mod tests {
 
         store.expect_repetition();
         store.set_peer(node, b"stays", &value).unwrap();
-        let generation = store.generation();
+        let generation = store.generation;
         store.finish_repetition(node);
-        assert!(store.generation() > generation);
+        assert!(store.generation > generation);
         assert_eq!(versions(store.peer(node).unwrap()), [(&b"stays"[..], 1)]);
         assert_eq!(store.peer(NodeId(3)).unwrap().versions().count(), 1);
     }

@@ -31,13 +31,16 @@ pub struct ClusterInfo {
 /// Members of the cluster, and the counter that tells clients when they changed.
 #[derive(Debug, Clone)]
 pub struct Members {
-    own_name: Bytes,
+    /// Name of this node.
+    pub own_name: Bytes,
     cluster: Option<ClusterInfo>,
     addresses: HashMap<Bytes, Bytes>,
     /// The last membership of the status group, known or not in the list.
     online: BTreeSet<NodeId>,
-    version: u32,
-    generation: u64,
+    /// The version that clients compare (`clinfo`).
+    pub version: u32,
+    /// Grows with every change.
+    pub generation: u64,
 }
 
 impl Members {
@@ -51,11 +54,6 @@ impl Members {
             version: 0,
             generation: 0,
         }
-    }
-
-    /// Name of this node.
-    pub fn own_name(&self) -> &Bytes {
-        &self.own_name
     }
 
     /// What corosync says, if it has said anything and listed at least one node.
@@ -82,16 +80,6 @@ impl Members {
             .iter()
             .find(|(_, node)| node.name == name)
             .map(|(id, _)| *id)
-    }
-
-    /// The version that clients compare (`clinfo`).
-    pub const fn version(&self) -> u32 {
-        self.version
-    }
-
-    /// Grows with every change.
-    pub const fn generation(&self) -> u64 {
-        self.generation
     }
 
     /// Takes over a new node list. Online flags of nodes that stay are kept by id; a node that is new in the list
@@ -222,23 +210,20 @@ mod tests {
     fn members_seen_before_the_first_list_are_online_in_it() {
         let mut members = Members::new(Bytes::from_static(b"a"));
         members.set_online([NodeId(2)]);
-        assert_eq!(members.version(), 0);
+        assert_eq!(members.version, 0);
         members.replace_node_list(Bytes::new(), 1, [entry(1, "a"), entry(2, "b")]);
-        assert_eq!((members.version(), online(&members)), (1, vec![2]));
+        assert_eq!((members.version, online(&members)), (1, vec![2]));
     }
 
     #[test]
     fn without_corosync_only_the_own_node_is_online() {
         let mut members = members();
         members.set_online([NodeId(1), NodeId(2)]);
-        let version = members.version();
+        let version = members.version;
         members.lose_sight();
-        assert_eq!(
-            (online(&members), members.version()),
-            (vec![1], version + 1)
-        );
+        assert_eq!((online(&members), members.version), (vec![1], version + 1));
         members.lose_sight();
-        assert_eq!(members.version(), version + 1);
+        assert_eq!(members.version, version + 1);
     }
 
     #[test]
@@ -252,6 +237,6 @@ mod tests {
                 Bytes::from_static(address.as_bytes()),
             );
         }
-        assert_eq!(members.version(), 5);
+        assert_eq!(members.version, 5);
     }
 }

@@ -180,7 +180,7 @@ impl Status {
         };
         let keys = self.keys.lock();
         let table = match peer {
-            None => Some(keys.own()),
+            None => Some(&keys.own),
             Some(id) => keys.peer(id),
         };
         let value = table.and_then(|table| table.value(key));
@@ -203,8 +203,8 @@ impl Status {
     pub fn version_document<'a>(&self, tree: impl Into<TreeVersions<'a>>) -> Bytes {
         let tree = tree.into();
         let counters = VersionCounters {
-            members: self.members.lock().generation(),
-            keys: self.keys.lock().generation(),
+            members: self.members.lock().generation,
+            keys: self.keys.lock().generation,
             guest_list: tree.guest_list,
             files: tree.files_generation,
         };
@@ -222,7 +222,7 @@ impl Status {
 
     /// `.members`.
     pub fn members_document(&self) -> Bytes {
-        let counters = (self.members.lock().generation(), self.is_quorate());
+        let counters = (self.members.lock().generation, self.is_quorate());
         self.members_document.get(counters, || {
             documents::members(&self.members.lock(), counters.1)
         })
@@ -350,7 +350,7 @@ impl Status {
     pub fn own_values(&self) -> Vec<(Bytes, Bytes)> {
         let _order = self.order.lock();
         let keys = self.keys.lock();
-        let values = keys.own().values();
+        let values = keys.own.values();
         values
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()

@@ -9,7 +9,7 @@ use super::{MemberId, queue::Queued};
 /// Messages that the next exchange decides about.
 #[derive(Debug, Default)]
 pub(super) struct Doubtful {
-    messages: Vec<Queued>,
+    pub(super) messages: Vec<Queued>,
     /// Members that have applied them.
     witnesses: Vec<MemberId>,
 }
@@ -21,10 +21,6 @@ impl Doubtful {
         self.messages
             .retain(|queued| !synced.contains(&queued.sender));
         self.witnesses = synced;
-    }
-
-    pub(super) fn messages(&self) -> &[Queued] {
-        &self.messages
     }
 
     /// The group has these members now. Gives the messages if no witness is among them.

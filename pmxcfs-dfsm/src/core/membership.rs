@@ -57,7 +57,7 @@ impl<A: Application> Machine<A> {
         } else {
             self.stay_alone();
         }
-        let kept = self.queue.iter().chain(self.doubtful.messages());
+        let kept = self.queue.iter().chain(&self.doubtful.messages);
         self.backlog.restart(kept, self.now.monotonic_ms);
         if !self.mode().is_error() {
             self.app.members_changed(&ids);

@@ -108,7 +108,7 @@ impl<A: Application> Machine<A> {
             };
             self.enter(update);
         }
-        let kept = self.queue.iter().chain(self.doubtful.messages());
+        let kept = self.queue.iter().chain(&self.doubtful.messages);
         self.backlog.restart(kept, self.now.monotonic_ms);
         self.walk_queue();
     }

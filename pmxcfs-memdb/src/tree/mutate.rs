@@ -218,7 +218,7 @@ impl Tree {
     fn free_config<'a>(&self, path: &'a [u8]) -> Result<Option<GuestConfig<'a>>> {
         let config = GuestConfig::parse(path);
         match &config {
-            Some(config) if self.guests.list().is_taken(config) => Err(FsError::Exists),
+            Some(config) if self.guests.list.is_taken(config) => Err(FsError::Exists),
             _ => Ok(config),
         }
     }

@@ -76,7 +76,7 @@ impl Tree {
         to: Option<&GuestConfig<'_>>,
     ) -> bool {
         to.is_some_and(|to| {
-            self.guests.list().is_taken(to) && from.is_none_or(|from| from.vmid != to.vmid)
+            self.guests.list.is_taken(to) && from.is_none_or(|from| from.vmid != to.vmid)
         })
     }
 

@@ -6,8 +6,8 @@ use crate::members::Members;
 /// Prints the members. Without a node list only name and version of this node are printed.
 pub fn members(members: &Members, is_quorate: bool) -> Vec<u8> {
     let mut out = b"{\n\"nodename\": ".to_vec();
-    write_string(&mut out, members.own_name());
-    put!(&mut out, ",\n\"version\": {}", members.version());
+    write_string(&mut out, &members.own_name);
+    put!(&mut out, ",\n\"version\": {}", members.version);
     let Some(cluster) = members.cluster() else {
         out.extend_from_slice(b"\n}\n");
         return out;

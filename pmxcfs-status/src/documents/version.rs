@@ -39,17 +39,17 @@ pub fn version(
     put!(
         &mut out,
         "{{\n\"starttime\": {start_time},\n\"clinfo\": {},\n\"vmlist\": {},\n",
-        members.version(),
+        members.version,
         tree.guest_list
     );
     for (path, counter) in VERSIONED_PATHS.iter().zip(tree.files) {
         put!(&mut out, "\"{path}\": {counter},\n");
     }
     out.extend_from_slice(b"\"kvstore\": {\n");
-    write_table(&mut out, members.own_name(), keys.own());
+    write_table(&mut out, &members.own_name, &keys.own);
     for (node, table) in keys.peers() {
         match members.name_of(node) {
-            Some(name) if name != members.own_name() => {
+            Some(name) if *name != members.own_name => {
                 out.extend_from_slice(b",\n");
                 write_table(&mut out, name, table);
             }

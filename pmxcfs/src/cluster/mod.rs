@@ -64,15 +64,11 @@ pub(crate) struct ClusterView {
     database: GroupHandle<DatabaseGroup>,
     status: GroupHandle<StatusSyncGroup>,
     services: Vec<(&'static str, watch::Receiver<ServiceState>)>,
-    replaced: Arc<Replacements>,
+    /// What synchronisations have replaced on this node.
+    pub(crate) replaced: Arc<Replacements>,
 }
 
 impl ClusterView {
-    /// What synchronisations have replaced on this node.
-    pub(crate) fn replaced(&self) -> &Replacements {
-        &self.replaced
-    }
-
     /// Both groups by name. `None` before they run.
     pub(crate) fn groups(&self) -> [(&'static str, Option<GroupStatus>); 2] {
         [

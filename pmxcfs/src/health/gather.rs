@@ -102,7 +102,7 @@ impl Sources {
     /// Acknowledges all replacements. Returns them.
     pub(super) fn acknowledge(&self) -> Vec<Replacement> {
         let view = self.cluster.as_ref();
-        view.map(|view| view.replaced().acknowledge())
+        view.map(|view| view.replaced.acknowledge())
             .unwrap_or_default()
     }
 
@@ -122,7 +122,7 @@ impl Sources {
                 .map(|(name, status)| self.group(name, status, &info))
                 .collect(),
             services: view.services().map(service).collect(),
-            replaced: view.replaced().current(),
+            replaced: view.replaced.current(),
         }
     }
 
