@@ -13,7 +13,6 @@ use super::handles::{Bound, Handle, Handles};
 use super::names::{ChangedBy, NameTable};
 use super::node::{Node, ROOT_ID, plugin_id};
 use super::plugins::{Content, Plugin, Plugins};
-use super::request::Respond;
 use super::tables::{HandleRecord, Kept, KeptArea, Opened, Orphan, Tables};
 use super::ways::{Place, Want};
 
@@ -191,7 +190,7 @@ impl Filesystem {
     }
 
     /// Calls `done` when everything done so far is on the disk.
-    pub fn sync(&self, done: impl Respond<()>) {
+    pub fn sync(&self, done: impl FnOnce(Result<()>) + Send + 'static) {
         self.db.sync(done);
     }
 
