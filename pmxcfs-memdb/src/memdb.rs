@@ -187,7 +187,7 @@ impl MemDb {
     }
 
     /// Tells a history of each commit from now on; the first one stays. Call once the store runs.
-    pub fn tell_history(&self, sink: CommitSink) {
+    pub fn tell_history(&self, sink: Box<dyn CommitSink>) {
         self.want_former(|_inode| false);
         if let Some(store) = self.store.get() {
             store.tell_history(sink);

@@ -46,6 +46,7 @@ use std::time::Duration;
 
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_memdb::MemDb;
+use pmxcfs_memdb::store::{CommitSink, Committed};
 
 use recorder::Recorder;
 use settings::Settings;
@@ -64,6 +65,27 @@ pub(crate) struct History {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// What the store tells of commits.
+struct Sink {
+    told: Arc<Shared>,
+    sender: Sender<Message>,
+}
+
+impl CommitSink for Sink {
+    fn is_wanted(&self) -> bool {
+        !self.told.is_lossy()
+    }
+
+    fn committed(&self, committed: Committed) {
+        let message = match self.told.admit(&committed) {
+            Some(size) => Message::Committed(committed, size),
+            None => Message::Lost,
+        };
+        // Fails once the thread has ended.
+        let _sent = self.sender.send(message);
+    }
+}
+
 impl History {
     /// Starts the thread. From now on it is told each commit of the tree's store.
     ///
@@ -78,14 +100,7 @@ impl History {
         let (messages, received) = mpsc::channel();
         let shared = Arc::new(Shared::new());
         let (told, sender) = (Arc::clone(&shared), messages.clone());
-        tree.tell_history(Box::new(move |committed| {
-            let message = match told.admit(&committed) {
-                Some(size) => Message::Committed(committed, size),
-                None => Message::Lost,
-            };
-            // Fails once the thread has ended.
-            let _sent = sender.send(message);
-        }));
+        tree.tell_history(Box::new(Sink { told, sender }));
         // The base is taken before anybody can change the tree.
         let recorder = Recorder::new(settings, Arc::clone(tree), Arc::clone(&shared), node_name)?;
         let worker = Worker::new(recorder);

@@ -1,5 +1,6 @@
 //! What the history's thread, the store's thread, reports and followers share.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub(super) type Subscription = (broadcast::Receiver<Lines>, i64);
 /// State shared between threads.
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// A commit did not fit. What follows it is of no use.
+    is_lossy: AtomicBool,
     followers: broadcast::Sender<Lines>,
 }
 
@@ -49,14 +52,13 @@ struct State {
     queued: usize,
     /// Bytes that the thread has gathered.
     gathered: usize,
-    /// A commit did not fit. What follows it is of no use.
-    is_lossy: bool,
 }
 
 impl Shared {
     pub(super) fn new() -> Self {
         Self {
             state: Mutex::new(Rank::History, State::default()),
+            is_lossy: AtomicBool::new(false),
             followers: broadcast::Sender::new(LINES_COUNT),
         }
     }
@@ -72,9 +74,10 @@ impl Shared {
         let size = contents + former.sum::<usize>() + steps;
         let mut state = self.state.lock();
         state.waiting_since.get_or_insert_with(Instant::now);
-        state.is_lossy |=
-            committed.is_incomplete || state.queued + state.gathered + size > TRAIL_LIMIT_BYTES;
-        if state.is_lossy {
+        if committed.is_incomplete || state.queued + state.gathered + size > TRAIL_LIMIT_BYTES {
+            self.is_lossy.store(true, Ordering::SeqCst);
+        }
+        if self.is_lossy() {
             return None;
         }
         state.queued += size;
@@ -86,14 +89,19 @@ impl Shared {
         let mut state = self.state.lock();
         state.gathered = gathered;
         state.queued -= size;
-        if state.queued == 0 && gathered == 0 && !state.is_lossy {
+        if state.queued == 0 && gathered == 0 && !self.is_lossy() {
             state.waiting_since = None;
         }
     }
 
     /// Commits are of use again: the thread compares with the tree, which has all that were lost.
     pub(super) fn resume(&self) {
-        self.state.lock().is_lossy = false;
+        self.is_lossy.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether commits are of no use at present.
+    pub(super) fn is_lossy(&self) -> bool {
+        self.is_lossy.load(Ordering::SeqCst)
     }
 
     /// The file can be written, and has this size.

@@ -70,7 +70,8 @@ impl Writer<'_> {
             (Effect::Moved { from }, Some(known)) if is_left_out => {
                 return self.removed(pending, from, known, window);
             }
-            (Effect::Written, Some(known)) if !is_left_out => {
+            // A new file that a comparison has found already, and that was written to since.
+            (Effect::Made | Effect::Written, Some(known)) if !is_left_out => {
                 return self.written(pending, known, window);
             }
             (Effect::Made | Effect::Moved { .. } | Effect::Touched, known) if !is_left_out => {

@@ -240,7 +240,7 @@ impl Committer {
         self.check_identity();
         let since = batch.since;
         if let Some(sink) = self.handle.sink.get() {
-            sink(batch.into_committed());
+            sink.committed(batch.into_committed());
         }
         let backend = self.backend.as_ref();
         let size = backend.map_or(0, |backend| backend.log_size());

@@ -42,7 +42,7 @@ impl StoreHandle {
         self.record_with(root, changes, entry, |_trail| ())
     }
 
-    /// The same. If there is a history, `note` notes for it what the operation did.
+    /// The same. If a history wants it, `note` notes for it what the operation did.
     pub(crate) fn record_with<'e>(
         &self,
         root: RootState,
@@ -52,7 +52,7 @@ impl StoreHandle {
     ) -> Ticket {
         let mut queue = self.queue.lock();
         let queue = &mut *queue;
-        if self.sink.get().is_some() {
+        if self.sink.get().is_some_and(|sink| sink.is_wanted()) {
             note(&mut queue.trail);
         }
         queue.sequence += 1;
@@ -72,7 +72,7 @@ impl StoreHandle {
     }
 
     /// Tells a history of each commit from now on. The first one stays.
-    pub(crate) fn tell_history(&self, sink: CommitSink) {
+    pub(crate) fn tell_history(&self, sink: Box<dyn CommitSink>) {
         // The daemon has one history.
         let _first = self.sink.set(sink);
     }

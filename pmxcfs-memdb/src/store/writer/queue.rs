@@ -162,7 +162,7 @@ pub struct StoreHandle {
     /// Called when the store fails and when it works again.
     pub(crate) watchers: Mutex<Vec<Watcher>>,
     /// Is told of each commit. Nothing is noted for it before it is there.
-    pub(crate) sink: OnceLock<CommitSink>,
+    pub(crate) sink: OnceLock<Box<dyn CommitSink>>,
 }
 
 impl StoreHandle {

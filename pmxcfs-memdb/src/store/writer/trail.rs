@@ -141,8 +141,14 @@ pub struct Committed {
     pub synchronisation: Option<Synchronisation>,
 }
 
-/// Takes commits in their order. Called by the store's thread, so it must not wait.
-pub type CommitSink = Box<dyn Fn(Committed) + Send + Sync>;
+/// A history.
+pub trait CommitSink: Send + Sync {
+    /// Whether changes are to be noted. Asked under the lock of the tree.
+    fn is_wanted(&self) -> bool;
+
+    /// Takes commits in their order. Called by the store's thread, so it must not wait.
+    fn committed(&self, committed: Committed);
+}
 
 impl Trail {
     /// The trail of a synchronisation.
