@@ -82,7 +82,7 @@ impl Tree {
         }
     }
 
-    /// Writes to an orphan, or truncates it, as [`Operation::Write`](crate::Operation::Write) does to a file in the
+    /// Writes to an orphan, or truncates it, as [`Operation::Write`] does to a file in the
     /// tree. No version moves. Gives the number of bytes written.
     ///
     /// # Errors
