@@ -28,7 +28,6 @@ pub struct StoreConfig {
 
 impl StoreConfig {
     /// The usual limits and the real files.
-    #[must_use]
     pub fn new(database: impl Into<PathBuf>, journal_dir: impl Into<PathBuf>) -> Self {
         Self {
             database: database.into(),

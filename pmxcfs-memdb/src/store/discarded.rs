@@ -115,7 +115,6 @@ pub fn save_discarded(
 }
 
 /// The saves that nobody has acknowledged, the oldest first, with the paths of their entries, escaped.
-#[must_use]
 pub fn unacknowledged_saves(directory: &Path) -> Vec<(PathBuf, Vec<String>)> {
     let mut saves = names(directory);
     saves.retain(|name| is_stamp(name));

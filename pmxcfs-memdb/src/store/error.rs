@@ -52,20 +52,17 @@ impl StoreError {
     }
 
     /// If the rows of a database make no tree: everything that is wrong with them.
-    #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
     /// Whether there is no such file.
-    #[must_use]
     pub fn is_missing_file(&self) -> bool {
         let error: Option<&io::Error> = self.cause();
         error.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
     /// Whether the file is there and cannot be a database of this program, so that the daemon does not start with it.
-    #[must_use]
     pub fn is_damage(&self) -> bool {
         let error: Option<&rusqlite::Error> = self.cause();
         error

@@ -32,7 +32,6 @@ const LOG_SLACK: Duration = Duration::from_secs(10);
 
 /// Whether SQLite's log beside a database that nobody uses cannot be its own: the log makes the version lower, or makes it
 /// another one although the file was written or made after it. Nothing is applied and nothing is changed.
-#[must_use]
 pub fn foreign_log(database: &Path) -> Option<ForeignLog> {
     let log = fs::metadata(schema::wal_path(database)).ok()?;
     let file = fs::metadata(database).ok()?;

@@ -109,7 +109,6 @@ impl Store {
 
     /// The store as mutators see it. Operations can be recorded before the thread runs; they are acknowledged if the
     /// crash journal takes them, and wait for the thread otherwise.
-    #[must_use]
     pub fn handle(&self) -> Arc<StoreHandle> {
         Arc::clone(&self.handle)
     }

@@ -68,7 +68,6 @@ impl Cpg {
     }
 
     /// Node id as corosync tells it, and own process id.
-    #[must_use]
     pub const fn local(&self) -> MemberId {
         self.local
     }

@@ -38,7 +38,6 @@ impl CorosyncError {
     }
 
     /// Whether the same call may succeed a little later, on the same connection.
-    #[must_use]
     pub const fn is_try_again(&self) -> bool {
         matches!(
             self,

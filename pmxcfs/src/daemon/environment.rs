@@ -52,14 +52,12 @@ impl ManagerVariables {
     }
 
     /// The value of a variable that was there.
-    #[must_use]
     pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
         let found = self.0.iter().find(|(present, _)| *present == name)?;
         Some(&found.1)
     }
 
     /// The value of a variable that is a number.
-    #[must_use]
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         self.get(name)?.to_str()?.parse().ok()
     }

@@ -48,7 +48,6 @@ struct Manager {
 
 impl Notifier {
     /// The manager of the variables that this process was started with. Call before a fork: the watchdog names the first process.
-    #[must_use]
     pub fn new(variables: &ManagerVariables) -> Self {
         let pid = std::process::id();
         let manager = variables.get(environment::SOCKET).map(Manager::open);
@@ -77,13 +76,11 @@ impl Notifier {
     }
 
     /// Whether there is a manager.
-    #[must_use]
     pub const fn has_manager(&self) -> bool {
         self.manager.is_some()
     }
 
     /// Longest time between two calls of [`Notifier::alive`]. `None`: the manager does not watch.
-    #[must_use]
     pub fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog.map(|limit| limit / SIGNS_PER_WATCHDOG)
     }

@@ -170,7 +170,6 @@ impl Connection {
     }
 
     /// The device.
-    #[must_use]
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
     }

@@ -39,7 +39,6 @@ pub struct PveFilesystem {
 
 impl PveFilesystem {
     /// Serves a filesystem.
-    #[must_use]
     pub fn new(fs: Arc<Filesystem>, has_history: bool) -> Self {
         Self {
             fs,
@@ -49,7 +48,6 @@ impl PveFilesystem {
     }
 
     /// Counts the requests.
-    #[must_use]
     pub fn meter(&self) -> &'static Meter<FuseOperation> {
         self.meter
     }

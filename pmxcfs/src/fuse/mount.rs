@@ -159,7 +159,6 @@ impl Mount {
     }
 
     /// Whether it is where it was made, on top. Does not touch it.
-    #[must_use]
     pub fn is_in_place(&self) -> bool {
         find(&self.mount_dir) == self.place
     }

@@ -85,7 +85,6 @@ impl Readers {
     }
 
     /// The connection that they serve.
-    #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.connection
     }

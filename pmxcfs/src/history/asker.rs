@@ -22,7 +22,6 @@ thread_local! {
 }
 
 /// The program that this thread works for.
-#[must_use]
 pub(crate) fn current() -> Option<Asker> {
     CURRENT.get()
 }

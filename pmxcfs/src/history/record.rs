@@ -141,7 +141,6 @@ impl Record {
     }
 
     /// The line of JSON for programs.
-    #[must_use]
     pub(crate) fn to_line(&self) -> Vec<u8> {
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');

@@ -40,20 +40,17 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Whether nothing is recorded of this path.
-    #[must_use]
     pub(crate) fn is_left_out(&self, path: &[u8]) -> bool {
         let mut patterns = self.history_left_out.iter();
         patterns.any(|pattern| glob_match(pattern, path))
     }
 
     /// Whether the content at this path is kept, not only its hash.
-    #[must_use]
     pub(crate) fn keeps_content(&self, path: &[u8]) -> bool {
         self.history_secrets || !is_secret(path)
     }
 
     /// Size in bytes that the file may have.
-    #[must_use]
     pub(crate) fn size_bytes(&self) -> u64 {
         u64::from(self.history_size) << 20
     }
@@ -65,7 +62,6 @@ fn is_secret(path: &[u8]) -> bool {
 }
 
 /// A path without the ending of a temporary file, `.tmp.` and a number, that programs write before they rename it.
-#[must_use]
 pub(crate) fn stable_name(path: &[u8]) -> &[u8] {
     let digits = path.iter().rev().take_while(|byte| byte.is_ascii_digit());
     let stem = &path[..path.len() - digits.count()];

@@ -22,7 +22,6 @@ pub(crate) type Files = [Box<dyn SegmentFile>; SEGMENT_COUNT];
 const MAX_SEGMENT_SIZE: u64 = 1 << 30;
 
 /// Paths of the files of the crash journal in a run directory, whether or not they are there.
-#[must_use]
 pub fn journal_files(directory: &Path) -> [PathBuf; SEGMENT_COUNT] {
     ["memdb-journal.0", "memdb-journal.1"].map(|name| directory.join(name))
 }

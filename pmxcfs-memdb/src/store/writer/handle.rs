@@ -140,7 +140,6 @@ impl StoreHandle {
     }
 
     /// Whether commits fail, so that changes should be refused. Cheap.
-    #[must_use]
     pub fn is_failed(&self) -> bool {
         self.queue.lock().failure.is_some()
     }
@@ -151,7 +150,6 @@ impl StoreHandle {
     }
 
     /// Counters and queue lengths.
-    #[must_use]
     pub fn stats(&self) -> StoreStats {
         let journal = self.journal.lock();
         let queue = self.queue.lock();

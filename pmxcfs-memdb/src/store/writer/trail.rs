@@ -49,7 +49,6 @@ pub struct Step {
 
 impl Step {
     /// Whether it made a file or wrote to one.
-    #[must_use]
     pub fn is_write(&self) -> bool {
         matches!(self.effect, Effect::Made | Effect::Written)
     }

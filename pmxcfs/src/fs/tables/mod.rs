@@ -103,7 +103,6 @@ impl Tables {
     }
 
     /// The file to hand over.
-    #[must_use]
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.memory.file()
     }
@@ -122,7 +121,6 @@ impl Tables {
     }
 
     /// Where to keep what is agreed with the kernel.
-    #[must_use]
     pub fn agreement(&self) -> Agreement {
         Agreement(Arc::clone(&self.memory))
     }
@@ -158,7 +156,6 @@ pub struct Agreement(Arc<Memory>);
 
 impl Agreement {
     /// What was agreed, if anything.
-    #[must_use]
     pub fn read(&self) -> Option<Vec<u8>> {
         let size = usize::try_from(self.0.load(AGREED_AT + 1)).ok()?;
         let words = (size <= AGREED_SIZE).then(|| size.div_ceil(WORD_SIZE))?;
