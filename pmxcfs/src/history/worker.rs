@@ -135,8 +135,7 @@ impl Worker {
         let is_full = window.size >= FULL_BYTES && !recorder.is_lost();
         let write_at = match self.since {
             _ if recorder.is_closed() || is_full => now,
-            Some(since) if window.pending.len() < FEW => since + GATHER,
-            Some(since) => self.paused_at.max(since + GATHER).min(since + PATIENCE),
+            Some(since) => write_at(window.pending.len(), since, self.paused_at),
             None => self.tidy_at,
         };
         let at = write_at.min(self.tidy_at);
@@ -181,6 +180,38 @@ impl Worker {
         if shared.fails(error.to_string(), error.is_busy()) {
             let path = self.recorder.settings.file.display();
             tracing::warn!(%error, "{path} cannot be written: no history until it can; the daemon serves without it");
+        }
+    }
+}
+
+/// When so many changes are written that have come since then.
+fn write_at(count: usize, since: Instant, paused_at: Instant) -> Instant {
+    let gathered_at = since + GATHER;
+    if count < FEW {
+        return gathered_at;
+    }
+    paused_at.max(gathered_at).min(since + PATIENCE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_changes_wait_for_a_pause_and_few_do_not() {
+        let since = Instant::now();
+        let after = |ms| since + Duration::from_millis(ms);
+        // Count, milliseconds until there will have been a pause, until the changes are written.
+        for (count, paused_ms, expected_ms) in [
+            (1, 250, 2000),
+            (FEW - 1, 9000, 2000),
+            (FEW, 250, 2000),
+            (FEW, 2100, 2100),
+            (FEW, 9000, 9000),
+            (FEW, 11_000, 10_000),
+        ] {
+            let at = write_at(count, since, after(paused_ms));
+            assert_eq!(at, after(expected_ms), "{count} changes, {paused_ms} ms");
         }
     }
 }
