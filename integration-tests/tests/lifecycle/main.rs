@@ -10,6 +10,7 @@ mod shutdown;
 mod startup;
 mod takeover;
 mod takeover_writers;
+mod users;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 use integration_tests::Supervisor;
 
-use crate::takeover::{
-    Look, WAIT_BAR, await_more, filled_host, number, readers, report, while_read,
-};
+use crate::takeover::WAIT_BAR;
+use crate::users::{Look, await_more, filled_host, number, readers, report, while_read};
 
 fn wrong<T>(what: impl std::fmt::Debug) -> io::Result<T> {
     Err(io::Error::other(format!("found {what:?}")))
