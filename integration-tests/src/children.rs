@@ -1,4 +1,4 @@
-//! What a child gets from the process of the tests.
+//! A child gets no more than it needs from the process of the tests.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;

@@ -41,7 +41,7 @@ const RESERVED: usize = 8;
 /// How long a message to the manager may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What daemons have said how often.
+/// Counts of the messages of daemons.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Heard {
     /// They are ready.
@@ -51,7 +51,7 @@ pub(crate) struct Heard {
     stored_count: u64,
 }
 
-/// What is kept, by name. Only the manager's threads may touch it: to others the numbers mean something else.
+/// The descriptors that the manager keeps, by name. Only the manager's threads may touch it: to others the numbers mean something else.
 type Store = Mutex<BTreeMap<String, OwnedFd>>;
 
 /// Work for the manager's thread. `None` ends it.
@@ -112,7 +112,7 @@ impl Manager {
         }
     }
 
-    /// What daemons have said so far.
+    /// Counts of the messages so far.
     pub(crate) fn heard(&self) -> Heard {
         *self.heard.lock()
     }

@@ -194,7 +194,7 @@ impl Drop for Supervisor<'_> {
             // Both fail only when the process has been waited for already.
             drop(child.kill());
         }
-        // Whoever waits in the mount gets an error.
+        // Programs that wait in the mount get an error.
         self.manager.empty();
         if let Some((child, _)) = &mut self.child {
             drop(child.wait());

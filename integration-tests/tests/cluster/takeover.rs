@@ -12,7 +12,7 @@ use crate::beside_others;
 /// How long after its start a member may take to be quorate again, before it refuses changes.
 const COMEBACK: Duration = Duration::from_secs(5);
 
-/// What programs may get whose change was under way.
+/// Errors that a program may get for a change that was under way.
 const UNKNOWN_OUTCOME: [&str; 2] = ["EBUSY", "EIO"];
 
 /// Kills, and as many changes of the program.

@@ -184,7 +184,7 @@ impl Drop for ClusterHost {
         for child in daemon.iter_mut().chain(corosync.iter_mut()) {
             // Both fail only when the process has ended.
             drop(child.kill());
-            // Whoever waits in the mount gets an error.
+            // Programs that wait in the mount get an error.
             self.manager.empty();
             drop(child.wait());
         }

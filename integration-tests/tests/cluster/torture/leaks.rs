@@ -108,7 +108,7 @@ impl MemoryBound {
     }
 }
 
-/// What a descriptor leads to, without the numbers that no two have in common: of a ring of libqb its file's name.
+/// The target of a descriptor without the numbers that no two have in common. A ring of libqb has the name of its file.
 fn kind(target: &str) -> String {
     let target = target.split(":[").next().unwrap_or(target);
     match target.strip_prefix("/dev/shm/qb-") {
