@@ -171,24 +171,30 @@ impl Tree {
 
     /// Path of an entry, without leading slash. Empty for the root; absent if no path leads there.
     pub fn path_of(&self, inode: u64) -> Option<Bytes> {
-        let node = self.nodes.get(&inode)?;
-        let mut directory = match &node.directory {
-            Some(_) => inode,
-            None => node.entry().parent,
-        };
+        let entry = self.entry(inode)?;
+        self.path_in(entry.parent, &entry.name)
+    }
+
+    /// Path that a name in a directory has, whether or not anything has it. The empty name stands for the root; absent if no path
+    /// leads to the directory.
+    pub fn path_in(&self, directory: u64, name: &[u8]) -> Option<Bytes> {
         // Ends, since it says that a chain of directories leads there.
         self.privacy(directory)?;
-        let mut names = match &node.directory {
-            Some(_) => Vec::new(),
-            None => vec![&node.entry().name[..]],
+        let up = |entry: &&Entry| self.entry(entry.parent);
+        let above = || {
+            let directories = std::iter::successors(self.entry(directory), up);
+            directories.take_while(|it| it.inode != ROOT_INODE)
         };
-        while directory != ROOT_INODE {
-            let entry = self.entry(directory)?;
-            names.push(&entry.name);
-            directory = entry.parent;
+        let length = above().fold(name.len(), |sum, it| sum + 1 + it.name.len());
+        let mut path = vec![b'/'; length];
+        let mut end = length - name.len();
+        path[end..].copy_from_slice(name);
+        for entry in above() {
+            let start = end - 1 - entry.name.len();
+            path[start..end - 1].copy_from_slice(&entry.name);
+            end = start;
         }
-        names.reverse();
-        Some(names.join(&b'/').into())
+        Some(path.into())
     }
 
     /// Whether only root may read an entry: `priv`, the same below each node's directory, and everything inside. An

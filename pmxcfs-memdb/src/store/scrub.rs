@@ -8,9 +8,10 @@
 //! A step reads rows first and then looks at the tree. Entries that were changed since the last commit are left out, since
 //! their rows are about to be written anyway; that is why the queue is looked at while the tree is locked.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashSet;
 use pmxcfs_api_types::time::wall_clock_secs;
 
 use super::medium::{Backend, BackendError};
@@ -221,7 +222,7 @@ fn differences(
     changed: &HashSet<u64>,
     entry: EntryLookup<'_>,
 ) -> Vec<(u64, String)> {
-    let unchanged = rows.iter().filter(|(inode, _)| !changed.contains(inode));
+    let unchanged = rows.iter().filter(|(inode, _)| !changed.contains(*inode));
     unchanged
         .filter_map(|(inode, row)| {
             let what = match (row, entry(*inode)) {

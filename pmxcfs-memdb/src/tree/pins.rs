@@ -1,6 +1,6 @@
 //! Which entries are open, and those of them that have left the tree.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::Node;
 use crate::entry::Entry;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{EntryKind, Operation, Plan, Tree};
 
@@ -495,16 +495,8 @@ impl Filesystem {
     /// Path of a name in a directory that may be gone by now.
     fn path(&self, tree: &Tree, place: &Place) -> Result<Bytes> {
         let directory = self.names.resolve(tree, place.parent);
-        let directory = directory.and_then(|inode| tree.path_of(inode));
-        let directory = directory.ok_or(FsError::NotFound)?;
-        if directory.is_empty() {
-            return Ok(place.name.clone());
-        }
-        let mut path = BytesMut::with_capacity(directory.len() + 1 + place.name.len());
-        path.put_slice(&directory);
-        path.put_u8(b'/');
-        path.put_slice(&place.name);
-        Ok(path.freeze())
+        let path = directory.and_then(|inode| tree.path_in(inode, &place.name));
+        path.ok_or(FsError::NotFound)
     }
 }
 

@@ -4,10 +4,10 @@
 //! whatever has become of the name. A directory keeps the listing that its first read made until it is rewound; a generated file
 //! keeps the text that it had when it was opened, so that no reader sees two versions mixed.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Entry, ListedEntry, Tree};

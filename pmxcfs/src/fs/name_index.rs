@@ -2,11 +2,15 @@
 //!
 //! The records are in memory that outlives the process; the index is not, and holds nothing but their slots.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hasher as _};
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use smallvec::SmallVec;
 
-use super::tables::{NameRecords, NewName};
+use super::tables::{NameRecords, NewName, words};
+
+/// Some records, as a rule one.
+pub(super) type Slots = SmallVec<[u32; 2]>;
 
 /// Records, and where they are.
 #[derive(Debug)]
@@ -16,7 +20,7 @@ pub(super) struct NameIndex {
     /// Those that are the one of their name.
     current: HashTable<u32>,
     displaced: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl NameIndex {
@@ -29,7 +33,7 @@ impl NameIndex {
             by_id: HashTable::new(),
             current: HashTable::new(),
             displaced: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
         };
         for slot in slots {
             this.enter(slot);
@@ -59,7 +63,7 @@ impl NameIndex {
 
     /// The record that is the one of a name.
     pub(super) fn current(&self, parent: u64, name: &[u8]) -> Option<u32> {
-        let hash = self.hasher.hash_one((parent, name));
+        let hash = hash_of_place(&self.hasher, parent, words(name));
         let found = self
             .current
             .find(hash, |slot| self.is_at(*slot, parent, name));
@@ -67,8 +71,8 @@ impl NameIndex {
     }
 
     /// All records of a name.
-    pub(super) fn of_place(&self, parent: u64, name: &[u8]) -> Vec<u32> {
-        let hash = self.hasher.hash_one((parent, name));
+    pub(super) fn of_place(&self, parent: u64, name: &[u8]) -> Slots {
+        let hash = hash_of_place(&self.hasher, parent, words(name));
         let displaced = self.displaced.iter_hash(hash).copied();
         let displaced = displaced.filter(|slot| self.is_at(*slot, parent, name));
         self.current(parent, name)
@@ -89,15 +93,17 @@ impl NameIndex {
     }
 
     pub(super) fn remove(&mut self, slot: u32) {
-        self.leave(slot);
+        self.leave_place(slot);
+        let hash = self.hasher.hash_one(self.records.id(slot));
+        remove(&mut self.by_id, hash, slot);
         self.records.remove(slot);
     }
 
     /// A record is not the one of its name any more.
     pub(super) fn displace(&mut self, slot: u32) {
-        self.leave(slot);
+        self.leave_place(slot);
         self.records.displace(slot);
-        self.enter(slot);
+        self.enter_place(slot);
     }
 
     /// Finds a record at another place, and in another slot, from now on. The former one is to be [settled](Self::settle).
@@ -110,8 +116,12 @@ impl NameIndex {
         version: u64,
     ) -> Option<u32> {
         let follower = self.records.add_follower(slot, parent, name, version)?;
-        self.leave(slot);
-        self.enter(follower);
+        self.leave_place(slot);
+        self.enter_place(follower);
+        let hash = self.hasher.hash_one(self.records.id(slot));
+        if let Some(found) = self.by_id.find_mut(hash, |other| *other == slot) {
+            *found = follower;
+        }
         Some(follower)
     }
 
@@ -121,10 +131,17 @@ impl NameIndex {
     }
 
     fn enter(&mut self, slot: u32) {
-        let (records, hasher) = (&self.records, &self.hasher);
-        let by_id = |slot: &u32| hasher.hash_one(records.id(*slot));
-        let by_place = |slot: &u32| hash_of_place(records, hasher, *slot);
+        let by_id = |slot: &u32| self.hasher.hash_one(self.records.id(*slot));
         self.by_id.insert_unique(by_id(&slot), slot, by_id);
+        self.enter_place(slot);
+    }
+
+    fn enter_place(&mut self, slot: u32) {
+        let (records, hasher) = (&self.records, &self.hasher);
+        let by_place = |slot: &u32| {
+            let words = records.words(*slot);
+            hash_of_place(hasher, records.parent(*slot), words)
+        };
         let places = match records.is_current(slot) {
             true => &mut self.current,
             false => &mut self.displaced,
@@ -132,21 +149,31 @@ impl NameIndex {
         places.insert_unique(by_place(&slot), slot, by_place);
     }
 
-    fn leave(&mut self, slot: u32) {
-        let by_id = self.hasher.hash_one(self.records.id(slot));
-        let by_place = hash_of_place(&self.records, &self.hasher, slot);
+    fn leave_place(&mut self, slot: u32) {
+        let words = self.records.words(slot);
+        let by_place = hash_of_place(&self.hasher, self.records.parent(slot), words);
         let places = match self.records.is_current(slot) {
             true => &mut self.current,
             false => &mut self.displaced,
         };
-        for (table, hash) in [(&mut self.by_id, by_id), (places, by_place)] {
-            if let Ok(entry) = table.find_entry(hash, |other| *other == slot) {
-                entry.remove();
-            }
-        }
+        remove(places, by_place, slot);
     }
 }
 
-fn hash_of_place(records: &NameRecords, hasher: &RandomState, slot: u32) -> u64 {
-    hasher.hash_one((records.parent(slot), &records.name(slot)[..]))
+fn remove(table: &mut HashTable<u32>, hash: u64, slot: u32) {
+    if let Ok(entry) = table.find_entry(hash, |other| *other == slot) {
+        entry.remove();
+    }
+}
+
+/// Of a directory and the words of a name. Names that differ in zeros at the end have the same.
+fn hash_of_place(
+    hasher: &DefaultHashBuilder,
+    parent: u64,
+    words: impl Iterator<Item = u64>,
+) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write_u64(parent);
+    words.for_each(|word| hasher.write_u64(word));
+    hasher.finish()
 }

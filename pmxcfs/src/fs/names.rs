@@ -11,6 +11,7 @@
 use pmxcfs_api_types::sync::{Mutex, MutexGuard, Rank};
 use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Change, EntryKind, Tree};
+use smallvec::SmallVec;
 
 use super::handles::Bound;
 use super::tables::NameRecords;
@@ -146,15 +147,18 @@ impl NameTable {
 
     pub(super) fn closed(&self, id: u64) {
         let mut table = self.table.lock();
-        let Some(opens) = table.opens.get_mut(&id) else {
+        let Some(slot) = table.index.slot(id) else {
             return;
         };
-        opens.count -= 1;
-        if opens.count == 0 {
-            let former = opens.last.inode;
-            table.opens.remove(&id);
-            table.relate(id, Some(former), None);
-            table.drop_unused(id);
+        let opens = &mut table.way_mut(slot).opens;
+        if let Some(mut former) = opens.take() {
+            former.count -= 1;
+            if former.count > 0 {
+                *opens = Some(former);
+            } else {
+                table.relate(id, Some(former.last.inode), None);
+                table.drop_unused(id);
+            }
         }
     }
 
@@ -165,8 +169,12 @@ impl NameTable {
         let mut table = self.table.lock();
         let mut shown = Vec::new();
         for change in changes {
-            let ids: Vec<u64> = table.ids_of(change.inode()).collect();
-            if !matches!(change, Change::Content { .. }) {
+            let is_content = matches!(change, Change::Content { .. });
+            if by == ChangedBy::Kernel && is_content && !table.has_others(change.inode()) {
+                continue;
+            }
+            let ids: SmallVec<[u64; 4]> = table.ids_of(change.inode()).collect();
+            if !is_content {
                 for id in &ids {
                     table.lead_id(*id, None);
                 }

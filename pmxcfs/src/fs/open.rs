@@ -1,9 +1,9 @@
 //! Requests with a handle, and those that give one: open, read, list, close.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{ListedEntry, ROOT_INODE, Tree};
 

@@ -53,12 +53,12 @@ impl Answer for Moved {
 impl Filesystem {
     /// Takes in a request for a change, whose reply ends it. `again` makes the answer once more if a former process has carried
     /// it out; then there is nothing to do.
-    pub(super) fn ask<T: 'static>(
+    pub(super) fn ask<T>(
         self: &Arc<Self>,
         request: RequestId,
         again: impl FnOnce(u32) -> Result<T>,
         reply: impl Respond<T>,
-    ) -> Option<(Asked, Replying<T>)> {
+    ) -> Option<(Asked, impl Respond<T>)> {
         let (asked, former) = match self.answers.ask(request) {
             Step::Do(asked) => (asked, None),
             Step::Repeat(asked, result) => (asked, Some(result)),
@@ -74,7 +74,7 @@ impl Filesystem {
             drop(ended);
         };
         match former {
-            None => Some((asked, Box::new(reply))),
+            None => Some((asked, reply)),
             Some(result) => {
                 if result.is_err()
                     && let Some((opened, _)) = self.handles.opened_by(request)
@@ -110,9 +110,6 @@ impl Filesystem {
         }
     }
 }
-
-/// Answers a request for a change and ends it.
-pub(super) type Replying<T> = Box<dyn FnOnce(Result<T>) + Send>;
 
 /// Ends a request for a change when its reply has been written.
 struct Ended {

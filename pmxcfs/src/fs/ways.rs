@@ -1,14 +1,13 @@
 //! Where the names that the kernel knows lead, without a lock: see [`super::names`].
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
+use hashbrown::HashMap;
 use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Entry, EntryKind, ROOT_INODE, Tree};
 use smallvec::SmallVec;
 
 use super::handles::Bound;
-use super::name_index::NameIndex;
+use super::name_index::{NameIndex, Slots};
 use super::node::{ROOT_ID, drawn_id, is_plain, natural_id};
 use super::second_walks::SecondWalks;
 use super::tables::{NameRecords, NewName};
@@ -35,7 +34,7 @@ pub(super) struct Place {
 /// Records of names where they were before a change of this mount.
 #[derive(Debug, Default)]
 #[must_use]
-pub(super) struct Moved(pub(super) Vec<u32>);
+pub(super) struct Moved(pub(super) Slots);
 
 #[derive(Debug)]
 pub(super) struct Ways {
@@ -43,10 +42,8 @@ pub(super) struct Ways {
     pub(super) index: NameIndex,
     /// What is known of a record beside, by its slot.
     pub(super) by_slot: Vec<Way>,
-    /// By node id.
-    pub(super) opens: HashMap<u64, Opens>,
     /// Node ids that lead to, or are open at, an inode that is not their number.
-    pub(super) others: HashMap<u64, Vec<u64>>,
+    others: HashMap<u64, Vec<u64>>,
     /// Of the tree whose names these are.
     pub(super) epoch: u64,
     /// Not in the records: the kernel may forget them in the middle of a walk.
@@ -61,6 +58,8 @@ pub(super) struct Way {
     pub(super) child_count: u32,
     /// `ESTALE` was answered, and the kernel has not looked the name up since.
     is_told: bool,
+    /// What is open by its node id.
+    pub(super) opens: Option<Box<Opens>>,
 }
 
 #[derive(Debug)]
@@ -76,7 +75,6 @@ impl Ways {
         let mut ways = Self {
             index: NameIndex::new(records, loaded_version),
             by_slot: Vec::new(),
-            opens: HashMap::new(),
             others: HashMap::new(),
             epoch: 0,
             second_walks: SecondWalks::default(),
@@ -161,7 +159,7 @@ impl Ways {
 
     pub(super) fn target(&mut self, tree: &Tree, id: u64, want: Want) -> Result<u64> {
         let slot = self.index.slot(id).ok_or(FsError::NotFound)?;
-        let (held, is_told) = (self.held(tree, id), self.way(slot).is_told);
+        let (held, is_told) = (self.held(tree, slot), self.way(slot).is_told);
         if self.index.records().kind(slot) == EntryKind::File
             && let Some(inode) = held
             && !self.is_reachable(id)
@@ -317,14 +315,14 @@ impl Ways {
     }
 
     pub(super) fn note_open(&mut self, id: u64, bound: Bound) {
-        let opens = self.opens.entry(id).or_insert(Opens {
-            count: 0,
-            last: bound,
-        });
-        opens.count += 1;
-        let former = std::mem::replace(&mut opens.last, bound);
-        self.relate(id, Some(former.inode), None);
-        self.relate(id, None, Some(bound.inode));
+        let Some(slot) = self.index.slot(id) else {
+            return;
+        };
+        let opens = &mut self.way_mut(slot).opens;
+        let count = opens.as_ref().map_or(0, |opens| opens.count) + 1;
+        let last = Opens { count, last: bound };
+        let former = opens.replace(Box::new(last));
+        self.relate(id, former.map(|it| it.last.inode), Some(bound.inode));
     }
 
     /// A record has come from one inode to another.
@@ -352,6 +350,11 @@ impl Ways {
         }
     }
 
+    /// Whether an inode may have more than the node id that is its number.
+    pub(super) fn has_others(&self, inode: u64) -> bool {
+        self.others.contains_key(&inode)
+    }
+
     pub(super) fn ids_of(&self, inode: u64) -> impl Iterator<Item = u64> + use<'_> {
         let concerns = move |id: &u64| self.concerns(*id, inode);
         let own = Some(natural_id(inode)).filter(concerns);
@@ -368,7 +371,7 @@ impl Ways {
             if id == ROOT_ID
                 || records.lookups(slot) > 0
                 || self.way(slot).child_count > 0
-                || self.opens.contains_key(&id)
+                || self.way(slot).opens.is_some()
             {
                 return;
             }
@@ -381,16 +384,18 @@ impl Ways {
         }
     }
 
-    /// What is open by a node id.
-    fn held(&self, tree: &Tree, id: u64) -> Option<u64> {
-        let bound = self.opens.get(&id)?.last;
+    /// What is open by the node id of a record.
+    fn held(&self, tree: &Tree, slot: u32) -> Option<u64> {
+        let bound = self.way(slot).opens.as_ref()?.last;
         bound.entry(tree).ok().map(|entry| entry.inode)
     }
 
     /// Whether a node id leads to an inode or is open at it.
     fn concerns(&self, id: u64, inode: u64) -> bool {
-        let slot = self.index.slot(id);
-        slot.is_some_and(|slot| self.way(slot).leads_to == Some(inode))
-            || self.opens.get(&id).is_some_and(|it| it.last.inode == inode)
+        self.index.slot(id).is_some_and(|slot| {
+            let way = self.way(slot);
+            let opens = way.opens.as_ref();
+            way.leads_to == Some(inode) || opens.is_some_and(|it| it.last.inode == inode)
+        })
     }
 }

@@ -15,9 +15,8 @@
 //! A journal that is not ours is set aside and the start goes on without it. Nothing here touches a file; the journal
 //! goes on where it ended, and the first batch commits what was applied.
 
-use std::collections::{HashMap, HashSet};
-
 use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
 use pmxcfs_api_types::limits::MAX_FILE_SIZE;
 
 use super::files::SEGMENT_COUNT;

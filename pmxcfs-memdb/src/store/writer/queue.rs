@@ -8,12 +8,12 @@
 //! nothing were missing: commits acknowledge operations until a new file starts at the state of a batch, and records in
 //! that file count only once that batch is committed ([`Journal::covers`]).
 
-use std::collections::HashSet;
 use std::sync::OnceLock;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
+use hashbrown::HashSet;
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Condvar, Mutex, Rank};
 

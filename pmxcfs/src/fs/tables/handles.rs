@@ -72,7 +72,7 @@ impl HandleRecords {
             let words = [NUMBER, WHAT, OPENED_BY, USER].map(|at| slots.load(slot, at));
             if commit == 0 {
                 slots.give_back(slot);
-            } else if commit != commit_word(&words, &[]) {
+            } else if commit != commit_word(words, &[]) {
                 return Err("a handle with a wrong checksum");
             }
         }
@@ -124,7 +124,7 @@ impl HandleRecords {
             self.slots.store(slot, at, word);
         }
         self.slots.store(slot, INODE, inode.unwrap_or(GONE));
-        self.slots.commit(slot, COMMIT, commit_word(&words, &[]));
+        self.slots.commit(slot, COMMIT, commit_word(words, &[]));
         Some(slot)
     }
 

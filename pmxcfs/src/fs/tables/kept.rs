@@ -70,7 +70,7 @@ impl KeptArea {
         }
         let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
         self.file()?.read_exact_at(&mut bytes, START)?;
-        if commit != commit_word(&[length], &bytes) {
+        if commit != commit_word([length], &bytes) {
             return Ok(Kept::default());
         }
         Ok(Kept::decode(&bytes).unwrap_or_default())
@@ -83,7 +83,7 @@ impl KeptArea {
         self.file()?.write_all_at(&bytes, START)?;
         let length = bytes.len() as u64;
         self.0.store(KEPT_AT + 1, length);
-        self.0.commit(KEPT_AT, commit_word(&[length], &bytes));
+        self.0.commit(KEPT_AT, commit_word([length], &bytes));
         Ok(())
     }
 

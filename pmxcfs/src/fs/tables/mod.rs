@@ -27,7 +27,7 @@ pub(super) use handles::{HandleRecord, HandleRecords, Opened};
 pub(super) use kept::{Kept, KeptArea, Orphan};
 use layout::{AGREED_AT, AGREED_SIZE, LAYOUT_VERSION, MAGIC, MAGIC_AT, VERSION_AT, WORD_SIZE};
 use memory::Memory;
-pub(super) use names::{NameRecords, NewName};
+pub(super) use names::{NameRecords, NewName, words};
 use slots::commit_word;
 
 /// Why a former process's tables cannot be used. Then nobody knows what the kernel means, and the mount has to end.
@@ -162,7 +162,7 @@ impl Agreement {
         let words = (AGREED_AT + 2..).take(words).map(|at| self.0.load(at));
         let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
         bytes.truncate(size);
-        (self.0.load(AGREED_AT) == commit_word(&[], &bytes)).then_some(bytes)
+        (self.0.load(AGREED_AT) == commit_word([], &bytes)).then_some(bytes)
     }
 
     /// Keeps what has just been agreed.
@@ -180,7 +180,7 @@ impl Agreement {
             word[..bytes.len()].copy_from_slice(bytes);
             self.0.store(at, u64::from_le_bytes(word));
         }
-        self.0.commit(AGREED_AT, commit_word(&[], agreed));
+        self.0.commit(AGREED_AT, commit_word([], agreed));
         Ok(())
     }
 }

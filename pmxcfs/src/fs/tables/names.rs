@@ -199,13 +199,13 @@ impl NameRecords {
         self.slots.store(slot, STATE, state);
         self.write_bytes(slot, NAME, first);
         self.slots
-            .commit(slot, COMMIT, commit_word(&words, new.name));
+            .commit(slot, COMMIT, commit_word(words, new.name));
         Some(slot)
     }
 
     fn write_bytes(&self, slot: u32, at: usize, bytes: &[u8]) {
-        for (at, chunk) in (at..).zip(bytes.chunks(WORD_SIZE)) {
-            self.slots.store(slot, at, word_of(chunk));
+        for (at, word) in (at..).zip(words(bytes)) {
+            self.slots.store(slot, at, word);
         }
     }
 
@@ -301,33 +301,29 @@ impl NameRecords {
     pub(in crate::fs) fn name(&self, slot: u32) -> NameBuf {
         let length = self.length(slot);
         let mut name = NameBuf::with_capacity(length);
-        for (at, chunk) in self.chunks(slot) {
+        for word in self.words(slot) {
             let missing = WORD_SIZE.min(length - name.len());
-            name.extend_from_slice(&self.slots.load(at, chunk).to_le_bytes()[..missing]);
+            name.extend_from_slice(&word.to_le_bytes()[..missing]);
         }
         name
     }
 
     /// Whether a record is of this name.
     pub(in crate::fs) fn is_named(&self, slot: u32, name: &[u8]) -> bool {
-        self.length(slot) == name.len()
-            && self
-                .chunks(slot)
-                .zip(name.chunks(WORD_SIZE))
-                .all(|((at, word), chunk)| self.slots.load(at, word) == word_of(chunk))
+        self.length(slot) == name.len() && self.words(slot).eq(words(name))
     }
 
-    /// The words of a name, by slot and index.
-    fn chunks(&self, slot: u32) -> impl Iterator<Item = (u32, usize)> + use<'_> {
+    /// The [`words`] of a record's name.
+    pub(in crate::fs) fn words(&self, slot: u32) -> impl Iterator<Item = u64> + use<'_> {
         let mut at = (slot, NAME);
-        let words = self.length(slot).div_ceil(WORD_SIZE);
-        (0..words).map(move |_| {
+        let count = self.length(slot).div_ceil(WORD_SIZE);
+        (0..count).map(move |_| {
             if at.1 == WIDTH {
                 let next = if at.0 == slot { NEXT } else { PIECE_NEXT };
                 let piece = linked(self.slots.load(at.0, next));
                 at = (piece.unwrap_or(slot), PIECE_NAME);
             }
-            let word = at;
+            let word = self.slots.load(at.0, at.1);
             at.1 += 1;
             word
         })
@@ -335,7 +331,7 @@ impl NameRecords {
 
     fn commit_word(&self, slot: u32) -> u64 {
         let words = [ID, PARENT, ORIGIN, SHAPE, NEXT].map(|at| self.slots.load(slot, at));
-        commit_word(&words, &self.name(slot))
+        commit_word(words, &self.name(slot))
     }
 
     /// Draws a number that was never drawn before.
@@ -352,9 +348,11 @@ fn linked(link: u64) -> Option<u32> {
     u32::try_from(link.checked_sub(1)?).ok()
 }
 
-/// Up to eight bytes as a word, filled up with zeros.
-fn word_of(chunk: &[u8]) -> u64 {
-    let mut bytes = [0; WORD_SIZE];
-    bytes[..chunk.len()].copy_from_slice(chunk);
-    u64::from_le_bytes(bytes)
+/// A name as the records have it: words of eight bytes, the last one filled up with zeros.
+pub(in crate::fs) fn words(name: &[u8]) -> impl Iterator<Item = u64> {
+    name.chunks(WORD_SIZE).map(|chunk| {
+        let mut bytes = [0; WORD_SIZE];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(bytes)
+    })
 }

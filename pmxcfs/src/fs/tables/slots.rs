@@ -72,11 +72,10 @@ impl Slots {
 }
 
 /// The commit word of a record: it is written last and says that the others, by their checksum, are the record's.
-pub(super) fn commit_word(words: &[u64], bytes: &[u8]) -> u64 {
+pub(super) fn commit_word<const COUNT: usize>(words: [u64; COUNT], bytes: &[u8]) -> u64 {
+    let words = words.map(u64::to_le_bytes);
     let mut checksum = crc32fast::Hasher::new();
-    for word in words {
-        checksum.update(&word.to_le_bytes());
-    }
+    checksum.update(words.as_flattened());
     checksum.update(bytes);
     1 << 63 | u64::from(checksum.finalize())
 }
