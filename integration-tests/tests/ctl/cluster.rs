@@ -149,6 +149,24 @@ fn text_tells_of_nodes_groups_and_whom_they_wait_for() {
 }
 
 #[test]
+fn text_has_words_for_each_mode_of_a_group() {
+    for (mode, words) in [
+        ("start", "not joined"),
+        ("start-sync", "exchanging states"),
+        ("synced", "synced"),
+        ("update", "being updated"),
+        ("leave", "leaving, to join again"),
+        ("version-error", "left: newer protocol"),
+        ("error", "left: error"),
+    ] {
+        let cluster = json!({"groups": [{"name": "g", "mode": mode}]});
+        let report = json!({"version": "1", "cluster": cluster}).to_string();
+        let text = told(report.as_bytes(), &["status"]).expect(HEALTHY);
+        assert!(text.contains(&format!("group      g: {words}, ")), "{text}");
+    }
+}
+
+#[test]
 fn metrics_tell_of_nodes_groups_and_whom_they_wait_for() {
     let report = a_synchronising_member().to_string();
     let page = Page::read(&told(report.as_bytes(), &["metrics"]).expect(HEALTHY));

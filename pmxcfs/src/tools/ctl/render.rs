@@ -114,6 +114,7 @@ fn show_group(group: &Group, page: &mut String) {
     let mode = match &*group.mode {
         "start" => "not joined",
         "start-sync" => "exchanging states",
+        "synced" => "synced",
         "update" => "being updated",
         "leave" => "leaving, to join again",
         "version-error" => "left: newer protocol",
