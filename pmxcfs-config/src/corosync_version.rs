@@ -1,31 +1,21 @@
 //! The version number in a corosync.conf.
 
+use std::sync::LazyLock;
+
+use regex::bytes::Regex;
+
 /// `config_version` of a corosync.conf, found the way the C daemon finds it.
 ///
 /// First match anywhere in the text (comments included) of `config_version`, optional white space, `:`, optional white
 /// space, digits. `None` when there is none, when it is 0, or when it does not fit 64 bits.
 pub fn config_version(text: &[u8]) -> Option<u64> {
-    const KEY: &[u8] = b"config_version";
-    let mut rest = text;
-    while let Some(found) = rest.windows(KEY.len()).position(|window| window == KEY) {
-        rest = &rest[found + KEY.len()..];
-        if let Some(version) = version_after_key(rest) {
-            return (version > 0).then_some(version);
-        }
-    }
-    None
-}
-
-fn version_after_key(text: &[u8]) -> Option<u64> {
-    let text = text
-        .trim_ascii_start()
-        .strip_prefix(b":")?
-        .trim_ascii_start();
-    let end = text
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(text.len());
-    std::str::from_utf8(&text[..end]).ok()?.parse().ok()
+    static VERSION: LazyLock<Regex> = LazyLock::new(|| {
+        let version = Regex::new(r"(?-u)config_version\s*:\s*(\d+)");
+        version.expect("it is well formed")
+    });
+    let found = VERSION.captures(text)?;
+    let version = std::str::from_utf8(&found[1]).ok()?.parse().ok();
+    version.filter(|version| *version > 0)
 }
 
 #[cfg(test)]

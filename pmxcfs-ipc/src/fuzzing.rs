@@ -19,7 +19,7 @@ pub fn handshake(bytes: &[u8]) {
         for page_size in [4096, 65536] {
             if let Some(geometry) = Geometry::for_message_size(wanted, page_size) {
                 assert!(geometry.bytes() as u64 > u64::from(wanted) + 12);
-                assert_eq!(geometry.bytes() % page_size as usize, 0);
+                assert_eq!(geometry.bytes() % page_size, 0);
             }
         }
     }
@@ -36,7 +36,7 @@ pub fn request(bytes: &[u8]) {
 }
 
 /// Size of the ring in bytes, so small that everything wraps.
-const RING_SIZE: u32 = 4096;
+const RING_SIZE: usize = 4096;
 
 /// A client that writes what it likes into its rings. The first bytes are the ring; what follows are five-byte steps: what to
 /// do, and a number.

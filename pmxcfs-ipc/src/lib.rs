@@ -14,7 +14,6 @@ mod config;
 mod connection;
 mod directory;
 mod exchange;
-mod futex;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -68,13 +68,10 @@ pub(crate) struct Geometry {
 impl Geometry {
     /// The ring that libqb makes for messages of up to `max_message_size` bytes: 13 bytes more, in whole pages. The
     /// client computes the same and cuts or extends the file to it. `None` if the number of bytes is beyond 32 bits.
-    pub(crate) fn for_message_size(max_message_size: u32, page_size: u32) -> Option<Self> {
-        let bytes = max_message_size
-            .checked_add(13)?
-            .checked_next_multiple_of(page_size)?;
-        Some(Self {
-            words: bytes / WORD,
-        })
+    pub(crate) fn for_message_size(max_message_size: u32, page_size: usize) -> Option<Self> {
+        let bytes = (max_message_size as usize + 13).next_multiple_of(page_size);
+        let words = u32::try_from(bytes).ok()? / WORD;
+        Some(Self { words })
     }
 
     /// Words in the data file.

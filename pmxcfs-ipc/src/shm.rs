@@ -20,20 +20,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
+use rustix::thread::futex;
 
-use crate::futex;
 use crate::ring::{Geometry, RingMemory};
 use crate::sigbus::{self, Guard};
 use crate::wire::ring_header::{
     HEADER_SIZE, READ_POSITION_OFFSET, REF_COUNT_OFFSET, SEMAPHORE_OFFSET, WRITE_POSITION_OFFSET,
 };
-
-/// Size of a page, in bytes.
-pub(crate) fn page_size() -> u32 {
-    // SAFETY: sysconf has no preconditions.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u32::try_from(size).expect("Linux pages are between 4 KiB and 64 KiB")
-}
 
 /// A file that is mapped and may be truncated by its owner.
 #[derive(Debug)]
@@ -170,7 +163,8 @@ impl RingMemory for MappedRing {
             .fetch_add(1, Ordering::Release);
         let waiter_count = old >> 32;
         if waiter_count != 0 {
-            futex::wake_one(self.header.word(SEMAPHORE_OFFSET));
+            // Fails if the page is gone, and then nobody waits.
+            let _woken = futex::wake(self.header.word(SEMAPHORE_OFFSET), futex::Flags::empty(), 1);
         }
     }
 }

@@ -6,11 +6,12 @@ use std::ops::RangeInclusive;
 
 use nix::errno::Errno;
 use nix::sys::statvfs::fstatvfs;
+use rustix::param::page_size;
 
 use crate::directory::NewDirectory;
 use crate::exchange::{Channel, Closing, Reply};
 use crate::ring::{Consumer, Geometry, Producer, RingMemory};
-use crate::shm::{MappedRing, page_size};
+use crate::shm::MappedRing;
 use crate::wire::request::REQUEST_HEADER_SIZE;
 use crate::wire::ring_header::{self, HEADER_SIZE};
 
@@ -49,7 +50,7 @@ impl Channel for ShmChannel {
     ) -> io::Result<(Self, [String; 3])> {
         let geometry =
             Geometry::for_message_size(max_message_size, page_size()).ok_or(Errno::EINVAL)?;
-        let header_space = HEADER_SIZE.next_multiple_of(page_size() as usize);
+        let header_space = HEADER_SIZE.next_multiple_of(page_size());
         check_space(directory, RINGS.len() * (header_space + geometry.bytes()))?;
         let make = |ring: &str| {
             let name = format!("qb-{ring}-{service}");

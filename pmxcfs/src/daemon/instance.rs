@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::PollTimeout;
 use pmxcfs_config::Paths;
+use procfs::LockType;
 
 use crate::replace_file::replace_file;
 
@@ -65,16 +66,10 @@ impl InstanceLock {
 pub(crate) fn holder(file: &File, path: &Path) -> String {
     let held = format!("{} is held", path.display());
     let find = || {
-        let inode = file.metadata().ok()?.ino().to_string();
-        let locks = std::fs::read_to_string("/proc/locks").ok()?;
-        // NUMBER: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END
-        locks.lines().find_map(|line| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            let [_, "FLOCK", _, _, pid, place, ..] = fields[..] else {
-                return None;
-            };
-            (place.rsplit(':').next()? == inode).then(|| pid.to_owned())
-        })
+        let inode = file.metadata().ok()?.ino();
+        let mut locks = procfs::locks().ok()?.into_iter();
+        let held = locks.find(|lock| lock.lock_type == LockType::FLock && lock.inode == inode);
+        held?.pid
     };
     let Some(pid) = find() else {
         return held;

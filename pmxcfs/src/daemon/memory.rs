@@ -5,10 +5,13 @@
 //! come to rest and uses less than before. A trim leaves out the end of a thread's heap, which a thread gives back itself when it
 //! frees memory there; [`configure`] sees to that.
 
-use std::fs;
+#![expect(
+    unsafe_code,
+    reason = "the C library's allocator has no safe interface"
+)]
 
 use libc::c_int;
-use nix::unistd::{SysconfVar, sysconf};
+use procfs::process::Process;
 
 /// Bytes from which an allocation has pages of its own. The reader threads' buffers have; the content of a file lies on a heap,
 /// where pages need not be made anew for each write. glibc's own limit moves, and with it that of [`KEPT_SIZE`], to 64 MiB.
@@ -27,10 +30,6 @@ const SLACK: u64 = 512 * 1024;
 const COUNT_INTERVAL: u32 = 2;
 
 /// Sets the allocator's limits. Call it before there are threads.
-#[expect(
-    unsafe_code,
-    reason = "the C library's allocator has no safe interface"
-)]
 pub(super) fn configure() {
     for (parameter, value) in [
         (libc::M_MMAP_THRESHOLD, PAGES_SIZE),
@@ -90,29 +89,17 @@ impl Trimmer {
 
 /// Resident memory of this process that is its own. Shared rings and the program's text cannot be trimmed.
 fn resident_bytes() -> Option<u64> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let mut fields = statm.split(' ').skip(1);
-    let mut pages = || fields.next()?.parse::<u64>().ok();
-    let own = pages()?.saturating_sub(pages()?);
-    let page_size = sysconf(SysconfVar::PAGE_SIZE).ok()??;
-    Some(own * u64::try_from(page_size).ok()?)
+    let memory = Process::myself().ok()?.statm().ok()?;
+    Some(memory.resident.saturating_sub(memory.shared) * procfs::page_size())
 }
 
 /// What is allocated in all heaps. Larger allocations have pages of their own, which go back when they are freed.
-#[expect(
-    unsafe_code,
-    reason = "the C library's allocator has no safe interface"
-)]
 fn allocated_bytes() -> u64 {
     // SAFETY: mallinfo2 takes the allocator's own locks and returns numbers.
     let info = unsafe { libc::mallinfo2() };
     info.uordblks as u64
 }
 
-#[expect(
-    unsafe_code,
-    reason = "the C library's allocator has no safe interface"
-)]
 fn trim() {
     // SAFETY: malloc_trim may be called at any time from any thread: it takes the allocator's own locks, and gives back pages
     // that hold nothing but free memory.

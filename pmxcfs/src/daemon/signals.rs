@@ -8,6 +8,7 @@ use std::io;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use procfs::process::Process;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -24,7 +25,9 @@ impl StopSignals {
     /// # Errors
     /// If the kernel refuses a descriptor.
     pub(super) fn take_over() -> io::Result<Self> {
-        let ignored = ignored_signals()?;
+        // One bit for each signal, the first for signal 1.
+        let status = Process::myself().and_then(|own| own.status());
+        let ignored = status.map_err(io::Error::other)?.sigign;
         let is_wanted = |signal: &Signal| ignored & (1 << (*signal as u32 - 1)) == 0;
         let set: SigSet = STOP_SIGNALS.into_iter().filter(is_wanted).collect();
         set.thread_block()?;
@@ -49,14 +52,6 @@ impl StopSignals {
             }
         }
     }
-}
-
-/// The signals that this process ignores, one bit each, the first for signal 1.
-fn ignored_signals() -> io::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.ok_or_else(|| io::Error::other("/proc/self/status has no line SigIgn"))
 }
 
 #[expect(

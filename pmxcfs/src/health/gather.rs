@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use enum_map::EnumArray;
 use nix::errno::Errno;
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeVal;
+use nix::time::{ClockId, clock_gettime};
 use pmxcfs_api_types::NodeId;
 use pmxcfs_api_types::time::{millis, wall_clock_secs};
 use pmxcfs_config::Config;
@@ -273,48 +272,26 @@ fn latency(totals: &Totals) -> Latency {
 }
 
 fn process() -> Process {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     // The descriptor of the listing itself is none of the daemon's.
     let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let Ok(own) = procfs::process::Process::myself() else {
+        return Process::default();
+    };
+    let status = own.status().ok();
+    let resident_kib = status.as_ref().and_then(|status| status.vmrss);
+    let cpu = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID);
     Process {
-        resident_bytes: field(&status, "VmRSS").saturating_mul(1024),
-        disk_written_bytes: field(&io, "write_bytes"),
-        cpu_ms: getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
-            time(usage.user_time()) + time(usage.system_time())
-        }),
-        thread_count: field(&status, "Threads"),
+        resident_bytes: resident_kib.unwrap_or(0).saturating_mul(1024),
+        disk_written_bytes: own.io().map_or(0, |io| io.write_bytes),
+        cpu_ms: cpu.map_or(0, |time| millis(time.into())),
+        thread_count: status.map_or(0, |status| status.threads),
         descriptor_count: descriptors.saturating_sub(1) as u64,
     }
-}
-
-/// A number after `NAME:` at the start of a line.
-fn field(text: &str, name: &str) -> u64 {
-    let lines = text.lines().filter_map(|line| line.split_once(':'));
-    let mut values = lines.filter(|(key, _)| *key == name);
-    let value = values
-        .next()
-        .and_then(|(_, value)| value.split_whitespace().next());
-    value.and_then(|value| value.parse().ok()).unwrap_or(0)
-}
-
-fn time(time: TimeVal) -> u64 {
-    let secs = u64::try_from(time.tv_sec()).unwrap_or(0);
-    let micros = u64::try_from(time.tv_usec()).unwrap_or(0);
-    secs * 1000 + micros / 1000
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_of_proc_are_found() {
-        let text = "Name:\tpmxcfs\nVmRSS:\t    1234 kB\nThreads:\t7\n";
-        assert_eq!(field(text, "VmRSS"), 1234);
-        assert_eq!(field(text, "Threads"), 7);
-        assert_eq!(field(text, "Thread"), 0);
-    }
 
     #[test]
     fn this_process_is_seen() {

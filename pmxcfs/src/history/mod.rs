@@ -13,7 +13,7 @@
 //! | `entries` | the state that the next record follows |
 //! | `schema`, `record`, `prune` | the file, its rows, their end |
 //! | `recorder` | what is written when: changes, synchronisations, gaps, summaries |
-//! | `worker`, `shared`, `priority` | the thread, what others see of it |
+//! | `worker`, `shared` | the thread, what others see of it |
 //! | `query` | questions, answered from the file and the tree |
 //! | `serve`, `pieces` | questions and followers at the control socket |
 
@@ -22,7 +22,6 @@ mod busy;
 mod compare;
 mod entries;
 pub(crate) mod pieces;
-mod priority;
 mod prune;
 pub(crate) mod query;
 pub(crate) mod record;
@@ -54,6 +53,9 @@ use shared::{Shared, Subscription};
 use tokio::sync::oneshot;
 use worker::{Message, Worker};
 use write::NodeName;
+
+/// The nice value of the thread.
+const LOWEST_PRIORITY: i32 = 19;
 
 /// The running history.
 pub(crate) struct History {
@@ -106,7 +108,8 @@ impl History {
         let worker = Worker::new(recorder);
         let (ending, ended) = mpsc::channel();
         let body = move || {
-            priority::give_way();
+            // Others go first. Refused, the priority stays.
+            let _refused = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
             worker.run(&received);
             drop::<Sender<()>>(ending);
         };
