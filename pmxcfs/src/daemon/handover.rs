@@ -7,13 +7,11 @@
     reason = "a number from the environment becomes a descriptor, and this process becomes another program"
 )]
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::process::Command;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
@@ -127,6 +125,16 @@ impl Successor {
     ///
     /// Descriptors 3 and 4 are those afterwards, whatever they were; so a process that this fails in must end at once.
     pub(super) fn execute(&self, descriptors: &[(&str, BorrowedFd<'_>)]) -> io::Error {
+        match self.try_execute(descriptors) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    fn try_execute(
+        &self,
+        descriptors: &[(&str, BorrowedFd<'_>)],
+    ) -> io::Result<std::convert::Infallible> {
         let pid = std::process::id().to_string();
         let names: Vec<&str> = descriptors.iter().map(|(name, _)| *name).collect();
         let mut variables = self.variables.clone();
@@ -137,32 +145,34 @@ impl Successor {
             .with(LISTEN_PID, &pid)
             .with(LISTEN_FDS, names.len().to_string())
             .with(LISTEN_FDNAMES, names.join(":"));
-        let mut command = Command::new(&self.program);
-        if let [name, arguments @ ..] = &self.arguments[..] {
-            command.arg0(name).args(arguments);
+        let own = std::env::vars_os();
+        let own = own.map(|(name, value)| assignment(&name, &value));
+        let passed = variables.iter();
+        let passed = passed.map(|(name, value)| assignment(OsStr::new(name), value));
+        let environment: Vec<CString> = own.chain(passed).collect::<Result<_, _>>()?;
+        let mut arguments = self.arguments.clone();
+        if !arguments.iter().any(is_foreground) {
+            arguments.push(FOREGROUND[1].into());
         }
-        if !self.arguments.iter().any(is_foreground) {
-            command.arg(FOREGROUND[1]);
-        }
-        command
-            .envs(variables.iter())
-            .current_dir(&self.working_dir);
-        match pass(descriptors) {
-            Ok(()) => command.exec(),
-            Err(error) => error,
-        }
-    }
-}
+        let arguments = arguments
+            .into_iter()
+            .map(|text| CString::new(text.into_vec()));
+        let arguments: Vec<CString> = arguments.collect::<Result<_, _>>()?;
+        std::env::set_current_dir(&self.working_dir)?;
+        let program = CString::new(self.program.as_os_str().as_bytes())?;
 
-/// Has the next program get these descriptors, from [`FIRST`] on, and no others.
-fn pass(descriptors: &[(&str, BorrowedFd<'_>)]) -> io::Result<()> {
-    // Out of the way first: one of them may lie in the place of another.
-    let moved = descriptors.iter();
-    let moved = moved.map(|(_, descriptor)| fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(ABOVE)));
-    let moved: Vec<RawFd> = moved.collect::<Result<_, _>>()?;
-    close_all_on_exec()?;
-    let mut places = (FIRST..).zip(moved);
-    places.try_for_each(|(place, descriptor)| put(descriptor, place))
+        // Out of the way first: one of them may lie in the place of another.
+        let moved = descriptors.iter();
+        let moved =
+            moved.map(|(_, descriptor)| fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(ABOVE)));
+        let moved: Vec<RawFd> = moved.collect::<Result<_, _>>()?;
+        close_all_on_exec()?;
+        for (place, descriptor) in (FIRST..).zip(moved) {
+            put(descriptor, place)?;
+        }
+        // Not execvp(3), which std has: it gives a program that the kernel refuses to a shell.
+        Ok(nix::unistd::execve(&program, &arguments, &environment)?)
+    }
 }
 
 /// Whether an argument is the option, alone or among other short ones.
@@ -170,6 +180,12 @@ fn is_foreground(argument: &OsString) -> bool {
     let bytes = argument.as_bytes();
     let is_short = bytes.len() > 1 && bytes[0] == b'-' && bytes[1] != b'-';
     FOREGROUND.iter().any(|option| argument == option) || (is_short && bytes.contains(&b'f'))
+}
+
+fn assignment(name: &OsStr, value: &OsStr) -> io::Result<CString> {
+    Ok(CString::new(
+        [name.as_bytes(), b"=", value.as_bytes()].concat(),
+    )?)
 }
 
 /// Also those that a C library has opened.
