@@ -10,39 +10,13 @@ pub use serde;
 
 /// A figure of a part of the report, as monitoring gets it.
 #[derive(Debug)]
-pub struct Metric<P> {
+pub struct Metric {
     /// Name, without the prefix of all. That of a counter ends with `_total`.
     pub name: &'static str,
     /// Meaning, in a sentence.
     pub help: &'static str,
-    /// Name of the field, which ends with the unit.
+    /// Name of the field, which ends with the unit. A flag counts as 0 or 1, a list as its length.
     pub field: &'static str,
-    /// The figure in that unit.
-    pub of: fn(&P) -> i128,
-}
-
-/// A value that is a metric.
-pub trait Figure {
-    /// Its number. A flag counts as 0 or 1, a list as its length.
-    fn number(&self) -> i128;
-}
-
-macro_rules! numbers {
-    ($($type:ty)+) => {
-        $(impl Figure for $type {
-            fn number(&self) -> i128 {
-                (*self).into()
-            }
-        })+
-    };
-}
-
-numbers! { bool i32 u32 u64 }
-
-impl<T> Figure for Vec<T> {
-    fn number(&self) -> i128 {
-        self.len() as i128
-    }
 }
 
 /// Declares parts of the report. The documentation of a field is one line.
@@ -63,11 +37,10 @@ macro_rules! figures {
 
             impl $part {
                 /// Its figures that are metrics.
-                pub const METRICS: &[$crate::figures::Metric<Self>] = &[$($($crate::figures::Metric {
+                pub const METRICS: &[$crate::figures::Metric] = &[$($($crate::figures::Metric {
                     name: $metric,
                     help: $doc,
                     field: stringify!($field),
-                    of: |part| $crate::figures::Figure::number(&part.$field),
                 },)?)+];
             }
         )+

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod names;
 pub mod path;
 pub mod sync;
+pub mod text;
 pub mod time;
 mod vm_type;
 

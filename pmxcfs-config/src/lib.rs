@@ -10,5 +10,5 @@ mod paths;
 
 pub use config::Config;
 pub use corosync_version::config_version;
-pub use node::{NodeError, admin_gid, node_address, node_name};
+pub use node::{admin_gid, node_address, node_name};
 pub use paths::{PathOptions, Paths};

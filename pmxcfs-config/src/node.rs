@@ -2,34 +2,20 @@
 
 use std::net::{IpAddr, ToSocketAddrs};
 
+use anyhow::{Context as _, Result, bail};
 use pmxcfs_api_types::names::ADMIN_GROUP;
-
-/// Why the host's identity could not be found out. The texts are those operators search for.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// `uname` failed, or gave no usable name.
-    #[error("Unable to read the host name")]
-    HostName(#[source] nix::Error),
-    /// The host name does not lead to an address that others could reach.
-    #[error(
-        "Unable to resolve node name '{0}' to a non-loopback IP address - missing entry in '/etc/hosts' or DNS?"
-    )]
-    Unresolved(String),
-    /// The group is missing.
-    #[error("Unable to get {ADMIN_GROUP} group ID")]
-    Group,
-}
 
 /// The node name: the host name up to the first dot.
 ///
 /// # Errors
-/// [`NodeError::HostName`] if the kernel does not tell it.
-pub fn node_name() -> Result<String, NodeError> {
-    let uname = nix::sys::utsname::uname().map_err(NodeError::HostName)?;
+/// If the kernel does not tell it.
+pub fn node_name() -> Result<String> {
+    let failed = "Unable to read the host name";
+    let uname = nix::sys::utsname::uname().context(failed)?;
     let name = uname.nodename().to_string_lossy();
     let name = name.split('.').next().unwrap_or_default();
     if name.is_empty() {
-        return Err(NodeError::HostName(nix::Error::ENODATA));
+        return Err(nix::Error::ENODATA).context(failed);
     }
     Ok(name.to_owned())
 }
@@ -37,25 +23,26 @@ pub fn node_name() -> Result<String, NodeError> {
 /// First address of the node name in resolver order that is not `127.*` and not `::1`.
 ///
 /// # Errors
-/// [`NodeError::Unresolved`] if there is none.
-pub fn node_address(node_name: &str) -> Result<IpAddr, NodeError> {
-    (node_name, 0)
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut addresses| {
-            addresses.find_map(|address| Some(address.ip()).filter(|ip| !ip.is_loopback()))
-        })
-        .ok_or_else(|| NodeError::Unresolved(node_name.to_owned()))
+/// If there is none.
+pub fn node_address(node_name: &str) -> Result<IpAddr> {
+    let addresses = (node_name, 0).to_socket_addrs().into_iter().flatten();
+    let mut addresses = addresses.map(|address| address.ip());
+    let address = addresses.find(|address| !address.is_loopback());
+    address.with_context(|| {
+        format!(
+            "Unable to resolve node name '{node_name}' to a non-loopback IP address - missing entry in '/etc/hosts' or DNS?"
+        )
+    })
 }
 
 /// Group id of the administrators' group.
 ///
 /// # Errors
-/// [`NodeError::Group`] if it does not exist.
-pub fn admin_gid() -> Result<u32, NodeError> {
+/// If it does not exist.
+pub fn admin_gid() -> Result<u32> {
     match nix::unistd::Group::from_name(ADMIN_GROUP) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) | Err(_) => Err(NodeError::Group),
+        Ok(None) | Err(_) => bail!("Unable to get {ADMIN_GROUP} group ID"),
     }
 }
 

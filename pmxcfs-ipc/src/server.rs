@@ -34,7 +34,6 @@ pub struct Server {
     service: Arc<Service>,
     /// Yields nothing; disconnected when the last task has ended.
     tasks_ended: Receiver<()>,
-    is_stopped: bool,
 }
 
 impl Server {
@@ -69,7 +68,6 @@ impl Server {
         Ok(Self {
             service,
             tasks_ended,
-            is_stopped: false,
         })
     }
 
@@ -78,12 +76,11 @@ impl Server {
     ///
     /// Returns at the deadline at the latest, whatever handler and clients do; says whether everything was done by
     /// then. What is left is removed by the next server that starts. Not to be called on the runtime.
-    pub fn stop(mut self, deadline: Instant) -> bool {
+    pub fn stop(self, deadline: Instant) -> bool {
         self.stop_by(deadline)
     }
 
-    fn stop_by(&mut self, deadline: Instant) -> bool {
-        self.is_stopped = true;
+    fn stop_by(&self, deadline: Instant) -> bool {
         // Parts of the time are kept for what follows: half of what is left for the tasks' own end, and for the files.
         let left = deadline.saturating_duration_since(Instant::now());
         self.service.stop.order((deadline - left / 2).into());
@@ -99,7 +96,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if !self.is_stopped {
+        if !self.service.stop.is_ordered() {
             self.stop_by(Instant::now() + DROP_LIMIT);
         }
     }

@@ -24,6 +24,7 @@
 use std::cmp::Ordering;
 
 use bytes::Buf;
+use pmxcfs_api_types::text::until_nul;
 
 use crate::digest::{MAX_FIELD_LENGTH, text_digest};
 use crate::escape::escape_units;
@@ -66,7 +67,7 @@ pub enum EntryError {
 }
 
 /// What a client wants to have logged.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Submission<'a> {
     /// Syslog priority. Above 7 nothing is logged.
     pub priority: u8,
@@ -127,11 +128,6 @@ impl Submission<'_> {
         bytes.resize(size, 0);
         Some(Entry(bytes))
     }
-}
-
-/// A text up to its first NUL.
-fn until_nul(text: &[u8]) -> &[u8] {
-    text.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// A packed entry: the payload of a LOG message.

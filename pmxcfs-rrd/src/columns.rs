@@ -6,6 +6,8 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use pmxcfs_api_types::text::until_nul;
+
 use crate::key::Generation;
 use crate::sample::{MAX_VALUE_SIZE, SampleError};
 use crate::schema::Schema;
@@ -23,8 +25,8 @@ pub fn update_text(
     if value.len() > MAX_VALUE_SIZE {
         return Err(SampleError::ValueTooLong(value.len()));
     }
-    let value = value.split(|byte| *byte == 0).next().unwrap_or_default();
-    let mut columns = value.splitn(schema.live_column_count.saturating_add(1), is_separator);
+    let mut columns =
+        until_nul(value).splitn(schema.live_column_count.saturating_add(1), is_separator);
     let columns = columns.nth(schema.live_column_count).unwrap_or_default();
     if columns.is_empty() {
         return Err(SampleError::NoTime);

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use pmxcfs_api_types::sync::{Condvar, Mutex, Rank};
@@ -77,8 +77,6 @@ struct State {
     /// Samples of the batch that is being written.
     writing_count: usize,
     stats: RrdStats,
-    /// Taken by the first caller of [`RrdWriter::stop`] that sees the thread end.
-    thread: Option<JoinHandle<()>>,
 }
 
 impl State {
@@ -110,17 +108,16 @@ impl RrdWriter {
             phase: Phase::Running,
             writing_count: 0,
             stats: RrdStats::default(),
-            thread: None,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(Rank::RrdQueue, state),
             changed: Condvar::new(),
         });
         let threads_side = Arc::clone(&shared);
-        let thread = thread::Builder::new()
+        // Not joined: a disk may never answer.
+        let _detached = thread::Builder::new()
             .name("rrd".into())
             .spawn(move || run(&threads_side, config))?;
-        shared.state.lock().thread = Some(thread);
         Ok(Self { shared })
     }
 
@@ -157,14 +154,10 @@ impl RrdWriter {
                 return Err(StopError { unwritten_count });
             }
         }
-        let unwritten_count = state.unwritten_count();
-        let thread = state.thread.take();
-        drop(state);
         // A thread that has panicked leaves its batch unwritten.
-        let _panicked = thread.map(JoinHandle::join);
-        match unwritten_count {
+        match state.unwritten_count() {
             0 => Ok(()),
-            _ => Err(StopError { unwritten_count }),
+            unwritten_count => Err(StopError { unwritten_count }),
         }
     }
 

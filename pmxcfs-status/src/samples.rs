@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use pmxcfs_api_types::text::until_nul;
 
 /// Takes values on their way to RRD files. Must not block: it is called by whoever sets or receives a value.
 pub trait RrdSink: Send + Sync {
@@ -137,13 +138,7 @@ impl SampleTable {
         for (key, sample) in &self.samples {
             out.extend_from_slice(key);
             out.push(b':');
-            out.extend(
-                sample
-                    .value
-                    .split(|byte| *byte == 0)
-                    .next()
-                    .unwrap_or_default(),
-            );
+            out.extend_from_slice(until_nul(&sample.value));
             out.push(b'\n');
         }
         out.push(0);

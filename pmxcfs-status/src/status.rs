@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use pmxcfs_api_types::limits::MAX_STATUS_VALUE_SIZE;
 use pmxcfs_api_types::sync::{Mutex, Rank};
+use pmxcfs_api_types::text::until_nul;
 use pmxcfs_api_types::{FsError, NodeId, Result};
 use pmxcfs_logger::{ClusterLog, DEFAULT_LIMIT, Entry, Origin, RingError, Submission};
 use pmxcfs_memdb::GuestList;
@@ -151,7 +152,7 @@ impl Status {
     /// [`FsError::TooBig`] above 32768 bytes; [`FsError::NoMemory`] for an unusable `rrd/` or `nodeip` value, or when the
     /// node has too many values.
     pub fn set_value(&self, key: &[u8], value: &Bytes) -> Result<()> {
-        let key = &key[..memchr::memchr(0, key).unwrap_or(key.len())];
+        let key = until_nul(key);
         if value.len() > MAX_STATUS_VALUE_SIZE {
             return Err(FsError::TooBig);
         }
@@ -387,8 +388,8 @@ impl Status {
         if value.len() > MAX_ADDRESS_SIZE || !value.ends_with(b"\0") {
             return Err(UpdateError::BadValue);
         }
-        let length = memchr::memchr(0, value).unwrap_or(value.len());
-        self.members.lock().set_address(node, value.slice(..length));
+        let address = value.slice_ref(until_nul(value));
+        self.members.lock().set_address(node, address);
         Ok(())
     }
 }

@@ -46,14 +46,14 @@ pub fn ipc_operation(bytes: &[u8]) {
         }
         Ok(Call::Status { key, node }) => vec![key, node],
         Ok(Call::Config { path }) => vec![path],
-        Ok(Call::Log(message)) => vec![message.ident, message.tag, message.text],
+        Ok(Call::Log(message)) => vec![message.ident, message.tag, message.message],
         Ok(Call::ClusterLog { user, .. }) => vec![user],
         Ok(Call::VerifyToken { token }) => {
             assert!(!token.is_empty() && !token.contains(&b'\n'));
             vec![token]
         }
-        Ok(Call::GuestProperties(query)) => {
-            let names = query.names.unwrap_or_default();
+        Ok(Call::GuestProperties { names, .. }) => {
+            let names = names.unwrap_or_default();
             assert!(id == 11 || names.iter().all(|name| name[0].is_ascii_lowercase()));
             names
         }

@@ -1,6 +1,6 @@
 //! Files that show that an instance runs: the lock, the PID file, the restart flag.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{
     DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown,
@@ -9,7 +9,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use nix::poll::PollTimeout;
 use pmxcfs_config::Paths;
 use procfs::LockType;
@@ -26,7 +25,7 @@ const DIRECTORY_MODE: u32 = 0o750;
 /// The lock on a state directory, which has one instance at a time. The kernel releases it with the process; the file stays.
 #[derive(Debug)]
 pub struct InstanceLock {
-    _file: Flock<File>,
+    _file: File,
 }
 
 impl InstanceLock {
@@ -35,7 +34,7 @@ impl InstanceLock {
     /// # Errors
     /// If it stays taken, or the file cannot be made.
     pub fn acquire(path: &Path) -> io::Result<Self> {
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
@@ -43,15 +42,16 @@ impl InstanceLock {
         let deadline = Instant::now() + LOCK_PATIENCE;
         let mut told = false;
         loop {
-            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self { _file: lock }),
-                Err((file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file,
-                Err((file, errno @ Errno::EWOULDBLOCK)) => {
-                    let text = format!("{}: {}", io::Error::from(errno), holder(&file, path));
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {}
+                Err(TryLockError::WouldBlock) => {
+                    let taken = io::Error::from(Errno::EWOULDBLOCK);
+                    let text = format!("{taken}: {}", holder(&file, path));
                     return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
                 }
-                Err((_, errno)) => return Err(errno.into()),
-            };
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
             if !told {
                 let holder = holder(&file, path);
                 tracing::info!("unable to acquire pmxcfs lock - trying again: {holder}");

@@ -8,28 +8,15 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
 use super::handover::{CONNECTION, Inherited, TABLES};
 use super::notify::Notifier;
-use crate::fs::{Tables, TablesError};
+use crate::fs::Tables;
 use crate::fuse::{self, Connection, Mount, TakeoverError};
 
 /// How long programs may wait for a process that goes on with their mount.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Why a mount does not go on.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("it has not been served within {} s", PATIENCE.as_secs())]
-    TooLate,
-    #[error("the tables of names and handles were not passed")]
-    NoTables,
-    #[error(transparent)]
-    Tables(#[from] TablesError),
-    #[error(transparent)]
-    Connection(#[from] TakeoverError),
-}
 
 /// A mount that can be served.
 pub(super) struct Mounted {
@@ -65,8 +52,9 @@ fn take_over(
     connection: &OwnedFd,
     tables: Option<OwnedFd>,
     mount_dir: &Path,
-) -> Result<Mounted, Refusal> {
-    let tables = Tables::open(tables.ok_or(Refusal::NoTables)?)?;
+) -> anyhow::Result<Mounted> {
+    let tables = tables.context("the tables of names and handles were not passed")?;
+    let tables = Tables::open(tables)?;
     let device = connection.try_clone().map_err(TakeoverError::Io)?;
     let (mount, connection) = Connection::take_over(device, &tables, mount_dir)?;
     Ok(Mounted {
@@ -141,7 +129,7 @@ pub(super) fn mount(
         let reason = if deadline.meet() {
             reason
         } else {
-            Refusal::TooLate
+            anyhow!("it has not been served within {} s", PATIENCE.as_secs())
         };
         tracing::warn!("the mount of the former process ends, a new one begins: {reason}");
     }

@@ -5,6 +5,7 @@
 //! it, in reverse order.
 
 use std::io;
+use std::mem;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -78,13 +79,9 @@ impl Launch {
 pub fn start(
     options: &Options,
     parent: Option<WaitingParent>,
-    launch: Launch,
+    mut launch: Launch,
 ) -> Result<(Daemon, FuseSession), ExitCode> {
-    let Launch {
-        notifier,
-        inherited,
-        successor,
-    } = launch;
+    let inherited = mem::take(&mut launch.inherited);
     let strangers = inherited.strangers.join(" ");
     // With a mount that programs wait in, a stop has to end it, so it comes after the start.
     let signals = inherited.connection.as_ref();
@@ -103,14 +100,7 @@ pub fn start(
         ExitCode::from(EXIT_FAILURE)
     };
     let config = identify(options).map_err(failed)?;
-    let outside = Outside {
-        parent,
-        notifier,
-        signals,
-        takeover,
-        successor,
-    };
-    start_as(config, options, level, outside)
+    start_as(config, options, level, parent, launch, signals, takeover)
         .map_err(failed)
         .inspect_err(|_| tracing::info!("exit proxmox configuration filesystem (-1)"))
 }
@@ -132,7 +122,7 @@ fn identify(options: &Options) -> anyhow::Result<Config> {
             tracing::warn!("{error} - going on in local mode");
             None
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
     Ok(Config {
         paths: options.paths(),
@@ -144,29 +134,16 @@ fn identify(options: &Options) -> anyhow::Result<Config> {
     })
 }
 
-/// Those whom the daemon has to do with beside its clients.
-struct Outside {
-    parent: Option<WaitingParent>,
-    notifier: Notifier,
-    /// Those that were taken over before anything else.
-    signals: Option<io::Result<StopSignals>>,
-    takeover: Option<Takeover>,
-    successor: Successor,
-}
-
+/// Starts as this host. `signals` are those that were taken over before anything else.
 fn start_as(
     config: Config,
     options: &Options,
     level: LogLevel,
-    outside: Outside,
+    parent: Option<WaitingParent>,
+    launch: Launch,
+    signals: Option<io::Result<StopSignals>>,
+    takeover: Option<Takeover>,
 ) -> anyhow::Result<(Daemon, FuseSession)> {
-    let Outside {
-        parent,
-        notifier,
-        signals,
-        takeover,
-        successor,
-    } = outside;
     memory::configure();
     let lock = prepare_host(&config)?;
     // Not earlier: a start that waits for the lock can still be ended by any signal.
@@ -183,7 +160,7 @@ fn start_as(
     let ipc = start_ipc(&config, options, operations, runtimes.ipc())
         .with_context(|| format!("cannot open the IPC service '{}'", config.ipc_name))?;
 
-    let (mounted, deadline) = mounting::mount(takeover, &notifier, &config.paths.mount_dir)?;
+    let (mounted, deadline) = mounting::mount(takeover, &launch.notifier, &config.paths.mount_dir)?;
     let tables = mounted.tables.descriptor().try_clone_to_owned()?;
     let to_cluster: Arc<OnceLock<Submit>> = Arc::default();
     let submit: Submit = if is_member {
@@ -236,11 +213,11 @@ fn start_as(
     };
     let serving = Arc::new(Serving {
         sources,
-        notifier,
+        notifier: launch.notifier,
         mount: mounted.mount,
         readers,
         tables,
-        successor,
+        successor: launch.successor,
         ipc: Mutex::new(Rank::DaemonStop, Some(ipc)),
         ending: OnceLock::new(),
         is_stop_wanted: AtomicBool::new(false),

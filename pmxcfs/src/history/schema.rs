@@ -7,11 +7,12 @@
 //! `entry` has the state of the tree after the last record. With it and the records, which have what was before, any earlier
 //! state follows: take the records back, the last one first. So the oldest records can go at any time.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use pmxcfs_api_types::files::{create_private, with_suffix};
 use rusqlite::{Connection, OpenFlags};
 
 /// "pmxh".
@@ -113,12 +114,7 @@ pub(crate) struct HistoryFile {
 impl HistoryFile {
     /// Opens it, or makes it where it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, HistoryError> {
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path);
-        match made {
+        match create_private(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
             _ => fs::set_permissions(path, Permissions::from_mode(0o600))?,
         }
@@ -181,16 +177,11 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Connection, HistoryError> {
 
 /// Puts a file aside that is of no use, in place of the one before. Returns its new name.
 pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let name = |ending: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        PathBuf::from(name)
-    };
-    let aside = name(".broken");
+    let aside = with_suffix(path, ".broken");
     fs::rename(path, &aside)?;
     for companion in ["-wal", "-shm"] {
         // The log may have what the file lacks.
-        let _missing = fs::rename(name(companion), name(&format!(".broken{companion}")));
+        let _missing = fs::rename(with_suffix(path, companion), with_suffix(&aside, companion));
     }
     Ok(aside)
 }

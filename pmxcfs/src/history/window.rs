@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use pmxcfs_api_types::text::until_nul;
 use pmxcfs_memdb::store::{Asker, Committed, Effect, FormerKind, Step};
 use pmxcfs_memdb::{Entry, EntryKind, RootState};
 
@@ -173,8 +174,7 @@ impl Pending {
 }
 
 fn program(asker: &Asker) -> String {
-    let name = asker.program.split(|byte| *byte == 0).next();
-    String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+    String::from_utf8_lossy(until_nul(&asker.program)).into_owned()
 }
 
 /// The operation that makes an entry.

@@ -4,7 +4,9 @@
 //! and puts the NUL that ends a string at that offset; here the bytes that were received are all there is. A string that
 //! fills the rest of a request loses its last byte, as it always did: that byte is the NUL of clients that send one.
 
+use pmxcfs_api_types::text::until_nul;
 use pmxcfs_api_types::{FsError, Result};
+use pmxcfs_logger::Submission;
 
 use crate::health::IpcOperation;
 
@@ -33,15 +35,19 @@ pub enum Call<'a> {
     Status { key: &'a [u8], node: &'a [u8] },
     /// 6: content of a file. The path, NUL.
     Config { path: &'a [u8] },
-    /// 7: adds an entry to the cluster log.
-    Log(LogMessage<'a>),
+    /// 7: adds an entry to the cluster log. Its process id is not in the request.
+    Log(Submission<'a>),
     /// 8: the cluster log. u32 limit, 12 bytes ignored, the user to filter by, NUL.
     ClusterLog { limit: u32, user: &'a [u8] },
     /// 10: `.rrd`.
     RrdDump,
     /// 11: one property of one guest or all. u32 guest id, the property, NUL. 13: several. u32 guest id, u8 count, that
-    /// many names, each with NUL.
-    GuestProperties(PropertyQuery<'a>),
+    /// many names, each with NUL. Guest 0 stands for all. What is wrong with the names is told after what is wrong with the
+    /// guest.
+    GuestProperties {
+        vmid: u32,
+        names: Result<Vec<&'a [u8]>>,
+    },
     /// 12: whether a token is listed. The token, NUL.
     VerifyToken { token: &'a [u8] },
 }
@@ -73,7 +79,7 @@ impl<'a> Call<'a> {
                 Ok(Self::Status { key, node })
             }
             IpcOperation::GetConfig => last_string(body).map(|path| Self::Config { path }),
-            IpcOperation::Log => LogMessage::decode(body).map(Self::Log),
+            IpcOperation::Log => submission(body).map(Self::Log),
             IpcOperation::ClusterLog => {
                 let user = last_string(body.get(LOG_USER_OFFSET..).unwrap_or_default())?;
                 let (limit, _ignored) = u32_field(body)?;
@@ -82,12 +88,12 @@ impl<'a> Call<'a> {
             IpcOperation::GuestProperty => {
                 let (vmid, name) = u32_field(body)?;
                 let names = last_string(name).map(|name| vec![name]);
-                Ok(Self::GuestProperties(PropertyQuery { vmid, names }))
+                Ok(Self::GuestProperties { vmid, names })
             }
             IpcOperation::GuestProperties => {
                 let (vmid, names) = u32_field(body)?;
                 let names = property_names(names);
-                Ok(Self::GuestProperties(PropertyQuery { vmid, names }))
+                Ok(Self::GuestProperties { vmid, names })
             }
             IpcOperation::VerifyToken => token(body).map(|token| Self::VerifyToken { token }),
         }
@@ -104,44 +110,22 @@ impl<'a> Call<'a> {
 /// | 3 | | ident, tag, then the message up to its first NUL or the end |
 ///
 /// The C daemon wants a NUL behind the request instead of in it, so that it refuses most messages on a busy connection.
-#[derive(Debug, PartialEq, Eq)]
-pub struct LogMessage<'a> {
-    /// Priority; above 7 the entry is dropped later, without an error.
-    pub priority: u8,
-    /// User.
-    pub ident: &'a [u8],
-    /// What the message is about.
-    pub tag: &'a [u8],
-    /// The message.
-    pub text: &'a [u8],
-}
-
-impl<'a> LogMessage<'a> {
-    fn decode(body: &'a [u8]) -> Result<Self> {
-        let [priority, ident_length, tag_length, texts @ ..] = body else {
-            return Err(FsError::Invalid);
-        };
-        let (ident, rest) = split(texts, usize::from(*ident_length))?;
-        let (tag, text) = split(rest, usize::from(*tag_length))?;
-        if text.is_empty() || !ident.ends_with(b"\0") || !tag.ends_with(b"\0") {
-            return Err(FsError::Invalid);
-        }
-        Ok(Self {
-            priority: *priority,
-            ident: until_nul(ident),
-            tag: until_nul(tag),
-            text: until_nul(text),
-        })
+fn submission(body: &[u8]) -> Result<Submission<'_>> {
+    let [priority, ident_length, tag_length, texts @ ..] = body else {
+        return Err(FsError::Invalid);
+    };
+    let (ident, rest) = split(texts, usize::from(*ident_length))?;
+    let (tag, message) = split(rest, usize::from(*tag_length))?;
+    if message.is_empty() || !ident.ends_with(b"\0") || !tag.ends_with(b"\0") {
+        return Err(FsError::Invalid);
     }
-}
-
-/// Which properties of which guests are wanted.
-#[derive(Debug, PartialEq, Eq)]
-pub struct PropertyQuery<'a> {
-    /// Guest id; 0 stands for all guests.
-    pub vmid: u32,
-    /// The properties. What is wrong with them is told after what is wrong with the guest.
-    pub names: Result<Vec<&'a [u8]>>,
+    Ok(Submission {
+        priority: *priority,
+        pid: 0,
+        ident: until_nul(ident),
+        tag: until_nul(tag),
+        message: until_nul(message),
+    })
 }
 
 /// The names in a request for several properties. None may be missing, left over, or begin with anything but a small letter.
@@ -196,10 +180,6 @@ fn name_field(body: &[u8]) -> Result<(&[u8], &[u8])> {
 fn last_string(bytes: &[u8]) -> Result<&[u8]> {
     let (_nul, text) = bytes.split_last().ok_or(FsError::Invalid)?;
     Ok(until_nul(text))
-}
-
-fn until_nul(text: &[u8]) -> &[u8] {
-    text.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// A token: at least one byte, one line, a NUL at the end and nowhere else.

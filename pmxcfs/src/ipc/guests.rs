@@ -13,7 +13,6 @@ use pmxcfs_memdb::{Entry, EntryKind, MemDb, Tree};
 use pmxcfs_status::PropertyPage;
 
 use super::answers::Answers;
-use super::decode::PropertyQuery;
 
 /// Guests have ids from here on, as far as these operations are concerned.
 const MIN_VMID: u32 = 100;
@@ -27,14 +26,15 @@ pub(super) fn properties(
     db: &MemDb,
     answers: &Answers,
     question: &[u8],
-    query: PropertyQuery<'_>,
+    vmid: u32,
+    names: Result<Vec<&[u8]>>,
     max_size: usize,
 ) -> Result<Bytes> {
-    let wanted = match (query.vmid, &query.names) {
+    let wanted = match (vmid, &names) {
         (0, Err(error)) => return Err(*error),
         (0, Ok(_)) => Vmid(0)..=Vmid(u32::MAX),
         (1..MIN_VMID, _) => return Err(FsError::Invalid),
-        (vmid, _) => Vmid(vmid)..=Vmid(vmid),
+        _ => Vmid(vmid)..=Vmid(vmid),
     };
     let (mut tree_version, mut part) = {
         let tree = db.read();
@@ -44,11 +44,11 @@ pub(super) fn properties(
         }
         (tree_version, configs(&tree, wanted, FIRST_COUNT))
     };
-    if query.vmid != 0 && part.is_empty() {
+    if vmid != 0 && part.is_empty() {
         return Err(FsError::NotFound);
     }
-    let names = query.names?;
-    if query.vmid != 0 && part.iter().any(|(_, config)| config.is_empty()) {
+    let names = names?;
+    if vmid != 0 && part.iter().any(|(_, config)| config.is_empty()) {
         return Err(FsError::Io);
     }
     let mut page = PropertyPage::new(&names, max_size);

@@ -66,20 +66,15 @@ impl Operations {
             Call::Status { key, node } => self.status.value(node, key),
             Call::Config { path } => self.config(path, is_root),
             Call::Log(message) => {
-                self.status.log(&Submission {
-                    priority: message.priority,
-                    pid: request.peer.pid.unsigned_abs(),
-                    ident: message.ident,
-                    tag: message.tag,
-                    message: message.text,
-                });
+                let pid = request.peer.pid.unsigned_abs();
+                self.status.log(&Submission { pid, ..message });
                 Ok(Bytes::new())
             }
             Call::ClusterLog { limit, user } => Ok(self.status.log_response(limit, user)),
             Call::RrdDump => Ok(self.status.rrd_response()),
-            Call::GuestProperties(query) => {
+            Call::GuestProperties { vmid, names } => {
                 let (question, max_size) = (question(request), request.max_response_size);
-                guests::properties(&self.db, &self.answers, &question, query, max_size)
+                guests::properties(&self.db, &self.answers, &question, vmid, names, max_size)
             }
             Call::VerifyToken { token } => {
                 let tokens = self.file(TOKEN_FILE).ok_or(FsError::NotFound)?;
@@ -126,7 +121,7 @@ impl Handler for Operations {
     /// A search through all guests and the dump of RRD values take milliseconds when there are many.
     fn is_long(&self, request: &Request<'_>) -> bool {
         match Call::decode(request.id, request.body, true) {
-            Ok(Call::GuestProperties(query)) if query.vmid == 0 => {
+            Ok(Call::GuestProperties { vmid: 0, .. }) => {
                 let tree_version = self.db.read().root().version;
                 let answer = self.answers.find(tree_version, &question(request));
                 answer.is_none()

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use pmxcfs_api_types::files::with_suffix;
 use serde_json::Value;
 
 use super::cli::{FollowArgs, RestoreArgs};
@@ -103,8 +104,7 @@ pub(super) fn restore(
 
 /// As programs write to the mount: no reader sees half of it, and the rules of the target are asked.
 fn replace(place: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut new = place.as_os_str().to_owned();
-    new.push(format!(".tmp.{}", std::process::id()));
+    let new = with_suffix(place, format!(".tmp.{}", std::process::id()));
     let written = fs::write(&new, content).and_then(|()| fs::rename(&new, place));
     if written.is_err() {
         // The first error is the one that counts.

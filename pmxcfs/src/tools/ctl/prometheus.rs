@@ -10,6 +10,8 @@ use pmxcfs_api_types::figures::Metric;
 use pmxcfs_dfsm::core::Mode;
 use pmxcfs_memdb::store::{ScrubStats, StoreStats};
 use pmxcfs_rrd::RrdStats;
+use serde::Serialize;
+use serde_json::{Number, Value, json};
 use strum::VariantNames as _;
 
 use crate::health::report::{
@@ -72,24 +74,27 @@ impl Page {
     }
 
     /// The metrics of the one part of its sort.
-    fn part<P>(&mut self, metrics: &[Metric<P>], part: &P) {
+    fn part(&mut self, metrics: &[Metric], part: &impl Serialize) {
         self.parts(metrics, std::iter::once((String::new(), part)));
     }
 
     /// The metrics of several parts, which differ by their labels.
-    fn parts<'p, P: 'p>(
+    fn parts<P: Serialize>(
         &mut self,
-        metrics: &[Metric<P>],
-        parts: impl Iterator<Item = (String, &'p P)> + Clone,
+        metrics: &[Metric],
+        parts: impl Iterator<Item = (String, P)>,
     ) {
+        let parts: Vec<_> = parts.map(|(labels, part)| (labels, json!(part))).collect();
         for metric in metrics {
             let digits = match metric.field.rsplit_once('_') {
                 Some((_, "ms")) => 3,
                 Some((_, "us")) => 6,
                 _ => 0,
             };
-            let value = |part| decimal((metric.of)(part), digits);
-            let samples = parts.clone().map(|(labels, part)| (labels, value(part)));
+            let samples = parts.iter().map(|(labels, part)| {
+                let value = number(&part[metric.field]);
+                (labels, decimal(value, digits))
+            });
             self.family(metric.name, metric.help, samples);
         }
     }
@@ -109,6 +114,14 @@ fn labels(labels: &[(&str, &dyn Display)]) -> String {
         .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
         .collect();
     format!("{{{}}}", labels.join(","))
+}
+
+fn number(field: &Value) -> i128 {
+    match field {
+        Value::Bool(flag) => (*flag).into(),
+        Value::Array(list) => list.len() as i128,
+        field => field.as_number().and_then(Number::as_i128).unwrap_or(0),
+    }
 }
 
 /// A number of which so many digits stand behind the point.

@@ -3,14 +3,12 @@
 //! A daemon only ever uses files called `config.db`, and holds the lock file beside it while it lives. Files of other
 //! names are copies: no daemon writes to them, and their directory is not littered with lock files.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use pmxcfs_api_types::files::directory_of;
 use pmxcfs_config::PathOptions;
 use pmxcfs_memdb::store::Access;
@@ -34,7 +32,7 @@ pub(super) struct Lock {
     /// Where the database really is, links resolved.
     pub(super) database: PathBuf,
     pub(super) access: Access,
-    file: Option<Flock<File>>,
+    file: Option<File>,
 }
 
 impl Lock {
@@ -66,14 +64,14 @@ impl Lock {
                 opened.with_context(|| format!("cannot open the lock file {}", path.display()))?
             }
         };
-        let kind = match writes {
-            true => FlockArg::LockExclusiveNonblock,
-            false => FlockArg::LockSharedNonblock,
+        let locked = match writes {
+            true => file.try_lock(),
+            false => file.try_lock_shared(),
         };
-        match Flock::lock(file, kind) {
-            Ok(file) => lock.file = Some(file),
-            Err((_, Errno::EWOULDBLOCK)) if purpose == Use::ReadLive => lock.access = Access::Live,
-            Err((file, Errno::EWOULDBLOCK)) => bail!(
+        match locked {
+            Ok(()) => lock.file = Some(file),
+            Err(TryLockError::WouldBlock) if purpose == Use::ReadLive => lock.access = Access::Live,
+            Err(TryLockError::WouldBlock) => bail!(
                 "{} is in use: {}; stop that first (systemctl stop pve-cluster){}",
                 lock.database.display(),
                 holder(&file, &path),
@@ -82,8 +80,8 @@ impl Lock {
                     false => ", or read the state of the last commit with --live",
                 }
             ),
-            Err((_, errno)) => {
-                return Err(errno).with_context(|| format!("cannot lock {}", path.display()));
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         }
         Ok(lock)
