@@ -237,6 +237,13 @@ impl Fixture {
     }
 }
 
+/// A running store makes files anew that are removed.
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let _outcome = self.store.shutdown(PATIENCE);
+    }
+}
+
 /// Calls something that answers, and waits for the answer.
 pub(crate) fn wait(
     call: impl FnOnce(Box<dyn FnOnce(Result<(), FsError>) + Send>),
