@@ -11,7 +11,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
-use order::{Held, Order};
+use order::{Held, check};
 
 macro_rules! ranks {
     ($($rank:ident $name:literal,)+) => {
@@ -67,7 +67,7 @@ ranks! {
 
 /// A lock with a place in the order of locks.
 pub struct Ranked<L> {
-    order: Order,
+    rank: Rank,
     lock: L,
 }
 
@@ -97,9 +97,9 @@ pub type RwLockWriteGuard<'a, T> = Guard<parking_lot::RwLockWriteGuard<'a, T>>;
 impl<L> Ranked<L> {
     /// Waits with `wait` for the lock.
     fn hold<'a, G>(&'a self, wait: impl FnOnce(&'a L) -> G) -> Guard<G> {
-        self.order.check();
+        check(self.rank);
         let inner = wait(&self.lock);
-        let held = self.order.hold();
+        let held = Held::new(self.rank);
         Guard { inner, held }
     }
 }
@@ -108,7 +108,7 @@ impl<T> Mutex<T> {
     /// An unlocked mutex.
     pub const fn new(rank: Rank, value: T) -> Self {
         Self {
-            order: Order::new(rank),
+            rank,
             lock: parking_lot::Mutex::new(value),
         }
     }
@@ -124,7 +124,7 @@ impl<T> Mutex<T> {
     /// Locks the mutex if it is free. Allowed in any order, since it does not wait.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let inner = self.lock.try_lock()?;
-        let held = self.order.hold();
+        let held = Held::new(self.rank);
         Some(Guard { inner, held })
     }
 }
@@ -133,7 +133,7 @@ impl<T> RwLock<T> {
     /// An unlocked lock.
     pub const fn new(rank: Rank, value: T) -> Self {
         Self {
-            order: Order::new(rank),
+            rank,
             lock: parking_lot::RwLock::new(value),
         }
     }
@@ -213,35 +213,26 @@ mod order {
         }
     }
 
-    /// The place of a lock.
-    pub(super) struct Order(Rank);
+    /// Panics if a lock is held that comes later than one of this rank.
+    pub(super) fn check(rank: Rank) {
+        let last = with_held(|held| held.iter().max().copied());
+        if let Some(last) = last
+            && last >= rank
+            && !std::thread::panicking()
+        {
+            panic!("lock {} taken while {} is held", rank.name(), last.name());
+        }
+    }
 
     /// An entry in the list of held locks, until it is dropped.
     pub(super) struct Held(Rank);
 
-    impl Order {
-        pub(super) const fn new(rank: Rank) -> Self {
+    impl Held {
+        pub(super) fn new(rank: Rank) -> Self {
+            with_held(|held| held.push(rank));
             Self(rank)
         }
 
-        /// Panics if a lock is held that comes later.
-        pub(super) fn check(&self) {
-            let last = with_held(|held| held.iter().max().copied());
-            if let Some(last) = last
-                && last >= self.0
-                && !std::thread::panicking()
-            {
-                panic!("lock {} taken while {} is held", self.0.name(), last.name());
-            }
-        }
-
-        pub(super) fn hold(&self) -> Held {
-            with_held(|held| held.push(self.0));
-            Held(self.0)
-        }
-    }
-
-    impl Held {
         /// Panics if the thread holds anything else.
         pub(super) fn check_only(&self) {
             let other = with_held(|held| held.iter().copied().find(|rank| *rank != self.0));

@@ -13,58 +13,46 @@ use pmxcfs_api_types::sync::{Mutex, Rank};
 pub(crate) struct Admission {
     max_total: usize,
     max_per_uid: usize,
-    counts: Mutex<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    total: usize,
-    per_uid: HashMap<u32, usize>,
+    all: Arc<()>,
+    users: Mutex<HashMap<u32, Arc<()>>>,
 }
 
 impl Admission {
-    pub(crate) fn new(max_total: usize, max_per_uid: usize) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn new(max_total: usize, max_per_uid: usize) -> Self {
+        Self {
             max_total,
             max_per_uid,
-            counts: Mutex::new(Rank::IpcAdmission, Counts::default()),
-        })
+            all: Arc::default(),
+            users: Mutex::new(Rank::IpcAdmission, HashMap::new()),
+        }
     }
 
     /// Counts one more connection of `uid`, unless that would be too many.
-    pub(crate) fn admit(self: &Arc<Self>, uid: u32) -> Option<Permit> {
-        let mut counts = self.counts.lock();
-        let of_uid = counts.per_uid.get(&uid).copied().unwrap_or(0);
-        if counts.total >= self.max_total || of_uid >= self.max_per_uid {
-            return None;
+    pub(crate) fn admit(&self, uid: u32) -> Option<Permit> {
+        let mut users = self.users.lock();
+        if users.len() > self.max_total {
+            users.retain(|_, user| permit_count(user) > 0);
         }
-        counts.total += 1;
-        counts.per_uid.insert(uid, of_uid + 1);
-        Some(Permit {
-            admission: Arc::clone(self),
-            uid,
+        let user = users.entry(uid).or_default();
+        let has_room =
+            permit_count(&self.all) < self.max_total && permit_count(user) < self.max_per_uid;
+        has_room.then(|| Permit {
+            _of_all: Arc::clone(&self.all),
+            _of_user: Arc::clone(user),
         })
     }
+}
+
+/// The references that permits hold, beside that of the [`Admission`].
+fn permit_count(counted: &Arc<()>) -> usize {
+    Arc::strong_count(counted) - 1
 }
 
 /// The right to be one connection.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    admission: Arc<Admission>,
-    uid: u32,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut counts = self.admission.counts.lock();
-        counts.total -= 1;
-        if let Some(of_uid) = counts.per_uid.get_mut(&self.uid) {
-            *of_uid -= 1;
-            if *of_uid == 0 {
-                counts.per_uid.remove(&self.uid);
-            }
-        }
-    }
+    _of_all: Arc<()>,
+    _of_user: Arc<()>,
 }
 
 #[cfg(test)]

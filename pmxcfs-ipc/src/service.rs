@@ -27,9 +27,9 @@ pub(crate) struct Service {
     pub(crate) files: Vec<String>,
     pub(crate) stop: Stop,
     /// Connections of permitted processes, handshakes included.
-    pub(crate) connections: Arc<Admission>,
+    pub(crate) connections: Admission,
     /// Connections that wait to be refused.
-    pub(crate) refusals: Arc<Admission>,
+    pub(crate) refusals: Admission,
     /// Long requests that may run at the same time.
     pub(crate) long_requests: Arc<Semaphore>,
     file_jobs: Semaphore,

@@ -8,14 +8,13 @@
 //! timeout each time, so it is left alone for growing intervals.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use pmxcfs_api_types::time::wall_clock_secs;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::backend::{Answer, Backend, Update};
 
@@ -117,12 +116,10 @@ impl Backend for Rrdcached {
 
 /// Connects without waiting: a daemon whose queue of connections is full counts as hanging.
 fn open(path: &Path) -> io::Result<UnixStream> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    let stream = UnixStream::from(socket);
-    stream.set_nonblocking(false)?;
-    Ok(stream)
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_nonblocking(false)?;
+    Ok(socket.into())
 }
 
 fn update_line(update: &Update) -> Vec<u8> {

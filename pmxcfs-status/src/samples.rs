@@ -8,11 +8,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use pmxcfs_api_types::text::until_nul;
 
-/// Takes values on their way to RRD files. Must not block: it is called by whoever sets or receives a value.
-pub trait RrdSink: Send + Sync {
-    /// One value, with the key as it was set, without `rrd/`. The value ends with a NUL.
-    fn update(&self, key: &[u8], value: &[u8]);
-}
+/// Takes one value on its way to RRD files, with the key as it was set, without `rrd/`. The value ends with a NUL. Must not
+/// block: it is called by whoever sets or receives a value.
+pub type RrdSink = Box<dyn Fn(&[u8], &[u8]) + Send + Sync>;
 
 /// Prefix of the status keys that belong here.
 pub(crate) const RRD_PREFIX: &[u8] = b"rrd/";

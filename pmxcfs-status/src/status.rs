@@ -69,7 +69,7 @@ pub struct Status {
     start_time: u32,
     start_address: Option<Bytes>,
     clock: Box<dyn Clock>,
-    rrd: Box<dyn RrdSink>,
+    rrd: RrdSink,
     /// Set when the daemon takes part in a cluster.
     peers: OnceLock<Box<dyn Peers>>,
     /// Whether writes are allowed.
@@ -94,7 +94,7 @@ pub struct Status {
 
 impl Status {
     /// The state of a daemon that starts now: not quorate, no cluster, and one log entry that says so.
-    pub fn new(config: &StatusConfig, clock: Box<dyn Clock>, rrd: Box<dyn RrdSink>) -> Self {
+    pub fn new(config: &StatusConfig, clock: Box<dyn Clock>, rrd: RrdSink) -> Self {
         let own_name = Bytes::copy_from_slice(config.node_name.as_bytes());
         let start_time = clock.wall_secs();
         let mut log = ClusterLog::new(&own_name);
@@ -380,7 +380,7 @@ impl Status {
         if !self.samples.lock().set(item, value, now_secs) {
             return Err(UpdateError::LimitReached);
         }
-        self.rrd.update(item, value);
+        (self.rrd)(item, value);
         Ok(())
     }
 

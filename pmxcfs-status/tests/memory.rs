@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::{BufMut, Bytes, BytesMut};
 use pmxcfs_api_types::NodeId;
 use pmxcfs_memdb::{RootState, Rules, Tree};
-use pmxcfs_status::{Clock, RrdSink, Status, StatusConfig};
+use pmxcfs_status::{Clock, Status, StatusConfig};
 
 const UPDATES_PER_SECOND: u32 = 1000;
 const UPDATE_COUNT: u32 = 300_000;
@@ -28,12 +28,6 @@ impl Clock for TestClock {
     fn monotonic_secs(&self) -> u64 {
         self.wall_secs().into()
     }
-}
-
-struct NoFiles;
-
-impl RrdSink for NoFiles {
-    fn update(&self, _key: &[u8], _value: &[u8]) {}
 }
 
 /// An update as it comes out of a message: in the middle of a larger buffer.
@@ -83,7 +77,7 @@ fn updates_of_three_nodes_are_held_without_growth() {
     let status = Status::new(
         &config,
         Box::new(TestClock(Arc::clone(&time))),
-        Box::new(NoFiles),
+        Box::new(|_key, _value| {}),
     );
     let nodes = [(1, "node1"), (2, "node2"), (3, "node3"), (4, "node4")];
     let list = nodes.map(|(id, name)| (NodeId(id), Bytes::from_static(name.as_bytes())));

@@ -24,14 +24,9 @@ pub enum IpcTransport {
     Socket,
 }
 
-/// The Proxmox VE cluster filesystem.
+/// Serve the Proxmox VE cluster filesystem at /etc/pve
 #[derive(Debug, Clone, Parser)]
-#[command(
-    name = "pmxcfs",
-    disable_version_flag = true,
-    version,
-    about = "Serve the Proxmox VE cluster filesystem at /etc/pve"
-)]
+#[command(name = "pmxcfs", disable_version_flag = true, version)]
 pub struct Options {
     /// Turn on debug messages
     #[arg(short, long)]

@@ -11,7 +11,6 @@ use crate::{Entry, Problem, RootState};
 
 /// Why the database did not take something.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum BackendError {
     /// Another process holds a lock: it goes away by itself.
     #[error("another process holds the database")]

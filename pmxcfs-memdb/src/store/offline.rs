@@ -45,7 +45,6 @@ pub struct Examined {
 
 /// The use of a crash journal.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum JournalUse {
     /// It was not looked at.
     Ignored,

@@ -8,7 +8,6 @@ use crate::Finding;
 
 /// What an operator should know about a start that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Warning {
     /// The log beside the database is of another state.
     #[error(transparent)]

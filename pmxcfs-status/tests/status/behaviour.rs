@@ -33,7 +33,7 @@ fn node() -> Node {
         node_address: Some("10.0.0.1".parse().unwrap()),
         pid: 1,
     };
-    let status = Status::new(&config, Box::new(clock.clone()), Box::new(sink.clone()));
+    let status = Status::new(&config, Box::new(clock.clone()), sink.rrd_sink());
     status.set_peers(Box::new(peers.clone()));
     Node {
         status,

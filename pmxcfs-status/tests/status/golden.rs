@@ -120,7 +120,7 @@ impl Snapshot {
             pid: number(&own_start.expect("the own start is in the log")["pid"]),
         };
         let clock = TestClock::at(number(&self.version["starttime"]));
-        let status = Status::new(&config, Box::new(clock), Box::new(Recorder::default()));
+        let status = Status::new(&config, Box::new(clock), Recorder::default().rrd_sink());
         self.rebuild_members(&status, &nodes);
         self.rebuild_keys(&status, &nodes);
         self.rebuild_samples(&status);
@@ -380,7 +380,7 @@ fn updates_of_c_daemons_are_applied() {
         node_address: None,
         pid: 1,
     };
-    let status = Status::new(&config, Box::new(clock), Box::new(Recorder::default()));
+    let status = Status::new(&config, Box::new(clock), Recorder::default().rrd_sink());
     let mut count = 0;
     for message in manifest["messages"].as_array().unwrap() {
         let decoded = &message["decoded"];

@@ -37,10 +37,13 @@ impl Clock for TestClock {
 #[derive(Clone, Default)]
 pub(crate) struct Recorder(pub(crate) Arc<Mutex<Vec<String>>>);
 
-impl RrdSink for Recorder {
-    fn update(&self, key: &[u8], value: &[u8]) {
-        let line = format!("rrd {}={}", key.escape_ascii(), value.escape_ascii());
-        self.0.lock().push(line);
+impl Recorder {
+    pub(crate) fn rrd_sink(&self) -> RrdSink {
+        let lines = Arc::clone(&self.0);
+        Box::new(move |key, value| {
+            let line = format!("rrd {}={}", key.escape_ascii(), value.escape_ascii());
+            lines.lock().push(line);
+        })
     }
 }
 

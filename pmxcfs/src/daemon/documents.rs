@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pmxcfs_memdb::MemDb;
 use pmxcfs_status::Status;
 
@@ -16,20 +17,19 @@ pub(super) fn documents(
     level: LogLevel,
 ) -> Plugins {
     let mut plugins = Plugins::with_links(node_name);
-    let (of_version, tree) = (Arc::clone(status), Arc::clone(db));
-    plugins.file(".version", move || {
-        of_version.version_document(&*tree.read())
+    let mut document = |name, render: fn(&Status, &MemDb) -> Bytes| {
+        let (status, db) = (Arc::clone(status), Arc::clone(db));
+        plugins.file(name, move || render(&status, &db));
+    };
+    document(".version", |status, db| {
+        status.version_document(&*db.read())
     });
-    let members = Arc::clone(status);
-    plugins.file(".members", move || members.members_document());
-    let (guests, tree) = (Arc::clone(status), Arc::clone(db));
-    plugins.file(".vmlist", move || {
-        guests.guest_list_document(tree.read().guests())
+    document(".members", |status, _| status.members_document());
+    document(".vmlist", |status, db| {
+        status.guest_list_document(db.read().guests())
     });
-    let samples = Arc::clone(status);
-    plugins.file(".rrd", move || samples.rrd_document());
-    let log = Arc::clone(status);
-    plugins.file(".clusterlog", move || log.log_document());
+    document(".rrd", |status, _| status.rrd_document());
+    document(".clusterlog", |status, _| status.log_document());
     plugins.file(".debug", DebugSwitch(level));
     plugins
 }

@@ -114,11 +114,6 @@ pub(super) fn write_pid_file(path: &Path) -> io::Result<()> {
     replace_file(path, format!("{}\n", std::process::id()).as_bytes())
 }
 
-/// Removes the PID file.
-pub(super) fn remove_pid_file(path: &Path) {
-    remove(path, "PID file");
-}
-
 /// Restores the run directory and the PID file if somebody has removed them from under the running daemon. The crash journal
 /// and the control socket restore themselves.
 pub(super) fn restore(paths: &Paths, gid: u32) {
@@ -156,12 +151,8 @@ pub(super) fn set_restart_flag(paths: &Paths, gid: u32) {
     }
 }
 
-/// Removes the restart flag: clients need not wait any more.
-pub(super) fn clear_restart_flag(path: &Path) {
-    remove(path, "restart flag");
-}
-
-fn remove(path: &Path, what: &str) {
+/// Removes a file that shows something, which `what` names for the log.
+pub(super) fn remove(path: &Path, what: &str) {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), %error, "cannot remove the {what}");
@@ -191,7 +182,7 @@ mod tests {
             1,
             "no temporary file"
         );
-        remove_pid_file(&path);
+        remove(&path, "PID file");
         assert!(!path.exists());
     }
 

@@ -12,7 +12,7 @@ mod mounting;
 pub mod notify;
 mod restart;
 pub(crate) mod runtimes;
-mod signals;
+pub(crate) mod signals;
 mod start;
 mod stop;
 mod watchdog;

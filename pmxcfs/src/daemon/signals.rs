@@ -13,7 +13,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Signals that mean an orderly stop. HUP is not a reload.
-const STOP_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+pub(crate) const STOP_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// Has these signals wait to be read instead of coming to this thread.
+pub(crate) fn hold_back(signals: SigSet) -> nix::Result<SignalFd> {
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
 
 /// Stop signals that wait to be read.
 #[derive(Debug)]
@@ -29,10 +35,8 @@ impl StopSignals {
         let status = Process::myself().and_then(|own| own.status());
         let ignored = status.map_err(io::Error::other)?.sigign;
         let is_wanted = |signal: &Signal| ignored & (1 << (*signal as u32 - 1)) == 0;
-        let set: SigSet = STOP_SIGNALS.into_iter().filter(is_wanted).collect();
-        set.thread_block()?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self(SignalFd::with_flags(&set, flags)?))
+        let wanted = STOP_SIGNALS.into_iter().filter(is_wanted);
+        Ok(Self(hold_back(wanted.collect())?))
     }
 
     /// Waits for a stop signal, on a runtime. One that came before counts.

@@ -19,7 +19,7 @@ use pmxcfs_config::{Config, admin_gid, node_address, node_name};
 use pmxcfs_ipc::{Server, ServerConfig, Transport};
 use pmxcfs_memdb::{Rules, Submit};
 use pmxcfs_rrd::{RrdConfig, RrdWriter};
-use pmxcfs_status::{RrdSink, Status, StatusConfig, SystemClock};
+use pmxcfs_status::{Status, StatusConfig, SystemClock};
 use tokio::runtime::Handle;
 
 use super::background::WaitingParent;
@@ -256,20 +256,12 @@ fn prepare_host(config: &Config) -> anyhow::Result<InstanceLock> {
     InstanceLock::acquire(&paths.lock_file()).context("unable to acquire pmxcfs lock")
 }
 
-/// Passes RRD values of the status on to the RRD thread.
-struct RrdFeed(Arc<RrdWriter>);
-
-impl RrdSink for RrdFeed {
-    fn update(&self, key: &[u8], value: &[u8]) {
-        self.0.submit(key, value);
-    }
-}
-
 /// The soft state, without peers. A node on its own is quorate, a member of a cluster not until corosync says so.
 fn start_status(config: &Config, is_member: bool) -> anyhow::Result<(Arc<Status>, Arc<RrdWriter>)> {
     let paths = &config.paths;
     let rrd_config = RrdConfig::new(paths.rrd_dir.clone(), paths.rrdcached_socket.clone());
     let rrd = Arc::new(RrdWriter::start(rrd_config).context("cannot start the RRD thread")?);
+    let writer = Arc::clone(&rrd);
     let status_config = StatusConfig {
         node_name: config.node_name.clone(),
         node_address: config.node_address,
@@ -278,7 +270,7 @@ fn start_status(config: &Config, is_member: bool) -> anyhow::Result<(Arc<Status>
     let status = Arc::new(Status::new(
         &status_config,
         Box::<SystemClock>::default(),
-        Box::new(RrdFeed(Arc::clone(&rrd))),
+        Box::new(move |key, value| writer.submit(key, value)),
     ));
     status.set_quorate(!is_member);
     Ok((status, rrd))
@@ -335,13 +327,14 @@ fn start_ipc(
 /// Announces a daemon that answers: to IPC clients, scripts, the starting process and the service manager.
 fn announce(serving: &Serving, parent: Option<WaitingParent>) -> anyhow::Result<()> {
     let paths = &serving.config().paths;
-    instance::clear_restart_flag(&paths.restart_flag());
+    // Clients need not wait any more.
+    instance::remove(&paths.restart_flag(), "restart flag");
     instance::write_pid_file(&paths.pid_file)
         .with_context(|| format!("cannot write {}", paths.pid_file.display()))?;
     if let Some(parent) = parent
         && let Err(error) = parent.ready()
     {
-        instance::remove_pid_file(&paths.pid_file);
+        instance::remove(&paths.pid_file, "PID file");
         return Err(error).context("the starting process is gone");
     }
     serving.notifier.ready();

@@ -177,7 +177,7 @@ impl Serving {
             };
             // Fails only if main ends the runtime after all.
             let _closed = spawn_blocking(close).await;
-            instance::remove_pid_file(&self.config().paths.pid_file);
+            instance::remove(&self.config().paths.pid_file, "PID file");
             // A manager gives what it keeps to the next process.
             exit(end_status(ending == Ending::Change));
         }
@@ -279,7 +279,7 @@ impl Daemon {
                 return serving.change_over();
             }
         }
-        instance::remove_pid_file(&serving.config().paths.pid_file);
+        instance::remove(&serving.config().paths.pid_file, "PID file");
         // Last: until here the control socket answers, and the signal's task bounds the stop.
         drop(runtimes);
         drop(lock);

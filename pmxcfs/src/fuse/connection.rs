@@ -46,7 +46,6 @@ const PRETEND_OLD_KERNEL: &str = "PMXCFS_NO_RESEND";
 
 /// Why a process does not go on with the connection of a former one.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum TakeoverError {
     /// It is something else.
     #[error("the descriptor of the connection is not {DEVICE:?}, the FUSE device")]

@@ -26,7 +26,6 @@ const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 
 /// Why the filesystem could not be mounted.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum MountError {
     /// The kernel offers no FUSE.
     #[error("fuse_mount error: cannot open {FUSE_DEVICE} (is the fuse module loaded?)")]

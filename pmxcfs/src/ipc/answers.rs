@@ -2,8 +2,8 @@
 //!
 //! Many programs ask for the same few properties of all guests every few seconds, and looking through ten thousand
 //! configs takes milliseconds; others poll one guest while they wait for its lock to go. An answer is a function of the
-//! question, which is the request as the client sent it, and of the tree, so it is kept with the version of the tree that
-//! it was made from.
+//! question, which is the request as the client sent it, and of the tree, so it is kept until there is one of another
+//! version of the tree.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,9 @@ pub(super) struct Answers(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    answers: HashMap<Box<[u8]>, (u64, Bytes)>,
+    /// The tree that all of them are about.
+    tree_version: u64,
+    answers: HashMap<Box<[u8]>, Bytes>,
     size: usize,
 }
 
@@ -34,23 +36,23 @@ impl Answers {
     /// The answer that is still true for this version of the tree.
     pub(super) fn find(&self, tree_version: u64, question: &[u8]) -> Option<Bytes> {
         let kept = self.0.lock();
-        let (version, text) = kept.answers.get(question)?;
-        (*version == tree_version).then(|| text.clone())
+        let is_true = kept.tree_version == tree_version;
+        kept.answers.get(question).filter(|_| is_true).cloned()
     }
 
-    /// Keeps an answer in the place of an older one to the same question.
+    /// Keeps an answer. Those about another tree go.
     pub(super) fn keep(&self, tree_version: u64, question: &[u8], text: &Bytes) {
         let mut kept = self.0.lock();
-        if let Some((_version, older)) = kept.answers.remove(question) {
-            kept.size -= question.len() + older.len();
+        let size = question.len() + text.len();
+        let is_full = kept.answers.len() >= MAX_COUNT || kept.size + size > MAX_SIZE;
+        if kept.tree_version != tree_version || is_full {
+            *kept = Kept::default();
+            kept.tree_version = tree_version;
         }
-        kept.size += question.len() + text.len();
-        if kept.answers.len() >= MAX_COUNT || kept.size > MAX_SIZE {
-            kept.answers.clear();
-            kept.size = question.len() + text.len();
+        // The same question about the same tree has the same answer.
+        if kept.answers.insert(question.into(), text.clone()).is_none() {
+            kept.size += size;
         }
-        kept.answers
-            .insert(question.into(), (tree_version, text.clone()));
     }
 }
 
@@ -81,11 +83,7 @@ mod tests {
                 assert_eq!(answers.find(1, &question).as_ref(), Some(&text));
                 let kept = answers.0.lock();
                 assert!(kept.answers.len() <= MAX_COUNT && kept.size <= MAX_SIZE);
-                let size: usize = kept
-                    .answers
-                    .iter()
-                    .map(|(q, (_, t))| q.len() + t.len())
-                    .sum();
+                let size: usize = kept.answers.iter().map(|(q, t)| q.len() + t.len()).sum();
                 assert_eq!(kept.size, size);
             }
         }

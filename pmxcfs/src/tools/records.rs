@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, anyhow, bail};
-use clap::{Args, ValueHint};
+use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
@@ -20,7 +20,7 @@ use crate::text::{bytes, printable};
 #[derive(Debug, Clone, Args)]
 pub(super) struct ListArgs {
     /// Show changes of this file or directory, and of what is below it
-    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "PATH")]
     pub(super) path: Option<PathBuf>,
 
     /// Show changes after this time, such as "yesterday" or "2 hours ago", or after this version
@@ -44,7 +44,7 @@ pub(super) struct ListArgs {
 #[derive(Debug, Clone, Args)]
 pub(super) struct DiffArgs {
     /// Compare this file or directory only
-    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "PATH")]
     pub(super) path: Option<PathBuf>,
 
     /// Compare from this time or version on [the beginning of the history]

@@ -11,7 +11,7 @@ use pmxcfs_api_types::limits::MAX_IPC_MESSAGE_SIZE;
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_ipc::{Access, Answer, Handler as _, PeerCredentials, Request};
 use pmxcfs_memdb::{MemDb, Operation, RootState, Rules, Stamp, Tree};
-use pmxcfs_status::{Clock, RrdSink, Status, StatusConfig};
+use pmxcfs_status::{Clock, Status, StatusConfig};
 
 /// Group of those who may read.
 pub(crate) const ADMIN_GID: u32 = 33;
@@ -39,15 +39,6 @@ impl Clock for TestClock {
 
 type Samples = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
-struct Recorder(Samples);
-
-impl RrdSink for Recorder {
-    fn update(&self, key: &[u8], value: &[u8]) {
-        let key = String::from_utf8_lossy(key).into_owned();
-        self.0.lock().push((key, value.to_vec()));
-    }
-}
-
 /// Node 1 of a cluster of three.
 pub(crate) struct Daemon {
     /// What a server would call.
@@ -73,11 +64,12 @@ impl Daemon {
             TestClock::default(),
             Samples::new(Mutex::new(Rank::QuorumConnection, Vec::new())),
         );
-        let status = Status::new(
-            &config,
-            Box::new(clock.clone()),
-            Box::new(Recorder(Arc::clone(&samples))),
-        );
+        let recorded = Arc::clone(&samples);
+        let record = move |key: &[u8], value: &[u8]| {
+            let key = String::from_utf8_lossy(key).into_owned();
+            recorded.lock().push((key, value.to_vec()));
+        };
+        let status = Status::new(&config, Box::new(clock.clone()), Box::new(record));
         let nodes = [(1, "node1"), (2, "node2"), (3, "node3")]
             .map(|(id, name)| (NodeId(id), Bytes::from_static(name.as_bytes())));
         status.replace_node_list(Bytes::from_static(b"lab"), 1, nodes);

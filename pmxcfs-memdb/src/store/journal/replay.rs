@@ -27,7 +27,6 @@ use crate::{Entry, RootState, splice};
 
 /// Why a journal is not applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum JournalRefusal {
     /// It was written for another file.
     #[error("it belongs to another database file")]

@@ -36,7 +36,6 @@ pub(crate) struct Replacement {
 
 /// How a shutdown went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum ShutdownOutcome {
     /// Everything is in the database, and only the database file is left.
     Clean,

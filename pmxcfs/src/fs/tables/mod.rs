@@ -32,7 +32,6 @@ use slots::commit_word;
 
 /// Why a former process's tables cannot be used. Then nobody knows what the kernel means, and the mount has to end.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum TablesError {
     /// A system call failed.
     #[error("cannot use the tables of names and handles")]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand};
 use pmxcfs_config::{PathOptions, Paths};
 
 use crate::tools::records::{DiffArgs, ListArgs};
@@ -14,15 +14,12 @@ Exit status:
   1  scrub: rows differed, or the database cannot be read; else the daemon answered and is degraded: no quorum, database cannot be written, synchronisation under way, ...
   2  the daemon did not answer, or the command could not be carried out";
 
-/// Shows the health of a running pmxcfs.
+/// Show the health of a running pmxcfs and the history of changes, and flush its database
 #[derive(Debug, Parser)]
 #[command(
     name = "pmxcfs-ctl",
     version,
-    about = "Show the health of a running pmxcfs and the history of changes, and flush its database",
-    after_help = STATUSES,
-    subcommand_required = true,
-    arg_required_else_help = true
+    after_help = STATUSES
 )]
 pub struct Cli {
     /// Control socket of the daemon [/run/pve-cluster/ctl.sock]
@@ -59,18 +56,28 @@ pub(super) enum Command {
     Reload,
     /// Compare the database with memory now, and write rows anew that differ
     Scrub,
+    #[command(flatten)]
+    OfHistory(HistoryCommand),
+    /// Acknowledge what synchronisations have replaced on this node
+    Ack,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HistoryCommand {
     /// Show what changed: when, on which node, by whom; the newest first
     History(ListArgs),
     /// Print the content that a file had
-    Show(ShowArgs),
+    Show {
+        /// The file; its present content without a version or time
+        #[arg(value_name = "PATH@VERSION|PATH@TIME")]
+        path: PathBuf,
+    },
     /// Show what differs between two moments
     Diff(DiffArgs),
     /// Put back what was at a path, by an ordinary write
     Restore(RestoreArgs),
     /// Show changes as they come, also those of other nodes
     Follow(FollowArgs),
-    /// Acknowledge what synchronisations have replaced on this node
-    Ack,
 }
 
 #[derive(Debug, Args)]
@@ -84,23 +91,15 @@ pub(super) struct WatchArgs {
     pub(super) count: Option<u64>,
 }
 
-/// Which content.
-#[derive(Debug, Clone, Args)]
-pub(super) struct ShowArgs {
-    /// The file; its present content without a version or time
-    #[arg(value_name = "PATH@VERSION|PATH@TIME", value_hint = ValueHint::AnyPath)]
-    pub(super) path: PathBuf,
-}
-
 /// What is put back.
 #[derive(Debug, Clone, Args)]
 pub(super) struct RestoreArgs {
     /// The file or directory, as it was then
-    #[arg(value_name = "PATH@VERSION|PATH@TIME", value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "PATH@VERSION|PATH@TIME")]
     pub(super) path: PathBuf,
 
     /// Write it to this path instead
-    #[arg(long, value_name = "OTHER", value_hint = ValueHint::AnyPath)]
+    #[arg(long, value_name = "OTHER")]
     pub(super) to: Option<PathBuf>,
 
     /// Overwrite what has changed after that version
@@ -116,7 +115,7 @@ pub(super) struct RestoreArgs {
 #[derive(Debug, Clone, Args)]
 pub(super) struct FollowArgs {
     /// Changes of this file or directory, and of what is below it
-    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "PATH")]
     pub(super) path: Option<PathBuf>,
 
     /// Print JSON, one line for each record

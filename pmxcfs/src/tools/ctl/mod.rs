@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use pmxcfs_memdb::store::ACKNOWLEDGED;
 
 pub use cli::Cli;
-use cli::Command;
+use cli::{Command, HistoryCommand};
 use mount::require_mounted;
 
 use super::program::{CommandResult, Outcome, Output, run};
@@ -56,28 +56,20 @@ fn execute(cli: &Cli, socket: &Path, output: &mut Output<'_>) -> CommandResult {
         Command::Reload => reload::run(socket),
         Command::Scrub => scrub::run(socket, output.out),
         Command::Ack => acknowledge(socket, output.out),
-        Command::History(args) => on_history(cli, socket, |history| history.list(args, output)),
-        Command::Show(args) => on_history(cli, socket, |history| history.show(&args.path, output)),
-        Command::Diff(args) => on_history(cli, socket, |history| history.diff(args, output)),
-        Command::Restore(args) => on_history(cli, socket, |history| {
-            history::restore(history, args, output)
-        }),
-        Command::Follow(args) => on_history(cli, socket, |history| {
-            history::follow(history, args, output)
-        }),
+        Command::OfHistory(command) => {
+            let history = History {
+                ask: &|query| client::question(socket, query),
+                mount: &mount_dir(cli, socket),
+            };
+            match command {
+                HistoryCommand::History(args) => history.list(args, output),
+                HistoryCommand::Show { path } => history.show(path, output),
+                HistoryCommand::Diff(args) => history.diff(args, output),
+                HistoryCommand::Restore(args) => history::restore(&history, args, output),
+                HistoryCommand::Follow(args) => history::follow(&history, args, output),
+            }
+        }
     }
-}
-
-/// The history of the daemon.
-fn on_history(
-    cli: &Cli,
-    socket: &Path,
-    call: impl FnOnce(&History<'_>) -> CommandResult,
-) -> CommandResult {
-    call(&History {
-        ask: &|query| client::question(socket, query),
-        mount: &mount_dir(cli, socket),
-    })
 }
 
 /// Where the daemon has its mount; where it would be by default, if it does not say.

@@ -19,15 +19,12 @@ Exit status:
   3    check: the daemon would not start with this database
   255  create: failed, as create_pmxcfs_db reports it";
 
-/// Looks at, repairs and makes databases of pmxcfs while no daemon uses them.
+/// Check, repair, salvage, show, copy and make databases of pmxcfs, while the daemon is stopped
 #[derive(Debug, Parser)]
 #[command(
     name = "pmxcfs-db",
     version,
-    about = "Check, repair, salvage, show, copy and make databases of pmxcfs, while the daemon is stopped",
-    after_help = STATUSES,
-    subcommand_required = true,
-    arg_required_else_help = true
+    after_help = STATUSES
 )]
 pub struct Cli {
     #[command(subcommand)]

@@ -76,11 +76,12 @@ fn execute(command: &Command, output: &mut Output<'_>) -> CommandResult {
 }
 
 fn completions(args: &CompletionsArgs, output: &mut Output<'_>) -> CommandResult {
-    let (mut command, name) = match args.program {
-        Program::Pmxcfs => (crate::cli::Options::command(), "pmxcfs"),
-        Program::PmxcfsDb => (Cli::command(), "pmxcfs-db"),
-        Program::PmxcfsCtl => (crate::tools::ctl::Cli::command(), "pmxcfs-ctl"),
+    let mut command = match args.program {
+        Program::Pmxcfs => crate::cli::Options::command(),
+        Program::PmxcfsDb => Cli::command(),
+        Program::PmxcfsCtl => crate::tools::ctl::Cli::command(),
     };
+    let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, name, &mut script);
     output.out.write_all(&script)?;

@@ -6,8 +6,10 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::SignalFd;
+
+use crate::daemon::signals::{STOP_SIGNALS, hold_back};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -33,12 +35,8 @@ impl Progress {
     /// Begins work of so many steps; 0 is an unknown number.
     pub(super) fn new(what: &'static str, total: usize) -> anyhow::Result<Self> {
         let failed = "cannot hold signals back";
-        let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
-        let signals: SigSet = signals.into_iter().collect();
-        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let arrivals = SignalFd::with_flags(&signals, flags).context(failed)?;
         let mask = SigSet::thread_get_mask().context(failed)?;
-        signals.thread_block().context(failed)?;
+        let arrivals = hold_back(STOP_SIGNALS.into_iter().collect()).context(failed)?;
         Ok(Self {
             what,
             total,

@@ -14,15 +14,13 @@ use crate::tools::program::{CommandResult, Outcome};
 
 pub(super) fn run(args: &RepairArgs, out: &mut dyn Write) -> CommandResult {
     let path = args.location.database();
-    let read_lock = Lock::take(&path, Use::Read)?;
-    let database = read_lock.database.clone();
-    let (_read_lock, lock) = if args.apply {
-        drop(read_lock);
-        (None, Some(Lock::take(&path, Use::Write)?))
-    } else {
-        (Some(read_lock), None)
-    };
-    if let Some(line) = integrity(&database, Access::Idle)?.first() {
+    let mut lock = Lock::take(&path, Use::Read)?;
+    if args.apply {
+        drop(lock);
+        lock = Lock::take(&path, Use::Write)?;
+    }
+    let database = &lock.database;
+    if let Some(line) = integrity(database, Access::Idle)?.first() {
         bail!(
             "{path} is damaged on disk ({line}), which cannot be repaired in place; take what can be read into a new file: \
              pmxcfs-db salvage {path} NEW",
@@ -31,7 +29,7 @@ pub(super) fn run(args: &RepairArgs, out: &mut dyn Write) -> CommandResult {
     }
     let run_dir = args.location.paths().run_dir;
     let journal_dir = (!args.ignore_journal).then_some(run_dir.as_path());
-    let repaired = repair(&database, journal_dir)?;
+    let repaired = repair(database, journal_dir)?;
     if repaired.repairs.is_empty() {
         if repaired.entries.is_empty() {
             writeln!(
@@ -44,7 +42,7 @@ pub(super) fn run(args: &RepairArgs, out: &mut dyn Write) -> CommandResult {
         writeln!(out, "{}: nothing to repair", path.display())?;
         return tell_left(&repaired, out);
     }
-    let Some(lock) = lock else {
+    if !args.apply {
         tell(&repaired, out)?;
         tell_left(&repaired, out)?;
         writeln!(
@@ -52,10 +50,10 @@ pub(super) fn run(args: &RepairArgs, out: &mut dyn Write) -> CommandResult {
             "nothing was changed; --apply does this, after keeping a copy of the database"
         )?;
         return Ok(Outcome::Findings);
-    };
+    }
     let keeps_journal = args.location.is_paired() || repaired.journal_operation_count > 0;
     let copy = copies::keep(
-        &database,
+        database,
         "repair",
         keeps_journal.then_some(run_dir.as_path()),
     )?;
