@@ -11,6 +11,9 @@ SEEDS ?= 10000
 TORTURE_SECONDS ?= 60
 # How often `make test-power` cuts the power.
 CUTS ?= 200
+# How many hosts `make test-large` runs, and how long they are under load, in seconds.
+HOSTS ?= 16
+LOAD_SECONDS ?= 600
 # How long `make fuzz-smoke` runs each target, in seconds.
 FUZZ_SECONDS ?= 5
 
@@ -20,7 +23,7 @@ QUICK_TESTS = applications backlog db_tool golden ipc lock_order log_* memdb_rep
 # How many simulated clusters of each cast `make quick` runs.
 QUICK_SEEDS = 20
 
-.PHONY: all check quick test sim demo bench bench-cluster bench-scale torture torture-kill test-power fuzz-smoke deb test-deb clean packages
+.PHONY: all check quick test sim demo bench bench-cluster bench-scale torture torture-kill test-power test-large fuzz-smoke deb test-deb clean packages
 
 all: packages
 	$(CARGO) build --workspace --release
@@ -80,6 +83,10 @@ torture-kill: packages
 # Cuts the power of a recording disk below a daemon at random moments. Needs loop devices.
 test-power: packages
 	PMXCFS_POWER_CUTS=$(CUTS) $(CARGO) test --package integration-tests --test durability -- --nocapture power
+
+# A large cluster: joins, a third killed, a partition in the middle, load.
+test-large: packages
+	PMXCFS_HOSTS=$(HOSTS) PMXCFS_LOAD_SECS=$(LOAD_SECONDS) $(CARGO) test --package integration-tests --test cluster -- --nocapture large_cluster
 
 # Every decoder against mutations of recorded bytes.
 fuzz-smoke: packages
