@@ -24,4 +24,4 @@ pub use keys::{KeyStore, KeyTable, UpdateError};
 pub use members::{ClusterInfo, Member, Members};
 pub use properties::PropertyPage;
 pub use samples::{RrdSink, SampleTable};
-pub use status::{Peers, Status, StatusConfig};
+pub use status::{Peers, Status};

@@ -30,17 +30,6 @@ const ADDRESS_KEY: &[u8] = b"nodeip";
 /// Largest address text in bytes, NUL included.
 const MAX_ADDRESS_SIZE: usize = 255;
 
-/// What the daemon knows about itself when it starts.
-#[derive(Debug, Clone)]
-pub struct StatusConfig {
-    /// Name of this node.
-    pub node_name: String,
-    /// Its address, told to peers unless a client sets another one.
-    pub node_address: Option<IpAddr>,
-    /// Process id of the daemon, for its first log entry.
-    pub pid: u32,
-}
-
 /// The other members, as far as this node sends them anything. Must only enqueue, never wait: it is called with a lock
 /// held, so that what is changed first is sent first.
 pub trait Peers: Send + Sync {
@@ -93,17 +82,22 @@ pub struct Status {
 }
 
 impl Status {
-    /// The state of a daemon that starts now: not quorate, no cluster, and one log entry that says so.
-    pub fn new(config: &StatusConfig, clock: Box<dyn Clock>, rrd: RrdSink) -> Self {
-        let own_name = Bytes::copy_from_slice(config.node_name.as_bytes());
+    /// The state of a daemon that starts now: not quorate, no cluster, and one log entry of this process that says so. Peers are
+    /// told the node's address unless a client sets another one.
+    pub fn new(
+        node_name: &str,
+        node_address: Option<IpAddr>,
+        pid: u32,
+        clock: Box<dyn Clock>,
+        rrd: RrdSink,
+    ) -> Self {
+        let own_name = Bytes::copy_from_slice(node_name.as_bytes());
         let start_time = clock.wall_secs();
         let mut log = ClusterLog::new(&own_name);
-        log.log_start(start_time, config.pid);
+        log.log_start(start_time, pid);
         Self {
             start_time,
-            start_address: config
-                .node_address
-                .map(|address| Bytes::from(address.to_string())),
+            start_address: node_address.map(|address| Bytes::from(address.to_string())),
             clock,
             rrd,
             peers: OnceLock::new(),

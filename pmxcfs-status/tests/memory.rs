@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::{BufMut, Bytes, BytesMut};
 use pmxcfs_api_types::NodeId;
 use pmxcfs_memdb::{RootState, Rules, Tree};
-use pmxcfs_status::{Clock, Status, StatusConfig};
+use pmxcfs_status::{Clock, Status};
 
 const UPDATES_PER_SECOND: u32 = 1000;
 const UPDATE_COUNT: u32 = 300_000;
@@ -69,13 +69,10 @@ fn resident_bytes() -> u64 {
 #[test]
 fn updates_of_three_nodes_are_held_without_growth() {
     let time = Arc::new(AtomicU32::new(1_000_000));
-    let config = StatusConfig {
-        node_name: "node1".to_owned(),
-        node_address: None,
-        pid: 1,
-    };
     let status = Status::new(
-        &config,
+        "node1",
+        None,
+        1,
         Box::new(TestClock(Arc::clone(&time))),
         Box::new(|_key, _value| {}),
     );

@@ -8,7 +8,7 @@ use pmxcfs_api_types::limits::MAX_STATUS_VALUE_SIZE;
 use pmxcfs_api_types::{FsError, NodeId};
 use pmxcfs_logger::{Origin, Submission};
 use pmxcfs_memdb::{RootState, Rules, Tree};
-use pmxcfs_status::{Status, StatusConfig, UpdateError};
+use pmxcfs_status::{Status, UpdateError};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -28,12 +28,8 @@ fn node() -> Node {
         Recorder::default(),
         TestClock::at(1000),
     );
-    let config = StatusConfig {
-        node_name: "a".to_owned(),
-        node_address: Some("10.0.0.1".parse().unwrap()),
-        pid: 1,
-    };
-    let status = Status::new(&config, Box::new(clock.clone()), sink.rrd_sink());
+    let address = Some("10.0.0.1".parse().unwrap());
+    let status = Status::new("a", address, 1, Box::new(clock.clone()), sink.rrd_sink());
     status.set_peers(Box::new(peers.clone()));
     Node {
         status,

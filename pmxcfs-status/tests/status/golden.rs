@@ -14,7 +14,7 @@ use pmxcfs_api_types::path::GuestConfig;
 use pmxcfs_api_types::{NodeId, VmType, Vmid};
 use pmxcfs_logger::{Ring, Submission};
 use pmxcfs_memdb::{Guest, GuestList};
-use pmxcfs_status::{Status, StatusConfig, TreeVersions, UpdateError};
+use pmxcfs_status::{Status, TreeVersions, UpdateError};
 use serde_json::Value;
 
 fn status_vectors() -> PathBuf {
@@ -113,14 +113,11 @@ impl Snapshot {
         let own_start = self.log_entries().into_iter().find(|entry| {
             entry["node"] == own_name && entry["uid"] == 1 && entry["msg"] == "starting cluster log"
         });
-        let config = StatusConfig {
-            node_name: own_name.to_owned(),
-            node_address: own_address
-                .map(|text| std::str::from_utf8(&text).unwrap().parse().unwrap()),
-            pid: number(&own_start.expect("the own start is in the log")["pid"]),
-        };
+        let address = own_address.map(|text| std::str::from_utf8(&text).unwrap().parse().unwrap());
+        let pid = number(&own_start.expect("the own start is in the log")["pid"]);
         let clock = TestClock::at(number(&self.version["starttime"]));
-        let status = Status::new(&config, Box::new(clock), Recorder::default().rrd_sink());
+        let rrd = Recorder::default().rrd_sink();
+        let status = Status::new(own_name, address, pid, Box::new(clock), rrd);
         self.rebuild_members(&status, &nodes);
         self.rebuild_keys(&status, &nodes);
         self.rebuild_samples(&status);
@@ -375,12 +372,8 @@ fn updates_of_c_daemons_are_applied() {
     let directory = status_vectors();
     let manifest = json(&read(&directory.join("manifest.json")));
     let clock = TestClock::at(1);
-    let config = StatusConfig {
-        node_name: "observer".to_owned(),
-        node_address: None,
-        pid: 1,
-    };
-    let status = Status::new(&config, Box::new(clock), Recorder::default().rrd_sink());
+    let rrd = Recorder::default().rrd_sink();
+    let status = Status::new("observer", None, 1, Box::new(clock), rrd);
     let mut count = 0;
     for message in manifest["messages"].as_array().unwrap() {
         let decoded = &message["decoded"];

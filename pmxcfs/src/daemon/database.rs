@@ -1,6 +1,5 @@
 //! The database of this node: opened at the start, closed at the stop.
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,17 +17,9 @@ const PATIENCE: Duration = Duration::from_millis(600);
 
 /// The open database. Dropping it commits the queue and closes it, within bounds.
 pub(super) struct Database {
-    db: Arc<MemDb>,
+    pub(super) db: Arc<MemDb>,
     /// The rules of local or of cluster mode.
     pub(super) rules: Rules,
-}
-
-impl Deref for Database {
-    type Target = Arc<MemDb>;
-
-    fn deref(&self) -> &Arc<MemDb> {
-        &self.db
-    }
 }
 
 impl Database {

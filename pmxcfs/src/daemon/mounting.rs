@@ -113,12 +113,8 @@ pub(super) fn mount(
     mount_dir: &Path,
 ) -> anyhow::Result<(Mounted, Option<Deadline>)> {
     if let Some(takeover) = takeover {
-        let Takeover {
-            connection,
-            tables,
-            deadline,
-        } = takeover;
-        let reason = match take_over(&connection, tables, mount_dir) {
+        let deadline = takeover.deadline;
+        let reason = match take_over(&takeover.connection, takeover.tables, mount_dir) {
             Ok(mounted) => {
                 tracing::info!("going on with the mount of the former process");
                 return Ok((mounted, Some(deadline)));

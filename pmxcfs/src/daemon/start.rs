@@ -17,9 +17,9 @@ use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_api_types::{FsError, NodeId};
 use pmxcfs_config::{Config, admin_gid, node_address, node_name};
 use pmxcfs_ipc::{Server, ServerConfig, Transport};
-use pmxcfs_memdb::{Rules, Submit};
+use pmxcfs_memdb::{MemDb, Rules, Submit};
 use pmxcfs_rrd::{RrdConfig, RrdWriter};
-use pmxcfs_status::{Status, StatusConfig, SystemClock};
+use pmxcfs_status::{Status, SystemClock};
 use tokio::runtime::Handle;
 
 use super::background::WaitingParent;
@@ -151,11 +151,12 @@ fn start_as(
     let signals = signals.context("cannot take over signals")?;
     let started = Instant::now();
     let database = Database::open(&config, started)?;
+    let db = &database.db;
     let runtimes = Runtimes::start().context("cannot start the runtimes")?;
     let is_member = database.rules == Rules::Replicated;
     let (status, rrd) = start_status(&config, is_member)?;
-    let history = start_history(options, &config, &database, &status);
-    let operations = Operations::new(Arc::clone(&database), Arc::clone(&status), config.admin_gid);
+    let history = start_history(options, &config, db, &status);
+    let operations = Operations::new(Arc::clone(db), Arc::clone(&status), config.admin_gid);
     let ipc_requests = operations.meter();
     let ipc = start_ipc(&config, options, operations, runtimes.ipc())
         .with_context(|| format!("cannot open the IPC service '{}'", config.ipc_name))?;
@@ -170,23 +171,23 @@ fn start_as(
             None => caller.refuse(FsError::Access),
         })
     } else {
-        let db = Arc::clone(&database);
+        let db = Arc::clone(db);
         Box::new(move |caller| db.submit(caller))
     };
     let quorum = Arc::clone(&status);
     let filesystem = Filesystem::new(
-        Arc::clone(&database),
+        Arc::clone(db),
         submit,
-        documents(&config.node_name, &database, &status, level),
+        documents(&config.node_name, db, &status, level),
         Box::new(move || quorum.is_quorate()),
         config.admin_gid,
         mounted.tables,
     );
-    database.observe(Arc::clone(&filesystem) as _);
+    db.observe(Arc::clone(&filesystem) as _);
     // Not earlier: the tables are those of the tree that was loaded, and the filesystem has to see what other nodes change.
     let cluster = is_member.then(|| {
         let services = runtimes.services();
-        let cluster = Cluster::start(services, &config, &database, &status, started);
+        let cluster = Cluster::start(services, &config, db, &status, started);
         let grace = mounted.is_taken_over.then(|| started + COMEBACK);
         // There is one cluster.
         let _first = to_cluster.set(cluster.submit(grace));
@@ -202,7 +203,7 @@ fn start_as(
     let sources = Sources {
         config,
         started,
-        db: Arc::clone(&database),
+        db: Arc::clone(db),
         files,
         status,
         rrd,
@@ -262,13 +263,10 @@ fn start_status(config: &Config, is_member: bool) -> anyhow::Result<(Arc<Status>
     let rrd_config = RrdConfig::new(paths.rrd_dir.clone(), paths.rrdcached_socket.clone());
     let rrd = Arc::new(RrdWriter::start(rrd_config).context("cannot start the RRD thread")?);
     let writer = Arc::clone(&rrd);
-    let status_config = StatusConfig {
-        node_name: config.node_name.clone(),
-        node_address: config.node_address,
-        pid: std::process::id(),
-    };
     let status = Arc::new(Status::new(
-        &status_config,
+        &config.node_name,
+        config.node_address,
+        std::process::id(),
         Box::<SystemClock>::default(),
         Box::new(move |key, value| writer.submit(key, value)),
     ));
@@ -280,7 +278,7 @@ fn start_status(config: &Config, is_member: bool) -> anyhow::Result<(Arc<Status>
 fn start_history(
     options: &Options,
     config: &Config,
-    database: &Database,
+    db: &Arc<MemDb>,
     status: &Arc<Status>,
 ) -> Option<Arc<HistoryService>> {
     let mut settings = options.history.clone();
@@ -297,7 +295,7 @@ fn start_history(
             None => id.to_string(),
         }
     };
-    match History::start(settings, database, Box::new(node_name)) {
+    match History::start(settings, db, Box::new(node_name)) {
         Ok(history) => Some(Arc::new(HistoryService::new(history))),
         Err(error) => {
             tracing::warn!(%error, "cannot start the history's thread: no history of changes");

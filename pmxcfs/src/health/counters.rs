@@ -84,7 +84,6 @@ impl Series {
     /// The sums until now. Requests that end meanwhile may be in one number and not yet in another.
     pub fn totals(&self) -> Totals {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let shards = || self.shards.iter().filter_map(OnceLock::get);
         let mut totals = Totals {
             latencies: Histogram::with_config(&buckets()),
             sum_ns: 0,
@@ -92,7 +91,7 @@ impl Series {
             errors: BTreeMap::new(),
             in_flight: 0,
         };
-        for shard in shards() {
+        for shard in self.shards() {
             let added = totals.latencies.wrapping_add(&shard.latencies.load());
             totals.latencies = added.expect("all have the same buckets");
             totals.sum_ns = totals.sum_ns.wrapping_add(read(&shard.sum_ns));
@@ -110,10 +109,13 @@ impl Series {
 
     /// How many requests have come in.
     fn begun(&self) -> u64 {
-        let shards = self.shards.iter().filter_map(OnceLock::get);
-        shards
+        self.shards()
             .map(|shard| shard.started.load(Ordering::Relaxed))
             .sum()
+    }
+
+    fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().filter_map(|shard| Some(&**shard.get()?))
     }
 
     fn shard(&self) -> &Shard {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use pmxcfs_api_types::time::wall_clock_secs;
 use pmxcfs_memdb::store::Committed;
 use pmxcfs_memdb::{EntryKind, MemDb, RootState, Tree};
-use rusqlite::TransactionBehavior;
+use rusqlite::{OptionalExtension, TransactionBehavior};
 use zstd::bulk::Compressor;
 
 use super::busy::Busy;
@@ -253,10 +253,12 @@ impl Recorder {
         let file = self.file.insert(HistoryFile::open(&self.settings.file)?);
         let stored = file
             .connection
-            .prepare("SELECT version, (SELECT coalesce(max(seq), 0) FROM record) FROM state")?
-            .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?
-            .next()
-            .transpose()?;
+            .query_row(
+                "SELECT version, (SELECT coalesce(max(seq), 0) FROM record) FROM state",
+                [],
+                |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)),
+            )
+            .optional()?;
         let begin = self.begin.take();
         let Some((version, seq)) = stored else {
             let begin = begin.filter(|begin| begin.entries.is_some() && self.gap.is_none());

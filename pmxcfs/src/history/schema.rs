@@ -11,6 +11,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pmxcfs_api_types::files::{create_private, with_suffix};
 use rusqlite::{Connection, OpenFlags};
@@ -120,7 +121,7 @@ impl HistoryFile {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
-        set(&connection, "busy_timeout", 0)?;
+        connection.busy_timeout(Duration::ZERO)?;
         // A kill may have left a file without tables.
         let count_tables = "SELECT count(*) FROM sqlite_schema";
         let table_count: i64 = connection.query_row(count_tables, [], |row| row.get(0))?;
@@ -128,10 +129,10 @@ impl HistoryFile {
         if is_new {
             connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
         }
-        connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA cache_size = -1024")?;
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_row| Ok(()))?;
-        set(&connection, "wal_autocheckpoint", 256)?;
-        set(&connection, "journal_size_limit", 1 << 20)?;
+        connection.execute_batch(
+            "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -1024; PRAGMA journal_mode = WAL; \
+             PRAGMA wal_autocheckpoint = 256; PRAGMA journal_size_limit = 1048576",
+        )?;
         if is_new {
             let head = format!(
                 "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}"
@@ -170,7 +171,7 @@ impl HistoryFile {
 pub(crate) fn open_read_only(path: &Path) -> Result<Connection, HistoryError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    set(&connection, "busy_timeout", 2000)?;
+    connection.busy_timeout(Duration::from_secs(2))?;
     check(&connection)?;
     Ok(connection)
 }
@@ -197,10 +198,6 @@ fn check(connection: &Connection) -> Result<(), HistoryError> {
     } else {
         Err(HistoryError::OtherVersion { version })
     }
-}
-
-fn set(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
-    connection.pragma_update_and_check(None, name, value, |_row| Ok(()))
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

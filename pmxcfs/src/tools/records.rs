@@ -76,11 +76,12 @@ impl History<'_> {
             node: args.node.clone(),
             limit: args.limit,
         };
-        let show = match args.json {
-            true => None,
-            false => Some(show_record as ShowLine),
-        };
-        self.answer(&Query::List(list), show, output)
+        let query = Query::List(list);
+        if args.json {
+            std::io::copy(&mut (self.ask)(&query)?, output.out)?;
+            return Ok(Outcome::Good);
+        }
+        self.answer(&query, show_record, output)
     }
 
     /// Shows what differs.
@@ -90,7 +91,7 @@ impl History<'_> {
             since: args.since,
             until: args.until,
         };
-        self.answer(&query, Some(show_diff_line), output)
+        self.answer(&query, show_diff_line, output)
     }
 
     /// Shows a content, byte for byte.
@@ -134,18 +135,9 @@ impl History<'_> {
         given.map(|given| tree_path(given, self.mount))
     }
 
-    /// Shows an answer line by line; as it is without a way to show it.
-    fn answer(
-        &self,
-        query: &Query,
-        show: Option<ShowLine>,
-        output: &mut Output<'_>,
-    ) -> CommandResult {
+    /// Shows an answer line by line.
+    fn answer(&self, query: &Query, show: ShowLine, output: &mut Output<'_>) -> CommandResult {
         let mut answer = (self.ask)(query)?;
-        let Some(show) = show else {
-            std::io::copy(&mut answer, output.out)?;
-            return Ok(Outcome::Good);
-        };
         // The daemon does not wait for somebody who reads page by page.
         let mut lines = Vec::new();
         answer.read_to_end(&mut lines)?;

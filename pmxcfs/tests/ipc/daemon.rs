@@ -11,7 +11,7 @@ use pmxcfs_api_types::limits::MAX_IPC_MESSAGE_SIZE;
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_ipc::{Access, Answer, Handler as _, PeerCredentials, Request};
 use pmxcfs_memdb::{MemDb, Operation, RootState, Rules, Stamp, Tree};
-use pmxcfs_status::{Clock, Status, StatusConfig};
+use pmxcfs_status::{Clock, Status};
 
 /// Group of those who may read.
 pub(crate) const ADMIN_GID: u32 = 33;
@@ -55,11 +55,6 @@ impl Daemon {
         for (path, content) in files {
             add_file(&mut tree, &path, content);
         }
-        let config = StatusConfig {
-            node_name: "node1".to_owned(),
-            node_address: None,
-            pid: 1,
-        };
         let (clock, samples) = (
             TestClock::default(),
             Samples::new(Mutex::new(Rank::QuorumConnection, Vec::new())),
@@ -69,7 +64,7 @@ impl Daemon {
             let key = String::from_utf8_lossy(key).into_owned();
             recorded.lock().push((key, value.to_vec()));
         };
-        let status = Status::new(&config, Box::new(clock.clone()), Box::new(record));
+        let status = Status::new("node1", None, 1, Box::new(clock.clone()), Box::new(record));
         let nodes = [(1, "node1"), (2, "node2"), (3, "node3")]
             .map(|(id, name)| (NodeId(id), Bytes::from_static(name.as_bytes())));
         status.replace_node_list(Bytes::from_static(b"lab"), 1, nodes);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use pmxcfs_memdb::store::StoreStats;
 
 use crate::health::names;
-use crate::health::report::{Cluster, Group, History, Paths, Report, Requests};
+use crate::health::report::{Cluster, Group, Paths, Report, Requests};
 use crate::text::{bytes, count, nanos, printable, seconds};
 
 /// Adds a line to a page: its subject and its text. An empty subject continues the line before.
@@ -225,8 +225,8 @@ fn show_store(store: &StoreStats, now_secs: u64, page: &mut String) {
 }
 
 /// The parts with one line each.
-fn show_history(history: Option<&History>, page: &mut String) {
-    match history {
+fn show_rest(report: &Report, page: &mut String) {
+    match &report.history {
         None => line!(page, "history", "off"),
         Some(history) => line!(
             page,
@@ -239,10 +239,6 @@ fn show_history(history: Option<&History>, page: &mut String) {
             count(history.gap_count, "gap")
         ),
     }
-}
-
-fn show_rest(report: &Report, page: &mut String) {
-    show_history(report.history.as_ref(), page);
     let (rrd, process) = (&report.rrd, &report.process);
     line!(
         page,

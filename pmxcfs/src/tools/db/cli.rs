@@ -57,7 +57,13 @@ pub(super) enum Command {
     Journal(JournalArgs),
     /// Print completions for a shell
     #[command(hide = true)]
-    Completions(CompletionsArgs),
+    Completions {
+        /// Program to complete
+        #[arg(long, value_enum, default_value_t)]
+        program: Program,
+
+        shell: Shell,
+    },
 }
 
 /// Which database.
@@ -240,15 +246,6 @@ pub(super) struct JournalArgs {
     /// File of a crash journal, or directory with one [the run directory]
     #[arg(value_name = "FILE|DIR")]
     pub(super) journal: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CompletionsArgs {
-    /// Program to complete
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) program: Program,
-
-    pub(super) shell: Shell,
 }
 
 /// Programs with completions.

@@ -29,9 +29,10 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::CommandFactory;
+use clap_complete::Shell;
 
 pub use cli::Cli;
-use cli::{Command, CompletionsArgs, CreateArgs, Program};
+use cli::{Command, CreateArgs, Program};
 
 use super::program::{CommandResult, Outcome, Output, report, run};
 
@@ -71,19 +72,19 @@ fn execute(command: &Command, output: &mut Output<'_>) -> CommandResult {
         Command::Diff(args) => diff::run(args, output),
         Command::History(args) => history::run(args, output),
         Command::Journal(args) => journal::run(args, output.out),
-        Command::Completions(args) => completions(args, output),
+        Command::Completions { program, shell } => completions(*program, *shell, output),
     }
 }
 
-fn completions(args: &CompletionsArgs, output: &mut Output<'_>) -> CommandResult {
-    let mut command = match args.program {
+fn completions(program: Program, shell: Shell, output: &mut Output<'_>) -> CommandResult {
+    let mut command = match program {
         Program::Pmxcfs => crate::cli::Options::command(),
         Program::PmxcfsDb => Cli::command(),
         Program::PmxcfsCtl => crate::tools::ctl::Cli::command(),
     };
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut command, name, &mut script);
+    clap_complete::generate(shell, &mut command, name, &mut script);
     output.out.write_all(&script)?;
     Ok(Outcome::Good)
 }
