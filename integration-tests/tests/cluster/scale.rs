@@ -27,6 +27,7 @@ fn a_large_cluster_loses_a_third_and_parts_in_the_middle() {
     let _turn = alone();
     let (count, load_time) = size();
     let cluster = Cluster::running(count);
+    cluster.extend(load_time);
     let last_third = count - count / 3 + 1..=count;
     for number in last_third.clone() {
         cluster.host(number).kill_daemon();
