@@ -58,7 +58,7 @@ pub(super) struct Way {
     pub(super) child_count: u32,
     /// `ESTALE` was answered, and the kernel has not looked the name up since.
     is_told: bool,
-    /// What is open by its node id.
+    /// The opens by its node id.
     pub(super) opens: Option<Box<Opens>>,
 }
 
@@ -384,7 +384,7 @@ impl Ways {
         }
     }
 
-    /// What is open by the node id of a record.
+    /// The inode that is open by the node id of a record.
     fn held(&self, tree: &Tree, slot: u32) -> Option<u64> {
         let bound = self.way(slot).opens.as_ref()?.last;
         bound.entry(tree).ok().map(|entry| entry.inode)

@@ -42,8 +42,8 @@ pub enum Call<'a> {
     /// 10: `.rrd`.
     RrdDump,
     /// 11: one property of one guest or all. u32 guest id, the property, NUL. 13: several. u32 guest id, u8 count, that
-    /// many names, each with NUL. Guest 0 stands for all. What is wrong with the names is told after what is wrong with the
-    /// guest.
+    /// many names, each with NUL. Guest 0 stands for all. An error of the guest comes before one of the
+    /// names.
     GuestProperties {
         vmid: u32,
         names: Result<Vec<&'a [u8]>>,
