@@ -2,7 +2,7 @@
 //!
 //! A thread takes locks in the order of [`Rank`] only, and never two of one rank, so no two threads can wait for each
 //! other. Debug builds keep a list of the locks that each thread holds and panic when one is taken out of order or when a
-//! thread waits for a condition with another lock held. Release builds check nothing and store nothing.
+//! thread waits for a condition with another lock held. Release builds check nothing.
 //!
 //! The list of ranks is the one in ARCHITECTURE.txt, "Locks and their order", which says what each lock guards.
 #![expect(clippy::disallowed_types, reason = "every other lock is one of these")]

@@ -65,7 +65,7 @@ pub(crate) fn report(longest: Duration) {
     tell(&format!("the longest operation took {longest:?}"));
 }
 
-/// What one reader does again and again.
+/// The requests that one reader repeats.
 pub(crate) type Look<'a> = Box<dyn FnMut() -> std::io::Result<()> + Send + 'a>;
 
 /// Makes what readers look at, and one reader of each kind.
