@@ -12,57 +12,38 @@ use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
 use order::{Held, check};
+use strum::VariantArray;
 
-macro_rules! ranks {
-    ($($rank:ident $name:literal,)+) => {
-        /// The locks of the workspace, in the order in which they are taken.
-        #[expect(missing_docs, reason = "ARCHITECTURE.txt says what each lock guards")]
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Rank {
-            $($rank,)+
-        }
-
-        impl Rank {
-            /// All ranks, first the one that is taken before all others.
-            pub const ALL: &[Self] = &[$(Self::$rank,)+];
-
-            /// The name that ARCHITECTURE.txt has for the lock.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$rank => $name,)+
-                }
-            }
-        }
-    };
-}
-
-ranks! {
-    DaemonStop "daemon.stop",
-    StoreWatchers "store.watchers",
-    GroupDriver "group.driver",
-    StoreJournal "store.journal",
-    MemDbReplacement "memdb.replacement",
-    MemDbTree "memdb.tree",
-    StoreQueue "store.queue",
-    FsNames "fs.names",
-    FsHandles "fs.handles",
-    FsAnswers "fs.answers",
-    StatusOrder "status.order",
-    StatusMembers "status.members",
-    StatusKeys "status.keys",
-    StatusSamples "status.samples",
-    StatusLog "status.log",
-    StatusDocument "status.document",
-    RrdQueue "rrd.queue",
-    IpcAdmission "ipc.admission",
-    IpcMappings "ipc.mappings",
-    IpcThrottle "ipc.throttle",
-    IpcAnswers "ipc.answers",
-    HealthReplaced "health.replaced",
-    GroupStatus "group.status",
-    QuorumConnection "quorum.connection",
-    HistoryEnded "history.ended",
-    History "history.shared",
+/// The locks of the workspace, in the order in which they are taken.
+#[expect(missing_docs, reason = "ARCHITECTURE.txt says what each lock guards")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, VariantArray)]
+pub enum Rank {
+    DaemonStop,
+    StoreWatchers,
+    GroupDriver,
+    StoreJournal,
+    MemDbReplacement,
+    MemDbTree,
+    StoreQueue,
+    FsNames,
+    FsHandles,
+    FsAnswers,
+    StatusOrder,
+    StatusMembers,
+    StatusKeys,
+    StatusSamples,
+    StatusLog,
+    StatusDocument,
+    RrdQueue,
+    IpcAdmission,
+    IpcMappings,
+    IpcThrottle,
+    IpcAnswers,
+    HealthReplaced,
+    GroupStatus,
+    QuorumConnection,
+    HistoryEnded,
+    History,
 }
 
 /// A lock with a place in the order of locks.
@@ -220,7 +201,7 @@ mod order {
             && last >= rank
             && !std::thread::panicking()
         {
-            panic!("lock {} taken while {} is held", rank.name(), last.name());
+            panic!("lock {rank:?} taken while {last:?} is held");
         }
     }
 
@@ -237,11 +218,7 @@ mod order {
         pub(super) fn check_only(&self) {
             let other = with_held(|held| held.iter().copied().find(|rank| *rank != self.0));
             if let Some(other) = other {
-                panic!(
-                    "thread waits at {} while {} is held",
-                    self.0.name(),
-                    other.name()
-                );
+                panic!("thread waits at {:?} while {other:?} is held", self.0);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use pmxcfs_api_types::sync::Rank;
+use strum::VariantArray as _;
 
 #[test]
 fn the_documented_order_is_the_checked_one() {
@@ -13,10 +14,11 @@ fn the_documented_order_is_the_checked_one() {
         .skip_while(|line| *line != "Locks and their order")
         .skip(2)
         .take_while(|line| !line.starts_with("==") && !line.starts_with("--"));
-    let checked: Vec<&str> = Rank::ALL.iter().map(|rank| rank.name()).collect();
-    let documented: Vec<&str> = section
+    let ranks = Rank::VARIANTS.iter();
+    let checked: Vec<String> = ranks.map(|rank| format!("{rank:?}")).collect();
+    let documented: Vec<String> = section
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next())
+        .filter_map(|line| Some(line.split_whitespace().next()?.to_owned()))
         .filter(|name| checked.contains(name))
         .collect();
     assert_eq!(documented, checked);
@@ -49,7 +51,7 @@ mod debug_builds {
                 let _write = locked_for_writing.then(|| keys.write());
                 let _order = order.lock();
             });
-            assert_eq!(message, "lock status.order taken while status.keys is held");
+            assert_eq!(message, "lock StatusOrder taken while StatusKeys is held");
         }
         // Nothing of what has panicked is held any more.
         let _order = order.lock();
@@ -63,7 +65,7 @@ mod debug_builds {
             let _first = lock.read();
             let _second = lock.read();
         });
-        assert_eq!(message, "lock status.keys taken while status.keys is held");
+        assert_eq!(message, "lock StatusKeys taken while StatusKeys is held");
     }
 
     #[test]
@@ -93,10 +95,7 @@ mod debug_builds {
             let samples = Mutex::new(Rank::StatusSamples, ());
             let _samples = samples.lock();
         });
-        assert_eq!(
-            message,
-            "lock status.samples taken while status.log is held"
-        );
+        assert_eq!(message, "lock StatusSamples taken while StatusLog is held");
     }
 
     #[test]
@@ -112,7 +111,7 @@ mod debug_builds {
         });
         assert_eq!(
             message,
-            "thread waits at status.keys while status.order is held"
+            "thread waits at StatusKeys while StatusOrder is held"
         );
     }
 }

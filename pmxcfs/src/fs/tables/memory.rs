@@ -79,7 +79,7 @@ impl Memory {
             file,
             map,
             #[cfg(test)]
-            log: Mutex::new(*Rank::ALL.last().unwrap(), Vec::new()),
+            log: Mutex::new(Rank::History, Vec::new()),
         })
     }
 
