@@ -42,7 +42,6 @@ pub enum Rank {
     HealthReplaced,
     GroupStatus,
     QuorumConnection,
-    HistoryEnded,
     History,
 }
 

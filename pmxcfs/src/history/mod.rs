@@ -39,11 +39,10 @@ mod write;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
-use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_memdb::MemDb;
 use pmxcfs_memdb::store::{CommitSink, Committed};
 
@@ -62,8 +61,6 @@ pub(crate) struct History {
     messages: Sender<Message>,
     tree: Arc<MemDb>,
     file: PathBuf,
-    /// Closed when the thread has ended.
-    ended: Mutex<Receiver<()>>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -106,12 +103,10 @@ impl History {
         // The base is taken before anybody can change the tree.
         let recorder = Recorder::new(settings, Arc::clone(tree), Arc::clone(&shared), node_name)?;
         let worker = Worker::new(recorder);
-        let (ending, ended) = mpsc::channel();
         let body = move || {
             // Others go first. Refused, the priority stays.
             let _refused = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
-            worker.run(&received);
-            drop::<Sender<()>>(ending);
+            drop(worker.run(&received));
         };
         // Not joined: a disk may never answer.
         let _detached = thread::Builder::new()
@@ -121,7 +116,6 @@ impl History {
             messages,
             tree: Arc::clone(tree),
             file,
-            ended: Mutex::new(Rank::HistoryEnded, ended),
             shared,
         })
     }
@@ -152,10 +146,9 @@ impl History {
 
     /// Ends the thread, or leaves it behind.
     pub(crate) fn stop(&self, patience: Duration) {
-        let sent = self.messages.send(Message::Stop);
-        if sent.is_ok()
-            && self.ended.lock().recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout)
-        {
+        let (done, is_done) = mpsc::channel();
+        let sent = self.messages.send(Message::Stop(done));
+        if sent.is_ok() && is_done.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
             tracing::warn!("the history was not written to its end; the next start notes a gap");
         }
     }

@@ -59,8 +59,8 @@ pub(super) enum Message {
     Flush(Sender<()>),
     /// Write down everything so far, and tell what comes after it.
     Follow(oneshot::Sender<Subscription>),
-    /// End.
-    Stop,
+    /// Write down everything so far and end, then drop the sender.
+    Stop(Sender<()>),
 }
 
 /// The thread's state: when it does what.
@@ -86,10 +86,10 @@ impl Worker {
         }
     }
 
-    /// Body of the thread.
-    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+    /// Body of the thread. Returns the sender of whoever waits for its end.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) -> Option<Sender<()>> {
         self.try_write();
-        loop {
+        let done = loop {
             let wait = self.due().saturating_duration_since(Instant::now());
             match messages.recv_timeout(wait) {
                 Ok(Message::Committed(committed, size)) => {
@@ -111,16 +111,18 @@ impl Worker {
                     let _told = follower.send(self.recorder.subscribe());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Message::Stop(done)) => break Some(done),
+                Err(RecvTimeoutError::Disconnected) => break None,
             }
             if self.due() <= Instant::now() {
                 self.try_write();
             }
-        }
+        };
         self.try_write();
         if let Err(error) = self.recorder.end() {
             self.failed(&error);
         }
+        done
     }
 
     fn changes_come(&mut self) {
