@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -70,39 +69,34 @@ fn take_over(
 pub(super) struct Deadline {
     /// Closing it says that the connection is served.
     waiting: Sender<()>,
-    thread: JoinHandle<()>,
-    is_over: Arc<AtomicBool>,
+    /// Whether the connection was served in time.
+    thread: JoinHandle<bool>,
 }
 
 impl Deadline {
     fn arm(connection: Arc<OwnedFd>, mount_dir: PathBuf) -> Option<Self> {
         let (waiting, served) = mpsc::channel::<()>();
-        let is_over = Arc::new(AtomicBool::new(false));
-        let over = Arc::clone(&is_over);
         let thread = thread::Builder::new()
             .name("deadline".to_owned())
             .spawn(move || {
-                if served.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                    over.store(true, Ordering::Release);
-                    if let Err(error) = fuse::abort(&mount_dir, &connection) {
-                        tracing::debug!(%error, "cannot abort the former connection");
-                    }
+                let is_in_time = served.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout);
+                if !is_in_time && let Err(error) = fuse::abort(&mount_dir, &connection) {
+                    tracing::debug!(%error, "cannot abort the former connection");
                 }
+                is_in_time
             });
         // Without a thread nothing is taken over.
         Some(Self {
             waiting,
             thread: thread.ok()?,
-            is_over,
         })
     }
 
     /// The connection is served from now on. Returns whether that was in time.
     pub(super) fn meet(self) -> bool {
         drop(self.waiting);
-        // It only ever aborts the connection.
-        let _ended = self.thread.join();
-        !self.is_over.load(Ordering::Acquire)
+        // A thread that has panicked may have aborted it.
+        self.thread.join().unwrap_or(false)
     }
 }
 
