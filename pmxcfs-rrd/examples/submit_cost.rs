@@ -62,7 +62,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         run_round(&writer, key_count, round)?;
     }
     println!("{:?}", writer.stats());
-    writer.stop(Instant::now() + Duration::from_secs(10))?;
+    let unwritten = writer.stop(Instant::now() + Duration::from_secs(10));
+    assert_eq!(unwritten, 0, "everything is written");
     rrdcached.kill()?;
     rrdcached.wait()?;
     Ok(())

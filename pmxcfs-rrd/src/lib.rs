@@ -22,4 +22,4 @@ pub mod schema;
 mod writer;
 
 pub use feed::RrdStats;
-pub use writer::{RrdConfig, RrdWriter, StopError};
+pub use writer::{RrdConfig, RrdWriter};

@@ -10,7 +10,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pmxcfs_api_types::sync::{Condvar, Mutex, Rank};
-use thiserror::Error;
 
 use crate::feed::{Feed, RrdStats};
 use crate::librrd::Librrd;
@@ -46,14 +45,6 @@ impl RrdConfig {
             max_queued_bytes: 4 * 1024 * 1024,
         }
     }
-}
-
-/// The writer did not finish in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the RRD writer did not finish in time, {unwritten_count} values are lost")]
-pub struct StopError {
-    /// Samples that were still queued or being written.
-    pub unwritten_count: usize,
 }
 
 /// Writes samples on a thread of its own, named `rrd`.
@@ -137,11 +128,10 @@ impl RrdWriter {
         }
     }
 
-    /// Takes no more samples, waits until those queued are written and the thread has ended.
-    ///
-    /// # Errors
-    /// `deadline` passed first. The thread then ends by itself when its present call to disk or socket returns.
-    pub fn stop(&self, deadline: Instant) -> Result<(), StopError> {
+    /// Takes no more samples, waits until those queued are written and the thread has ended. Returns how many are not written: if
+    /// `deadline` passes first, the thread ends by itself when its present call to disk or socket returns.
+    #[must_use]
+    pub fn stop(&self, deadline: Instant) -> usize {
         let mut state = self.shared.state.lock();
         if state.phase == Phase::Running {
             state.phase = Phase::Draining;
@@ -150,15 +140,11 @@ impl RrdWriter {
         while state.phase != Phase::Ended {
             if self.shared.changed.wait_until(&mut state, deadline) && state.phase != Phase::Ended {
                 state.phase = Phase::Abandoning;
-                let unwritten_count = state.unwritten_count();
-                return Err(StopError { unwritten_count });
+                break;
             }
         }
         // A thread that has panicked leaves its batch unwritten.
-        match state.unwritten_count() {
-            0 => Ok(()),
-            unwritten_count => Err(StopError { unwritten_count }),
-        }
+        state.unwritten_count()
     }
 
     /// The counters now.

@@ -265,8 +265,9 @@ impl Daemon {
         if let Some(cluster) = cluster {
             cluster.stop();
         }
-        if let Err(error) = serving.sources.rrd.stop(Instant::now() + RRD_PATIENCE) {
-            tracing::warn!("{error}");
+        let unwritten = serving.sources.rrd.stop(Instant::now() + RRD_PATIENCE);
+        if unwritten > 0 {
+            tracing::warn!("the RRD writer did not finish in time, {unwritten} values are lost");
         }
         drop(database);
         stop_history(&serving.sources);
