@@ -12,7 +12,7 @@ use anyhow::{Context as _, anyhow};
 use super::handover::{CONNECTION, Inherited, TABLES};
 use super::notify::Notifier;
 use crate::fs::Tables;
-use crate::fuse::{self, Connection, Mount, TakeoverError};
+use crate::fuse::{self, Connection, Mount};
 
 /// How long programs may wait for a process that goes on with their mount.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ fn take_over(
 ) -> anyhow::Result<Mounted> {
     let tables = tables.context("the tables of names and handles were not passed")?;
     let tables = Tables::open(tables)?;
-    let device = connection.try_clone().map_err(TakeoverError::Io)?;
+    let device = connection.try_clone()?;
     let (mount, connection) = Connection::take_over(device, &tables, mount_dir)?;
     Ok(Mounted {
         mount,
@@ -121,7 +121,7 @@ pub(super) fn mount(
         } else {
             anyhow!("it has not been served within {} s", PATIENCE.as_secs())
         };
-        tracing::warn!("the mount of the former process ends, a new one begins: {reason}");
+        tracing::warn!("the mount of the former process ends, a new one begins: {reason:#}");
     }
     let_go(notifier);
     fuse::clear_mount_point(mount_dir);

@@ -13,8 +13,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use anyhow::{Context as _, bail};
 use fuser::{Config, Filesystem, KernelConfig, Request, Session, SessionACL};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -43,35 +44,6 @@ const READ_SIZE: usize = 64 * 1024;
 
 /// With this variable set, the daemon does as on a kernel that cannot queue requests again. For tests.
 const PRETEND_OLD_KERNEL: &str = "PMXCFS_NO_RESEND";
-
-/// Why a process does not go on with the connection of a former one.
-#[derive(Debug, thiserror::Error)]
-pub enum TakeoverError {
-    /// It is something else.
-    #[error("the descriptor of the connection is not {DEVICE:?}, the FUSE device")]
-    Stranger,
-    /// Somebody has aborted it.
-    #[error("the connection has ended")]
-    Ended,
-    /// The mount is gone, or another one is there.
-    #[error("the connection is not the one that is mounted at {0}")]
-    Elsewhere(PathBuf),
-    /// The former process did not get so far.
-    #[error("the tables do not say what is agreed with the kernel")]
-    NoAgreement,
-    /// The tables belong to another connection.
-    #[error("the tables are those of another connection")]
-    OtherTables,
-    /// This version of the program needs other features of the kernel.
-    #[error("this version agrees with the kernel on other features")]
-    OtherAgreement,
-    /// Requests would hang for ever.
-    #[error("the kernel cannot send unanswered requests again (Linux 6.9 can)")]
-    NoResend,
-    /// The system refuses something.
-    #[error("the system refuses it")]
-    Io(#[from] io::Error),
-}
 
 /// What a connection begins with, for the tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,38 +92,40 @@ impl Connection {
     /// Goes on with a connection. Call it when no thread of the former process is left.
     ///
     /// # Errors
-    /// [`TakeoverError`]; then the connection is as it was.
+    /// If it is not the connection of that mount, or this program cannot serve it; then it is as it was.
     pub fn take_over(
         device: OwnedFd,
         tables: &Tables,
         mount_dir: &Path,
-    ) -> Result<(Mount, Self), TakeoverError> {
+    ) -> anyhow::Result<(Mount, Self)> {
         let device = File::from(device);
         let metadata = device.metadata()?;
         let number = metadata.rdev();
         if !metadata.file_type().is_char_device() || (major(number), minor(number)) != DEVICE {
-            return Err(TakeoverError::Stranger);
+            bail!("the descriptor of the connection is not {DEVICE:?}, the FUSE device");
         }
         let mut polled = [PollFd::new(device.as_fd(), PollFlags::empty())];
-        if poll(&mut polled, PollTimeout::ZERO).map_err(io::Error::from)? != 0 {
-            return Err(TakeoverError::Ended);
+        if poll(&mut polled, PollTimeout::ZERO)? != 0 {
+            bail!("the connection has ended");
         }
         let place = mount::find(mount_dir);
         let kept = tables.agreement();
         let agreement = kept
             .read()
             .and_then(|json| serde_json::from_slice(&json).ok());
-        let agreement: Agreement = agreement.ok_or(TakeoverError::NoAgreement)?;
+        let agreement: Agreement =
+            agreement.context("the tables do not say what is agreed with the kernel")?;
         if let Some(connection) = mount::connection_of(&device)
             && place.is_none_or(|place| place.connection != connection)
         {
-            return Err(TakeoverError::Elsewhere(mount_dir.to_owned()));
+            let mount_dir = mount_dir.display();
+            bail!("the connection is not the one that is mounted at {mount_dir}");
         }
         if place.is_none() || place != agreement.place {
-            return Err(TakeoverError::OtherTables);
+            bail!("the tables are those of another connection");
         }
         if answer_to(&agreement.question)? != agreement.answer {
-            return Err(TakeoverError::OtherAgreement);
+            bail!("this version agrees with the kernel on other features");
         }
         let connection = Self {
             device: device.into(),
@@ -161,8 +135,11 @@ impl Connection {
         match connection.resend() {
             Ok(()) => {}
             Err(_) if connection.agreement.is_settled => {}
-            Err(Errno::EINVAL) => return Err(TakeoverError::NoResend),
-            Err(errno) => return Err(io::Error::from(errno).into()),
+            // Requests would hang for ever.
+            Err(Errno::EINVAL) => {
+                bail!("the kernel cannot send unanswered requests again (Linux 6.9 can)")
+            }
+            Err(errno) => return Err(errno.into()),
         }
         connection.keep(false)?;
         Ok((Mount::found(mount_dir, place), connection))

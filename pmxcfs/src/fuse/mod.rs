@@ -8,8 +8,8 @@ mod mount;
 mod readers;
 mod session;
 
-pub use connection::{Connection, TakeoverError};
+pub use connection::Connection;
 pub use filesystem::PveFilesystem;
-pub use mount::{Mount, MountError, abort, clear_mount_point, detach, mount};
+pub use mount::{Mount, abort, clear_mount_point, detach, mount};
 pub use readers::Readers;
 pub use session::FuseSession;

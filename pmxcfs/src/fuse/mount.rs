@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::poll::PollTimeout;
@@ -23,23 +24,6 @@ const FUSE_DEVICE: &str = "/dev/fuse";
 const CONTROL_FILESYSTEM: &str = "/sys/fs/fuse/connections";
 
 const MOUNT_TABLE: &str = "/proc/self/mountinfo";
-
-/// Why the filesystem could not be mounted.
-#[derive(Debug, thiserror::Error)]
-pub enum MountError {
-    /// The kernel offers no FUSE.
-    #[error("fuse_mount error: cannot open {FUSE_DEVICE} (is the fuse module loaded?)")]
-    Device(#[source] io::Error),
-    /// Files lie where the mount would hide them.
-    #[error("fuse_mount error: File exists: mountpoint {0} is not empty; move its content away")]
-    NotEmpty(PathBuf),
-    /// The mount point cannot be looked at or made.
-    #[error("fuse_mount error: cannot use mountpoint {0}")]
-    MountPoint(PathBuf, #[source] io::Error),
-    /// mount(2) failed.
-    #[error("fuse_mount error: mount at {0} failed")]
-    Mount(PathBuf, #[source] io::Error),
-}
 
 /// Removes whatever is mounted there (a dead mount of a killed daemon above all) and makes the directory.
 ///
@@ -81,18 +65,24 @@ pub(super) struct Place {
 /// Mounts an empty FUSE connection and returns its descriptor.
 ///
 /// # Errors
-/// [`MountError`], with nothing mounted.
-pub fn mount(mount_dir: &Path) -> Result<(Mount, OwnedFd), MountError> {
-    let mount_point = |error| MountError::MountPoint(mount_dir.to_owned(), error);
-    let mut content = std::fs::read_dir(mount_dir).map_err(mount_point)?;
+/// If the kernel offers no FUSE, files lie where the mount would hide them, or the mount point cannot be used. Nothing is mounted
+/// then.
+pub fn mount(mount_dir: &Path) -> anyhow::Result<(Mount, OwnedFd)> {
+    let shown = mount_dir.display();
+    let mut content = std::fs::read_dir(mount_dir)
+        .with_context(|| format!("fuse_mount error: cannot use mountpoint {shown}"))?;
     if content.next().is_some() {
-        return Err(MountError::NotEmpty(mount_dir.to_owned()));
+        bail!(
+            "fuse_mount error: File exists: mountpoint {shown} is not empty; move its content away"
+        );
     }
     let device: File = OpenOptions::new()
         .read(true)
         .write(true)
         .open(FUSE_DEVICE)
-        .map_err(MountError::Device)?;
+        .with_context(|| {
+            format!("fuse_mount error: cannot open {FUSE_DEVICE} (is the fuse module loaded?)")
+        })?;
     let options = format!(
         "default_permissions,allow_other,fd={},rootmode=40000,user_id=0,group_id=0",
         device.as_raw_fd()
@@ -104,7 +94,7 @@ pub fn mount(mount_dir: &Path) -> Result<(Mount, OwnedFd), MountError> {
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
         Some(options.as_str()),
     )
-    .map_err(|error| MountError::Mount(mount_dir.to_owned(), error.into()))?;
+    .with_context(|| format!("fuse_mount error: mount at {shown} failed"))?;
     let mount = Mount::found(mount_dir, find(mount_dir));
     Ok((mount, device.into()))
 }
