@@ -5,24 +5,15 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Parser};
 use pmxcfs_api_types::names::IPC_SERVICE;
 use pmxcfs_config::{PathOptions, Paths};
+use pmxcfs_ipc::Transport;
 
 use crate::history::settings::Settings;
 
 /// Status of a start that failed. Status 0 is not restarted by systemd, this is.
 pub const EXIT_FAILURE: u8 = 255;
-
-/// Transport that IPC clients are told to use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum IpcTransport {
-    /// Ring buffers in shared memory, what the C daemon offers.
-    #[default]
-    Shm,
-    /// Datagram sockets; carries no messages above about 416 KiB with Debian's defaults.
-    Socket,
-}
 
 /// Serve the Proxmox VE cluster filesystem at /etc/pve
 #[derive(Debug, Clone, Parser)]
@@ -57,7 +48,7 @@ pub struct Options {
 
     /// Transport of the IPC service
     #[arg(long, value_enum, default_value_t)]
-    pub ipc_transport: IpcTransport,
+    pub ipc_transport: Transport,
 
     /// What is not an option; there must be nothing
     #[arg(hide = true)]

@@ -1,15 +1,19 @@
 //! The handshake on the stream socket: one request of 24 bytes, one response of 12328 bytes.
 
+use clap::ValueEnum;
+
 use super::{DecodeError, i32_at, put, u32_at};
 
 /// How messages travel. The client follows whatever the connection response says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+///
+/// Requests over sockets are limited to `2 * net.core.wmem_max - 32` bytes, headers included, because the client's own send
+/// buffer is; responses are only if the server lacks `CAP_NET_ADMIN`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Transport {
-    /// Ring buffers in shared memory. Carries the full maximum message size.
+    /// Ring buffers in shared memory, what the C daemon offers.
     #[default]
     Shm,
-    /// Datagram sockets. Requests are limited to `2 * net.core.wmem_max - 32` bytes, headers included, because the
-    /// client's own send buffer is; responses are only if the server lacks `CAP_NET_ADMIN`.
+    /// Datagram sockets; carries no messages above about 416 KiB with Debian's defaults.
     Socket,
 }
 

@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, umask};
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_api_types::{FsError, NodeId};
 use pmxcfs_config::{Config, admin_gid, node_address, node_name};
-use pmxcfs_ipc::{Server, ServerConfig, Transport};
+use pmxcfs_ipc::{Server, ServerConfig};
 use pmxcfs_memdb::{MemDb, Rules, Submit};
 use pmxcfs_rrd::{RrdConfig, RrdWriter};
 use pmxcfs_status::{Status, SystemClock};
@@ -35,7 +35,7 @@ use super::notify::Notifier;
 use super::runtimes::Runtimes;
 use super::signals::StopSignals;
 use super::stop::{Daemon, Serving};
-use crate::cli::{EXIT_FAILURE, IpcTransport, Options};
+use crate::cli::{EXIT_FAILURE, Options};
 use crate::cluster::Cluster;
 use crate::fs::Filesystem;
 use crate::fuse::{FuseSession, PveFilesystem};
@@ -310,13 +310,9 @@ fn start_ipc(
     operations: Operations,
     runtime: &Handle,
 ) -> io::Result<Server> {
-    let transport = match options.ipc_transport {
-        IpcTransport::Shm => Transport::Shm,
-        IpcTransport::Socket => Transport::Socket,
-    };
     let server_config = ServerConfig {
         service: config.ipc_name.clone(),
-        transport,
+        transport: options.ipc_transport,
         ..ServerConfig::default()
     };
     Server::start(server_config, Arc::new(operations), runtime)
