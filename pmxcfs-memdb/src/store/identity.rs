@@ -19,7 +19,10 @@ pub struct FileIdentity {
 
 impl FileIdentity {
     /// Looks the path up. Never opens it: closing a second descriptor would drop SQLite's locks.
-    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// As stat(2).
+    pub fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(path)?;
         Ok(Self {
             device: metadata.dev(),

@@ -8,12 +8,13 @@
 use std::collections::VecDeque;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use pmxcfs_api_types::files::with_suffix;
+use pmxcfs_memdb::store::FileIdentity;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
@@ -49,8 +50,8 @@ pub enum Reply {
 #[derive(Debug)]
 pub struct ControlSocket {
     path: PathBuf,
-    /// Device and inode of the socket, so that dropping it removes no other file of that name.
-    identity: (u64, u64),
+    /// Of the socket, so that dropping it removes no other file of that name.
+    identity: FileIdentity,
     listener: UnixListener,
     patience: Duration,
 }
@@ -120,7 +121,7 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|present| present == self.identity)
+        if FileIdentity::of(&self.path).is_ok_and(|present| present == self.identity)
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the control socket");
@@ -129,7 +130,7 @@ impl Drop for ControlSocket {
 }
 
 /// Makes the socket under another name first, so that it has its mode when it gets its own.
-fn bind(path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
+fn bind(path: &Path) -> io::Result<(UnixListener, FileIdentity)> {
     let new = with_suffix(path, ".new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -137,14 +138,9 @@ fn bind(path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
     }
     let listener = UnixListener::bind(&new)?;
     fs::set_permissions(&new, Permissions::from_mode(0o600))?;
-    let identity = identity(&new)?;
+    let identity = FileIdentity::of(&new)?;
     fs::rename(&new, path)?;
     Ok((listener, identity))
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn may_ask(stream: &UnixStream) -> bool {

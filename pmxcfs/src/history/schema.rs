@@ -9,11 +9,12 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pmxcfs_api_types::files::{create_private, with_suffix};
+use pmxcfs_memdb::store::FileIdentity;
 use rusqlite::{Connection, OpenFlags};
 
 /// "pmxh".
@@ -108,8 +109,7 @@ impl HistoryError {
 pub(crate) struct HistoryFile {
     pub(crate) connection: Connection,
     path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
+    identity: FileIdentity,
 }
 
 impl HistoryFile {
@@ -143,13 +143,13 @@ impl HistoryFile {
         Ok(Self {
             connection,
             path: path.to_owned(),
-            identity: identity(path)?,
+            identity: FileIdentity::of(path)?,
         })
     }
 
     /// Whether the file is still under its name.
     pub(crate) fn is_in_place(&self) -> bool {
-        identity(&self.path).is_ok_and(|identity| identity == self.identity)
+        FileIdentity::of(&self.path).is_ok_and(|present| present == self.identity)
     }
 
     /// Bytes on disk that are in use.
@@ -198,9 +198,4 @@ fn check(connection: &Connection) -> Result<(), HistoryError> {
     } else {
         Err(HistoryError::OtherVersion { version })
     }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
 }

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use pmxcfs_memdb::Entry;
 use pmxcfs_memdb::store::{
-    JournalFile, JournalRecord, JournalStep, journal_files, read_journal_file,
+    FileIdentity, JournalFile, JournalRecord, JournalStep, journal_files, read_journal_file,
 };
 
 use super::cli::JournalArgs;
@@ -102,11 +101,8 @@ fn created(nanoseconds: u64) -> String {
 
 /// Whether the file that lies where the database is expected is the one.
 fn belongs(file: &JournalFile, database: &Path) -> String {
-    let own = file.header.database;
-    match fs::metadata(database) {
-        Ok(metadata) if (metadata.dev(), metadata.ino()) == (own.device, own.inode) => {
-            format!(" ({})", database.display())
-        }
+    match FileIdentity::of(database) {
+        Ok(present) if present == file.header.database => format!(" ({})", database.display()),
         Ok(_) => format!(" (not {})", database.display()),
         Err(_) => String::new(),
     }
