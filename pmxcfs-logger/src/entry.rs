@@ -271,12 +271,13 @@ impl<'a> EntryView<'a> {
         self.bytes.get(8..end).unwrap_or_default()
     }
 
-    /// A copy of the entry for a place in a ring: its texts end with a NUL, its padding is zeros.
-    pub(crate) fn copy_at(&self, prev: u32, next: u32) -> Vec<u8> {
+    /// A copy of the entry with another number, for a place in a ring: its texts end with a NUL, its padding is zeros.
+    pub(crate) fn copy(&self, prev: u32, next: u32, uid: u32) -> Vec<u8> {
         let mut copy = Vec::with_capacity(self.size());
-        copy.extend_from_slice(&prev.to_le_bytes());
-        copy.extend_from_slice(&next.to_le_bytes());
-        copy.extend_from_slice(self.bytes.get(8..HEADER_SIZE).unwrap_or_default());
+        for field in [prev, next, uid] {
+            copy.extend_from_slice(&field.to_le_bytes());
+        }
+        copy.extend_from_slice(self.bytes.get(12..HEADER_SIZE).unwrap_or_default());
         for text in self.texts {
             copy.extend(text.split_last().map_or(&[][..], |(_last, text)| text));
             copy.push(0);
@@ -287,11 +288,7 @@ impl<'a> EntryView<'a> {
 
     /// The same entry with another number, as a LOG message carries it.
     pub(crate) fn with_uid(&self, uid: u32) -> Entry {
-        let mut bytes = vec![0; 8];
-        bytes.extend_from_slice(&uid.to_le_bytes());
-        bytes.extend(self.identity().iter().skip(4));
-        bytes.resize(self.size(), 0);
-        Entry(bytes)
+        Entry(self.copy(0, 0, uid))
     }
 }
 

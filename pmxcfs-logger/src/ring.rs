@@ -88,7 +88,7 @@ impl Ring {
             end @ ..RING_SIZE => (start, end),
             _ => (RING_HEADER_SIZE, RING_HEADER_SIZE.saturating_add(room)),
         };
-        let copy = entry.copy_at(newest, to_position(end));
+        let copy = entry.copy(newest, to_position(end), entry.uid);
         if let Some((place, _behind)) = self
             .bytes
             .get_mut(start..)
