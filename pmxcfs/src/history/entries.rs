@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use pmxcfs_memdb::{Entry, ROOT_INODE, RootState, Tree};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, Params, Transaction, params};
 
 use super::record::Side;
 
@@ -22,33 +22,34 @@ pub(super) struct Known {
 /// The table within a transaction.
 pub(super) struct Entries<'a>(pub(super) &'a Transaction<'a>);
 
-/// Selects what [`Known::read`] reads.
-const KNOWN: &str = "SELECT inode, path, writer, kind, size, content FROM entry";
-
-impl Known {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            inode: row.get::<_, i64>(0)?.cast_unsigned(),
-            path: row.get(1)?,
-            writer: row.get(2)?,
-            side: Side::read(row, 3)?,
-        })
-    }
-}
-
 impl Entries<'_> {
+    fn select(&self, condition: &str, values: impl Params) -> rusqlite::Result<Vec<Known>> {
+        let columns = "inode, path, writer, kind, size, content";
+        let select = format!("SELECT {columns} FROM entry WHERE {condition}");
+        let mut statement = self.0.prepare_cached(&select)?;
+        let rows = statement.query_map(values, |row| {
+            Ok(Known {
+                inode: row.get::<_, i64>(0)?.cast_unsigned(),
+                path: row.get(1)?,
+                writer: row.get(2)?,
+                side: Side::read(row, 3)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    fn execute(&self, statement: &str, values: impl Params) -> rusqlite::Result<()> {
+        self.0.prepare_cached(statement)?.execute(values).map(drop)
+    }
+
     pub(super) fn known(&self, inode: u64) -> rusqlite::Result<Option<Known>> {
-        self.0
-            .prepare_cached(&format!("{KNOWN} WHERE inode = ?1"))?
-            .query_row([inode.cast_signed()], Known::read)
-            .optional()
+        let rows = self.select("inode = ?1", [inode.cast_signed()])?;
+        Ok(rows.into_iter().next())
     }
 
     /// Takes the rows of a path out.
     pub(super) fn take_at(&self, path: &[u8]) -> rusqlite::Result<Option<Known>> {
-        let mut statement = self.0.prepare_cached(&format!("{KNOWN} WHERE path = ?1"))?;
-        let rows = statement.query_map([path], Known::read)?;
-        let rows = rows.collect::<rusqlite::Result<Vec<Known>>>()?;
+        let rows = self.select("path = ?1", [path])?;
         for known in &rows {
             self.delete(known.inode)?;
         }
@@ -58,22 +59,16 @@ impl Entries<'_> {
     /// What is below a directory, parents first.
     pub(super) fn below(&self, path: &[u8]) -> rusqlite::Result<Vec<Known>> {
         let (low, high) = ([path, b"/"].concat(), [path, b"0"].concat());
-        let select = format!("{KNOWN} WHERE path >= ?1 AND path < ?2 ORDER BY path");
-        let mut statement = self.0.prepare_cached(&select)?;
-        let rows = statement.query_map([low, high], Known::read)?;
-        rows.collect()
+        self.select("path >= ?1 AND path < ?2 ORDER BY path", [low, high])
     }
 
     pub(super) fn move_to(&self, inode: u64, path: &[u8]) -> rusqlite::Result<()> {
         let update = "UPDATE entry SET path = ?2 WHERE inode = ?1";
-        let mut update = self.0.prepare_cached(update)?;
-        update.execute(params![inode.cast_signed(), path]).map(drop)
+        self.execute(update, params![inode.cast_signed(), path])
     }
 
     pub(super) fn delete(&self, inode: u64) -> rusqlite::Result<()> {
-        let delete = "DELETE FROM entry WHERE inode = ?1";
-        let mut delete = self.0.prepare_cached(delete)?;
-        delete.execute([inode.cast_signed()]).map(drop)
+        self.execute("DELETE FROM entry WHERE inode = ?1", [inode.cast_signed()])
     }
 
     pub(super) fn put(
@@ -83,22 +78,19 @@ impl Entries<'_> {
         root: RootState,
         side: &Side,
     ) -> rusqlite::Result<()> {
-        self.0
-            .prepare_cached(
-                "INSERT OR REPLACE INTO entry (inode, path, kind, version, writer, mtime, size, content) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![
-                inode.cast_signed(),
-                path,
-                side.kind,
-                root.version.cast_signed(),
-                root.writer,
-                root.mtime,
-                side.size,
-                side.content
-            ])
-            .map(drop)
+        let insert = "INSERT OR REPLACE INTO entry (inode, path, kind, version, writer, mtime, size, content) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let values = params![
+            inode.cast_signed(),
+            path,
+            side.kind,
+            root.version.cast_signed(),
+            root.writer,
+            root.mtime,
+            side.size,
+            side.content
+        ];
+        self.execute(insert, values)
     }
 }
 
