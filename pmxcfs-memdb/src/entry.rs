@@ -1,6 +1,7 @@
 //! One entry of the tree.
 
 use bytes::Bytes;
+use num_enum::TryFromPrimitive;
 
 /// Inode of the root directory.
 pub const ROOT_INODE: u64 = 0;
@@ -9,7 +10,7 @@ pub const ROOT_INODE: u64 = 0;
 pub(crate) static ZEROS: [u8; 1024 * 1024] = [0; 1024 * 1024];
 
 /// Kind of an entry. The numbers are those of `dirent.d_type` and of the database column `type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, TryFromPrimitive)]
 #[repr(u8)]
 pub enum EntryKind {
     /// A directory (4).

@@ -260,11 +260,8 @@ impl UpdateMessage {
         let mtime = rest.try_get_u32_le()?;
         let size = rest.try_get_u32_le()?;
         let name_length = rest.try_get_u32_le()?;
-        let kind = match rest.try_get_u8()? {
-            4 => EntryKind::Directory,
-            8 => EntryKind::File,
-            other => return Err(DecodeError::EntryType(other)),
-        };
+        let kind = rest.try_get_u8()?;
+        let kind = EntryKind::try_from(kind).map_err(|_unknown| DecodeError::EntryType(kind))?;
         let stated = UPDATE_LENGTH as u64 + u64::from(size) + u64::from(name_length);
         if stated != payload.len() as u64 {
             return Err(DecodeError::Length {

@@ -262,11 +262,7 @@ fn take_metadata(body: &mut Bytes) -> Option<Entry> {
         writer: body.try_get_u32_le().ok()?,
         mtime: body.try_get_u32_le().ok()?,
         size: 0,
-        kind: match body.try_get_u8().ok()? {
-            4 => EntryKind::Directory,
-            8 => EntryKind::File,
-            _ => return None,
-        },
+        kind: EntryKind::try_from(body.try_get_u8().ok()?).ok()?,
         name: take_bytes(body)?,
         data: Bytes::new(),
     })

@@ -223,9 +223,5 @@ fn bytes_of(item: &mut &[u8]) -> Option<Bytes> {
 }
 
 fn kind_of(item: &mut &[u8]) -> Option<EntryKind> {
-    match item.try_get_u8().ok()? {
-        4 => Some(EntryKind::Directory),
-        8 => Some(EntryKind::File),
-        _ => None,
-    }
+    EntryKind::try_from(item.try_get_u8().ok()?).ok()
 }
