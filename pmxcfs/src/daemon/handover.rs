@@ -124,14 +124,7 @@ impl Successor {
     /// blocked stay so, and wait for it.
     ///
     /// Descriptors 3 and 4 are those afterwards, whatever they were; so a process that this fails in must end at once.
-    pub(super) fn execute(&self, descriptors: &[(&str, BorrowedFd<'_>)]) -> io::Error {
-        match self.try_execute(descriptors) {
-            Ok(never) => match never {},
-            Err(error) => error,
-        }
-    }
-
-    fn try_execute(
+    pub(super) fn execute(
         &self,
         descriptors: &[(&str, BorrowedFd<'_>)],
     ) -> io::Result<std::convert::Infallible> {

@@ -292,7 +292,7 @@ impl Serving {
     /// Becomes the program that is installed now, with the mount. The instance lock goes with the image of this one.
     fn change_over(&self) -> ExitCode {
         self.mount.leave();
-        let error = self.successor.execute(&[
+        let Err(error) = self.successor.execute(&[
             (TABLES, self.tables.as_fd()),
             (CONNECTION, self.readers.connection().descriptor()),
         ]);

@@ -59,12 +59,6 @@ struct Passing {
     thread: JoinHandle<()>,
 }
 
-impl std::fmt::Debug for Readers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Readers").finish_non_exhaustive()
-    }
-}
-
 impl Readers {
     /// Gives a session the device in place of the socket on which it has answered the first question. As many threads as `count` will
     /// read it.
