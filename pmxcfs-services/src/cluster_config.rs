@@ -25,44 +25,36 @@ pub struct ClusterConfig {
 impl ClusterConfig {
     /// Makes the list from the keys below `nodelist.node.`, which are in the order of their names.
     pub fn new(name: String, version: u64, keys: &[(String, CmapValue)]) -> Self {
-        let mut drafts: BTreeMap<&str, Draft> = BTreeMap::new();
+        let mut nodes: BTreeMap<&str, NodeKeys<'_>> = BTreeMap::new();
         for (key, value) in keys {
             let rest = key.strip_prefix(NODE_PREFIX);
             if let Some((index, subkey)) = rest.and_then(|rest| rest.split_once('.')) {
-                drafts.entry(index).or_default().take(subkey, value);
+                nodes.entry(index).or_default().insert(subkey, value);
             }
         }
-        let nodes = drafts.into_values().filter_map(Draft::finish);
         Self {
             name,
             version,
-            nodes: nodes.collect(),
+            nodes: nodes.values().filter_map(node).collect(),
         }
     }
 }
 
-/// A node whose keys are being read.
-#[derive(Debug, Default)]
-struct Draft {
-    id: u32,
-    name: Option<String>,
-    address: Option<String>,
-}
+/// What the map has of one node.
+type NodeKeys<'a> = BTreeMap<&'a str, &'a CmapValue>;
 
-impl Draft {
-    fn take(&mut self, subkey: &str, value: &CmapValue) {
-        match (subkey, value) {
-            ("name", CmapValue::Text(text)) => self.name = Some(text.clone()),
-            ("ring0_addr", CmapValue::Text(text)) => self.address = Some(text.clone()),
-            ("nodeid", CmapValue::Number(id)) => self.id = u32::try_from(*id).unwrap_or(0),
-            _ => {}
-        }
-    }
-
-    fn finish(self) -> Option<(u32, String)> {
-        let name = self.name.or(self.address).filter(|name| !name.is_empty())?;
-        (self.id != 0).then_some((self.id, name))
-    }
+/// Id and name of a node that has both.
+fn node(keys: &NodeKeys<'_>) -> Option<(u32, String)> {
+    let text = |key| match keys.get(key) {
+        Some(CmapValue::Text(text)) => Some(text),
+        _ => None,
+    };
+    let Some(CmapValue::Number(id)) = keys.get("nodeid") else {
+        return None;
+    };
+    let id = u32::try_from(*id).ok().filter(|id| *id != 0)?;
+    let name = text("name").or_else(|| text("ring0_addr"))?;
+    (!name.is_empty()).then(|| (id, name.clone()))
 }
 
 /// Takes a configuration that corosync has loaded.

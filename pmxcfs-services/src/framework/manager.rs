@@ -100,12 +100,9 @@ async fn keep_running<S: Service>(mut service: S, mut context: Context) {
         } else {
             tracing::debug!(service = service.name(), %error, pause = ?retry.pause, "service failed");
         }
-        let until = Instant::now() + retry.pause;
-        context
-            .state
-            .send_replace(ServiceState::Waiting { until, error });
+        context.state.send_replace(ServiceState::Waiting { error });
         tokio::select! {
-            () = tokio::time::sleep_until(until) => {}
+            () = tokio::time::sleep(retry.pause) => {}
             () = context.stopped() => {}
         }
     }
@@ -197,12 +194,10 @@ mod tests {
     async fn the_state_tells_why_a_service_waits() {
         let mut manager = Manager::new(tokio::runtime::Handle::current());
         let (service, _runs) = flaky(1, 0, &Arc::default());
-        let begin = Instant::now();
         let mut state = manager.start(service);
         let waits = |state: &ServiceState| matches!(state, ServiceState::Waiting { .. });
         assert!(state.wait_for(waits).await.is_ok());
         let expected = ServiceState::Waiting {
-            until: begin + Duration::from_millis(100),
             error: "not yet".to_owned(),
         };
         assert_eq!(*state.borrow(), expected);

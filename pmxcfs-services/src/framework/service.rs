@@ -30,8 +30,6 @@ pub enum ServiceState {
     },
     /// It failed and will be run again.
     Waiting {
-        /// When.
-        until: Instant,
         /// Why it failed.
         error: String,
     },

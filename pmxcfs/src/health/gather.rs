@@ -217,7 +217,7 @@ fn mode(mode: Mode) -> String {
 fn service((name, state): (&str, ServiceState)) -> Service {
     let is_running = state.is_running();
     let error = match state {
-        ServiceState::Waiting { error, .. } => Some(error),
+        ServiceState::Waiting { error } => Some(error),
         _ => None,
     };
     Service {
