@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -33,7 +32,6 @@ pub(crate) struct Service {
     /// Long requests that may run at the same time.
     pub(crate) long_requests: Arc<Semaphore>,
     file_jobs: Semaphore,
-    slow_requests: AtomicU64,
     slow_lines: Throttle,
     refusal_lines: Throttle,
 }
@@ -50,7 +48,6 @@ impl Service {
             refusals: Admission::new(MAX_PENDING_REFUSALS, MAX_PENDING_REFUSALS_PER_UID),
             long_requests: Arc::new(Semaphore::new(MAX_LONG_REQUESTS)),
             file_jobs: Semaphore::new(MAX_FILE_JOBS),
-            slow_requests: AtomicU64::new(0),
             slow_lines: Throttle::default(),
             refusal_lines: Throttle::default(),
             config,
@@ -76,13 +73,12 @@ impl Service {
         if elapsed <= SLOW_REQUEST {
             return;
         }
-        let total = self.slow_requests.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.slow_lines.pass().is_some() {
+        if let Some(omitted) = self.slow_lines.pass() {
             let elapsed_ms = elapsed.as_millis();
             tracing::warn!(
                 operation,
                 elapsed_ms,
-                total,
+                omitted,
                 "an IPC request was slow and held up all other IPC clients"
             );
         }

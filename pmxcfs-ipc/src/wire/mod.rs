@@ -41,8 +41,7 @@ pub enum DecodeError {
 
 /// The little-endian number at `offset`, if it lies inside.
 pub(crate) fn i32_at(bytes: &[u8], offset: usize) -> Option<i32> {
-    let field = bytes.get(offset..)?.first_chunk()?;
-    Some(i32::from_le_bytes(*field))
+    u32_at(bytes, offset).map(u32::cast_signed)
 }
 
 /// The little-endian number at `offset`, if it lies inside.

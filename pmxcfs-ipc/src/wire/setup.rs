@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::{DecodeError, i32_at, put, u32_at};
+use super::{DecodeError, put};
 
 /// How messages travel. The client follows whatever the connection response says.
 ///
@@ -43,14 +43,12 @@ const NAME_OFFSETS: [usize; 3] = [40, 4136, 8232];
 /// # Errors
 /// [`DecodeError::NotConnect`] for any other message id.
 pub fn decode_request(bytes: &[u8; CONNECT_REQUEST_SIZE]) -> Result<u32, DecodeError> {
-    let short = DecodeError::Short {
-        received: bytes.len(),
-    };
-    let id = i32_at(bytes, 0).ok_or(short)?;
+    let (words, _) = bytes.as_chunks();
+    let id = i32::from_le_bytes(words[0]);
     if id != CONNECT_ID {
         return Err(DecodeError::NotConnect { id });
     }
-    u32_at(bytes, 16).ok_or(short)
+    Ok(u32::from_le_bytes(words[4]))
 }
 
 /// What the server answers (`qb_ipc_connection_response`).
