@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use fast_glob::glob_match;
 use pmxcfs_api_types::path::is_private;
 
@@ -14,7 +15,7 @@ const LEFT_OUT: &str = "priv/lock/**,ha/manager_status*,nodes/*/lrm_status*";
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Settings {
     /// Keep a history of changes
-    #[arg(long, value_name = "on|off", env = "PMXCFS_HISTORY", default_value = "on", value_parser = parse_switch, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "on|off", env = "PMXCFS_HISTORY", default_value = "on", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
     pub(crate) history: bool,
 
     /// Days after which records are removed from the history
@@ -30,7 +31,7 @@ pub(crate) struct Settings {
     pub(crate) history_left_out: Vec<String>,
 
     /// Keep the contents of private files and keys, too
-    #[arg(long, value_name = "on|off", env = "PMXCFS_HISTORY_SECRETS", default_value = "off", value_parser = parse_switch, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "on|off", env = "PMXCFS_HISTORY_SECRETS", default_value = "off", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
     pub(crate) history_secrets: bool,
 
     /// The file; set by the daemon.
@@ -68,14 +69,6 @@ pub(crate) fn stable_name(path: &[u8]) -> &[u8] {
     match stem.strip_suffix(b".tmp.") {
         Some(name) if stem.len() < path.len() => name,
         _ => path,
-    }
-}
-
-fn parse_switch(text: &str) -> Result<bool, String> {
-    match text {
-        "on" | "yes" | "1" => Ok(true),
-        "off" | "no" | "0" => Ok(false),
-        other => Err(format!("'{other}' is neither on nor off")),
     }
 }
 
