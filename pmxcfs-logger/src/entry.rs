@@ -27,7 +27,7 @@ use bytes::Buf;
 use pmxcfs_api_types::text::until_nul;
 
 use crate::digest::{MAX_FIELD_LENGTH, text_digest};
-use crate::escape::escape_units;
+use crate::escape::escape;
 
 /// Bytes in front of the texts.
 const HEADER_SIZE: usize = 44;
@@ -99,7 +99,7 @@ impl Submission<'_> {
         let names = [node, self.ident, self.tag].map(until_nul);
         let lengths = names.map(|name| (name.len() + 1).min(MAX_FIELD_LENGTH));
         let used: usize = lengths.iter().sum();
-        let (mut message, last_unit) = escape_units(
+        let (mut message, last_unit) = escape(
             until_nul(self.message),
             true,
             MAX_ENTRY_SIZE - HEADER_SIZE - used,

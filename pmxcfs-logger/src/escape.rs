@@ -15,13 +15,8 @@ const MIN_BUFFER_SIZE: usize = 10;
 /// In valid UTF-8, control characters and DEL become `#` and three decimal digits, characters from U+0080 to U+FFFF
 /// become `\u` and four hexadecimal digits, and higher ones vanish. In other text, control bytes become `#0` and two
 /// digits, and bytes from 7F up become `?`. With `quotes`, `"` becomes `\"`. Writing stops before a unit once fewer than 8
-/// bytes are left; a unit is never split.
-pub fn escape(text: &[u8], quotes: bool, buffer_size: usize) -> Vec<u8> {
-    escape_units(text, quotes, buffer_size).0
-}
-
-/// As [`escape`]; says as well where the last unit begins.
-pub(crate) fn escape_units(text: &[u8], quotes: bool, buffer_size: usize) -> (Vec<u8>, usize) {
+/// bytes are left; a unit is never split. Says as well where the last unit begins.
+pub fn escape(text: &[u8], quotes: bool, buffer_size: usize) -> (Vec<u8>, usize) {
     let limit = match buffer_size {
         0..=MIN_BUFFER_SIZE => 0,
         _ => buffer_size - RESERVE,

@@ -97,7 +97,7 @@ proptest! {
         prop_assert_eq!((view.uid, view.time, view.priority), (uid, time, priority));
         prop_assert_eq!(view.ident(), ident.as_bytes());
         let until_nul = text.split(|byte| *byte == 0).next().unwrap();
-        prop_assert!(escape(until_nul, true, 10_000).starts_with(view.message()));
+        prop_assert!(escape(until_nul, true, 10_000).0.starts_with(view.message()));
     }
 
     #[test]
