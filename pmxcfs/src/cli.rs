@@ -69,68 +69,54 @@ impl Options {
     }
 }
 
-/// The request of a command line.
+/// A command line that does not start the daemon.
 #[derive(Debug)]
-pub enum Invocation {
-    /// Run the daemon.
-    Run(Box<Options>),
-    /// Print this and end with status 0.
-    Print(String),
-}
-
-/// A command line that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum UsageError {
-    /// An option is unknown or lacks its value.
-    #[error("option parsing failed: {0}")]
-    Option(String),
-    /// There is an argument that is not an option.
-    #[error("too many arguments")]
-    Argument,
-}
-
-impl UsageError {
-    /// Exit status that scripts know from the C daemon.
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Option(_) => 1,
-            Self::Argument => EXIT_FAILURE,
-        }
-    }
+pub struct Ending {
+    /// Help or version, or why the command line cannot be used.
+    pub text: String,
+    /// Exit status, as scripts know it from the C daemon: 0 if the text was asked for.
+    pub status: u8,
 }
 
 /// Parses a command line, the program's name first.
 ///
 /// # Errors
-/// [`UsageError`] with the status to end with.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
+/// If it does not start the daemon.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, Ending> {
     let error = match Options::try_parse_from(arguments) {
-        Ok(options) if !options.arguments.is_empty() => return Err(UsageError::Argument),
-        Ok(options) => return Ok(Invocation::Run(Box::new(options))),
+        Ok(options) if options.arguments.is_empty() => return Ok(options),
+        Ok(_) => {
+            return Err(Ending {
+                text: "too many arguments".to_owned(),
+                status: EXIT_FAILURE,
+            });
+        }
         Err(error) => error,
     };
-    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+    let text = error.render().to_string();
+    let reason = match (error.kind(), error.get(ContextKind::InvalidArg)) {
         (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => {
-            Ok(Invocation::Print(error.render().to_string()))
+            return Err(Ending { text, status: 0 });
         }
         (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) => {
-            Err(UsageError::Option(format!("Unknown option {option}")))
+            format!("Unknown option {option}")
         }
         _ => {
-            let text = error.render().to_string();
             let first_line = text.lines().next().unwrap_or_default();
-            Err(UsageError::Option(
-                first_line.trim_start_matches("error: ").to_owned(),
-            ))
+            first_line.trim_start_matches("error: ").to_owned()
         }
-    }
+    };
+    Err(Ending {
+        text: format!("option parsing failed: {reason}"),
+        status: 1,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse_line(line: &str) -> Result<Invocation, UsageError> {
+    fn parse_line(line: &str) -> Result<Options, Ending> {
         parse(
             std::iter::once("pmxcfs")
                 .chain(line.split_whitespace())
@@ -151,25 +137,15 @@ mod tests {
             ("-- -f", 255, "too many arguments"),
         ] {
             let error = parse_line(line).expect_err(line);
-            assert_eq!(
-                (error.exit_code(), error.to_string().as_str()),
-                (code, text),
-                "{line}"
-            );
+            assert_eq!((error.status, &*error.text), (code, text), "{line}");
         }
-        assert_eq!(
-            parse_line("--mount-dir")
-                .expect_err("lacks its value")
-                .exit_code(),
-            1
-        );
+        let error = parse_line("--mount-dir").expect_err("lacks its value");
+        assert_eq!(error.status, 1);
     }
 
     #[test]
     fn short_options_combine() {
-        let Ok(Invocation::Run(options)) = parse_line("-lf --debug") else {
-            panic!("accepted by the C daemon");
-        };
+        let options = parse_line("-lf --debug").expect("accepted by the C daemon");
         assert!(options.local && options.foreground && options.debug);
         assert_eq!(options.ipc_name, "pve2");
     }
@@ -177,10 +153,8 @@ mod tests {
     #[test]
     fn help_and_version_go_to_stdout() {
         for line in ["-h", "--help", "--help-all", "--version"] {
-            assert!(
-                matches!(parse_line(line), Ok(Invocation::Print(text)) if !text.is_empty()),
-                "{line}"
-            );
+            let ending = parse_line(line).expect_err(line);
+            assert!(ending.status == 0 && !ending.text.is_empty(), "{line}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use pmxcfs::cli::{self, EXIT_FAILURE, Invocation};
+use pmxcfs::cli::{self, EXIT_FAILURE, Ending};
 use pmxcfs::daemon::Launch;
 use pmxcfs::daemon::background::{self, Role};
 
@@ -12,14 +12,14 @@ use pmxcfs::daemon::background::{self, Role};
 )]
 fn main() -> ExitCode {
     let options = match cli::parse(std::env::args_os()) {
-        Ok(Invocation::Run(options)) => options,
-        Ok(Invocation::Print(text)) => {
+        Ok(options) => options,
+        Err(Ending { text, status: 0 }) => {
             print!("{text}");
             return ExitCode::SUCCESS;
         }
-        Err(error) => {
-            eprintln!("[main] crit: {error}");
-            return ExitCode::from(error.exit_code());
+        Err(Ending { text, status }) => {
+            eprintln!("[main] crit: {text}");
+            return ExitCode::from(status);
         }
     };
     let launch = Launch::of_this_process();
