@@ -22,17 +22,6 @@ pub(super) struct Asked {
     slot: u32,
 }
 
-/// What to do with a request for a change.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// To carry it out.
-    Do(Asked),
-    /// A former process has carried it out, with this result.
-    Repeat(Asked, Result<u32>),
-    /// More changes wait for their answers than there is room for.
-    Refuse,
-}
-
 /// Changes that are not answered.
 #[derive(Debug)]
 pub(super) struct Answers {
@@ -42,14 +31,8 @@ pub(super) struct Answers {
 #[derive(Debug)]
 struct Table {
     records: AnswerRecords,
-    /// Those of former processes, by the numbers of the requests.
-    former: HashMap<u64, Former>,
-}
-
-#[derive(Debug)]
-struct Former {
-    slot: u32,
-    result: Result<u32>,
+    /// Slots and results of former processes, by the numbers of the requests.
+    former: HashMap<u64, (u32, Result<u32>)>,
 }
 
 impl Answers {
@@ -70,26 +53,26 @@ impl Answers {
                     Err(FsError::Busy)
                 }
             };
-            former.insert(request, Former { slot, result });
+            former.insert(request, (slot, result));
         }
         Self {
             table: Mutex::new(Rank::FsAnswers, Table { records, former }),
         }
     }
 
-    /// A request for a change comes in. [Ends](Self::end) with its answer, unless it is refused.
-    pub(super) fn ask(&self, request: RequestId) -> Step {
+    /// A request for a change comes in. Gives the result as well if a former process has carried it out. [Ends](Self::end) with its
+    /// answer. `None` if more changes wait for their answers than there is room for.
+    pub(super) fn ask(&self, request: RequestId) -> Option<(Asked, Option<Result<u32>>)> {
         let mut table = self.table.lock();
-        if request.is_resent()
-            && let Some(former) = table.former.remove(&request.key())
-        {
-            let slot = former.slot;
-            return Step::Repeat(Asked { request, slot }, former.result);
-        }
-        let Some(slot) = table.take() else {
-            return Step::Refuse;
+        let former = match request.is_resent() {
+            true => table.former.remove(&request.key()),
+            false => None,
         };
-        Step::Do(Asked { request, slot })
+        let (slot, result) = match former {
+            Some((slot, result)) => (slot, Some(result)),
+            None => (table.take()?, None),
+        };
+        Some((Asked { request, slot }, result))
     }
 
     /// A request is about to be carried out. Alone, that and its outcome are one step.
@@ -128,8 +111,8 @@ impl Table {
             return Some(slot);
         }
         // Answered before their process ended. What the kernel wants to know has been asked long ago.
-        for (_, former) in self.former.drain() {
-            self.records.give_back(former.slot);
+        for (_, (slot, _)) in self.former.drain() {
+            self.records.give_back(slot);
         }
         self.records.take()
     }

@@ -9,7 +9,7 @@ use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::store::Asker;
 use pmxcfs_memdb::{Caller, Change, Plan, Reply, Tree};
 
-use super::answers::{Asked, Step};
+use super::answers::Asked;
 use super::attributes::Attributes;
 use super::filesystem::Filesystem;
 use super::names::ChangedBy;
@@ -59,13 +59,9 @@ impl Filesystem {
         again: impl FnOnce(u32) -> Result<T>,
         reply: impl Respond<T>,
     ) -> Option<(Asked, impl Respond<T>)> {
-        let (asked, former) = match self.answers.ask(request) {
-            Step::Do(asked) => (asked, None),
-            Step::Repeat(asked, result) => (asked, Some(result)),
-            Step::Refuse => {
-                reply(Err(FsError::Busy));
-                return None;
-            }
+        let Some((asked, former)) = self.answers.ask(request) else {
+            reply(Err(FsError::Busy));
+            return None;
         };
         let fs = Arc::clone(self);
         let ended = Ended { fs, asked };

@@ -1,7 +1,7 @@
 //! What becomes of changes that a former process did not answer: each state, alone and on a member.
 
 use super::*;
-use crate::fs::answers::{Answers, Step};
+use crate::fs::answers::Answers;
 use crate::fs::tables::Agreement;
 use pmxcfs_memdb::RootState;
 
@@ -31,7 +31,7 @@ fn after(rules: Rules, done: Done, loaded: u64) -> Option<Result<u32, FsError>> 
     let tables = Tables::create().unwrap();
     let descriptor = tables.descriptor().try_clone_to_owned().unwrap();
     let answers = Answers::new(tables.answers, 9);
-    let Step::Do(asked) = answers.ask(REQUEST) else {
+    let Some((asked, None)) = answers.ask(REQUEST) else {
         panic!("a new request is done");
     };
     if !matches!(done, Done::Asked) {
@@ -49,10 +49,9 @@ fn after(rules: Rules, done: Done, loaded: u64) -> Option<Result<u32, FsError>> 
         Answers::new(tables.answers, loaded)
     };
     // Whatever it says, it says so until it has been written.
-    let step = |answers: &Answers| match answers.ask(AGAIN) {
-        Step::Do(_) => None,
-        Step::Repeat(asked, result) => Some((asked, result)),
-        Step::Refuse => panic!("there is room"),
+    let step = |answers: &Answers| {
+        let (asked, result) = answers.ask(AGAIN).expect("there is room");
+        result.map(|result| (asked, result))
     };
     let first = step(&next());
     let answers = next();
@@ -99,7 +98,7 @@ fn an_outcome_that_was_lost_stays_lost_when_others_reach_its_version() {
     let tables = Tables::create().unwrap();
     let descriptor = tables.descriptor().try_clone_to_owned().unwrap();
     let answers = Answers::new(tables.answers, 9);
-    let Step::Do(asked) = answers.ask(REQUEST) else {
+    let Some((asked, None)) = answers.ask(REQUEST) else {
         panic!("a new request is done");
     };
     answers.note(asked, &tree(Rules::Replicated, 10), Some(Ok(0)));
@@ -107,7 +106,7 @@ fn an_outcome_that_was_lost_stays_lost_when_others_reach_its_version() {
         let tables = Tables::open(descriptor.try_clone().unwrap()).unwrap();
         let answers = Answers::new(tables.answers, loaded);
         let step = answers.ask(AGAIN);
-        assert!(matches!(step, Step::Repeat(_, Err(FsError::Busy))));
+        assert!(matches!(step, Some((_, Some(Err(FsError::Busy))))));
     }
 }
 
@@ -115,16 +114,13 @@ fn an_outcome_that_was_lost_stays_lost_when_others_reach_its_version() {
 fn more_changes_than_there_is_room_for_are_refused_until_one_is_answered() {
     let answers = Answers::new(Tables::create().unwrap().answers, 0);
     let mut asked = Vec::new();
-    loop {
-        match answers.ask(REQUEST) {
-            Step::Do(one) => asked.push(one),
-            Step::Repeat(..) => panic!("nothing is repeated"),
-            Step::Refuse => break,
-        }
+    while let Some((one, former)) = answers.ask(REQUEST) {
+        assert_eq!(former, None, "nothing is repeated");
+        asked.push(one);
     }
     assert!(asked.len() >= 1 << 15);
     answers.end(asked[0]);
-    assert!(matches!(answers.ask(REQUEST), Step::Do(_)));
+    assert!(answers.ask(REQUEST).is_some());
 }
 
 #[test]
