@@ -17,7 +17,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut, TryGetError};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use nix::fcntl::{FallocateFlags, fallocate};
 use pmxcfs_memdb::{Entry, EntryKind, ListedEntry};
 
@@ -168,29 +168,20 @@ impl Kept {
                 self.listings.insert(number, rows.into());
             }
             ORPHAN => {
-                let entry = |item: &mut &[u8]| -> Result<_, TryGetError> {
-                    Ok((
-                        item.try_get_u64_le()?,
-                        item.try_get_u64_le()?,
-                        item.try_get_u32_le()?,
-                        item.try_get_u32_le()?,
-                        item.try_get_u32_le()?,
-                    ))
-                };
-                let (parent, version, writer, mtime, size) = entry(item).ok()?;
-                let kind = kind_of(item)?;
-                let is_private = item.try_get_u8().ok()? != 0;
-                let entry = Entry {
+                let mut entry = Entry {
                     inode: number,
-                    parent,
-                    version,
-                    writer,
-                    mtime,
-                    size,
-                    kind,
-                    name: bytes_of(item)?,
-                    data: bytes_of(item)?,
+                    parent: item.try_get_u64_le().ok()?,
+                    version: item.try_get_u64_le().ok()?,
+                    writer: item.try_get_u32_le().ok()?,
+                    mtime: item.try_get_u32_le().ok()?,
+                    size: item.try_get_u32_le().ok()?,
+                    kind: kind_of(item)?,
+                    name: Bytes::new(),
+                    data: Bytes::new(),
                 };
+                let is_private = item.try_get_u8().ok()? != 0;
+                entry.name = bytes_of(item)?;
+                entry.data = bytes_of(item)?;
                 self.orphans.insert(number, Orphan { entry, is_private });
             }
             _ => return None,

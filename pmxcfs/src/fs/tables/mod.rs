@@ -174,10 +174,8 @@ impl Agreement {
         }
         self.0.clear(AGREED_AT);
         self.0.store(AGREED_AT + 1, agreed.len() as u64);
-        for (at, bytes) in (AGREED_AT + 2..).zip(agreed.chunks(WORD_SIZE)) {
-            let mut word = [0; WORD_SIZE];
-            word[..bytes.len()].copy_from_slice(bytes);
-            self.0.store(at, u64::from_le_bytes(word));
+        for (at, word) in (AGREED_AT + 2..).zip(words(agreed)) {
+            self.0.store(at, word);
         }
         self.0.commit(AGREED_AT, commit_word([], agreed));
         Ok(())
