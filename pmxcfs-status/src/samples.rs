@@ -106,16 +106,6 @@ impl SampleTable {
         self.expiry_secs = Some(now_secs);
     }
 
-    /// Number of stored values.
-    pub fn len(&self) -> usize {
-        self.samples.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.samples.is_empty()
-    }
-
     /// A line `KEY:VALUE` for each value, then one NUL byte.
     pub fn text(&mut self, now_secs: u64) -> Bytes {
         match &self.text {
@@ -185,7 +175,7 @@ mod tests {
             table.set(b"new", &large, MAX_AGE_SECS + 1),
             "all others are old"
         );
-        assert_eq!(table.len(), 1);
+        assert_eq!(table.samples.len(), 1);
     }
 
     #[test]
@@ -213,7 +203,7 @@ mod tests {
             "a known key"
         );
         assert!(table.set(b"new", &Bytes::from_static(b"1\0"), 301));
-        assert_eq!(table.len(), 2);
+        assert_eq!(table.samples.len(), 2);
         assert_eq!(table.text(301), "0:2\nnew:1\n\0");
     }
 }

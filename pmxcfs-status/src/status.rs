@@ -120,11 +120,6 @@ impl Status {
         let _already_set = self.peers.set(peers);
     }
 
-    /// Name of this node.
-    pub fn own_name(&self) -> &Bytes {
-        &self.own_name
-    }
-
     /// Whether writes to the tree are allowed. Lock-free: every FUSE call asks.
     pub fn is_quorate(&self) -> bool {
         self.quorate.load(Ordering::Acquire)
