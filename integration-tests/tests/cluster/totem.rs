@@ -18,10 +18,12 @@ fn reload_count(host: &ClusterHost) -> usize {
     output.stdout.split(|byte| *byte == b'\n').count() - 1
 }
 
-/// As the tools do: written beside it, then renamed over it.
+/// As the tools do: written beside it, then renamed over it. Each host has a name of its own for that, since it may not have
+/// seen yet that another one has renamed its file.
 fn replace(host: &ClusterHost, text: &str) {
-    host.write("corosync.conf.new", text.as_bytes()).unwrap();
-    host.rename("corosync.conf.new", "corosync.conf").unwrap();
+    let new = format!("corosync.conf.{}", host.name());
+    host.write(&new, text.as_bytes()).unwrap();
+    host.rename(&new, "corosync.conf").unwrap();
 }
 
 fn await_on_disk(cluster: &Cluster, hosts: &[usize], text: &str) {

@@ -11,9 +11,6 @@ use super::{ClusterHost, send};
 use crate::cluster::{LIMIT, MOUNT};
 use crate::{daemon, wait};
 
-/// Time in which a daemon has to obey SIGTERM.
-const STOP_LIMIT: Duration = Duration::from_secs(2);
-
 /// Time in which the C daemon has to obey SIGTERM.
 const C_STOP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -180,13 +177,13 @@ impl ClusterHost {
         send(self.daemon.lock().as_ref().expect("a daemon runs"), signal);
     }
 
-    /// Stops the daemon as systemd does. The C daemon, which sometimes ignores SIGTERM, gets SIGKILL after 15 s; that is
-    /// counted in [`ignored_stops`].
+    /// Stops the daemon as systemd does, and tells how long that took. The C daemon, which sometimes ignores SIGTERM, gets
+    /// SIGKILL after 15 s; that is counted in [`ignored_stops`].
     ///
     /// # Panics
-    /// If it takes 2 s or its status is not 0; the C daemon may take longer.
+    /// If it does not end, or not with status 0.
     #[track_caller]
-    pub fn stop_daemon(&self) {
+    pub fn stop_daemon(&self) -> Duration {
         let mut child = self.take_daemon();
         let from = Instant::now();
         send(&child, Signal::SIGTERM);
@@ -194,17 +191,12 @@ impl ClusterHost {
             IGNORED_STOPS.fetch_add(1, Ordering::Relaxed);
             send(&child, Signal::SIGKILL);
             self.await_end(&mut child);
-            return;
+            return from.elapsed();
         }
         let status = self.await_end(&mut child);
         let elapsed = from.elapsed();
-        let log = self.log();
-        assert_eq!(status.code(), Some(0), "{}\n{log}", self.name);
-        assert!(
-            self.is_c() || elapsed < STOP_LIMIT,
-            "{} took {elapsed:?} to stop\n{log}",
-            self.name
-        );
+        assert_eq!(status.code(), Some(0), "{}\n{}", self.name, self.log());
+        elapsed
     }
 
     /// Ends the daemon the hard way.
