@@ -5,6 +5,7 @@
 //! read lock for as long as it takes to clone a [`bytes::Bytes`]; nobody holds either lock across I/O, a reply or a
 //! wait.
 
+use std::collections::BTreeSet;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
@@ -200,8 +201,9 @@ impl MemDb {
         self.tree.write().want_former(is_known);
     }
 
-    /// Makes another tree the present one, as a sync does. `touched` are the inodes that differ from before or are gone;
-    /// there may be none, if only the root state differs. `leader` is the node that the new tree comes from.
+    /// Makes another tree the present one, as a sync does. `touched` are the inodes that differ from before or are gone,
+    /// without the root; there may be none, if only the root state differs. `leader` is the node that the new tree comes
+    /// from.
     ///
     /// Everything applied so far is committed, then the new tree, in one transaction. Once that is on the disk the new
     /// tree shows up in memory, in one step; what is open goes on in it, see [`Tree::adopt`]. Readers see the former tree
@@ -212,16 +214,8 @@ impl MemDb {
     /// with everything that is open. The store has failed then, and tells its watchers when the database can be written
     /// again; what it holds by then is the former tree, even if the new one had been written and only could not be made
     /// durable.
-    pub fn replace_tree(&self, mut new: Tree, touched: &[u64], leader: u32) -> Result<()> {
+    pub fn replace_tree(&self, mut new: Tree, touched: &BTreeSet<u64>, leader: u32) -> Result<()> {
         let store = self.store.get().ok_or(FsError::Io)?;
-        let mut touched = touched.to_vec();
-        touched.sort_unstable();
-        touched.dedup();
-        let rows = touched
-            .iter()
-            .filter(|inode| **inode != ROOT_INODE)
-            .map(|inode| (*inode, new.entry(*inode).cloned()))
-            .collect();
         let replacement = self.replacement.lock();
         let former = {
             let tree = self.tree.write();
@@ -229,17 +223,15 @@ impl MemDb {
             if let Some(observer) = self.observer.get() {
                 observer.replacing(&tree, &new);
             }
-            tree.former_of(&touched)
+            tree.former_of(touched)
         };
-        let entries = touched.iter();
-        let entries = entries.filter(|inode| **inode != ROOT_INODE);
-        let entries = entries.map(|inode| {
-            let entry = new.entry(*inode).cloned();
-            (*inode, new.path_of(*inode).zip(entry))
-        });
-        let entries = entries.collect();
+        let entry_with_path = |inode| new.path_of(inode).zip(new.entry(inode).cloned());
+        let entries = touched
+            .iter()
+            .map(|inode| (*inode, entry_with_path(*inode)))
+            .collect();
         let synchronisation = Synchronisation { leader, entries };
-        let result = store.replace(rows, new.root(), synchronisation, former);
+        let result = store.replace(new.root(), synchronisation, former);
         let observer = self.observer.get().filter(|_| result.is_ok());
         let (result, shown) = {
             let mut tree = self.tree.write();
@@ -248,7 +240,7 @@ impl MemDb {
                 new.adopt(&mut tree);
                 mem::replace(&mut *tree, new)
             });
-            let shown = observer.map(|observer| observer.replaced(&tree, &touched));
+            let shown = observer.map(|observer| observer.replaced(&tree, touched));
             (result, shown)
         };
         drop(replacement);

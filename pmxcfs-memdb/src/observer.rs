@@ -4,6 +4,8 @@
 //! replace entries. The filesystem therefore sees each change under the lock of the tree, and makes its system calls when the
 //! lock is free. A change that this node asked for is seen by its [`Caller`](crate::Caller).
 
+use std::collections::BTreeSet;
+
 use crate::{Change, Tree};
 
 /// Sees every change that nobody on this node has asked for. Called with the tree locked, so it must not wait.
@@ -16,7 +18,7 @@ pub trait Observer: Send + Sync {
     fn replacing(&self, present: &Tree, new: &Tree);
 
     /// A synchronisation has replaced the tree by the leader's `tree`. `touched` are the inodes that differ or are gone.
-    fn replaced(&self, tree: &Tree, touched: &[u64]) -> Vec<u64>;
+    fn replaced(&self, tree: &Tree, touched: &BTreeSet<u64>) -> Vec<u64>;
 
     /// Nothing is locked any more. `shown` is what the observer has given, its ids for what shows the change.
     fn unlocked(&self, shown: &[u64]);

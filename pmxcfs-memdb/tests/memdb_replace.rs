@@ -3,6 +3,7 @@
 
 mod store_support;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -57,7 +58,7 @@ fn write(path: &'static str, content: &'static [u8]) -> Operation {
 }
 
 /// A copy of the tree that went on without this member, and what differs.
-fn elsewhere(db: &MemDb, operations: &[Operation]) -> (Tree, Vec<u64>) {
+fn elsewhere(db: &MemDb, operations: &[Operation]) -> (Tree, BTreeSet<u64>) {
     let former = db.read();
     let entries: Vec<Entry> = former.entries().skip(1).cloned().collect();
     let mut tree = Tree::from_entries(former.root(), entries, Rules::Replicated, 0).unwrap();
@@ -168,7 +169,7 @@ fn an_inode_that_a_sync_gives_to_another_file_is_not_what_somebody_has_open() {
     let path = Bytes::from_static(b"file");
     delivered(&db, &Operation::Delete { path }).unwrap();
     assert!(db.read().is_orphan(file));
-    db.replace_tree(new, &[file], 1).unwrap();
+    db.replace_tree(new, &BTreeSet::from([file]), 1).unwrap();
     let tree = db.read();
     assert!(!tree.is_orphan(file) && !tree.is_reused_since(file, 0));
     drop(tree);
@@ -288,7 +289,7 @@ fn only_the_root_state_may_differ() {
     let mut root = former;
     root.mtime += 100;
     let new = Tree::from_entries(root, entries, Rules::Replicated, 0).unwrap();
-    db.replace_tree(new, &[], 1).unwrap();
+    db.replace_tree(new, &BTreeSet::new(), 1).unwrap();
     assert_eq!(db.read().root(), root);
     assert_eq!(stored(&place).root(), root);
 }

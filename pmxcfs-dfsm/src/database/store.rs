@@ -1,5 +1,7 @@
 //! The tree that is replicated, with what keeps it.
 
+use std::collections::BTreeSet;
+
 use pmxcfs_memdb::store::Ticket;
 use pmxcfs_memdb::{Caller, Change, Delivered, Operation, Reply, Stamp, Tree};
 
@@ -29,11 +31,12 @@ pub trait TreeStore {
     fn acknowledge(&mut self, ticket: Option<Ticket>, reply: Reply);
 
     /// Makes another tree the present one, in one transaction that is durable when this returns. `touched` are the inodes
-    /// that differ from before or are gone, ascending and without the root, `leader` the node whose tree it is. The new tree is to [`adopt`](Tree::adopt) the former one.
+    /// that differ from before or are gone, without the root, `leader` the node whose tree it is. The new tree is to
+    /// [`adopt`](Tree::adopt) the former one.
     ///
     /// # Errors
     /// Why the store could not take it; the former tree stays then.
-    fn replace(&mut self, tree: Tree, touched: &[u64], leader: u32) -> Result<(), String>;
+    fn replace(&mut self, tree: Tree, touched: &BTreeSet<u64>, leader: u32) -> Result<(), String>;
 
     /// Whether something that was applied could not be recorded.
     fn is_failed(&self) -> bool;

@@ -76,13 +76,11 @@ impl Following {
             .into_iter()
             .filter_map(|entry| lost(entry, former, &tree));
         let inodes = updates.iter().map(|update| update.entry.inode);
-        let touched: BTreeSet<u64> = removed.iter().copied().chain(inodes).collect();
+        let mut touched: BTreeSet<u64> = removed.iter().copied().chain(inodes).collect();
+        touched.remove(&ROOT_INODE);
         Ok(Built {
             discarded: discarded.collect(),
-            touched: touched
-                .into_iter()
-                .filter(|inode| *inode != ROOT_INODE)
-                .collect(),
+            touched,
             tree,
         })
     }
@@ -91,8 +89,8 @@ impl Following {
 /// The tree after an update.
 pub(super) struct Built {
     pub(super) tree: Tree,
-    /// Inodes that differ from the former tree or are gone, ascending.
-    pub(super) touched: Vec<u64>,
+    /// Inodes that differ from the former tree or are gone.
+    pub(super) touched: BTreeSet<u64>,
     /// Entries of the former tree that are lost.
     pub(super) discarded: Vec<Discarded>,
 }

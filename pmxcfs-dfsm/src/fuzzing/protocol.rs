@@ -1,6 +1,6 @@
 //! Members of a group whose messages come in any order, more than once, or damaged, in the same order to all of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
@@ -309,7 +309,12 @@ impl TreeStore for Memory {
         reply(Ok(()));
     }
 
-    fn replace(&mut self, mut tree: Tree, _touched: &[u64], _leader: u32) -> Result<(), String> {
+    fn replace(
+        &mut self,
+        mut tree: Tree,
+        _touched: &BTreeSet<u64>,
+        _leader: u32,
+    ) -> Result<(), String> {
         tree.adopt(&mut self.tree);
         self.tree = tree;
         Ok(())

@@ -1,5 +1,7 @@
 //! The database group of a recording.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use pmxcfs_dfsm::{
     core::{Machine, RequestId},
@@ -54,7 +56,12 @@ impl TreeStore for Memory {
         reply(Ok(()));
     }
 
-    fn replace(&mut self, mut tree: Tree, _touched: &[u64], _leader: u32) -> Result<(), String> {
+    fn replace(
+        &mut self,
+        mut tree: Tree,
+        _touched: &BTreeSet<u64>,
+        _leader: u32,
+    ) -> Result<(), String> {
         tree.adopt(&mut self.0);
         self.0 = tree;
         Ok(())

@@ -1,5 +1,7 @@
 //! What a daemon of the simulation keeps over its death.
 
+use std::collections::BTreeSet;
+
 use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::database::TreeStore;
 use pmxcfs_memdb::store::Ticket;
@@ -152,7 +154,12 @@ impl TreeStore for Disk {
         reply(Ok(()));
     }
 
-    fn replace(&mut self, mut tree: Tree, _touched: &[u64], _leader: u32) -> Result<(), String> {
+    fn replace(
+        &mut self,
+        mut tree: Tree,
+        _touched: &BTreeSet<u64>,
+        _leader: u32,
+    ) -> Result<(), String> {
         if !self.is_failed {
             tree.adopt(&mut self.tree);
         }

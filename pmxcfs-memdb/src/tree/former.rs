@@ -4,6 +4,7 @@
 //! first change. It gets the last content of every removed file, since a commit may never have seen it, and the
 //! former path of every entry that moves. All other contents change in place, without a copy.
 
+use std::collections::BTreeSet;
 use std::mem;
 
 use super::Tree;
@@ -27,7 +28,7 @@ impl Tree {
     }
 
     /// The contents of these inodes, as far as they are wanted: another tree replaces this one.
-    pub(crate) fn former_of(&self, inodes: &[u64]) -> Vec<Former> {
+    pub(crate) fn former_of(&self, inodes: &BTreeSet<u64>) -> Vec<Former> {
         let wanted = |inode: &&u64| self.former.inodes.contains(inode);
         let found = inodes.iter().filter(wanted);
         let found =

@@ -213,10 +213,13 @@ impl Fixture {
 
     /// Replaces the state as a sync does. After an error it is as before.
     pub(crate) fn replace(&self, new: State) -> Result<(), FsError> {
-        let rows = new.rows_against(&self.state());
-        let synchronisation = Synchronisation::default();
-        self.store
-            .replace(rows, new.root, synchronisation, Vec::new())?;
+        let rows = new.rows_against(&self.state()).into_iter();
+        let entries = rows.map(|(inode, entry)| (inode, entry.map(|entry| (Bytes::new(), entry))));
+        let synchronisation = Synchronisation {
+            leader: 1,
+            entries: entries.collect(),
+        };
+        self.store.replace(new.root, synchronisation, Vec::new())?;
         *self.tree.0.write() = new;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The tree that the database group replicates, and what the rest of the daemon does at its notices.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ impl TreeStore for ReplicatedTree {
     }
 
     /// The one place where the group waits for this node's disk: a member must not call itself synced before it is.
-    fn replace(&mut self, tree: Tree, touched: &[u64], leader: u32) -> Result<(), String> {
+    fn replace(&mut self, tree: Tree, touched: &BTreeSet<u64>, leader: u32) -> Result<(), String> {
         let replaced = tokio::task::block_in_place(|| self.0.replace_tree(tree, touched, leader));
         replaced.map_err(|error| format!("unable to store the leader's data: {error}"))
     }

@@ -1,5 +1,6 @@
 //! What all requests share, and the requests that only look.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
@@ -263,7 +264,7 @@ impl Observer for Filesystem {
             .lose(|bound| present.is_reused_by(new, bound.inode));
     }
 
-    fn replaced(&self, tree: &Tree, touched: &[u64]) -> Vec<u64> {
+    fn replaced(&self, tree: &Tree, touched: &BTreeSet<u64>) -> Vec<u64> {
         // Those that were opened meanwhile.
         let is_stale = |bound: Bound| bound.entry(tree) == Err(FsError::Stale);
         self.handles.lose(is_stale);

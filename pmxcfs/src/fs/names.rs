@@ -8,6 +8,8 @@
 //! A record is *displaced* when its name has been removed, or is found to lead to something else than the id was given out for.
 //! It keeps its path: requests for it may be under way. While it is open, it stands for what is open.
 
+use std::collections::BTreeSet;
+
 use pmxcfs_api_types::sync::{Mutex, MutexGuard, Rank};
 use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Change, EntryKind, Tree};
@@ -217,7 +219,7 @@ impl NameTable {
     }
 
     /// Node ids by which the kernel may show entries.
-    pub(super) fn ids_of(&self, inodes: &[u64]) -> Vec<u64> {
+    pub(super) fn ids_of(&self, inodes: &BTreeSet<u64>) -> Vec<u64> {
         let table = self.table.lock();
         inodes.iter().flat_map(|it| table.ids_of(*it)).collect()
     }

@@ -206,7 +206,7 @@ fn a_synchronisation_is_one_record_for_each_entry_that_it_changed() {
     let mut entries: Vec<_> = bench.db.read().entries().skip(1).cloned().collect();
     entries[0].data = Bytes::from_static(b"theirs");
     entries[0].version += 100;
-    let inodes: Vec<u64> = entries.iter().map(|entry| entry.inode).collect();
+    let inodes = entries.iter().map(|entry| entry.inode).collect();
     let root = RootState {
         version: 200,
         writer: 3,

@@ -78,8 +78,8 @@ impl StoreHandle {
     }
 
     /// Brings the tree of a sync's leader into the database, in place of the present one, and waits until it is on the disk.
-    /// `rows` are the entries that differ, by inode in ascending order; `None` is gone. `former` are contents of before, for
-    /// a history. Everything recorded before is committed first; the rest is one transaction.
+    /// `former` are contents of before, for a history. Everything recorded before is committed first; the rest is one
+    /// transaction.
     ///
     /// The tree that the store reads must stay the former one, and nothing may be recorded, until this returns. After
     /// `Ok` it has to be the new one before anything else is recorded.
@@ -89,12 +89,16 @@ impl StoreHandle {
     /// it can be written, the former tree; until then [`StoreHandle::is_failed`].
     pub fn replace(
         &self,
-        rows: Vec<(u64, Option<Entry>)>,
         root: RootState,
         synchronisation: Synchronisation,
         former: Vec<Former>,
     ) -> Result<(), FsError> {
         let (sender, receiver) = mpsc::channel();
+        let rows = synchronisation.entries.iter().map(|(inode, entry)| {
+            let entry = entry.as_ref().map(|(_path, entry)| entry.clone());
+            (*inode, entry)
+        });
+        let rows = rows.collect();
         {
             let mut queue = self.queue.lock();
             if queue.closed || queue.failure.is_some() || queue.replacement.is_some() {

@@ -119,7 +119,7 @@ pub(crate) struct Trail {
 pub struct Synchronisation {
     /// The node that the tree comes from.
     pub leader: u32,
-    /// The entries touched, with their paths; `None` is gone.
+    /// The entries that differ, with their paths, in ascending order of inodes; `None` is gone.
     pub entries: Vec<(u64, Option<(Bytes, Entry)>)>,
 }
 

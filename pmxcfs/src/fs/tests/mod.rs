@@ -13,6 +13,7 @@ pub(crate) mod model;
 mod names;
 mod successors;
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak, mpsc};
@@ -274,7 +275,7 @@ impl Bench {
         for operation in operations {
             new.apply(operation, stamp, 0, &mut changes).unwrap();
         }
-        let touched: Vec<u64> = changes.iter().map(Change::inode).collect();
+        let touched = changes.iter().map(Change::inode).collect();
         self.db.replace_tree(new, &touched, 1).unwrap();
     }
 
@@ -301,7 +302,7 @@ impl Observer for Witness {
         }
     }
 
-    fn replaced(&self, tree: &Tree, touched: &[u64]) -> Vec<u64> {
+    fn replaced(&self, tree: &Tree, touched: &BTreeSet<u64>) -> Vec<u64> {
         let fs = self.0.upgrade();
         fs.map(|fs| fs.replaced(tree, touched)).unwrap_or_default()
     }

@@ -276,7 +276,7 @@ fn inodes_that_cannot_be_node_ids_get_drawn_ones() {
         ..entry.clone()
     });
     let new = Tree::from_entries(bench.db.read().root(), entries, Rules::Local, 0).unwrap();
-    bench.db.replace_tree(new, &inodes, 1).unwrap();
+    bench.db.replace_tree(new, &inodes.into(), 1).unwrap();
     let mut ids = Vec::new();
     for inode in inodes {
         let name = format!("{inode:x}");

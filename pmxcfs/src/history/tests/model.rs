@@ -139,7 +139,7 @@ impl Bench {
                 }
                 entry
             });
-            let touched: Vec<u64> = changed.into_iter().chain(gone).collect();
+            let touched = changed.into_iter().chain(gone).collect();
             (entries.collect::<Vec<_>>(), root, touched)
         };
         let root = RootState {
