@@ -164,7 +164,7 @@ impl Filesystem {
     ) {
         let again = |_count| {
             let attributes = self.made_before(parent, name, EntryKind::File)?;
-            let (handle, bound) = self.open_name(request, attributes.id, uid)?;
+            let (handle, bound) = self.open_name(request, attributes.id, EntryKind::File, uid)?;
             Ok(Created {
                 attributes,
                 handle,
@@ -187,7 +187,8 @@ impl Filesystem {
                     other => other.map(|_| false)?,
                 };
                 let (inode, attributes) = fs.made(tree, place, EntryKind::File)?;
-                let (handle, bound) = fs.open_in(tree, request, attributes.id, inode, uid)?;
+                let (handle, bound) =
+                    fs.open_in(tree, request, attributes.id, inode, EntryKind::File, uid)?;
                 Ok(Created {
                     attributes,
                     handle,
@@ -253,7 +254,7 @@ impl Filesystem {
             }
             Node::Name(id) => id,
         };
-        let open = || self.open_name(request, id, uid);
+        let open = || self.open_name(request, id, EntryKind::File, uid);
         if !is_to_be_cut {
             return reply(open().map(|(handle, _bound)| handle));
         }
@@ -337,9 +338,12 @@ impl Filesystem {
         reply: impl Respond<u32>,
     ) {
         let bound = match self.handles.get(handle) {
-            Ok(Handle::File { bound, .. }) => bound,
             Ok(Handle::Plugin { index, .. }) => return reply(self.write_plugin(index, at, data)),
-            Ok(Handle::Directory { .. }) => return reply(Err(FsError::IsDirectory)),
+            Ok(Handle::Entry {
+                kind: EntryKind::Directory,
+                ..
+            }) => return reply(Err(FsError::IsDirectory)),
+            Ok(Handle::Entry { bound, .. }) => bound,
             Err(error) => return reply(Err(error)),
         };
         let Some((asked, reply)) = self.ask(request, Ok, reply) else {
@@ -423,7 +427,7 @@ impl Filesystem {
         }
         let tree = self.db.read();
         let bound = match handle.and_then(|handle| self.handles.get(handle).ok()) {
-            Some(Handle::File { bound, .. } | Handle::Directory { bound, .. }) => bound,
+            Some(Handle::Entry { bound, .. }) => bound,
             Some(Handle::Plugin { .. }) | None => {
                 Bound::new(&tree, self.names.target(&tree, id, want)?)
             }

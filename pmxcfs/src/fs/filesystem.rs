@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use pmxcfs_api_types::{FsError, Result};
-use pmxcfs_memdb::{Change, MemDb, Observer, Statfs, Submit, Tree};
+use pmxcfs_memdb::{Change, EntryKind, MemDb, Observer, Statfs, Submit, Tree};
 
 use super::answers::Answers;
 use super::attributes::Attributes;
@@ -89,11 +89,10 @@ impl Filesystem {
         self.handles.visit(|number, handle| {
             match handle {
                 Handle::Plugin { text, .. } => drop(kept.texts.insert(number, text.clone())),
-                Handle::Directory { listing, .. } => {
+                Handle::Entry { listing, .. } => {
                     let listing = listing.clone().map(|listing| (number, listing));
                     kept.listings.extend(listing);
                 }
-                Handle::File { .. } => {}
             }
             if let Some((_, bound)) = handle.name()
                 && tree.is_orphan(bound.inode)
@@ -154,10 +153,7 @@ impl Filesystem {
                 };
                 Ok(self.plugin_attributes(index, self.plugin(index)?, size))
             }
-            (
-                Node::Name(id),
-                Some(Handle::File { bound, .. } | Handle::Directory { bound, .. }),
-            ) => {
+            (Node::Name(id), Some(Handle::Entry { bound, .. })) => {
                 let tree = self.db.read();
                 let inode = bound.entry(&tree)?.inode;
                 self.entry_attributes(&tree, id, inode)
@@ -284,40 +280,36 @@ fn reopen(
     kept: &Kept,
     record: &HandleRecord,
 ) -> Handle {
-    let bind = |id: u64, inode: Option<u64>| {
-        let bound = db.with_pins(|tree| {
-            let orphan = inode.and_then(|inode| kept.orphans.get(&inode));
-            if let Some(Orphan { entry, is_private }) = orphan
-                && tree.node(entry.inode).is_none()
-            {
-                tree.restore_orphan(entry.clone(), *is_private);
-            }
-            let inode = inode.filter(|inode| tree.pin(*inode, record.uid));
-            inode.map_or(Bound::GONE, |inode| Bound::new(tree, inode))
-        });
-        names.reopen(id, bound);
-        (id, bound)
-    };
-    match record.opened {
-        Opened::File { id, inode } => {
-            let (id, bound) = bind(id, inode);
-            Handle::File { id, bound }
-        }
-        Opened::Directory { id, inode } => {
-            let (id, bound) = bind(id, inode);
-            let listing = kept.listings.get(&record.number).cloned();
-            Handle::Directory { id, bound, listing }
-        }
-        Opened::Plugin { index } => {
-            let index = usize::try_from(index).unwrap_or(usize::MAX);
+    let kind = match record.opened {
+        Opened::File => EntryKind::File,
+        Opened::Directory => EntryKind::Directory,
+        Opened::Plugin => {
+            let index = usize::try_from(record.id).unwrap_or(usize::MAX);
             let content = plugins.at(index).map(|plugin| &plugin.content);
             let text = match (kept.texts.get(&record.number), content) {
                 (Some(text), _) => text.clone(),
                 (None, Some(Content::File(file))) => file.render(),
                 (None, _) => Bytes::new(),
             };
-            Handle::Plugin { index, text }
+            return Handle::Plugin { index, text };
         }
+    };
+    let bound = db.with_pins(|tree| {
+        let orphan = record.inode.and_then(|inode| kept.orphans.get(&inode));
+        if let Some(Orphan { entry, is_private }) = orphan
+            && tree.node(entry.inode).is_none()
+        {
+            tree.restore_orphan(entry.clone(), *is_private);
+        }
+        let inode = record.inode.filter(|inode| tree.pin(*inode, record.uid));
+        inode.map_or(Bound::GONE, |inode| Bound::new(tree, inode))
+    });
+    names.reopen(record.id, bound);
+    Handle::Entry {
+        kind,
+        id: record.id,
+        bound,
+        listing: kept.listings.get(&record.number).cloned(),
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_api_types::{FsError, Result};
-use pmxcfs_memdb::{Entry, ListedEntry, Tree};
+use pmxcfs_memdb::{Entry, EntryKind, ListedEntry, Tree};
 
 use super::request_id::RequestId;
 use super::tables::{HandleRecord, HandleRecords, Opened};
@@ -55,10 +55,9 @@ impl Bound {
 /// What is open by one handle.
 #[derive(Debug, Clone)]
 pub(super) enum Handle {
-    /// A file of the tree, opened by this node id.
-    File { id: u64, bound: Bound },
-    /// A directory, with the listing of the last read at offset 0.
-    Directory {
+    /// An entry of the tree, opened by this node id. A directory has the listing of the last read at offset 0.
+    Entry {
+        kind: EntryKind,
         id: u64,
         bound: Bound,
         listing: Option<Arc<[ListedEntry]>>,
@@ -120,11 +119,14 @@ impl Handles {
     /// `TooMuchOpen` if there is no room for one more.
     pub(super) fn insert(&self, request: RequestId, uid: u32, handle: Handle) -> Result<u64> {
         let mut table = self.table.lock();
+        let (opened, id, inode) = handle.opened();
         let record = HandleRecord {
             number: table.records.draw(),
             opened_by: request.key(),
             uid,
-            opened: handle.opened(),
+            opened,
+            id,
+            inode,
         };
         let slot = table.records.add(&record).ok_or(FsError::TooMuchOpen)?;
         table.enter(slot, &record, handle);
@@ -174,7 +176,7 @@ impl Handles {
             return;
         };
         let former_size = open.handle.size();
-        if let Handle::Directory { listing, .. } = &mut open.handle {
+        if let Handle::Entry { listing, .. } = &mut open.handle {
             *listing = Some(new);
         }
         let (uid, size) = (open.uid, open.handle.size());
@@ -215,7 +217,7 @@ impl Handle {
     /// The node id that it was opened by, and what it is bound to, unless it is a generated file.
     pub(super) fn name(&self) -> Option<(u64, Bound)> {
         match self {
-            Self::File { id, bound } | Self::Directory { id, bound, .. } => Some((*id, *bound)),
+            Self::Entry { id, bound, .. } => Some((*id, *bound)),
             Self::Plugin { .. } => None,
         }
     }
@@ -224,28 +226,26 @@ impl Handle {
         self.name().is_some_and(|(_, bound)| bound == Bound::GONE)
     }
 
-    /// What a later process has to know.
-    fn opened(&self) -> Opened {
+    /// What a later process has to know: what it is, by which node id or index, and the inode.
+    fn opened(&self) -> (Opened, u64, Option<u64>) {
         match *self {
-            Self::File { id, bound } => Opened::File {
-                id,
-                inode: Some(bound.inode),
-            },
-            Self::Directory { id, bound, .. } => Opened::Directory {
-                id,
-                inode: Some(bound.inode),
-            },
-            Self::Plugin { index, .. } => Opened::Plugin {
-                index: index as u64,
-            },
+            Self::Entry {
+                kind, id, bound, ..
+            } => {
+                let opened = match kind {
+                    EntryKind::File => Opened::File,
+                    EntryKind::Directory => Opened::Directory,
+                };
+                (opened, id, Some(bound.inode))
+            }
+            Self::Plugin { index, .. } => (Opened::Plugin, index as u64, None),
         }
     }
 
     /// Bytes that are kept for it alone.
     fn size(&self) -> u64 {
         let size = match self {
-            Self::File { .. } => 0,
-            Self::Directory { listing, .. } => listing.as_deref().map_or(0, |rows| {
+            Self::Entry { listing, .. } => listing.as_deref().map_or(0, |rows| {
                 let names: usize = rows.iter().map(|row| row.name.len()).sum();
                 size_of_val(rows) + names
             }),

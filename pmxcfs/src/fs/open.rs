@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use pmxcfs_api_types::{FsError, Result};
-use pmxcfs_memdb::{ListedEntry, ROOT_INODE, Tree};
+use pmxcfs_memdb::{EntryKind, ListedEntry, ROOT_INODE, Tree};
 
 use super::attributes::Kind;
 use super::filesystem::{Filesystem, directory};
@@ -40,14 +40,20 @@ pub struct Listed<'a> {
 
 impl Filesystem {
     /// Opens what a node id of the tree leads to. A request that a former process has carried out gets what that has opened.
-    pub(super) fn open_name(&self, request: RequestId, id: u64, uid: u32) -> Result<(u64, Bound)> {
-        if let Some((number, Handle::File { bound, .. })) = self.handles.opened_by(request) {
+    pub(super) fn open_name(
+        &self,
+        request: RequestId,
+        id: u64,
+        kind: EntryKind,
+        uid: u32,
+    ) -> Result<(u64, Bound)> {
+        if let Some((number, Handle::Entry { bound, .. })) = self.handles.opened_by(request) {
             return Ok((number, bound));
         }
         self.db.with_pins(|tree| {
             self.check_room(tree, uid)?;
             let inode = self.names.target(tree, id, Want::Open)?;
-            self.open_in(tree, request, id, inode, uid)
+            self.open_in(tree, request, id, inode, kind, uid)
         })
     }
 
@@ -58,23 +64,22 @@ impl Filesystem {
         request: RequestId,
         id: u64,
         inode: u64,
+        kind: EntryKind,
         uid: u32,
     ) -> Result<(u64, Bound)> {
         let bound = self.names.open(tree, id, inode, uid)?;
-        let handle = Handle::File { id, bound };
-        let number = self.enter(tree, request, uid, handle)?;
-        Ok((number, bound))
-    }
-
-    /// Gives a number to what was just opened, or closes it.
-    fn enter(&self, tree: &mut Tree, request: RequestId, uid: u32, handle: Handle) -> Result<u64> {
-        let name = handle.name();
+        let handle = Handle::Entry {
+            kind,
+            id,
+            bound,
+            listing: None,
+        };
         let entered = self.handles.insert(request, uid, handle);
-        if let (Err(_), Some((id, bound))) = (&entered, name) {
+        if entered.is_err() {
             self.names.closed(id);
-            tree.unpin(bound.inode, uid);
+            tree.unpin(inode, uid);
         }
-        entered
+        Ok((entered?, bound))
     }
 
     /// Opens a generated file; `is_to_be_cut` stands for `O_TRUNC`.
@@ -85,7 +90,7 @@ impl Filesystem {
         is_to_be_cut: bool,
         uid: u32,
     ) -> Result<u64> {
-        if let Some((number, Handle::Plugin { .. })) = self.handles.opened_by(request) {
+        if let Some((number, _)) = self.handles.opened_by(request) {
             return Ok(number);
         }
         self.check_room(&self.db.read(), uid)?;
@@ -107,18 +112,8 @@ impl Filesystem {
     /// # Errors
     /// `NotFound`, `NotDirectory`; `Stale` if the name has to be looked up first; `TooMuchOpen`.
     pub fn open_directory(&self, request: RequestId, id: u64, uid: u32) -> Result<u64> {
-        let id = directory(id)?;
-        if let Some((number, Handle::Directory { .. })) = self.handles.opened_by(request) {
-            return Ok(number);
-        }
-        self.db.with_pins(|tree| {
-            self.check_room(tree, uid)?;
-            let inode = self.names.target(tree, id, Want::Open)?;
-            let bound = self.names.open(tree, id, inode, uid)?;
-            let listing = None;
-            let handle = Handle::Directory { id, bound, listing };
-            self.enter(tree, request, uid, handle)
-        })
+        let opened = self.open_name(request, directory(id)?, EntryKind::Directory, uid);
+        opened.map(|(number, _bound)| number)
     }
 
     /// Bytes of memory that each user keeps by open handles: versions of files that were removed or replaced, listings, texts of
@@ -159,8 +154,11 @@ impl Filesystem {
     pub fn read(&self, handle: u64, offset: u64, size: u32) -> Result<Bytes> {
         let content = match self.handles.get(handle)? {
             Handle::Plugin { text, .. } => text,
-            Handle::File { bound, .. } => bound.entry(&self.db.read())?.content(),
-            Handle::Directory { .. } => return Err(FsError::IsDirectory),
+            Handle::Entry {
+                kind: EntryKind::Directory,
+                ..
+            } => return Err(FsError::IsDirectory),
+            Handle::Entry { bound, .. } => bound.entry(&self.db.read())?.content(),
         };
         let start =
             usize::try_from(offset).map_or(content.len(), |offset| offset.min(content.len()));
@@ -180,7 +178,13 @@ impl Filesystem {
         offset: u64,
         mut is_full: impl FnMut(&Listed<'_>) -> bool,
     ) -> Result<()> {
-        let Ok(Handle::Directory { id, bound, listing }) = self.handles.get(handle) else {
+        let Ok(Handle::Entry {
+            kind: EntryKind::Directory,
+            id,
+            bound,
+            listing,
+        }) = self.handles.get(handle)
+        else {
             return Err(FsError::NotDirectory);
         };
         let listing = match listing.filter(|_| offset > 0) {

@@ -13,6 +13,8 @@
 
 use std::sync::Arc;
 
+use num_enum::FromPrimitive;
+
 use super::layout::{HANDLES, LAST_HANDLE_AT};
 use super::memory::Memory;
 use super::slots::{Slots, commit_word};
@@ -25,22 +27,20 @@ const USER: usize = 4;
 const INODE: usize = 5;
 
 const KIND_SHIFT: u32 = 32;
-const FILE: u64 = 0;
-const DIRECTORY: u64 = 1;
-const PLUGIN: u64 = 2;
 
 /// Inode of a handle whose entry is gone.
 const GONE: u64 = u64::MAX;
 
 /// What is open by a handle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromPrimitive)]
+#[repr(u64)]
 pub(in crate::fs) enum Opened {
-    /// A file, by node id and inode. Without an inode, it is gone.
-    File { id: u64, inode: Option<u64> },
-    /// A directory.
-    Directory { id: u64, inode: Option<u64> },
-    /// A generated file, by the index of its plugin.
-    Plugin { index: u64 },
+    /// A file of the tree.
+    #[num_enum(default)]
+    File = 0,
+    Directory = 1,
+    /// A generated file.
+    Plugin = 2,
 }
 
 /// A handle.
@@ -52,6 +52,10 @@ pub(in crate::fs) struct HandleRecord {
     pub(in crate::fs) opened_by: u64,
     pub(in crate::fs) uid: u32,
     pub(in crate::fs) opened: Opened,
+    /// Node id by which it was opened; of a generated file the index of its plugin.
+    pub(in crate::fs) id: u64,
+    /// `None` once the entry is gone, and for a generated file.
+    pub(in crate::fs) inode: Option<u64>,
 }
 
 /// The records, by their slots.
@@ -87,18 +91,15 @@ impl HandleRecords {
     }
 
     fn record(&self, slot: u32) -> HandleRecord {
-        let id = self.slots.load(slot, WHAT);
         let user = self.slots.load(slot, USER);
-        let inode = Some(self.slots.load(slot, INODE)).filter(|inode| *inode != GONE);
+        let inode = self.slots.load(slot, INODE);
         HandleRecord {
             number: self.slots.load(slot, NUMBER),
             opened_by: self.slots.load(slot, OPENED_BY),
             uid: u32::try_from(user & u64::from(u32::MAX)).unwrap_or(0),
-            opened: match user >> KIND_SHIFT {
-                DIRECTORY => Opened::Directory { id, inode },
-                PLUGIN => Opened::Plugin { index: id },
-                _ => Opened::File { id, inode },
-            },
+            opened: Opened::from(user >> KIND_SHIFT),
+            id: self.slots.load(slot, WHAT),
+            inode: Some(inode).filter(|inode| *inode != GONE),
         }
     }
 
@@ -113,17 +114,12 @@ impl HandleRecords {
     /// Adds a handle that a reply is about to name. `None` if there is no room.
     pub(in crate::fs) fn add(&mut self, new: &HandleRecord) -> Option<u32> {
         let slot = self.slots.take()?;
-        let (kind, what, inode) = match new.opened {
-            Opened::File { id, inode } => (FILE, id, inode),
-            Opened::Directory { id, inode } => (DIRECTORY, id, inode),
-            Opened::Plugin { index } => (PLUGIN, index, None),
-        };
-        let user = u64::from(new.uid) | kind << KIND_SHIFT;
-        let words = [new.number, what, new.opened_by, user];
+        let user = u64::from(new.uid) | (new.opened as u64) << KIND_SHIFT;
+        let words = [new.number, new.id, new.opened_by, user];
         for (at, word) in (NUMBER..).zip(words) {
             self.slots.store(slot, at, word);
         }
-        self.slots.store(slot, INODE, inode.unwrap_or(GONE));
+        self.slots.store(slot, INODE, new.inode.unwrap_or(GONE));
         self.slots.commit(slot, COMMIT, commit_word(words, &[]));
         Some(slot)
     }

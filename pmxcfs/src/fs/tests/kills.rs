@@ -437,7 +437,9 @@ fn change_for_ever(mut tables: Tables) -> ! {
             number,
             opened_by: number,
             uid: 0,
-            opened: Opened::Plugin { index: 1 },
+            opened: Opened::Plugin,
+            id: 1,
+            inode: None,
         };
         handles.push_back(tables.handles.add(&record).unwrap());
         if handles.len() > 20 {

@@ -31,23 +31,19 @@ fn another_layout_is_another_version() {
         .unwrap();
     tables.names.set_lookups(other, 3);
     tables.names.displace(other);
-    for opened in [
-        Opened::File {
-            id: 8,
-            inode: Some(8),
-        },
-        Opened::File { id: 9, inode: None },
-        Opened::Directory {
-            id: 7,
-            inode: Some(7),
-        },
-        Opened::Plugin { index: 4 },
+    for (opened, id, inode) in [
+        (Opened::File, 8, Some(8)),
+        (Opened::File, 9, None),
+        (Opened::Directory, 7, Some(7)),
+        (Opened::Plugin, 4, None),
     ] {
         let record = HandleRecord {
             number: tables.handles.draw(),
             opened_by: 20,
             uid: 33,
             opened,
+            id,
+            inode,
         };
         tables.handles.add(&record).unwrap();
     }

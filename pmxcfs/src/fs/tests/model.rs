@@ -345,7 +345,7 @@ impl Run {
         };
         match self.bench.open(id) {
             Ok(handle) => {
-                let Ok(crate::fs::handles::Handle::File { bound, .. }) =
+                let Ok(crate::fs::handles::Handle::Entry { bound, .. }) =
                     self.bench.fs.handles.get(handle)
                 else {
                     return Err(TestCaseError::fail("no file"));

@@ -138,8 +138,7 @@ fn a_kill_after_a_synchronisation_is_stored_leads_no_handle_to_another_file() {
     let tables = Tables::open(bench.tables.try_clone().unwrap()).unwrap();
     let handles: Vec<_> = tables.handles.all().map(|(_, handle)| handle).collect();
     assert_eq!(handles.len(), 1);
-    let is_lost = |opened| matches!(opened, crate::fs::tables::Opened::File { inode: None, .. });
-    assert!(handles[0].number == made.handle && is_lost(handles[0].opened));
+    assert_eq!((handles[0].number, handles[0].inode), (made.handle, None));
     // It goes on here until the new tree is the present one.
     assert_eq!(bench.read(made.handle).unwrap(), "");
 }
