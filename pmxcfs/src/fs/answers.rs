@@ -12,13 +12,13 @@ use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Rules, Tree};
 
-use super::request_id::RequestId;
+use super::request_header::RequestHeader;
 use super::tables::{AnswerRecords, Outcome};
 
 /// A request for a change, until it is answered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
-    pub(super) request: RequestId,
+    pub(super) request: RequestHeader,
     slot: u32,
 }
 
@@ -62,7 +62,7 @@ impl Answers {
 
     /// A request for a change comes in. Gives the result as well if a former process has carried it out. [Ends](Self::end) with its
     /// answer. `None` if more changes wait for their answers than there is room for.
-    pub(super) fn ask(&self, request: RequestId) -> Option<(Asked, Option<Result<u32>>)> {
+    pub(super) fn ask(&self, request: RequestHeader) -> Option<(Asked, Option<Result<u32>>)> {
         let mut table = self.table.lock();
         let former = match request.is_resent() {
             true => table.former.remove(&request.key()),

@@ -17,7 +17,7 @@ use super::handles::{Bound, Handle};
 use super::node::Node;
 use super::plugins::Content;
 use super::request::{Answer, Respond};
-use super::request_id::RequestId;
+use super::request_header::RequestHeader;
 use super::ways::{Place, Want};
 
 /// What to do about a file that is there already when one is to be created.
@@ -108,7 +108,7 @@ impl Filesystem {
     /// Makes a directory. The kernel knows the node id of the answer, as after a [lookup](Self::lookup).
     pub fn mkdir(
         self: &Arc<Self>,
-        request: RequestId,
+        request: RequestHeader,
         parent: u64,
         name: &[u8],
         reply: impl Respond<Attributes>,
@@ -119,7 +119,7 @@ impl Filesystem {
     /// Makes a file without opening it.
     pub fn mknod(
         self: &Arc<Self>,
-        request: RequestId,
+        request: RequestHeader,
         parent: u64,
         name: &[u8],
         reply: impl Respond<Attributes>,
@@ -129,7 +129,7 @@ impl Filesystem {
 
     fn make(
         self: &Arc<Self>,
-        request: RequestId,
+        request: RequestHeader,
         parent: u64,
         name: &[u8],
         kind: EntryKind,
@@ -152,19 +152,18 @@ impl Filesystem {
         );
     }
 
-    /// Makes a file and opens it for a user.
+    /// Makes a file and opens it.
     pub fn create(
         self: &Arc<Self>,
-        request: RequestId,
+        request: RequestHeader,
         parent: u64,
         name: &[u8],
         if_exists: IfExists,
-        uid: u32,
         reply: impl Respond<Created>,
     ) {
         let again = |_count| {
             let attributes = self.made_before(parent, name, EntryKind::File)?;
-            let (handle, bound) = self.open_name(request, attributes.id, EntryKind::File, uid)?;
+            let (handle, bound) = self.open_name(request, attributes.id, EntryKind::File)?;
             Ok(Created {
                 attributes,
                 handle,
@@ -188,7 +187,7 @@ impl Filesystem {
                 };
                 let (inode, attributes) = fs.made(tree, place, EntryKind::File)?;
                 let (handle, bound) =
-                    fs.open_in(tree, request, attributes.id, inode, EntryKind::File, uid)?;
+                    fs.open_in(tree, request, attributes.id, inode, EntryKind::File)?;
                 Ok(Created {
                     attributes,
                     handle,
@@ -239,22 +238,21 @@ impl Filesystem {
         Ok((inode, self.entry_attributes(tree, id, inode)?))
     }
 
-    /// Opens a file for a user; `is_to_be_cut` stands for `O_TRUNC`.
+    /// Opens a file; `is_to_be_cut` stands for `O_TRUNC`.
     pub fn open(
         self: &Arc<Self>,
-        request: RequestId,
+        request: RequestHeader,
         id: u64,
         is_to_be_cut: bool,
-        uid: u32,
         reply: impl Respond<u64>,
     ) {
         let id = match Node::of(id) {
             Node::Plugin(index) => {
-                return reply(self.open_plugin(request, index, is_to_be_cut, uid));
+                return reply(self.open_plugin(request, index, is_to_be_cut));
             }
             Node::Name(id) => id,
         };
-        let open = || self.open_name(request, id, EntryKind::File, uid);
+        let open = || self.open_name(request, id, EntryKind::File);
         if !is_to_be_cut {
             return reply(open().map(|(handle, _bound)| handle));
         }
@@ -277,7 +275,7 @@ impl Filesystem {
     /// Removes a file or an empty directory.
     pub fn remove(
         self: &Arc<Self>,
-        request: RequestId,
+        request: RequestHeader,
         parent: u64,
         name: &[u8],
         reply: impl Respond<()>,
@@ -304,7 +302,7 @@ impl Filesystem {
     /// Moves a file or an empty directory, each place given by directory and name.
     pub fn rename(
         self: &Arc<Self>,
-        request: RequestId,
+        request: RequestHeader,
         from: (u64, &[u8]),
         to: (u64, &[u8]),
         reply: impl Respond<()>,
@@ -331,7 +329,7 @@ impl Filesystem {
     /// Writes to an open file. Gives the number of bytes written.
     pub fn write(
         self: &Arc<Self>,
-        request: RequestId,
+        request: RequestHeader,
         handle: u64,
         at: WriteAt,
         data: &[u8],
@@ -377,7 +375,7 @@ impl Filesystem {
     /// Sets attributes of an open file, or of what a name leads to.
     pub fn set_attributes(
         self: &Arc<Self>,
-        request: RequestId,
+        request: RequestHeader,
         id: u64,
         handle: Option<u64>,
         new: NewAttributes,

@@ -12,7 +12,7 @@ use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_api_types::{FsError, Result};
 use pmxcfs_memdb::{Entry, EntryKind, ListedEntry, Tree};
 
-use super::request_id::RequestId;
+use super::request_header::RequestHeader;
 use super::tables::{HandleRecord, HandleRecords, Opened};
 
 /// An inode, and when it was looked at: a synchronisation may give it to another file.
@@ -113,17 +113,17 @@ impl Handles {
         }
     }
 
-    /// Gives the number by which the kernel knows what a request of a user has opened.
+    /// Gives the number by which the kernel knows what a request has opened.
     ///
     /// # Errors
     /// `TooMuchOpen` if there is no room for one more.
-    pub(super) fn insert(&self, request: RequestId, uid: u32, handle: Handle) -> Result<u64> {
+    pub(super) fn insert(&self, request: RequestHeader, handle: Handle) -> Result<u64> {
         let mut table = self.table.lock();
         let (opened, id, inode) = handle.opened();
         let record = HandleRecord {
             number: table.records.draw(),
             opened_by: request.key(),
-            uid,
+            uid: request.uid,
             opened,
             id,
             inode,
@@ -134,7 +134,7 @@ impl Handles {
     }
 
     /// What a request has opened already, if the kernel asks once more because it got no answer.
-    pub(super) fn opened_by(&self, request: RequestId) -> Option<(u64, Handle)> {
+    pub(super) fn opened_by(&self, request: RequestHeader) -> Option<(u64, Handle)> {
         if !request.is_resent() {
             return None;
         }

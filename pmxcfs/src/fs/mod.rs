@@ -16,7 +16,7 @@ mod node;
 mod open;
 mod plugins;
 mod request;
-mod request_id;
+mod request_header;
 mod second_walks;
 mod tables;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -39,5 +39,5 @@ pub use node::ROOT_ID;
 pub use open::Listed;
 pub use plugins::{Content, GeneratedFile, Plugin, Plugins};
 pub use request::Respond;
-pub use request_id::RequestId;
+pub use request_header::RequestHeader;
 pub use tables::{Agreement, Tables, TablesError};

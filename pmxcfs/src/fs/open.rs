@@ -12,7 +12,7 @@ use super::filesystem::{Filesystem, directory};
 use super::handles::{Bound, Handle};
 use super::node::{natural_id, plugin_id};
 use super::plugins::Content;
-use super::request_id::RequestId;
+use super::request_header::RequestHeader;
 use super::ways::Want;
 
 /// Most bytes that a user other than root may have open in versions of files that are gone from the tree, listings, and texts
@@ -42,18 +42,17 @@ impl Filesystem {
     /// Opens what a node id of the tree leads to. A request that a former process has carried out gets what that has opened.
     pub(super) fn open_name(
         &self,
-        request: RequestId,
+        request: RequestHeader,
         id: u64,
         kind: EntryKind,
-        uid: u32,
     ) -> Result<(u64, Bound)> {
         if let Some((number, Handle::Entry { bound, .. })) = self.handles.opened_by(request) {
             return Ok((number, bound));
         }
         self.db.with_pins(|tree| {
-            self.check_room(tree, uid)?;
+            self.check_room(tree, request.uid)?;
             let inode = self.names.target(tree, id, Want::Open)?;
-            self.open_in(tree, request, id, inode, kind, uid)
+            self.open_in(tree, request, id, inode, kind)
         })
     }
 
@@ -61,23 +60,22 @@ impl Filesystem {
     pub(super) fn open_in(
         &self,
         tree: &mut Tree,
-        request: RequestId,
+        request: RequestHeader,
         id: u64,
         inode: u64,
         kind: EntryKind,
-        uid: u32,
     ) -> Result<(u64, Bound)> {
-        let bound = self.names.open(tree, id, inode, uid)?;
+        let bound = self.names.open(tree, id, inode, request.uid)?;
         let handle = Handle::Entry {
             kind,
             id,
             bound,
             listing: None,
         };
-        let entered = self.handles.insert(request, uid, handle);
+        let entered = self.handles.insert(request, handle);
         if entered.is_err() {
             self.names.closed(id);
-            tree.unpin(inode, uid);
+            tree.unpin(inode, request.uid);
         }
         Ok((entered?, bound))
     }
@@ -85,15 +83,14 @@ impl Filesystem {
     /// Opens a generated file; `is_to_be_cut` stands for `O_TRUNC`.
     pub(super) fn open_plugin(
         &self,
-        request: RequestId,
+        request: RequestHeader,
         index: usize,
         is_to_be_cut: bool,
-        uid: u32,
     ) -> Result<u64> {
         if let Some((number, _)) = self.handles.opened_by(request) {
             return Ok(number);
         }
-        self.check_room(&self.db.read(), uid)?;
+        self.check_room(&self.db.read(), request.uid)?;
         match &self.plugin(index)?.content {
             Content::File(file) => {
                 if is_to_be_cut {
@@ -101,7 +98,7 @@ impl Filesystem {
                 }
                 let text = file.render();
                 let handle = Handle::Plugin { index, text };
-                self.handles.insert(request, uid, handle)
+                self.handles.insert(request, handle)
             }
             Content::Link(_) => Err(FsError::Access),
         }
@@ -111,8 +108,8 @@ impl Filesystem {
     ///
     /// # Errors
     /// `NotFound`, `NotDirectory`; `Stale` if the name has to be looked up first; `TooMuchOpen`.
-    pub fn open_directory(&self, request: RequestId, id: u64, uid: u32) -> Result<u64> {
-        let opened = self.open_name(request, directory(id)?, EntryKind::Directory, uid);
+    pub fn open_directory(&self, request: RequestHeader, id: u64) -> Result<u64> {
+        let opened = self.open_name(request, directory(id)?, EntryKind::Directory);
         opened.map(|(number, _bound)| number)
     }
 

@@ -13,9 +13,8 @@ use super::answers::Asked;
 use super::attributes::Attributes;
 use super::filesystem::Filesystem;
 use super::names::ChangedBy;
-use super::request_id::RequestId;
+use super::request_header::RequestHeader;
 use super::ways::Moved;
-use crate::history::asker;
 
 /// Takes the answer to a request, on whatever thread it is made.
 pub trait Respond<T>: FnOnce(Result<T>) + Send + 'static {}
@@ -55,7 +54,7 @@ impl Filesystem {
     /// it out; then there is nothing to do.
     pub(super) fn ask<T>(
         self: &Arc<Self>,
-        request: RequestId,
+        request: RequestHeader,
         again: impl FnOnce(u32) -> Result<T>,
         reply: impl Respond<T>,
     ) -> Option<(Asked, impl Respond<T>)> {
@@ -96,7 +95,6 @@ impl Filesystem {
             Ok(subject) => (self.submit)(Box::new(Request {
                 fs: Arc::clone(self),
                 asked,
-                asker: asker::current(),
                 subject,
                 plan,
                 answer,
@@ -123,7 +121,6 @@ impl Drop for Ended {
 struct Request<S, P, A, R> {
     fs: Arc<Filesystem>,
     asked: Asked,
-    asker: Option<Asker>,
     subject: S,
     plan: P,
     answer: A,
@@ -168,7 +165,7 @@ where
     }
 
     fn asker(&self) -> Option<Asker> {
-        self.asker
+        self.asked.request.asker
     }
 
     fn refuse(self: Box<Self>, error: FsError) {

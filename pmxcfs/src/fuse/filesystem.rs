@@ -15,10 +15,10 @@ use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::limits::{BLOCK_SIZE, MAX_REQUEST_SIZE};
 use pmxcfs_api_types::time::{wall_clock_secs, wrapped_seconds};
 
-use crate::fs::{Attributes, Filesystem, IfExists, Kind, NewAttributes, RequestId, WriteAt};
+use crate::fs::{Attributes, Filesystem, IfExists, Kind, NewAttributes, RequestHeader, WriteAt};
 use crate::health::FuseOperation;
 use crate::health::counters::{Meter, Timed};
-use crate::history::asker::Asking;
+use crate::history::asker;
 
 /// How long the kernel may believe names and attributes.
 const TTL: Duration = Duration::from_secs(1);
@@ -52,10 +52,11 @@ impl PveFilesystem {
         self.meter
     }
 
-    /// Notes for the history who asks, until the result is dropped.
-    fn asking(&self, request: &Request) -> Option<Asking> {
-        let begin = || Asking::begin(request.uid(), request.pid());
-        self.has_history.then(begin)
+    /// What a request says of itself, with the program that asks if it is a change.
+    fn header(&self, request: &Request, is_change: bool) -> RequestHeader {
+        let asker = || asker::of(request.uid(), request.pid());
+        let asker = (self.has_history && is_change).then(asker);
+        RequestHeader::new(request.unique().0, request.uid(), asker)
     }
 
     fn time(&self, operation: FuseOperation) -> Timed {
@@ -76,10 +77,9 @@ impl PveFilesystem {
         timed: Timed,
         reply: ReplyEmpty,
     ) {
-        let _asking = self.asking(request);
         let reply = empty(timed, reply);
         self.fs
-            .remove(id(request), parent.0, name.as_bytes(), reply);
+            .remove(self.header(request, true), parent.0, name.as_bytes(), reply);
     }
 }
 
@@ -122,7 +122,6 @@ impl FuseFilesystem for PveFilesystem {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _asking = self.asking(request);
         let reply = attributes(self.time(FuseOperation::Setattr), reply);
         let new = NewAttributes {
             mode,
@@ -139,7 +138,7 @@ impl FuseFilesystem for PveFilesystem {
         };
         let handle = fh.map(|handle| handle.0);
         self.fs
-            .set_attributes(id(request), ino.0, handle, new, reply);
+            .set_attributes(self.header(request, true), ino.0, handle, new, reply);
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
@@ -160,13 +159,13 @@ impl FuseFilesystem for PveFilesystem {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        let _asking = self.asking(request);
         let kind = mode & libc::S_IFMT;
         if kind != libc::S_IFREG && kind != 0 {
             return reply.error(self.unsupported());
         }
         let reply = entry(self.time(FuseOperation::Mknod), reply);
-        self.fs.mknod(id(request), parent.0, name.as_bytes(), reply);
+        self.fs
+            .mknod(self.header(request, true), parent.0, name.as_bytes(), reply);
     }
 
     fn mkdir(
@@ -178,9 +177,9 @@ impl FuseFilesystem for PveFilesystem {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let _asking = self.asking(request);
         let reply = entry(self.time(FuseOperation::Mkdir), reply);
-        self.fs.mkdir(id(request), parent.0, name.as_bytes(), reply);
+        self.fs
+            .mkdir(self.header(request, true), parent.0, name.as_bytes(), reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -224,7 +223,6 @@ impl FuseFilesystem for PveFilesystem {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _asking = self.asking(request);
         let reply = empty(self.time(FuseOperation::Rename), reply);
         // No flag can be kept across nodes, and programs fall back when the C daemon's EINVAL tells them so.
         if !flags.is_empty() {
@@ -232,21 +230,19 @@ impl FuseFilesystem for PveFilesystem {
         }
         let from = (parent.0, name.as_bytes());
         let to = (newparent.0, newname.as_bytes());
-        self.fs.rename(id(request), from, to, reply);
+        self.fs.rename(self.header(request, true), from, to, reply);
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let is_to_be_cut = flags.0 & libc::O_TRUNC != 0;
-        // No other open changes anything.
-        let _asking = is_to_be_cut.then(|| self.asking(request));
         let reply = opened(
             self.time(FuseOperation::Open),
             FopenFlags::FOPEN_DIRECT_IO,
             reply,
         );
-        let number = id(request);
-        self.fs
-            .open(number, ino.0, is_to_be_cut, request.uid(), reply);
+        // No other open changes anything.
+        let header = self.header(request, is_to_be_cut);
+        self.fs.open(header, ino.0, is_to_be_cut, reply);
     }
 
     fn read(
@@ -279,7 +275,6 @@ impl FuseFilesystem for PveFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _asking = self.asking(request);
         let mut timed = self.time(FuseOperation::Write);
         let at = match flags.0 & libc::O_APPEND {
             0 => WriteAt::Offset(offset),
@@ -289,7 +284,8 @@ impl FuseFilesystem for PveFilesystem {
             Ok(count) => reply.written(count),
             Err(error) => reply.error(errno(error)),
         };
-        self.fs.write(id(request), fh.0, at, data, reply);
+        self.fs
+            .write(self.header(request, true), fh.0, at, data, reply);
     }
 
     fn release(
@@ -321,7 +317,8 @@ impl FuseFilesystem for PveFilesystem {
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let timed = self.time(FuseOperation::Opendir);
         let reply = opened(timed, FopenFlags::empty(), reply);
-        reply(self.fs.open_directory(id(request), ino.0, request.uid()));
+        let header = self.header(request, false);
+        reply(self.fs.open_directory(header, ino.0));
     }
 
     fn readdir(
@@ -392,7 +389,6 @@ impl FuseFilesystem for PveFilesystem {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _asking = self.asking(request);
         let mut timed = self.time(FuseOperation::Create);
         let if_exists = match (flags & libc::O_EXCL, flags & libc::O_TRUNC) {
             (0, 0) => IfExists::Open,
@@ -411,14 +407,10 @@ impl FuseFilesystem for PveFilesystem {
             ),
             Err(error) => reply.error(errno(error)),
         };
-        let (number, name, uid) = (id(request), name.as_bytes(), request.uid());
+        let header = self.header(request, true);
         self.fs
-            .create(number, parent.0, name, if_exists, uid, reply);
+            .create(header, parent.0, name.as_bytes(), if_exists, reply);
     }
-}
-
-fn id(request: &Request) -> RequestId {
-    RequestId::new(request.unique().0)
 }
 
 /// Chooses among what the kernel offers. Another choice keeps a new version of the program from going on with the connection of an

@@ -1,9 +1,9 @@
 //! Which program asks for a change.
 //!
-//! Handlers of the kernel's requests say for whom they work; a change that is made meanwhile on the same thread is that program's.
-//! The name is read from `/proc/PID/comm`, which takes no lock that the program could hold while it waits for this very request.
+//! The kernel says which thread it is. The name is read from `/proc/PID/comm`, which takes no lock that the program could hold
+//! while it waits for this very request.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -17,48 +17,25 @@ const BELIEVED: Duration = Duration::from_millis(100);
 const PROGRAM_COUNT: usize = 64;
 
 thread_local! {
-    static CURRENT: Cell<Option<Asker>> = const { Cell::new(None) };
     static KNOWN: RefCell<[Option<(Asker, Instant)>; PROGRAM_COUNT]> = const { RefCell::new([None; PROGRAM_COUNT]) };
 }
 
-/// The program that this thread works for.
-pub(crate) fn current() -> Option<Asker> {
-    CURRENT.get()
-}
-
-/// Until this is dropped, the thread works for a program.
-#[derive(Debug)]
-pub(crate) struct Asking(());
-
-impl Asking {
-    /// The thread begins to work for a program with this user and thread id.
-    pub(crate) fn begin(uid: u32, pid: u32) -> Self {
-        CURRENT.set(Some(
-            KNOWN.with_borrow_mut(|known| look_up(known, uid, pid)),
-        ));
-        Self(())
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        CURRENT.set(None);
-    }
-}
-
-fn look_up(known: &mut [Option<(Asker, Instant)>; PROGRAM_COUNT], uid: u32, pid: u32) -> Asker {
+/// The program with this user and thread id.
+pub(crate) fn of(uid: u32, pid: u32) -> Asker {
     let now = Instant::now();
-    let slot = &mut known[pid as usize % PROGRAM_COUNT];
-    if let Some((asker, since)) = slot
-        && (asker.uid, asker.pid) == (uid, pid)
-        && now.duration_since(*since) < BELIEVED
-    {
-        return *asker;
-    }
-    let program = name(pid);
-    let asker = Asker { uid, pid, program };
-    *slot = Some((asker, now));
-    asker
+    KNOWN.with_borrow_mut(|known| {
+        let slot = &mut known[pid as usize % PROGRAM_COUNT];
+        if let Some((asker, since)) = slot
+            && (asker.uid, asker.pid) == (uid, pid)
+            && now.duration_since(*since) < BELIEVED
+        {
+            return *asker;
+        }
+        let program = name(pid);
+        let asker = Asker { uid, pid, program };
+        *slot = Some((asker, now));
+        asker
+    })
 }
 
 /// Zeros if the program is gone or in another namespace.

@@ -112,7 +112,7 @@ fn names_have_a_longest_length() {
 #[test]
 fn what_a_user_keeps_by_open_handles_has_a_bound() {
     let bench = Bench::new();
-    let open = |id, uid| wait(|reply| bench.fs.open(bench.request(), id, false, uid, reply));
+    let open = |id, uid| wait(|reply| bench.fs.open(bench.request_of(uid), id, false, reply));
     let content = "x".repeat(1024 * 1024);
     bench.peer_makes("small", "x");
     let small = bench.id("small");
@@ -133,7 +133,7 @@ fn what_a_user_keeps_by_open_handles_has_a_bound() {
     assert_eq!(handles.len(), 2 * 65);
     let refused = [
         open(small, 33),
-        bench.fs.open_directory(bench.request(), ROOT_ID, 33),
+        bench.fs.open_directory(bench.request_of(33), ROOT_ID),
     ];
     assert_eq!(refused, [Err(FsError::TooMuchOpen); 2]);
     assert_eq!(open(bench.id(".text"), 33), Err(FsError::TooMuchOpen));
@@ -157,7 +157,7 @@ fn listings_and_texts_are_charged_to_who_has_them_open() {
     }
     let directory = bench
         .fs
-        .open_directory(bench.request(), ROOT_ID, 33)
+        .open_directory(bench.request_of(33), ROOT_ID)
         .unwrap();
     assert_eq!(bench.fs.handles.bytes_of(33), 0, "nothing has been read");
     bench.fs.list(directory, 0, |_row| true).unwrap();
@@ -166,7 +166,7 @@ fn listings_and_texts_are_charged_to_who_has_them_open() {
     bench.fs.list(directory, 0, |_row| true).unwrap();
     assert_eq!(bench.fs.handles.bytes_of(33), charged);
     let text = bench.id(".text");
-    let text = wait(|reply| bench.fs.open(bench.request(), text, false, 33, reply)).unwrap();
+    let text = wait(|reply| bench.fs.open(bench.request_of(33), text, false, reply)).unwrap();
     assert_eq!(bench.fs.handles.bytes_of(33), charged + 9);
     bench.fs.close(directory);
     bench.fs.close(text);

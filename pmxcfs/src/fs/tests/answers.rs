@@ -5,8 +5,8 @@ use crate::fs::answers::Answers;
 use crate::fs::tables::Agreement;
 use pmxcfs_memdb::RootState;
 
-const REQUEST: RequestId = RequestId::new(6);
-const AGAIN: RequestId = RequestId::new(6 | 1 << 63);
+const REQUEST: RequestHeader = RequestHeader::new(6, 0, None);
+const AGAIN: RequestHeader = RequestHeader::new(6 | 1 << 63, 0, None);
 
 fn tree(rules: Rules, version: u64) -> Tree {
     let root = RootState {

@@ -141,10 +141,7 @@ fn a_listing_stays_as_its_first_read_made_it() {
     assert_eq!(&all[all.len() - 3..], ["a", "b", "c"]);
     assert_eq!(all.iter().filter(|name| *name == ".text").count(), 1);
 
-    let handle = bench
-        .fs
-        .open_directory(bench.request(), ROOT_ID, 0)
-        .unwrap();
+    let handle = bench.fs.open_directory(bench.request(), ROOT_ID).unwrap();
     let mut names = Vec::new();
     let mut offset = 0;
     while let Some((name, next)) = first_row(&bench, handle, offset) {

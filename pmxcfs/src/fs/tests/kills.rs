@@ -19,7 +19,7 @@ struct Killed {
     stores: (usize, usize),
     /// How many there were when the crash journal had its effect.
     durable: usize,
-    request: RequestId,
+    request: RequestHeader,
 }
 
 /// Notes how many stores there were when a change became durable.
@@ -84,7 +84,7 @@ impl Killed {
             stores: (begun, killer.store_count()),
             durable: bench.durable.load(Ordering::Relaxed),
             killer,
-            request: RequestId::new(last | 1 << 63),
+            request: RequestHeader::new(last | 1 << 63, 0, None),
         }
     }
 
@@ -293,7 +293,7 @@ fn what_opens_and_writes_does_so_once() {
     killed.each_without_answer(|bench| {
         let created = wait(|reply| {
             let refuse = IfExists::Refuse;
-            bench.fs.create(request, ROOT_ID, b"new", refuse, 0, reply)
+            bench.fs.create(request, ROOT_ID, b"new", refuse, reply)
         });
         let created = created.unwrap();
         bench.write(created.handle, WriteAt::End, "x").unwrap();
@@ -315,7 +315,7 @@ fn what_opens_and_writes_does_so_once() {
         let was_done = bench.read_id(id).unwrap().is_empty();
         let other = bench.open(id).unwrap();
         bench.write(other, WriteAt::End, "line").unwrap();
-        let handle = wait(|reply| bench.fs.open(request, id, true, 0, reply)).unwrap();
+        let handle = wait(|reply| bench.fs.open(request, id, true, reply)).unwrap();
         let left = if was_done { "line" } else { "" };
         assert_eq!(bench.read(handle).unwrap(), left);
     });

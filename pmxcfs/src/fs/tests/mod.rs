@@ -27,8 +27,8 @@ use pmxcfs_memdb::{Caller, Change, MemDb, Observer, Operation, Rules, Stamp, Tre
 use tempfile::TempDir;
 
 use super::{
-    Attributes, Created, Filesystem, IfExists, NewAttributes, Plugins, ROOT_ID, RequestId, Tables,
-    WriteAt,
+    Attributes, Created, Filesystem, IfExists, NewAttributes, Plugins, ROOT_ID, RequestHeader,
+    Tables, WriteAt,
 };
 
 const GID: u32 = 33;
@@ -135,9 +135,15 @@ impl Bench {
         self.restart();
     }
 
-    /// The number of the next request.
-    fn request(&self) -> RequestId {
-        RequestId::new(self.last_request.fetch_add(2, Ordering::Relaxed) + 2)
+    /// The header of root's next request.
+    fn request(&self) -> RequestHeader {
+        self.request_of(0)
+    }
+
+    /// The header of a user's next request.
+    fn request_of(&self, uid: u32) -> RequestHeader {
+        let number = self.last_request.fetch_add(2, Ordering::Relaxed) + 2;
+        RequestHeader::new(number, uid, None)
     }
 
     /// Looks a path up, name by name.
@@ -162,15 +168,15 @@ impl Bench {
 
     fn create(&self, parent: u64, name: &str, if_exists: IfExists) -> Result<Created, FsError> {
         let (request, name) = (self.request(), name.as_bytes());
-        wait(|reply| self.fs.create(request, parent, name, if_exists, 0, reply))
+        wait(|reply| self.fs.create(request, parent, name, if_exists, reply))
     }
 
     fn open(&self, id: u64) -> Result<u64, FsError> {
-        wait(|reply| self.fs.open(self.request(), id, false, 0, reply))
+        wait(|reply| self.fs.open(self.request(), id, false, reply))
     }
 
     fn open_cut(&self, id: u64) -> Result<u64, FsError> {
-        wait(|reply| self.fs.open(self.request(), id, true, 0, reply))
+        wait(|reply| self.fs.open(self.request(), id, true, reply))
     }
 
     fn write(&self, handle: u64, at: WriteAt, data: &str) -> Result<u32, FsError> {
@@ -213,7 +219,7 @@ impl Bench {
     }
 
     fn list(&self, id: u64) -> Vec<String> {
-        let handle = self.fs.open_directory(self.request(), id, 0).unwrap();
+        let handle = self.fs.open_directory(self.request(), id).unwrap();
         let mut names = Vec::new();
         let add = |row: &super::Listed<'_>| {
             names.push(String::from_utf8(row.name.to_vec()).unwrap());

@@ -80,7 +80,7 @@ fn a_node_id_never_stands_for_both_kinds() {
     bench.peer_removes("x");
     bench.peer_makes("x", "text");
     assert_eq!(
-        bench.fs.open_directory(bench.request(), directory, 0),
+        bench.fs.open_directory(bench.request(), directory),
         Err(FsError::NotFound)
     );
     assert_eq!(bench.fs.attributes(directory, None), Err(FsError::Stale));
@@ -139,7 +139,7 @@ fn a_directory_is_found_by_its_path_even_if_it_is_open() {
     let bench = Bench::new();
     bench.peer_mkdir("d");
     let id = bench.id("d");
-    let handle = bench.fs.open_directory(bench.request(), id, 0).unwrap();
+    let handle = bench.fs.open_directory(bench.request(), id).unwrap();
     bench.peer_removes("d");
     assert_eq!(bench.walk("d").unwrap_err(), FsError::NotFound);
     assert_eq!(bench.fs.lookup(id, b"f").unwrap_err(), FsError::NotFound);

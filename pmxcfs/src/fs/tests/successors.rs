@@ -26,7 +26,7 @@ fn open() -> Open {
         bench.fs.close(made.handle);
     }
     bench.remove(ROOT_ID, "r").unwrap();
-    let listing = bench.fs.open_directory(bench.request(), directory, 0);
+    let listing = bench.fs.open_directory(bench.request(), directory);
     let listing = listing.unwrap();
     let offset = rows(&bench, listing, 0)[3].1;
     let text = bench.open(bench.id(".text")).unwrap();
