@@ -78,8 +78,7 @@ impl Filesystem {
     }
 
     /// Hands over to another process what a kill would lose: the content of files that were removed while they are open, texts of
-    /// generated files and listings. Call when every request is answered and none is taken any more. If this process goes on
-    /// serving after all, [`go_on`](Self::go_on) comes first.
+    /// generated files and listings. Call when every request is answered and none is taken any more.
     ///
     /// # Errors
     /// If there is no memory for it. A handle on what is lost answers `ESTALE` in the other process then.
@@ -107,14 +106,6 @@ impl Filesystem {
         });
         drop(tree);
         self.kept.keep(&kept)
-    }
-
-    /// Takes back what was handed over, since no other process has taken it: from now on it changes.
-    ///
-    /// # Errors
-    /// If the memory cannot be given back. It counts for nothing all the same.
-    pub fn go_on(&self) -> io::Result<()> {
-        self.kept.clear()
     }
 
     /// Looks a name up. The kernel knows the node id of the answer until it [forgets](Self::forget) it.

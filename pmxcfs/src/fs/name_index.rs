@@ -49,11 +49,6 @@ impl NameIndex {
         &mut self.records
     }
 
-    /// How many records there are.
-    pub(super) fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
     /// The record of a node id.
     pub(super) fn slot(&self, id: u64) -> Option<u32> {
         let hash = self.hasher.hash_one(id);

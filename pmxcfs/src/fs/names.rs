@@ -223,13 +223,4 @@ impl NameTable {
         let table = self.table.lock();
         inodes.iter().flat_map(|it| table.ids_of(*it)).collect()
     }
-
-    /// How many records there are.
-    #[cfg_attr(
-        not(any(test, feature = "fuzzing")),
-        expect(dead_code, reason = "the tests and a fuzz target ask")
-    )]
-    pub(super) fn len(&self) -> usize {
-        self.table.lock().index.len()
-    }
 }

@@ -434,7 +434,7 @@ impl Run {
         for (id, count) in std::mem::take(&mut self.model.ids) {
             self.bench.fs.forget(id, count);
         }
-        prop_assert_eq!(self.bench.fs.names.len(), 1);
+        prop_assert_eq!(self.bench.fs.known_ids().len(), 1);
         let tree = self.bench.db.read();
         for inode in self.inodes.keys() {
             prop_assert!(!tree.is_orphan(*inode), "content outlives its last handle");

@@ -247,17 +247,17 @@ fn records_go_when_the_kernel_forgets() {
     let [d, f] = ["d", "d/f"].map(|path| bench.id(path));
     bench.forget(&[d]);
     assert_eq!(
-        bench.fs.names.len(),
+        bench.fs.known_ids().len(),
         3,
         "the directory has been named twice"
     );
     bench.forget(&[d]);
-    assert_eq!(bench.fs.names.len(), 3, "a name below keeps it");
+    assert_eq!(bench.fs.known_ids().len(), 3, "a name below keeps it");
     let handle = bench.open(f).unwrap();
     bench.forget(&[f]);
-    assert_eq!(bench.fs.names.len(), 3, "it is open");
+    assert_eq!(bench.fs.known_ids().len(), 3, "it is open");
     bench.fs.close(handle);
-    assert_eq!(bench.fs.names.len(), 1);
+    assert_eq!(bench.fs.known_ids().len(), 1);
     bench.forget(&[f, ROOT_ID, ROOT_ID]);
     bench.id("d/f");
 }

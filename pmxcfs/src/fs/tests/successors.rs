@@ -101,17 +101,6 @@ fn what_has_a_name_goes_on_after_a_kill() {
 }
 
 #[test]
-fn a_change_that_does_not_take_place_leaves_nothing_behind() {
-    let mut open = open();
-    let bench = &mut open.bench;
-    bench.fs.prepare_change().unwrap();
-    bench.fs.go_on().unwrap();
-    bench.write(open.removed, WriteAt::End, "!").unwrap();
-    bench.restart();
-    assert_eq!(bench.read(open.removed), Err(FsError::Stale));
-}
-
-#[test]
 fn a_handle_on_a_reused_inode_stays_lost_in_the_next_process() {
     let mut bench = Bench::new();
     let made = bench.create(ROOT_ID, "f", IfExists::Refuse).unwrap();
