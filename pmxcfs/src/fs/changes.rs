@@ -105,29 +105,9 @@ impl Answer for Created {
 }
 
 impl Filesystem {
-    /// Makes a directory. The kernel knows the node id of the answer, as after a [lookup](Self::lookup).
-    pub fn mkdir(
-        self: &Arc<Self>,
-        request: RequestHeader,
-        parent: u64,
-        name: &[u8],
-        reply: impl Respond<Attributes>,
-    ) {
-        self.make(request, parent, name, EntryKind::Directory, reply);
-    }
-
-    /// Makes a file without opening it.
-    pub fn mknod(
-        self: &Arc<Self>,
-        request: RequestHeader,
-        parent: u64,
-        name: &[u8],
-        reply: impl Respond<Attributes>,
-    ) {
-        self.make(request, parent, name, EntryKind::File, reply);
-    }
-
-    fn make(
+    /// Makes a directory, or a file without opening it. The kernel knows the node id of the answer, as after a
+    /// [lookup](Self::lookup).
+    pub fn make(
         self: &Arc<Self>,
         request: RequestHeader,
         parent: u64,
@@ -427,7 +407,7 @@ impl Filesystem {
         let bound = match handle.and_then(|handle| self.handles.get(handle).ok()) {
             Some(Handle::Entry { bound, .. }) => bound,
             Some(Handle::Plugin { .. }) | None => {
-                Bound::new(&tree, self.names.target(&tree, id, want)?)
+                Bound::new(&tree, self.names.of(&tree).target(&tree, id, want)?)
             }
         };
         if let Some(mode) = new.mode {
@@ -496,7 +476,7 @@ impl Filesystem {
 
     /// Path of a name in a directory that may be gone by now.
     fn path(&self, tree: &Tree, place: &Place) -> Result<Bytes> {
-        let directory = self.names.resolve(tree, place.parent);
+        let directory = self.names.of(tree).resolve(tree, place.parent);
         let path = directory.and_then(|inode| tree.path_in(inode, &place.name));
         path.ok_or(FsError::NotFound)
     }

@@ -151,7 +151,7 @@ impl Filesystem {
             }
             (Node::Name(id), _) => {
                 let tree = self.db.read();
-                let inode = self.names.target(&tree, id, Want::Attributes)?;
+                let inode = self.names.of(&tree).target(&tree, id, Want::Attributes)?;
                 self.entry_attributes(&tree, id, inode)
             }
         }

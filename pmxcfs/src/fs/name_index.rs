@@ -101,8 +101,8 @@ impl NameIndex {
         self.enter_place(slot);
     }
 
-    /// Finds a record at another place, and in another slot, from now on. The former one is to be [settled](Self::settle).
-    /// `None` if there is no room; it stays where it is then.
+    /// Finds a record at another place, and in another slot, from now on. The former one is to be removed
+    /// from the records when nobody needs it. `None` if there is no room; it stays where it is then.
     pub(super) fn rename(
         &mut self,
         slot: u32,
@@ -118,11 +118,6 @@ impl NameIndex {
             *found = follower;
         }
         Some(follower)
-    }
-
-    /// Removes a record that has a follower.
-    pub(super) fn settle(&mut self, slot: u32) {
-        self.records.remove(slot);
     }
 
     fn enter(&mut self, slot: u32) {

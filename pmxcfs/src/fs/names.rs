@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use super::handles::Bound;
 use super::tables::NameRecords;
-use super::ways::{Moved, Place, Want, Ways};
+use super::ways::{Moved, Place, Ways};
 
 /// Who has changed the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,27 +70,13 @@ impl NameTable {
     }
 
     /// The table, as it is for this tree.
-    fn of(&self, tree: &Tree) -> MutexGuard<'_, Ways> {
+    pub(super) fn of(&self, tree: &Tree) -> MutexGuard<'_, Ways> {
         let mut table = self.table.lock();
         if table.epoch != tree.epoch() {
             table.epoch = tree.epoch();
             table.forget_all_ways();
         }
         table
-    }
-
-    /// What has the path of a record now.
-    pub(super) fn resolve(&self, tree: &Tree, id: u64) -> Option<u64> {
-        self.of(tree).resolve(tree, id)
-    }
-
-    /// What a request without a handle is about: what has the path of the record, or what is open by it.
-    ///
-    /// # Errors
-    /// `NotFound` if there is nothing, and `Stale` the first time if that may not be the truth: the kernel walks the path once
-    /// more then, and looks each name up. It does so only once, and not for a working directory.
-    pub(super) fn target(&self, tree: &Tree, id: u64, want: Want) -> Result<u64> {
-        self.of(tree).target(tree, id, want)
     }
 
     /// Looks a name up for the kernel, which will know it by the node id that this gives, with the inode.
@@ -136,7 +122,7 @@ impl NameTable {
     /// Opens for a user what a node id leads to.
     ///
     /// # Errors
-    /// As [`NameTable::target`].
+    /// As [`Ways::target`].
     pub(super) fn open(&self, tree: &mut Tree, id: u64, inode: u64, uid: u32) -> Result<Bound> {
         let mut table = self.of(tree);
         if table.index.slot(id).is_none() || !tree.pin(inode, uid) {
@@ -213,7 +199,7 @@ impl NameTable {
         let mut table = self.table.lock();
         for slot in moved.0 {
             let parent = table.index.records().parent(slot);
-            table.index.settle(slot);
+            table.index.records_mut().remove(slot);
             table.leave_directory(parent);
         }
     }

@@ -51,7 +51,7 @@ impl Filesystem {
         }
         self.db.with_pins(|tree| {
             self.check_room(tree, request.uid)?;
-            let inode = self.names.target(tree, id, Want::Open)?;
+            let inode = self.names.of(tree).target(tree, id, Want::Open)?;
             self.open_in(tree, request, id, inode, kind)
         })
     }

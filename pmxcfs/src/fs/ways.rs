@@ -123,6 +123,7 @@ impl Ways {
         }
     }
 
+    /// What has the path of a record now.
     pub(super) fn resolve(&mut self, tree: &Tree, id: u64) -> Option<u64> {
         let mut unknown = SmallVec::<[u32; 8]>::new();
         let mut at = self.index.slot(id)?;
@@ -157,6 +158,11 @@ impl Ways {
         false
     }
 
+    /// What a request without a handle is about: what has the path of the record, or what is open by it.
+    ///
+    /// # Errors
+    /// `NotFound` if there is nothing, and `Stale` the first time if that may not be the truth: the kernel walks the path once
+    /// more then, and looks each name up. It does so only once, and not for a working directory.
     pub(super) fn target(&mut self, tree: &Tree, id: u64, want: Want) -> Result<u64> {
         let slot = self.index.slot(id).ok_or(FsError::NotFound)?;
         let (held, is_told) = (self.held(tree, slot), self.way(slot).is_told);

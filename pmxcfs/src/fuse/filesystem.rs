@@ -14,6 +14,7 @@ use fuser::{
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::limits::{BLOCK_SIZE, MAX_REQUEST_SIZE};
 use pmxcfs_api_types::time::{wall_clock_secs, wrapped_seconds};
+use pmxcfs_memdb::EntryKind;
 
 use crate::fs::{Attributes, Filesystem, IfExists, Kind, NewAttributes, RequestHeader, WriteAt};
 use crate::health::FuseOperation;
@@ -164,8 +165,8 @@ impl FuseFilesystem for PveFilesystem {
             return reply.error(self.unsupported());
         }
         let reply = entry(self.time(FuseOperation::Mknod), reply);
-        self.fs
-            .mknod(self.header(request, true), parent.0, name.as_bytes(), reply);
+        let (header, name) = (self.header(request, true), name.as_bytes());
+        self.fs.make(header, parent.0, name, EntryKind::File, reply);
     }
 
     fn mkdir(
@@ -178,8 +179,9 @@ impl FuseFilesystem for PveFilesystem {
         reply: ReplyEntry,
     ) {
         let reply = entry(self.time(FuseOperation::Mkdir), reply);
+        let (header, name) = (self.header(request, true), name.as_bytes());
         self.fs
-            .mkdir(self.header(request, true), parent.0, name.as_bytes(), reply);
+            .make(header, parent.0, name, EntryKind::Directory, reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {

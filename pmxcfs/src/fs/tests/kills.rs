@@ -257,7 +257,11 @@ fn a_change_is_done_once_even_if_the_kernel_asks_twice() {
     });
     let request = killed.request;
     killed.each_without_answer(|bench| {
-        let made = wait(|reply| bench.fs.mkdir(request, ROOT_ID, b"lock", reply));
+        let made = wait(|reply| {
+            bench
+                .fs
+                .make(request, ROOT_ID, b"lock", EntryKind::Directory, reply)
+        });
         assert_eq!(made.unwrap().id, bench.id("lock"));
         let other = bench.mkdir(ROOT_ID, "lock");
         assert_eq!(other.unwrap_err(), FsError::Exists);

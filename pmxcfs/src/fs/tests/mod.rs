@@ -23,7 +23,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pmxcfs_api_types::FsError;
 use pmxcfs_memdb::store::{Store, StoreConfig};
-use pmxcfs_memdb::{Caller, Change, MemDb, Observer, Operation, Rules, Stamp, Tree};
+use pmxcfs_memdb::{Caller, Change, EntryKind, MemDb, Observer, Operation, Rules, Stamp, Tree};
 use tempfile::TempDir;
 
 use super::{
@@ -161,8 +161,13 @@ impl Bench {
 
     fn mkdir(&self, parent: u64, name: &str) -> Result<Attributes, FsError> {
         wait(|reply| {
-            self.fs
-                .mkdir(self.request(), parent, name.as_bytes(), reply)
+            self.fs.make(
+                self.request(),
+                parent,
+                name.as_bytes(),
+                EntryKind::Directory,
+                reply,
+            )
         })
     }
 

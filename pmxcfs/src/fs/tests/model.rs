@@ -326,11 +326,11 @@ impl Run {
         };
         match self.bench.fs.attributes(id, None) {
             Ok(found) => {
-                let inode = self.bench.fs.names.target(
-                    &self.bench.db.read(),
-                    id,
-                    crate::fs::ways::Want::Attributes,
-                );
+                let inode = {
+                    let (fs, tree) = (&self.bench.fs, self.bench.db.read());
+                    let want = crate::fs::ways::Want::Attributes;
+                    fs.names.of(&tree).target(&tree, id, want)
+                };
                 let object = self.check_is_real(inode.unwrap())?;
                 self.check_shows(found, object)?;
             }
