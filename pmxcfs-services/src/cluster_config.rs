@@ -40,7 +40,7 @@ impl ClusterConfig {
     }
 }
 
-/// What the map has of one node.
+/// The keys of one node in the map, without their prefix.
 type NodeKeys<'a> = BTreeMap<&'a str, &'a CmapValue>;
 
 /// Id and name of a node that has both.

@@ -226,7 +226,7 @@ impl Handle {
         self.name().is_some_and(|(_, bound)| bound == Bound::GONE)
     }
 
-    /// What a later process has to know: what it is, by which node id or index, and the inode.
+    /// The record of it for a later process: its kind, its node id or index, and its inode.
     fn opened(&self) -> (Opened, u64, Option<u64>) {
         match *self {
             Self::Entry {

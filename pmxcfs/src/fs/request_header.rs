@@ -1,4 +1,4 @@
-//! What a request says of itself.
+//! The header of a request: its number, which stays the same when the kernel sends it again, its user and its program.
 
 use pmxcfs_memdb::store::Asker;
 

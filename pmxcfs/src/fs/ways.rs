@@ -123,7 +123,7 @@ impl Ways {
         }
     }
 
-    /// What has the path of a record now.
+    /// The inode that has the path of a record now.
     pub(super) fn resolve(&mut self, tree: &Tree, id: u64) -> Option<u64> {
         let mut unknown = SmallVec::<[u32; 8]>::new();
         let mut at = self.index.slot(id)?;
@@ -158,7 +158,7 @@ impl Ways {
         false
     }
 
-    /// What a request without a handle is about: what has the path of the record, or what is open by it.
+    /// The inode that a request without a handle is for: the one that has the path of the record, or the one that is open by it.
     ///
     /// # Errors
     /// `NotFound` if there is nothing, and `Stale` the first time if that may not be the truth: the kernel walks the path once

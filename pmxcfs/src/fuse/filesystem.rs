@@ -53,7 +53,7 @@ impl PveFilesystem {
         self.meter
     }
 
-    /// What a request says of itself, with the program that asks if it is a change.
+    /// The header of a request. It names the program that asks for a change.
     fn header(&self, request: &Request, is_change: bool) -> RequestHeader {
         let asker = || asker::of(request.uid(), request.pid());
         let asker = (self.has_history && is_change).then(asker);
