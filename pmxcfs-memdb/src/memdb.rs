@@ -216,6 +216,12 @@ impl MemDb {
     /// durable.
     pub fn replace_tree(&self, mut new: Tree, touched: &BTreeSet<u64>, leader: u32) -> Result<()> {
         let store = self.store.get().ok_or(FsError::Io)?;
+        let entry_with_path = |inode| new.path_of(inode).zip(new.entry(inode).cloned());
+        let entries = touched
+            .iter()
+            .map(|inode| (*inode, entry_with_path(*inode)))
+            .collect();
+        let synchronisation = Synchronisation { leader, entries };
         let replacement = self.replacement.lock();
         let former = {
             let tree = self.tree.write();
@@ -225,12 +231,6 @@ impl MemDb {
             }
             tree.former_of(touched)
         };
-        let entry_with_path = |inode| new.path_of(inode).zip(new.entry(inode).cloned());
-        let entries = touched
-            .iter()
-            .map(|inode| (*inode, entry_with_path(*inode)))
-            .collect();
-        let synchronisation = Synchronisation { leader, entries };
         let result = store.replace(new.root(), synchronisation, former);
         let observer = self.observer.get().filter(|_| result.is_ok());
         let (result, shown) = {

@@ -52,7 +52,9 @@ fn begin(
 ) -> Option<DatabaseHolder> {
     match fault {
         Fault::KillDaemon => host.kill_daemon(),
-        Fault::StopDaemon => drop(host.stop_daemon()),
+        Fault::StopDaemon => {
+            host.stop_daemon();
+        }
         Fault::KillCorosync => host.kill_corosync(),
         Fault::StopCorosync => host.stop_corosync(),
         Fault::Cut => cut(load, cluster, host.number()),
