@@ -20,7 +20,7 @@ pub(crate) fn corosync_killed(with_c: &[usize]) {
     let mut writers = Writer::on(&[1, 2, 3]);
     Load::around(&cluster, &mut writers, |load| {
         let two = cluster.host(2);
-        two.kill_corosync();
+        load.kill_corosync(two);
         wait::until("writes to be refused", LIMIT, || {
             let error = two.write("probe2", b"").err()?;
             (error.kind() == ErrorKind::PermissionDenied).then_some(())
@@ -46,8 +46,7 @@ fn corosync_is_killed_on_all_nodes_at_once() {
     let mut writers = Writer::on(&[1, 2, 3]);
     Load::around(&cluster, &mut writers, |load| {
         for host in cluster.hosts() {
-            // What only the sender has seen is lost with its corosync, see `partition::cut`.
-            load.pause(host.number());
+            load.settle(host);
         }
         for host in cluster.hosts() {
             host.kill_corosync();

@@ -15,7 +15,7 @@ const UPDATING: &str = "waiting for updates from leader";
 fn hold_up_joiner(load: &Load, cluster: &Cluster) -> DatabaseHolder {
     let joiner = cluster.host(3);
     let before = joiner.log_count(UPDATING);
-    joiner.kill_corosync();
+    load.kill_corosync(joiner);
     load.await_refusal(3, cluster);
     load.await_progress_on(&[1, 2], cluster);
     cluster.await_departure(3);
@@ -97,10 +97,7 @@ fn another_member_is_killed() {
 #[test]
 fn the_leaders_corosync_is_killed() {
     interrupted(1, |load, cluster, holder| {
-        // See `partition::cut`.
-        load.pause(1);
-        cluster.host(1).kill_corosync();
-        load.resume(1);
+        load.kill_corosync(cluster.host(1));
         drop(holder);
         cluster.await_departure(1);
         cluster.host(1).start_corosync();

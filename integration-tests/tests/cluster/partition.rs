@@ -181,7 +181,9 @@ fn a_node_that_is_cut_off_again_and_again_loses_nothing() {
     Load::around(&cluster, &mut writers, |load| {
         for number in [3, 1, 2] {
             let host = cluster.host(number);
-            cut(load, &cluster, number);
+            load.settle(host);
+            host.cut();
+            load.resume(number);
             load.await_refusal(number, &cluster);
             host.heal();
             load.await_progress(&cluster);
@@ -192,22 +194,18 @@ fn a_node_that_is_cut_off_again_and_again_loses_nothing() {
     cluster.stop_and_compare();
 }
 
-/// Cuts a host off under load. Corosync's agreed order delivers a message to its sender as soon as it is sent: what is sent in
-/// the moment of the cut is acknowledged, and lost. No daemon can help that, so nothing is sent in that moment.
-pub(crate) fn cut(load: &Load, cluster: &Cluster, number: usize) {
-    load.pause(number);
-    cluster.host(number).cut();
-    load.resume(number);
-}
-
 #[test]
 fn all_nodes_apart_refuse_writes_until_they_meet() {
     let _turn = beside_others();
     let cluster = Cluster::running(3);
     let mut writers = Writer::on(&[1, 2, 3]);
     Load::around(&cluster, &mut writers, |load| {
-        for number in [1, 2, 3] {
-            cut(load, &cluster, number);
+        for host in cluster.hosts() {
+            load.settle(host);
+        }
+        for host in cluster.hosts() {
+            host.cut();
+            load.resume(host.number());
         }
         for number in [1, 2, 3] {
             load.await_refusal(number, &cluster);

@@ -54,7 +54,7 @@ fn a_stop_waits_for_nobody() {
         "corosync is gone",
         &cluster,
         all,
-        |_| three.kill_corosync(),
+        |load| load.kill_corosync(three),
         |()| {
             cluster.await_departure(3);
             three.start_corosync();
@@ -73,9 +73,7 @@ fn a_stop_waits_for_nobody() {
         all,
         |load| {
             for host in [one, two] {
-                load.pause(host.number());
-                host.kill_corosync();
-                load.resume(host.number());
+                load.kill_corosync(host);
             }
             load.await_refusal(3, &cluster);
         },
@@ -88,9 +86,9 @@ fn a_stop_waits_for_nobody() {
         "another member does not answer",
         &cluster,
         all,
-        |_| {
+        |load| {
             two.signal_daemon(Signal::SIGSTOP);
-            one.kill_corosync();
+            load.kill_corosync(one);
         },
         |()| {
             cluster.await_departure(1);

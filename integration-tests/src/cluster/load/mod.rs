@@ -181,6 +181,32 @@ impl Load {
         }
     }
 
+    /// Lets the writers of a host rest until everybody has got what they were told is done.
+    ///
+    /// Corosync's agreed order delivers a message to its sender as soon as it is sent: what is sent in the moment in which a host
+    /// falls out of the ring is acknowledged, and lost. No daemon can help that, so this goes before whatever makes a host fall
+    /// out. One more change of the host is sent when the token comes again, so after all others have got what was sent before.
+    ///
+    /// # Panics
+    /// If an operation does not end.
+    #[track_caller]
+    pub fn settle(&self, host: &ClusterHost) {
+        self.pause(host.number());
+        // Where changes are refused, nothing is on its way.
+        let _is_sent = host.write("settled", b".");
+    }
+
+    /// Ends a host's corosync the hard way; its writers rest meanwhile, see [`Load::settle`].
+    ///
+    /// # Panics
+    /// If an operation does not end.
+    #[track_caller]
+    pub fn kill_corosync(&self, host: &ClusterHost) {
+        self.settle(host);
+        host.kill_corosync();
+        self.resume(host.number());
+    }
+
     /// Lets them go on.
     pub fn resume(&self, host: usize) {
         self.paused.lock().remove(&host);

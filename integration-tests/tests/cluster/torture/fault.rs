@@ -9,7 +9,6 @@ use nix::sys::signal::Signal;
 
 use super::hostile;
 use super::plan::{Fault, Step};
-use crate::partition::cut;
 use crate::rogue;
 
 /// What a sync takes longer on a slow disk.
@@ -26,7 +25,7 @@ pub(super) fn carry_out(step: Step, host: &ClusterHost, load: &Load, cluster: &C
         Fault::MountUsers => hostile::mount_users(host, step.during),
         Fault::Rogue => rogue::say_nonsense(host),
         fault => {
-            let holder = begin(fault, host, load, cluster);
+            let holder = begin(fault, host, load);
             pause(step.during);
             finish(fault, host, load, cluster, holder);
         }
@@ -44,24 +43,23 @@ fn pause(time: Duration) {
     }
 }
 
-fn begin(
-    fault: Fault,
-    host: &ClusterHost,
-    load: &Load,
-    cluster: &Cluster,
-) -> Option<DatabaseHolder> {
+fn begin(fault: Fault, host: &ClusterHost, load: &Load) -> Option<DatabaseHolder> {
     match fault {
         Fault::KillDaemon => host.kill_daemon(),
         Fault::StopDaemon => {
             host.stop_daemon();
         }
-        Fault::KillCorosync => host.kill_corosync(),
+        Fault::KillCorosync => load.kill_corosync(host),
         Fault::StopCorosync => host.stop_corosync(),
-        Fault::Cut => cut(load, cluster, host.number()),
+        Fault::Cut => {
+            load.settle(host);
+            host.cut();
+            load.resume(host.number());
+        }
         Fault::FreezeDaemon => host.signal_daemon(Signal::SIGSTOP),
         Fault::FreezeCorosync => {
             // With a token that the others have given up, corosync may still deliver to itself what nobody else gets.
-            load.pause(host.number());
+            load.settle(host);
             host.signal_corosync(Signal::SIGSTOP);
         }
         Fault::HoldDatabase => return Some(host.hold_database()),

@@ -7,7 +7,7 @@
 //!
 //! In an episode each node has faults at times of its own, so they overlap as they like. Two things never happen, since no
 //! daemon of this protocol survives them without loss: one node, another one in each episode, keeps its daemon and its network,
-//! so that somebody has everything; and nobody writes in the moment in which a node falls out of the ring (see `partition::cut`).
+//! so that somebody has everything; and nobody writes in the moment in which a node falls out of the ring (see `Load::settle`).
 
 mod fault;
 mod hostile;
