@@ -1,6 +1,6 @@
 //! One writer: how long a write takes beside the bare way of its message.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
@@ -18,16 +18,23 @@ const WRITE_OVERHEAD: usize = 24 + 20 + 8;
 
 pub(crate) fn measure() -> bool {
     let cluster = Cluster::running(3);
-    let (bare, overwrite, create) = cluster.host(1).inside(|| {
+    let (bare, overwrite, asked, create) = cluster.host(1).inside(|| {
         let probe = Probe::join();
         let message = vec![1; 4096 + WRITE_OVERHEAD];
-        let (mut bare, mut overwrite, mut create) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut bare, mut overwrite) = (Vec::new(), Vec::new());
+        let (mut asked, mut create) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             bare.extend((0..OPERATIONS).map(|_| probe.round_trip(&message)));
             overwrite.extend(overwrites());
+            asked.extend((0..OPERATIONS / 10).map(|_| asked_twice(&probe, &message)));
             create.extend(creates(round));
         }
-        (median(bare), median(overwrite), median(create))
+        (
+            median(bare),
+            median(overwrite),
+            median(asked),
+            median(create),
+        )
     });
     let ratio = overwrite.as_secs_f64() / bare.as_secs_f64();
     let overwrite_is_fast = line(
@@ -43,6 +50,13 @@ pub(crate) fn measure() -> bool {
         "1.3 x two bare",
         ratio <= 1.3,
     );
+    let ratio = create.as_secs_f64() / asked.as_secs_f64();
+    line(
+        "  beside two bare behind two questions of the kernel",
+        &format!("{asked:.0?}, {ratio:.2} x that"),
+        "none",
+        true,
+    );
     overwrite_is_fast && create_is_fast
 }
 
@@ -56,6 +70,17 @@ pub(crate) fn overwrites() -> Vec<Duration> {
     };
     overwrite();
     (0..OPERATIONS).map(|_| timed(overwrite)).collect()
+}
+
+/// Time of two bare messages behind what the kernel asks before it creates a file: for its name, and about its directory.
+fn asked_twice(probe: &Probe, message: &[u8]) -> Duration {
+    timed(|| {
+        for name in ["/etc/pve/asked1", "/etc/pve/asked2"] {
+            fs::metadata(name).expect_err("nobody makes this");
+        }
+        probe.round_trip(message);
+        probe.round_trip(message);
+    })
 }
 
 /// Times of creations with a write of 4 KiB by one writer, which is within a host.
