@@ -2,9 +2,9 @@
 
 use std::io::ErrorKind;
 
-use integration_tests::Cluster;
 use integration_tests::cluster::{LIMIT, Load, Writer, assert_nothing_lost};
 use integration_tests::wait;
+use integration_tests::{Cluster, ClusterHost};
 use nix::sys::signal::Signal;
 
 use crate::beside_others;
@@ -20,7 +20,7 @@ pub(crate) fn corosync_killed(with_c: &[usize]) {
     let mut writers = Writer::on(&[1, 2, 3]);
     Load::around(&cluster, &mut writers, |load| {
         let two = cluster.host(2);
-        load.kill_corosync(two);
+        load.part(two, ClusterHost::kill_corosync);
         wait::until("writes to be refused", LIMIT, || {
             let error = two.write("probe2", b"").err()?;
             (error.kind() == ErrorKind::PermissionDenied).then_some(())

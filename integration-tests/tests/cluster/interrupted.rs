@@ -3,8 +3,8 @@
 //! A node that has been away comes back while another process holds its database. So it has everything that the leader sends, and
 //! cannot finish; whatever happens then happens in the middle of a synchronisation.
 
-use integration_tests::Cluster;
 use integration_tests::cluster::{DatabaseHolder, Load, Writer, assert_nothing_lost};
+use integration_tests::{Cluster, ClusterHost};
 
 use crate::beside_others;
 
@@ -15,7 +15,7 @@ const UPDATING: &str = "waiting for updates from leader";
 fn hold_up_joiner(load: &Load, cluster: &Cluster) -> DatabaseHolder {
     let joiner = cluster.host(3);
     let before = joiner.log_count(UPDATING);
-    load.kill_corosync(joiner);
+    load.part(joiner, ClusterHost::kill_corosync);
     load.await_refusal(3, cluster);
     load.await_progress_on(&[1, 2], cluster);
     cluster.await_departure(3);
@@ -97,7 +97,7 @@ fn another_member_is_killed() {
 #[test]
 fn the_leaders_corosync_is_killed() {
     interrupted(1, |load, cluster, holder| {
-        load.kill_corosync(cluster.host(1));
+        load.part(cluster.host(1), ClusterHost::kill_corosync);
         drop(holder);
         cluster.await_departure(1);
         cluster.host(1).start_corosync();

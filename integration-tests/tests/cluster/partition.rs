@@ -181,9 +181,7 @@ fn a_node_that_is_cut_off_again_and_again_loses_nothing() {
     Load::around(&cluster, &mut writers, |load| {
         for number in [3, 1, 2] {
             let host = cluster.host(number);
-            load.settle(host);
-            host.cut();
-            load.resume(number);
+            load.part(host, ClusterHost::cut);
             load.await_refusal(number, &cluster);
             host.heal();
             load.await_progress(&cluster);

@@ -54,7 +54,7 @@ fn a_stop_waits_for_nobody() {
         "corosync is gone",
         &cluster,
         all,
-        |load| load.kill_corosync(three),
+        |load| load.part(three, ClusterHost::kill_corosync),
         |()| {
             cluster.await_departure(3);
             three.start_corosync();
@@ -73,7 +73,7 @@ fn a_stop_waits_for_nobody() {
         all,
         |load| {
             for host in [one, two] {
-                load.kill_corosync(host);
+                load.part(host, ClusterHost::kill_corosync);
             }
             load.await_refusal(3, &cluster);
         },
@@ -88,7 +88,7 @@ fn a_stop_waits_for_nobody() {
         all,
         |load| {
             two.signal_daemon(Signal::SIGSTOP);
-            load.kill_corosync(one);
+            load.part(one, ClusterHost::kill_corosync);
         },
         |()| {
             cluster.await_departure(1);

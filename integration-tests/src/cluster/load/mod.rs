@@ -196,14 +196,14 @@ impl Load {
         let _is_sent = host.write("settled", b".");
     }
 
-    /// Ends a host's corosync the hard way; its writers rest meanwhile, see [`Load::settle`].
+    /// Has a host fall out of the ring by `how`; its writers rest meanwhile, see [`Load::settle`].
     ///
     /// # Panics
     /// If an operation does not end.
     #[track_caller]
-    pub fn kill_corosync(&self, host: &ClusterHost) {
+    pub fn part(&self, host: &ClusterHost, how: impl FnOnce(&ClusterHost)) {
         self.settle(host);
-        host.kill_corosync();
+        how(host);
         self.resume(host.number());
     }
 

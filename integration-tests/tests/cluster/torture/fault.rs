@@ -49,13 +49,9 @@ fn begin(fault: Fault, host: &ClusterHost, load: &Load) -> Option<DatabaseHolder
         Fault::StopDaemon => {
             host.stop_daemon();
         }
-        Fault::KillCorosync => load.kill_corosync(host),
-        Fault::StopCorosync => host.stop_corosync(),
-        Fault::Cut => {
-            load.settle(host);
-            host.cut();
-            load.resume(host.number());
-        }
+        Fault::KillCorosync => load.part(host, ClusterHost::kill_corosync),
+        Fault::StopCorosync => load.part(host, ClusterHost::stop_corosync),
+        Fault::Cut => load.part(host, ClusterHost::cut),
         Fault::FreezeDaemon => host.signal_daemon(Signal::SIGSTOP),
         Fault::FreezeCorosync => {
             // With a token that the others have given up, corosync may still deliver to itself what nobody else gets.
