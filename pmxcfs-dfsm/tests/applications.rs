@@ -64,7 +64,7 @@ impl Subject {
             ms: 0,
             count: 0,
         };
-        subject.feed(Event::Quorum(true));
+        subject.feed(Event::Quorum(true.into()));
         subject.feed(Event::Connected { local: SELF });
         let members = vec![SELF];
         subject.feed(Event::Membership {
@@ -192,7 +192,7 @@ fn growing_an_empty_file_is_sent_as_zeros_and_answered_once() {
 #[test]
 fn a_write_without_quorum_is_refused_before_it_is_sent() {
     let mut subject = Subject::new();
-    subject.feed(Event::Quorum(false));
+    subject.feed(Event::Quorum(false.into()));
     assert_eq!(subject.result(mkdir("x")), Err(FsError::Access));
     let actions = subject.deliver(PEER, normal_of(1, &mkdir("theirs")));
     assert!(

@@ -128,7 +128,7 @@ impl Ring {
             left: Vec::new(),
         };
         for index in 0..=JOINER {
-            ring.feed(index, Event::Quorum(true));
+            ring.feed(index, Event::Quorum(true.into()));
         }
         for index in 0..JOINER {
             ring.join(index);

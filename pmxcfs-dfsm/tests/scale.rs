@@ -135,7 +135,7 @@ impl Cluster {
             last_request: 0,
         };
         for index in 0..size {
-            cluster.feed(index, Event::Quorum(true));
+            cluster.feed(index, Event::Quorum(true.into()));
         }
         cluster
     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use pmxcfs_api_types::FsError;
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_dfsm::app::Application;
-use pmxcfs_dfsm::core::{Event, Mode};
+use pmxcfs_dfsm::core::{Event, Mode, QuorumView};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -31,6 +31,9 @@ use crate::framework::{Context, Failure, Service, ServiceState};
 /// Attempts to join on a connection that corosync is not ready to let join, and the time between them.
 const JOIN_ATTEMPTS: u32 = 50;
 const JOIN_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long joining waits for the service that is to work first.
+const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The part that callers and the task share.
 struct Shared<A: Application> {
@@ -129,7 +132,6 @@ pub fn group<A: Application>(config: GroupConfig, app: A) -> (Group<A>, GroupHan
 /// Why the task woke up.
 enum Wake {
     Stop,
-    MayJoin,
     Received(Arc<Cpg>, Result<Vec<Event>, CorosyncError>),
     Quorum,
     Connected(Result<Cpg, CorosyncError>),
@@ -146,9 +148,7 @@ impl<A: Application<Request: Send> + Send + 'static> Service for Group<A> {
 
     /// Leaves the group and answers all callers at its end. It deals with lost and refused connections itself.
     async fn run(&mut self, context: &mut Context) -> Result<(), Failure> {
-        if self.config.join_after.is_none() {
-            self.shared.driver.lock().join_now();
-        }
+        self.shared.driver.lock().join_now();
         context.ready();
         let mut quorum = self.config.quorum.subscribe();
         loop {
@@ -171,17 +171,16 @@ impl<A: Application> Group<A> {
         &mut self,
         waits: Waits,
         context: &mut Context,
-        quorum: &mut watch::Receiver<bool>,
+        quorum: &mut watch::Receiver<QuorumView>,
     ) -> Wake {
         tokio::select! {
             biased;
             () = context.stopped() => Wake::Stop,
-            () = has_worked(self.config.join_after.as_mut()) => Wake::MayJoin,
             (connection, received) = receive(waits.connection) => Wake::Received(connection, received),
             Ok(()) = quorum.changed() => Wake::Quorum,
             connected = connected(&mut self.connecting) => Wake::Connected(connected),
             () = self.shared.wake.notified() => Wake::Caller,
-            () = at(waits.join_at) => Wake::JoinDue,
+            () = join_due(waits.join_at, &mut self.config.join_after) => Wake::JoinDue,
             () = tokio::time::sleep_until(waits.tick_at.into()) => Wake::Tick,
         }
     }
@@ -191,10 +190,6 @@ impl<A: Application> Group<A> {
         let mut driver = self.shared.driver.lock();
         match wake {
             Wake::Stop | Wake::Caller => {}
-            Wake::MayJoin => {
-                self.config.join_after = None;
-                driver.join_now();
-            }
             Wake::Received(connection, Ok(events)) => driver.deliver(&connection, events),
             Wake::Received(_, Err(error)) => driver.disconnected(&error),
             Wake::Quorum => driver.note_quorum(),
@@ -249,14 +244,6 @@ fn join(group: &str) -> Result<Cpg, CorosyncError> {
     }
 }
 
-async fn has_worked(service: Option<&mut watch::Receiver<ServiceState>>) {
-    match service {
-        // A service that is gone will not work any more: go on without.
-        Some(state) => drop(state.wait_for(ServiceState::is_running).await),
-        None => pending().await,
-    }
-}
-
 async fn receive(connection: Option<Arc<Cpg>>) -> (Arc<Cpg>, Result<Vec<Event>, CorosyncError>) {
     match connection {
         Some(connection) => {
@@ -278,9 +265,12 @@ async fn connected(
     result.unwrap_or_else(|_panicked| Err(CorosyncError::Panic("connecting")))
 }
 
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
-        None => pending().await,
-    }
+/// The time has come, and the service that is to work first does so. If it does not in time, the group is joined without it.
+async fn join_due(time: Option<Instant>, first: &mut watch::Receiver<ServiceState>) {
+    let Some(time) = time else {
+        return pending().await;
+    };
+    tokio::time::sleep_until(time.into()).await;
+    let works = first.wait_for(ServiceState::is_running);
+    drop(tokio::time::timeout_at((time + FIRST_PATIENCE).into(), works).await);
 }

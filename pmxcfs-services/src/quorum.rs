@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use pmxcfs_api_types::sync::{Mutex, Rank};
+use pmxcfs_dfsm::core::QuorumView;
 use tokio::sync::watch;
 
 use crate::corosync::{CorosyncError, Quorum};
@@ -19,7 +20,7 @@ pub struct QuorumMonitor(Arc<Shared>);
 struct Shared {
     /// Held for a look at the connection, which does not wait: one thread looks at a time, so that a later change is set later.
     connection: Mutex<Option<Arc<Quorum>>>,
-    is_quorate: watch::Sender<bool>,
+    view: watch::Sender<QuorumView>,
 }
 
 impl Default for QuorumMonitor {
@@ -27,7 +28,7 @@ impl Default for QuorumMonitor {
     fn default() -> Self {
         Self(Arc::new(Shared {
             connection: Mutex::new(Rank::QuorumConnection, None),
-            is_quorate: watch::Sender::new(false),
+            view: watch::Sender::default(),
         }))
     }
 }
@@ -35,19 +36,24 @@ impl Default for QuorumMonitor {
 impl QuorumMonitor {
     /// Whether this node was quorate when it was last looked at.
     pub fn is_quorate(&self) -> bool {
-        *self.0.is_quorate.borrow()
+        self.0.view.borrow().is_quorate
+    }
+
+    /// The quorum and the nodes of this side as they were when it was last looked at.
+    pub fn view(&self) -> QuorumView {
+        self.0.view.borrow().clone()
     }
 
     /// Wakes its owner with every change.
-    pub fn subscribe(&self) -> watch::Receiver<bool> {
-        self.0.is_quorate.subscribe()
+    pub fn subscribe(&self) -> watch::Receiver<QuorumView> {
+        self.0.view.subscribe()
     }
 
-    /// Takes in all notifications that have arrived, without waiting, and says whether this node is quorate.
-    pub fn drain(&self) -> bool {
+    /// Takes in all notifications that have arrived, without waiting, and says how things are.
+    pub fn drain(&self) -> QuorumView {
         // The service sees the same error and deals with it.
         let _seen = self.look();
-        self.is_quorate()
+        self.view()
     }
 
     /// The connection stays after an error, which is for good, so that each look sees it.
@@ -57,23 +63,23 @@ impl QuorumMonitor {
             return Ok(());
         };
         let seen = quorum.dispatch();
-        match seen {
+        match &seen {
             Ok(None) => {}
-            Ok(Some(is_quorate)) => self.set(is_quorate),
-            Err(_) => self.set(false),
+            Ok(Some(view)) => self.set(view.clone()),
+            Err(_) => self.set(QuorumView::default()),
         }
         seen.map(|_seen| ())
     }
 
     fn disconnect(&self) {
         *self.0.connection.lock() = None;
-        self.set(false);
+        self.set(QuorumView::default());
     }
 
-    fn set(&self, is_quorate: bool) {
-        self.0.is_quorate.send_if_modified(|present| {
-            let is_change = *present != is_quorate;
-            *present = is_quorate;
+    fn set(&self, view: QuorumView) {
+        self.0.view.send_if_modified(|present| {
+            let is_change = *present != view;
+            *present = view;
             is_change
         });
     }

@@ -1,5 +1,7 @@
 //! Events, which go into the core, and actions, which come out.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 /// A process in a group, as CPG reports it. Ordered by node id, then process id.
@@ -28,6 +30,25 @@ pub struct Now {
     pub monotonic_ms: u64,
     /// Wall clock, for messages and epochs.
     pub wall_secs: u32,
+}
+
+/// What corosync says of the side of the cluster that this node is on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QuorumView {
+    /// Whether this side may decide.
+    pub is_quorate: bool,
+    /// The nodes of this side, whether or not their daemons run. Empty if nobody has said so.
+    pub nodes: Arc<[u32]>,
+}
+
+impl From<bool> for QuorumView {
+    /// Only whether this side may decide.
+    fn from(is_quorate: bool) -> Self {
+        Self {
+            is_quorate,
+            ..Self::default()
+        }
+    }
 }
 
 /// Something that happens to a member.
@@ -67,8 +88,8 @@ pub enum Event {
         /// The messages of the actions not carried out.
         unsent: Vec<Bytes>,
     },
-    /// The quorum changed.
-    Quorum(bool),
+    /// The quorum or the nodes of this side changed.
+    Quorum(QuorumView),
     /// The store works again: a member that had given up may join again.
     Mended,
     /// Time has passed. At least one per second; one every 5 ms while messages wait to be sent again.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 
 use super::{
-    Action, Event, LogLevel, MemberId, Mode, Now, RequestId,
+    Action, Event, LogLevel, MemberId, Mode, Now, QuorumView, RequestId,
     backlog::{BACKLOG_LIMIT, Backlog},
     backoff::Backoff,
     doubtful::Doubtful,
@@ -23,9 +23,6 @@ use crate::{
 
 /// Messages that are kept while corosync takes none, at most. A daemon announces some hundred a minute.
 const MOST_KEPT_COUNT: usize = 4096;
-
-/// How long a request may wait for the group to be joined, or for another member to be updated. Both take a fraction of this.
-const PATIENCE_MS: u64 = 5_000;
 
 /// One process of the last membership.
 #[derive(Debug, Clone, Copy)]
@@ -88,11 +85,14 @@ pub struct Machine<A: Application> {
     /// Requests by the count of the own message whose delivery answers them.
     pub(super) pending: BTreeMap<u64, RequestId>,
     /// Requests that wait until this member has joined and is synced, in order, with the time of their arrival.
-    held: VecDeque<(u64, A::Request)>,
+    pub(super) held: VecDeque<(u64, A::Request)>,
     pub(super) verifier: Verifier,
     pub(super) outbox: Outbox,
     pub(super) backoff: Backoff,
-    is_quorate: bool,
+    pub(super) quorum: QuorumView,
+    /// Since when daemons of this side may know more than the group does; `None` if all have joined, or were waited for. See
+    /// `Machine::await_daemons`.
+    pub(super) incomplete_since_ms: Option<u64>,
     pub(super) now: Now,
     /// What is to be done for the event under way, in order.
     out: Vec<Action>,
@@ -126,7 +126,8 @@ impl<A: Application> Machine<A> {
             verifier: Verifier::default(),
             outbox: Outbox::default(),
             backoff: Backoff::default(),
-            is_quorate: false,
+            quorum: QuorumView::default(),
+            incomplete_since_ms: None,
             now: Now::default(),
             out: Vec::new(),
         }
@@ -178,7 +179,7 @@ impl<A: Application> Machine<A> {
             Event::Delivered { sender, message } => self.delivered(sender, message),
             Event::SendBlocked { unsent } => self.send_blocked(unsent),
             Event::SendFailed { unsent } => self.give_up_sending(unsent),
-            Event::Quorum(is_quorate) => self.quorum(is_quorate),
+            Event::Quorum(view) => self.quorum(view),
             Event::Mended => self.mended(),
             Event::Tick => self.tick(),
             Event::Stop => self.give_up(),
@@ -213,6 +214,7 @@ impl<A: Application> Machine<A> {
         }
         self.forget_group(FsError::Busy);
         self.local = Some(local);
+        self.incomplete_since_ms = Some(self.now.monotonic_ms);
         self.log(LogLevel::Info, Mode::Start.announcement().1);
         self.state = State::Start;
     }
@@ -273,53 +275,8 @@ impl<A: Application> Machine<A> {
         }
     }
 
-    /// Whether requests have to wait: until the group is joined, where they would only fail; and from the own announcement of
-    /// an exchange to the end of the update. A write sent then might reach others although this member is not synced. Synced
-    /// members would apply it where it comes, while C peers that are updated apply it behind everything else, or twice; and a
-    /// message that others have applied and this member has not has no result here.
-    fn holds_requests(&self) -> bool {
-        let is_unsynced = matches!(
-            self.state,
-            State::Start
-                | State::Leave
-                | State::Update { .. }
-                | State::StartSync {
-                    is_announced: true,
-                    ..
-                }
-        );
-        A::IS_EXACT && self.is_quorate && (is_unsynced || self.spares_others())
-    }
-
-    /// Whether a member that is being updated has to keep so much that writes of this one wait for more of its updates.
-    fn spares_others(&self) -> bool {
-        self.mode() == Mode::Synced
-            && self.backlog.is_large()
-            && self.backlog.idle_ms(self.now.monotonic_ms) < PATIENCE_MS
-            && self.members.iter().any(|member| !member.is_synced)
-    }
-
-    /// Requests that need not wait any more are carried out. Those that have waited too long are refused if the group is not
-    /// joined, and carried out if they have waited for another member.
-    fn release_held(&mut self) {
-        while let Some((since_ms, _)) = self.held.front() {
-            let waits = self.holds_requests();
-            let is_synced = self.mode() == Mode::Synced;
-            let is_late = self.now.monotonic_ms.saturating_sub(*since_ms) >= PATIENCE_MS
-                && (is_synced || matches!(self.mode(), Mode::Start | Mode::Leave));
-            if waits && !is_late {
-                return;
-            }
-            match self.held.pop_front() {
-                Some((_, request)) if waits && !is_synced => A::refuse(request, FsError::Io),
-                Some((_, request)) => self.carry_out(request),
-                None => return,
-            }
-        }
-    }
-
-    fn carry_out(&mut self, request: A::Request) {
-        if A::IS_EXACT && !self.is_quorate {
+    pub(super) fn carry_out(&mut self, request: A::Request) {
+        if A::IS_EXACT && !self.quorum.is_quorate {
             return A::refuse(request, FsError::Access);
         }
         self.last_request.0 += 1;
@@ -337,11 +294,12 @@ impl<A: Application> Machine<A> {
         self.send_normal(last, Some(id));
     }
 
-    fn quorum(&mut self, is_quorate: bool) {
-        if self.is_quorate == is_quorate {
+    fn quorum(&mut self, view: QuorumView) {
+        let QuorumView { is_quorate, .. } = view;
+        if mem::replace(&mut self.quorum, view).is_quorate == is_quorate {
             return;
         }
-        self.is_quorate = is_quorate;
+        self.incomplete_since_ms = is_quorate.then_some(self.now.monotonic_ms);
         let text = if is_quorate {
             "node has quorum"
         } else {
@@ -478,7 +436,7 @@ impl<A: Application> Machine<A> {
         let mut outgoing = Vec::new();
         let mut context = Context {
             now: self.now,
-            is_quorate: self.is_quorate,
+            is_quorate: self.quorum.is_quorate,
             local: self.local.unwrap_or(MemberId { node: 0, pid: 0 }),
             lowest_node: self.lowest_node,
             out: &mut self.out,

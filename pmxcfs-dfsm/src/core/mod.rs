@@ -1,7 +1,7 @@
 //! The protocol, as a value that turns events into actions.
 //!
-//! [`Machine`] is the only entry. `machine` holds the state, requests and sending, `membership` changes of the
-//! membership, `deliver` delivered messages in each mode, `sync` the exchange of states, `verify` the comparison of
+//! [`Machine`] is the only entry. `machine` holds the state, requests and sending, `hold` says which requests wait, `membership`
+//! handles changes of the membership, `deliver` delivered messages in each mode, `sync` the exchange of states, `verify` the comparison of
 //! checksums; `queue`, `doubtful`, `backlog`, `outbox`, `verifier` and `backoff` are the parts that know nothing of the others.
 
 mod backlog;
@@ -9,6 +9,7 @@ mod backoff;
 mod deliver;
 mod doubtful;
 mod event;
+mod hold;
 mod machine;
 mod membership;
 mod mode;
@@ -18,6 +19,6 @@ mod sync;
 mod verifier;
 mod verify;
 
-pub use event::{Action, Event, LogLevel, MemberId, Now, RequestId};
+pub use event::{Action, Event, LogLevel, MemberId, Now, QuorumView, RequestId};
 pub use machine::{Machine, Status, Waiting};
 pub use mode::Mode;

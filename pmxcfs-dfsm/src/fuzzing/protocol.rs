@@ -36,7 +36,7 @@ pub fn protocol(script: &[u8]) {
             9 => ring.damage(node, detail),
             10 => ring.leave(node),
             11 | 12 => ring.join(node),
-            13 => ring.feed(node, Event::Quorum(detail % 4 > 0)),
+            13 => ring.feed(node, Event::Quorum((detail % 4 > 0).into())),
             _ => ring.tick(detail),
         }
         ring.check();
@@ -96,7 +96,7 @@ impl Ring {
             delivered: Vec::new(),
         };
         for node in 0..MEMBER_COUNT {
-            ring.feed(node, Event::Quorum(true));
+            ring.feed(node, Event::Quorum(true.into()));
             ring.join(node);
             ring.deliver_all();
         }

@@ -148,7 +148,7 @@ impl<'a, G: Group> Player<'a, G> {
             self.pid = pid;
             let former = self.machine.take();
             self.machine = Some(self.group.start(former, ahead));
-            self.feed(Event::Quorum(true));
+            self.feed(Event::Quorum(true.into()));
         }
         let local = MemberId {
             node: self.node,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::{
-    core::{Event, Machine, MemberId, Mode, RequestId},
+    core::{Event, Machine, MemberId, Mode, QuorumView, RequestId},
     database::Database,
     status::{StatusGroup, StatusRequest},
     wire::{Epoch, MessageKind, NormalMessage, StateMessage},
@@ -127,8 +127,7 @@ impl Cluster {
 
     /// Whether a node's quorum service has something new to tell.
     pub(crate) fn is_quorum_news(&self, node: usize) -> bool {
-        let told = self.network.hosts[node].is_quorate_told;
-        self.runs(node) && told != self.network.is_quorate(node)
+        self.runs(node) && self.network.hosts[node].quorum_told != self.network.quorum(node)
     }
 
     pub(crate) fn apply(&mut self, step: &Step) {
@@ -221,7 +220,7 @@ impl Cluster {
         }
         let host = &mut self.network.hosts[node];
         host.is_stopped = false;
-        host.is_quorate_told = false;
+        host.quorum_told = QuorumView::default();
         host.busy_until_ms = 0;
         self.tell_quorum(node);
     }
@@ -283,12 +282,12 @@ impl Cluster {
         if !self.is_quorum_news(node) || !self.network.is_awake(node) {
             return;
         }
-        let is_quorate = self.network.is_quorate(node);
-        self.network.hosts[node].is_quorate_told = is_quorate;
-        let event = Event::Quorum(is_quorate);
+        let view = self.network.quorum(node);
+        self.network.hosts[node].quorum_told = view.clone();
+        let event = Event::Quorum(view.clone());
         self.database
             .feed(&mut self.network, node, What::Other, event);
-        let event = Event::Quorum(is_quorate);
+        let event = Event::Quorum(view);
         self.status
             .feed(&mut self.network, node, What::Other, event);
         self.settle(node);

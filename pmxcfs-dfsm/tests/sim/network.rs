@@ -1,6 +1,6 @@
 //! The hosts: what corosync on each of them sees of the others, their clocks and their moods.
 
-use pmxcfs_dfsm::core::Now;
+use pmxcfs_dfsm::core::{Now, QuorumView};
 
 /// A machine with corosync.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub(crate) struct Host {
     pub(crate) busy_until_ms: u64,
     pub(crate) clock_offset_secs: u32,
     /// What the daemon was told last.
-    pub(crate) is_quorate_told: bool,
+    pub(crate) quorum_told: QuorumView,
 }
 
 impl Host {
@@ -62,7 +62,7 @@ impl Network {
             disk_ms: 0,
             busy_until_ms: 0,
             clock_offset_secs: 0,
-            is_quorate_told: false,
+            quorum_told: QuorumView::default(),
         };
         Self {
             hosts: vec![host; count],
@@ -113,8 +113,13 @@ impl Network {
         all
     }
 
-    pub(crate) fn is_quorate(&self, node: usize) -> bool {
-        self.seen_by(node).len() * 2 > self.hosts.len()
+    /// What corosync on a host says of its side.
+    pub(crate) fn quorum(&self, node: usize) -> QuorumView {
+        let seen = self.seen_by(node);
+        QuorumView {
+            is_quorate: seen.len() * 2 > self.hosts.len(),
+            nodes: seen.into_iter().map(|node| node as u32 + 1).collect(),
+        }
     }
 
     /// Whether the daemon handles events.

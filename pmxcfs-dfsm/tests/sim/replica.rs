@@ -25,6 +25,7 @@ pub(crate) enum Act {
 }
 
 /// One of the two kinds.
+#[expect(clippy::large_enum_variant, reason = "a cluster has few of them")]
 pub(crate) enum Replica<A: Counted, P> {
     Ours(Machine<Probe<A>>),
     Peer(Peer<P>),

@@ -1,5 +1,6 @@
-//! Whether this side of the cluster may decide.
+//! Whether this side of the cluster may decide, and which nodes are on it.
 
+use pmxcfs_dfsm::core::QuorumView;
 use rust_corosync::{CsError, DispatchFlags, NodeId, TrackFlags, quorum};
 
 use super::error::CorosyncError;
@@ -7,10 +8,10 @@ use super::inbox::{self, Inbox};
 use super::readiness::Readiness;
 
 thread_local! {
-    static INBOX: Inbox<bool> = const { Inbox::new(Vec::new()) };
+    static INBOX: Inbox<QuorumView> = const { Inbox::new(Vec::new()) };
 }
 
-/// A connection that is told of every change of quorum, and of the present state at once.
+/// A connection that is told of every change of quorum or of the nodes, and of the present state at once.
 ///
 /// To be made within a tokio runtime.
 pub struct Quorum {
@@ -59,22 +60,18 @@ impl Quorum {
     ///
     /// # Errors
     /// If the connection is lost.
-    pub fn dispatch(&self) -> Result<Option<bool>, CorosyncError> {
-        let (result, seen) = inbox::collect(&INBOX, || {
+    pub fn dispatch(&self) -> Result<Option<QuorumView>, CorosyncError> {
+        let (result, mut seen) = inbox::collect(&INBOX, || {
             quorum::dispatch(&self.handle, DispatchFlags::All)
         });
         match result {
-            Ok(()) | Err(CsError::CsErrTryAgain) => Ok(seen.last().copied()),
+            Ok(()) | Err(CsError::CsErrTryAgain) => Ok(seen.pop()),
             Err(code) => Err(CorosyncError::new("quorum_dispatch", code)),
         }
     }
 }
 
-fn notified(
-    _handle: &quorum::Handle,
-    is_quorate: bool,
-    _ring: quorum::RingId,
-    _members: Vec<NodeId>,
-) {
-    inbox::put(&INBOX, is_quorate);
+fn notified(_handle: &quorum::Handle, is_quorate: bool, _ring: quorum::RingId, nodes: Vec<NodeId>) {
+    let nodes = nodes.into_iter().map(u32::from).collect();
+    inbox::put(&INBOX, QuorumView { is_quorate, nodes });
 }

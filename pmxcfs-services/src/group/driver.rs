@@ -38,8 +38,8 @@ pub struct GroupConfig {
     pub started: Instant,
     /// Where the quorum is known.
     pub quorum: QuorumMonitor,
-    /// A service that has to have worked once before the group is joined.
-    pub join_after: Option<watch::Receiver<ServiceState>>,
+    /// A service that is to work before the group is joined.
+    pub join_after: watch::Receiver<ServiceState>,
 }
 
 /// A group as an observer sees it.
@@ -178,8 +178,8 @@ impl<A: Application> Driver<A> {
     }
 
     pub(super) fn note_quorum(&mut self) {
-        let is_quorate = self.config.quorum.drain();
-        self.handle(Event::Quorum(is_quorate));
+        let view = self.config.quorum.drain();
+        self.handle(Event::Quorum(view));
     }
 
     pub(super) fn tick(&mut self) {
@@ -203,7 +203,7 @@ impl<A: Application> Driver<A> {
     pub(super) fn end_batch(&mut self) -> bool {
         if self.has_commands() {
             // Callers that waited for the quorum may be awake before the task.
-            self.handle(Event::Quorum(self.config.quorum.is_quorate()));
+            self.handle(Event::Quorum(self.config.quorum.view()));
         }
         for _ in 0..COMMAND_BATCH {
             match self.commands.try_recv() {

@@ -99,7 +99,7 @@ impl Cluster {
         let quorum = QuorumMonitor::default();
         let mut manager = Manager::new(runtime.clone());
 
-        manager.start(QuorumService::new(quorum.clone()));
+        let tells_quorum = manager.start(QuorumService::new(quorum.clone()));
         runtime.spawn(show_quorum(quorum.clone(), Arc::clone(status)));
         let configured = manager.start(ClusterConfigService::new(node_list_sink(status)));
 
@@ -114,7 +114,8 @@ impl Cluster {
             quorum: quorum.clone(),
             join_after,
         };
-        let config = group_config("cluster database", DATABASE_GROUP, "dcdb", None);
+        // A member that does not know the quorum has to leave with the next change.
+        let config = group_config("cluster database", DATABASE_GROUP, "dcdb", tells_quorum);
         let tree = ReplicatedTree(Arc::clone(db));
         let (service, database) = group(config, Database::new(tree, notices));
         let tree = Arc::clone(db);
@@ -122,8 +123,7 @@ impl Cluster {
         watch_store(db, &database);
 
         // Status of nodes that are not in the list is dropped, so the list comes first.
-        let join_after = Some(configured);
-        let config = group_config("status synchronisation", STATUS_GROUP, "status", join_after);
+        let config = group_config("status synchronisation", STATUS_GROUP, "status", configured);
         let store = ReplicatedStatus {
             status: Arc::clone(status),
             quorum: quorum.clone(),
@@ -163,7 +163,7 @@ impl Cluster {
             } else if let Some(grace) = grace.filter(|grace| Instant::now() < *grace) {
                 let (group, mut seen) = (group.clone(), quorum.subscribe());
                 runtime.spawn(async move {
-                    let is_quorate = seen.wait_for(|is_quorate| *is_quorate);
+                    let is_quorate = seen.wait_for(|view| view.is_quorate);
                     match timeout_at(grace.into(), is_quorate).await {
                         Ok(Ok(_)) => group.submit(caller),
                         _ => caller.refuse(FsError::Access),
@@ -244,7 +244,7 @@ fn node_list_sink(status: &Arc<Status>) -> Box<dyn Fn(ClusterConfig) + Send + Sy
 async fn show_quorum(quorum: QuorumMonitor, status: Arc<Status>) {
     let mut seen = quorum.subscribe();
     loop {
-        let is_quorate = *seen.borrow_and_update();
+        let is_quorate = seen.borrow_and_update().is_quorate;
         if status.set_quorate(is_quorate) {
             tracing::debug!(is_quorate, "quorum");
         }

@@ -65,7 +65,7 @@ impl StatusStore for ReplicatedStatus {
     fn disconnected(&mut self) {
         self.status.lose_cluster();
         // A connection of this group alone says nothing about the quorum.
-        self.status.set_quorate(self.quorum.drain());
+        self.status.set_quorate(self.quorum.drain().is_quorate);
     }
 }
 

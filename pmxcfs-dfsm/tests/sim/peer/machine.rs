@@ -134,7 +134,7 @@ impl<P: PeerApp> Peer<P> {
             Event::Delivered { sender, message } => self.delivered(sender, message, &mut out),
             Event::SendBlocked { unsent } => self.send_blocked(unsent),
             Event::SendFailed { unsent } => self.send_failed(&unsent, &mut out),
-            Event::Quorum(is_quorate) => self.is_quorate = is_quorate,
+            Event::Quorum(view) => self.is_quorate = view.is_quorate,
             Event::Mended | Event::Stop => {}
             Event::Tick => self.tick(&mut out),
         }
