@@ -24,8 +24,12 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The delay after having left.
-    pub(super) fn after_leaving_ms(&mut self) -> u64 {
+    /// The delay after having left. A member whose node is alone on its side disturbs no other, and is to be back before the others
+    /// are: it may have changes that they lack.
+    pub(super) fn after_leaving_ms(&mut self, is_alone: bool) -> u64 {
+        if is_alone {
+            return FIRST_MS;
+        }
         let delay_ms = doubled(self.leaves).min(LONGEST_MS);
         self.leaves = self.leaves.saturating_add(1);
         delay_ms
@@ -62,15 +66,26 @@ mod tests {
     #[test]
     fn delays_double_up_to_a_bound_and_start_again_after_a_stable_time() {
         let mut backoff = Backoff::default();
-        let delays: Vec<u64> = (0..10).map(|_| backoff.after_leaving_ms()).collect();
+        let delays: Vec<u64> = (0..10).map(|_| backoff.after_leaving_ms(false)).collect();
         assert_eq!(
             delays,
             [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000]
         );
         backoff.was_synced(59_999);
-        assert_eq!(backoff.after_leaving_ms(), 30_000);
+        assert_eq!(backoff.after_leaving_ms(false), 30_000);
         backoff.was_synced(60_000);
-        assert_eq!(backoff.after_leaving_ms(), 100);
+        assert_eq!(backoff.after_leaving_ms(false), 100);
+    }
+
+    #[test]
+    fn a_member_that_disturbs_nobody_is_back_soon_each_time() {
+        let mut backoff = Backoff::default();
+        for _ in 0..10 {
+            assert_eq!(backoff.after_leaving_ms(true), 100);
+        }
+        assert_eq!(backoff.after_leaving_ms(false), 100);
+        assert_eq!(backoff.after_leaving_ms(true), 100);
+        assert_eq!(backoff.after_leaving_ms(false), 200);
     }
 
     #[test]
@@ -81,7 +96,7 @@ mod tests {
             delay_ms = backoff.after_failed_connection_ms();
         }
         assert_eq!(delay_ms, 1000);
-        assert_eq!(backoff.after_leaving_ms(), 100, "nobody was disturbed");
+        assert_eq!(backoff.after_leaving_ms(false), 100, "nobody was disturbed");
         backoff.joined();
         assert_eq!(backoff.after_failed_connection_ms(), 100);
     }

@@ -244,12 +244,12 @@ impl<A: Application> Machine<A> {
     fn mended(&mut self) {
         if self.mode() == Mode::Error {
             self.state = State::Start;
-            self.join_later();
+            self.join_later(false);
         }
     }
 
-    fn join_later(&mut self) {
-        let delay_ms = self.backoff.after_leaving_ms();
+    fn join_later(&mut self, is_alone: bool) {
+        let delay_ms = self.backoff.after_leaving_ms(is_alone);
         self.out.push(Action::Join { delay_ms });
     }
 
@@ -478,8 +478,10 @@ impl<A: Application> Machine<A> {
     /// Leaves the group, to join again and be brought up to date.
     pub(super) fn leave(&mut self, reason: &str) {
         self.log(LogLevel::Warn, reason);
+        let own_node = self.local.map(|local| local.node);
+        let is_alone = own_node.is_some_and(|node| *self.quorum.nodes == [node]);
         self.leave_for(State::Leave, FsError::Busy);
-        self.join_later();
+        self.join_later(is_alone);
     }
 
     /// Leaves the group for good, or until the store is mended.
