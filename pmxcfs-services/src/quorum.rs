@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pmxcfs_api_types::sync::{Mutex, Rank};
 use pmxcfs_dfsm::core::QuorumView;
+use rust_corosync::NodeId;
 use tokio::sync::watch;
 
 use crate::corosync::{CorosyncError, Quorum};
@@ -64,20 +65,25 @@ impl QuorumMonitor {
         };
         let seen = quorum.dispatch();
         match &seen {
-            Ok(None) => {}
-            Ok(Some(view)) => self.set(view.clone()),
-            Err(_) => self.set(QuorumView::default()),
+            Ok(seen) => {
+                for (is_quorate, nodes) in seen {
+                    self.set(*is_quorate, nodes);
+                }
+            }
+            Err(_) => self.set(false, &[]),
         }
         seen.map(|_seen| ())
     }
 
     fn disconnect(&self) {
         *self.0.connection.lock() = None;
-        self.set(QuorumView::default());
+        self.set(false, &[]);
     }
 
-    fn set(&self, view: QuorumView) {
+    fn set(&self, is_quorate: bool, nodes: &[NodeId]) {
         self.0.view.send_if_modified(|present| {
+            let nodes = nodes.iter().map(|node| u32::from(*node)).collect();
+            let view = present.followed_by(is_quorate, nodes);
             let is_change = *present != view;
             *present = view;
             is_change

@@ -39,6 +39,21 @@ pub struct QuorumView {
     pub is_quorate: bool,
     /// The nodes of this side, whether or not their daemons run. Empty if nobody has said so.
     pub nodes: Arc<[u32]>,
+    /// How often the quorum was lost so far: it may be back before anybody looks.
+    pub loss_count: u64,
+}
+
+impl QuorumView {
+    /// What corosync said next.
+    #[must_use]
+    pub fn followed_by(&self, is_quorate: bool, nodes: Arc<[u32]>) -> Self {
+        let is_loss = self.is_quorate && !is_quorate;
+        Self {
+            is_quorate,
+            nodes,
+            loss_count: self.loss_count + u64::from(is_loss),
+        }
+    }
 }
 
 impl From<bool> for QuorumView {

@@ -21,7 +21,7 @@ impl<A: Application> Machine<A> {
             let is_synced = self.mode() == Mode::Synced;
             let is_late = self.now.monotonic_ms.saturating_sub(*since_ms) >= PATIENCE_MS
                 && (is_synced || matches!(self.mode(), Mode::Start | Mode::Leave));
-            if waits && !is_late {
+            if waits && (!is_late || self.waits_for_daemons()) {
                 return;
             }
             match self.held.pop_front() {
@@ -59,8 +59,9 @@ impl<A: Application> Machine<A> {
     /// when it has lasted long enough.
     ///
     /// When hosts find each other again, their daemons are not in one group at once: one connects to its corosync only every second,
-    /// another has just left to be brought up to date. A member that is quorate meanwhile may lack the last changes. If it
-    /// wrote, and a daemon with more changes joined then, its own would be undone, though it has told them to be done.
+    /// another has just left to be brought up to date. A member that is quorate meanwhile may lack the last changes, as may one
+    /// that others have left before it was synced with them. If it wrote, and a daemon with more changes joined then, its own
+    /// would be undone, though it has told them to be done.
     fn await_daemons(&mut self) {
         let Some(since_ms) = self.incomplete_since_ms else {
             return;

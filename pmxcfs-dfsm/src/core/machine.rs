@@ -90,8 +90,8 @@ pub struct Machine<A: Application> {
     pub(super) outbox: Outbox,
     pub(super) backoff: Backoff,
     pub(super) quorum: QuorumView,
-    /// Since when daemons of this side may know more than the group does; `None` if all have joined, or were waited for. See
-    /// `Machine::await_daemons`.
+    /// Since when daemons of this side may have more changes than the group; `None` if this member is synced with all, or has
+    /// waited for them. See `Machine::await_daemons`.
     pub(super) incomplete_since_ms: Option<u64>,
     pub(super) now: Now,
     /// What is to be done for the event under way, in order.
@@ -295,11 +295,14 @@ impl<A: Application> Machine<A> {
     }
 
     fn quorum(&mut self, view: QuorumView) {
-        let QuorumView { is_quorate, .. } = view;
-        if mem::replace(&mut self.quorum, view).is_quorate == is_quorate {
+        let is_quorate = view.is_quorate;
+        let former = mem::replace(&mut self.quorum, view);
+        if (former.is_quorate, former.loss_count) != (is_quorate, self.quorum.loss_count) {
+            self.incomplete_since_ms = is_quorate.then_some(self.now.monotonic_ms);
+        }
+        if former.is_quorate == is_quorate {
             return;
         }
-        self.incomplete_since_ms = is_quorate.then_some(self.now.monotonic_ms);
         let text = if is_quorate {
             "node has quorum"
         } else {

@@ -41,6 +41,10 @@ impl<A: Application> Machine<A> {
             for queued in &mut self.queue {
                 queued.has_lost_receiver = true;
             }
+            if self.mode() != Mode::Synced {
+                // Nor is it known what else they have.
+                self.incomplete_since_ms = Some(self.now.monotonic_ms);
+            }
         }
         self.lowest_node = ids.first().map_or(0, |first| first.node);
         self.discard();

@@ -32,6 +32,8 @@ pub(crate) struct Asked {
     pub(crate) node: usize,
     pub(crate) member: MemberId,
     pub(crate) operation: Operation,
+    /// How often hosts had found or lost each other then.
+    pub(crate) regroup_count: usize,
 }
 
 /// What came of it.
@@ -127,7 +129,8 @@ impl Cluster {
 
     /// Whether a node's quorum service has something new to tell.
     pub(crate) fn is_quorum_news(&self, node: usize) -> bool {
-        self.runs(node) && self.network.hosts[node].quorum_told != self.network.quorum(node)
+        let host = &self.network.hosts[node];
+        self.runs(node) && host.quorum_told != host.quorum
     }
 
     pub(crate) fn apply(&mut self, step: &Step) {
@@ -259,6 +262,9 @@ impl Cluster {
     }
 
     fn regroup(&mut self, lost: usize, in_steps: bool) {
+        self.network.find_quorum();
+        self.network.regroup_count += 1;
+        self.network.regrouped_ms = self.network.now_ms;
         self.database.cpg.regroup(&self.network, lost, in_steps);
         self.status.cpg.regroup(&self.network, lost, in_steps);
     }
@@ -282,8 +288,9 @@ impl Cluster {
         if !self.is_quorum_news(node) || !self.network.is_awake(node) {
             return;
         }
-        let view = self.network.quorum(node);
-        self.network.hosts[node].quorum_told = view.clone();
+        let host = &mut self.network.hosts[node];
+        let view = host.quorum.clone();
+        host.quorum_told = view.clone();
         let event = Event::Quorum(view.clone());
         self.database
             .feed(&mut self.network, node, What::Other, event);
@@ -366,6 +373,7 @@ impl Cluster {
             node,
             member,
             operation: operation.clone(),
+            regroup_count: self.network.regroup_count,
         };
         self.pending.insert(id, asked);
         self.network

@@ -41,7 +41,7 @@ pub(crate) struct Position {
 pub(crate) struct Connection {
     pub(crate) id: MemberId,
     /// Its join has its place in the order.
-    is_joined: bool,
+    pub(crate) is_joined: bool,
     pub(crate) inbox: VecDeque<Arrival>,
     /// The membership that was delivered last, and the one that was put into the inbox last.
     view: Vec<MemberId>,

@@ -23,6 +23,8 @@ pub(crate) struct Host {
     pub(crate) clock_offset_secs: u32,
     /// What the daemon was told last.
     pub(crate) quorum_told: QuorumView,
+    /// What its corosync says.
+    pub(crate) quorum: QuorumView,
 }
 
 impl Host {
@@ -44,6 +46,9 @@ impl Host {
 pub(crate) struct Network {
     pub(crate) hosts: Vec<Host>,
     pub(crate) now_ms: u64,
+    /// How often hosts found or lost each other, and when they did so last.
+    pub(crate) regroup_count: usize,
+    pub(crate) regrouped_ms: u64,
     /// Lines that tell what happened.
     pub(crate) trace: Vec<String>,
     /// Whether anybody wants to read them.
@@ -63,13 +68,18 @@ impl Network {
             busy_until_ms: 0,
             clock_offset_secs: 0,
             quorum_told: QuorumView::default(),
+            quorum: QuorumView::default(),
         };
-        Self {
+        let mut network = Self {
             hosts: vec![host; count],
             now_ms: 1_000_000,
+            regroup_count: 0,
+            regrouped_ms: 1_000_000,
             trace: Vec::new(),
             is_traced: true,
-        }
+        };
+        network.find_quorum();
+        network
     }
 
     pub(crate) fn tell(&mut self, line: impl FnOnce() -> String) {
@@ -113,12 +123,14 @@ impl Network {
         all
     }
 
-    /// What corosync on a host says of its side.
-    pub(crate) fn quorum(&self, node: usize) -> QuorumView {
-        let seen = self.seen_by(node);
-        QuorumView {
-            is_quorate: seen.len() * 2 > self.hosts.len(),
-            nodes: seen.into_iter().map(|node| node as u32 + 1).collect(),
+    /// Has corosync look who is on its side, on all hosts.
+    pub(crate) fn find_quorum(&mut self) {
+        for node in 0..self.hosts.len() {
+            let seen = self.seen_by(node);
+            let is_quorate = seen.len() * 2 > self.hosts.len();
+            let nodes = seen.into_iter().map(|node| node as u32 + 1).collect();
+            let host = &mut self.hosts[node];
+            host.quorum = host.quorum.followed_by(is_quorate, nodes);
         }
     }
 

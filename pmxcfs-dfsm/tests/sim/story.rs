@@ -204,6 +204,7 @@ impl<'a> Narrator<'a> {
             920..935 => self.pass_time(),
             935..939 => self.calm_down(),
             939..945 => self.fall_behind(node),
+            945..948 => self.meet_again(node),
             _ => self.fault(node),
         }
     }
@@ -252,6 +253,42 @@ impl<'a> Narrator<'a> {
                 return self.disturb_update(node);
             }
         }
+    }
+
+    /// A node is cut off and misses writes. When the hosts find each other, the daemons of the others are away for a moment, and the
+    /// node is to write.
+    fn meet_again(&mut self, node: usize) {
+        if !self.faults.crashes {
+            return;
+        }
+        let sides = (0..self.count()).map(|host| usize::from(host == node));
+        self.regroup(sides.collect(), 0);
+        self.rest(3);
+        let others: Vec<usize> = (0..self.count()).filter(|host| *host != node).collect();
+        for other in &others {
+            let operation = self.make_once();
+            self.act(Step::Ask {
+                node: *other,
+                operation,
+            });
+        }
+        self.rest(3);
+        for other in &others {
+            self.act(Step::Crash(*other));
+        }
+        self.regroup(vec![0; self.count()], 0);
+        for _ in 0..self.random.below(10) {
+            self.act(Step::Quorum(node));
+            self.order(node);
+            self.deliver(node);
+        }
+        let operation = self.make_once();
+        self.act(Step::Ask { node, operation });
+        self.rest(3);
+        for other in others {
+            self.revive(other);
+        }
+        self.rest(10);
     }
 
     /// Peace for some rounds, in which most of what is under way arrives.

@@ -15,6 +15,7 @@ pub(crate) struct Tally {
     failures: usize,
     strayed: usize,
     given_way: usize,
+    kept: usize,
 }
 
 impl Tally {
@@ -30,6 +31,7 @@ impl Tally {
         self.failures += checks.counts.failures;
         self.strayed += checks.strays.stray_count;
         self.given_way += checks.lineage.given_way_count;
+        self.kept += checks.kept.judged_count;
     }
 }
 
@@ -46,6 +48,7 @@ impl std::fmt::Display for Tally {
             failures,
             strayed,
             given_way,
+            kept,
         } = self;
         writeln!(
             f,
@@ -60,9 +63,10 @@ impl std::fmt::Display for Tally {
             "{leaves} times a member left, {failures} times it gave up"
         )?;
         writeln!(f, "{strayed} times a C daemon went its own way")?;
-        write!(
+        writeln!(
             f,
             "{given_way} times a write held by a majority gave way to one that was not"
-        )
+        )?;
+        write!(f, "{kept} acknowledged writes had to stay, and did")
     }
 }

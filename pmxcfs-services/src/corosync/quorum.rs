@@ -1,6 +1,5 @@
 //! Whether this side of the cluster may decide, and which nodes are on it.
 
-use pmxcfs_dfsm::core::QuorumView;
 use rust_corosync::{CsError, DispatchFlags, NodeId, TrackFlags, quorum};
 
 use super::error::CorosyncError;
@@ -8,7 +7,7 @@ use super::inbox::{self, Inbox};
 use super::readiness::Readiness;
 
 thread_local! {
-    static INBOX: Inbox<QuorumView> = const { Inbox::new(Vec::new()) };
+    static INBOX: Inbox<(bool, Vec<NodeId>)> = const { Inbox::new(Vec::new()) };
 }
 
 /// A connection that is told of every change of quorum or of the nodes, and of the present state at once.
@@ -55,23 +54,22 @@ impl Quorum {
         self.readiness.receive(take).await
     }
 
-    /// Takes all notifications that have arrived, without waiting. The last one counts; `None` if there was none. The library
-    /// does not bear two threads in here on one connection: one of them could wait for ever.
+    /// Takes all notifications that have arrived, without waiting: whether this side is quorate, and its nodes. The library does not
+    /// bear two threads in here on one connection: one of them could wait for ever.
     ///
     /// # Errors
     /// If the connection is lost.
-    pub fn dispatch(&self) -> Result<Option<QuorumView>, CorosyncError> {
-        let (result, mut seen) = inbox::collect(&INBOX, || {
+    pub fn dispatch(&self) -> Result<Vec<(bool, Vec<NodeId>)>, CorosyncError> {
+        let (result, seen) = inbox::collect(&INBOX, || {
             quorum::dispatch(&self.handle, DispatchFlags::All)
         });
         match result {
-            Ok(()) | Err(CsError::CsErrTryAgain) => Ok(seen.pop()),
+            Ok(()) | Err(CsError::CsErrTryAgain) => Ok(seen),
             Err(code) => Err(CorosyncError::new("quorum_dispatch", code)),
         }
     }
 }
 
 fn notified(_handle: &quorum::Handle, is_quorate: bool, _ring: quorum::RingId, nodes: Vec<NodeId>) {
-    let nodes = nodes.into_iter().map(u32::from).collect();
-    inbox::put(&INBOX, QuorumView { is_quorate, nodes });
+    inbox::put(&INBOX, (is_quorate, nodes));
 }

@@ -37,6 +37,8 @@ fn the_quorum_is_followed_through_changes_and_outages() {
             runtime.block_on(becomes(&mut seen, is_quorate));
             assert_eq!(monitor.drain().is_quorate, is_quorate);
         }
+        let view = monitor.view();
+        assert_eq!((&*view.nodes, view.loss_count), (&[1][..], 1));
         host.kill_corosync();
         runtime.block_on(becomes(&mut seen, false));
         let waits = |state: &ServiceState| matches!(state, ServiceState::Waiting { .. });

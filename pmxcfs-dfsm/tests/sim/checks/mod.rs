@@ -8,6 +8,7 @@
 mod answers;
 mod equality;
 mod exchange;
+mod kept;
 mod lineage;
 mod order;
 mod silence;
@@ -29,6 +30,7 @@ pub(crate) struct Checks {
     pub(crate) answers: answers::Answers,
     equality: equality::Equality,
     exchange: exchange::Exchanges,
+    pub(crate) kept: kept::Kept,
     pub(crate) lineage: lineage::Lineages,
     order: order::Order,
     silence: silence::Silence,
@@ -138,7 +140,9 @@ impl Checks {
         }
         for answered in std::mem::take(&mut cluster.answered) {
             self.answers.look(&answered, &self.strays, cluster);
+            self.kept.note(&answered, cluster);
         }
+        self.kept.look(&self.strays, cluster);
         let fed = std::mem::take(&mut cluster.status.fed);
         for fed in &fed {
             self.exchange.look(fed, true);
