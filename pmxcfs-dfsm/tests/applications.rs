@@ -18,7 +18,7 @@ use bytes::Bytes;
 use disk::Disk;
 use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::{
-    core::{Action, Event, Machine, MemberId, Mode, Now, RequestId},
+    core::{Action, Event, Machine, MemberId, Mode, Now, QuorumView, RequestId},
     database::{
         Database, DatabaseNotice,
         wire::{LockMessage, OperationMessage, UNLOCK, UNLOCK_REQUEST, UpdateMessage},
@@ -64,7 +64,7 @@ impl Subject {
             ms: 0,
             count: 0,
         };
-        subject.feed(Event::Quorum(true.into()));
+        subject.feed(Event::Quorum(QuorumView::default().followed_by(true, [])));
         subject.feed(Event::Connected { local: SELF });
         let members = vec![SELF];
         subject.feed(Event::Membership {
@@ -192,7 +192,7 @@ fn growing_an_empty_file_is_sent_as_zeros_and_answered_once() {
 #[test]
 fn a_write_without_quorum_is_refused_before_it_is_sent() {
     let mut subject = Subject::new();
-    subject.feed(Event::Quorum(false.into()));
+    subject.feed(Event::Quorum(QuorumView::default().followed_by(false, [])));
     assert_eq!(subject.result(mkdir("x")), Err(FsError::Access));
     let actions = subject.deliver(PEER, normal_of(1, &mkdir("theirs")));
     assert!(

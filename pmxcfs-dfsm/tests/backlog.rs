@@ -18,7 +18,7 @@ use bytes::Bytes;
 use disk::{Disk, Saved};
 use pmxcfs_api_types::FsError;
 use pmxcfs_dfsm::{
-    core::{Action, Event, Machine, MemberId, Mode, Now, RequestId},
+    core::{Action, Event, Machine, MemberId, Mode, Now, QuorumView, RequestId},
     database::{Database, wire::OperationMessage},
     wire::NormalMessage,
 };
@@ -128,7 +128,10 @@ impl Ring {
             left: Vec::new(),
         };
         for index in 0..=JOINER {
-            ring.feed(index, Event::Quorum(true.into()));
+            ring.feed(
+                index,
+                Event::Quorum(QuorumView::default().followed_by(true, [])),
+            );
         }
         for index in 0..JOINER {
             ring.join(index);

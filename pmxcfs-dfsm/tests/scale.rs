@@ -23,7 +23,7 @@ use std::mem;
 use bytes::Bytes;
 use disk::{Disk, Saved};
 use pmxcfs_dfsm::{
-    core::{Action, Event, Machine, MemberId, Mode, Now, RequestId},
+    core::{Action, Event, Machine, MemberId, Mode, Now, QuorumView, RequestId},
     database::Database,
     wire::{Header, MessageKind},
 };
@@ -135,7 +135,10 @@ impl Cluster {
             last_request: 0,
         };
         for index in 0..size {
-            cluster.feed(index, Event::Quorum(true.into()));
+            cluster.feed(
+                index,
+                Event::Quorum(QuorumView::default().followed_by(true, [])),
+            );
         }
         cluster
     }

@@ -65,25 +65,25 @@ impl QuorumMonitor {
         };
         let seen = quorum.dispatch();
         match &seen {
-            Ok(seen) => {
-                for (is_quorate, nodes) in seen {
-                    self.set(*is_quorate, nodes);
-                }
-            }
-            Err(_) => self.set(false, &[]),
+            Ok(seen) => self.note(seen),
+            Err(_) => self.note(&[(false, Vec::new())]),
         }
         seen.map(|_seen| ())
     }
 
     fn disconnect(&self) {
         *self.0.connection.lock() = None;
-        self.set(false, &[]);
+        self.note(&[(false, Vec::new())]);
     }
 
-    fn set(&self, is_quorate: bool, nodes: &[NodeId]) {
+    /// Takes in reports, quorum and nodes each, in their order. Others see the view after the last one.
+    fn note(&self, reports: &[(bool, Vec<NodeId>)]) {
         self.0.view.send_if_modified(|present| {
-            let nodes = nodes.iter().map(|node| u32::from(*node)).collect();
-            let view = present.followed_by(is_quorate, nodes);
+            let view = reports
+                .iter()
+                .fold(present.clone(), |view, (is_quorate, nodes)| {
+                    view.followed_by(*is_quorate, nodes.iter().map(|node| u32::from(*node)))
+                });
             let is_change = *present != view;
             *present = view;
             is_change

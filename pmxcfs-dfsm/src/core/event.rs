@@ -32,7 +32,7 @@ pub struct Now {
     pub wall_secs: u32,
 }
 
-/// What corosync says of the side of the cluster that this node is on.
+/// The side of the cluster that this node is on, as corosync reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QuorumView {
     /// Whether this side may decide.
@@ -44,24 +44,14 @@ pub struct QuorumView {
 }
 
 impl QuorumView {
-    /// What corosync said next.
+    /// The view after the next report of corosync.
     #[must_use]
-    pub fn followed_by(&self, is_quorate: bool, nodes: Arc<[u32]>) -> Self {
+    pub fn followed_by(&self, is_quorate: bool, nodes: impl IntoIterator<Item = u32>) -> Self {
         let is_loss = self.is_quorate && !is_quorate;
         Self {
             is_quorate,
-            nodes,
+            nodes: nodes.into_iter().collect(),
             loss_count: self.loss_count + u64::from(is_loss),
-        }
-    }
-}
-
-impl From<bool> for QuorumView {
-    /// Only whether this side may decide.
-    fn from(is_quorate: bool) -> Self {
-        Self {
-            is_quorate,
-            ..Self::default()
         }
     }
 }

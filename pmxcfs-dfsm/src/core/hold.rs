@@ -61,7 +61,7 @@ impl<A: Application> Machine<A> {
     /// When hosts find each other again, their daemons are not in one group at once: one connects to its corosync only every second,
     /// another has just left to be brought up to date. A member that is quorate meanwhile may lack the last changes, as may one
     /// that others have left before it was synced with them. If it wrote, and a daemon with more changes joined then, its own
-    /// would be undone, though it has told them to be done.
+    /// changes would be undone, though their callers were told of success.
     fn await_daemons(&mut self) {
         let Some(since_ms) = self.incomplete_since_ms else {
             return;
@@ -69,18 +69,17 @@ impl<A: Application> Machine<A> {
         if !A::IS_EXACT || !self.quorum.is_quorate || self.members.is_empty() {
             return;
         }
-        let nodes = self.quorum.nodes.iter();
-        let absent: Vec<String> = nodes
-            .filter(|node| !self.members.iter().any(|member| member.id.node == **node))
-            .map(u32::to_string)
-            .collect();
-        let is_complete = absent.is_empty() && self.mode() == Mode::Synced;
+        let is_absent = |node: &&u32| self.members.iter().all(|member| member.id.node != **node);
+        let mut absent = self.quorum.nodes.iter().filter(is_absent).peekable();
+        let is_synced = self.mode() == Mode::Synced;
+        let is_complete = is_synced && absent.peek().is_none();
         let is_late = self.now.monotonic_ms.saturating_sub(since_ms) >= DAEMONS_MS;
         if !is_complete && !is_late {
             return;
         }
+        let absent: Vec<String> = absent.map(u32::to_string).collect();
         self.incomplete_since_ms = None;
-        if !absent.is_empty() && self.mode() == Mode::Synced {
+        if is_synced && !absent.is_empty() {
             let text = format!(
                 "changes go on without nodes {}: corosync runs there, pmxcfs does not answer (is pve-cluster running?)",
                 absent.join(", ")

@@ -9,7 +9,7 @@ use pmxcfs_memdb::{
     Caller, Change, Delivered, Operation, Plan, Reply, RootState, Rules, Stamp, Tree,
 };
 
-use crate::core::{Action, Event, Machine, MemberId, Mode, Now};
+use crate::core::{Action, Event, Machine, MemberId, Mode, Now, QuorumView};
 use crate::database::{Database, TreeStore};
 
 const MEMBER_COUNT: usize = 3;
@@ -36,11 +36,17 @@ pub fn protocol(script: &[u8]) {
             9 => ring.damage(node, detail),
             10 => ring.leave(node),
             11 | 12 => ring.join(node),
-            13 => ring.feed(node, Event::Quorum((detail % 4 > 0).into())),
+            13 => ring.feed(node, view(detail % 4 > 0)),
             _ => ring.tick(detail),
         }
         ring.check();
     }
+}
+
+/// Corosync sees all nodes, whichever daemons have joined.
+fn view(is_quorate: bool) -> Event {
+    let nodes = (1..).take(MEMBER_COUNT);
+    Event::Quorum(QuorumView::default().followed_by(is_quorate, nodes))
 }
 
 trait RotateIfAny {
@@ -96,7 +102,7 @@ impl Ring {
             delivered: Vec::new(),
         };
         for node in 0..MEMBER_COUNT {
-            ring.feed(node, Event::Quorum(true.into()));
+            ring.feed(node, view(true));
             ring.join(node);
             ring.deliver_all();
         }

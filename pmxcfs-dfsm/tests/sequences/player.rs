@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pmxcfs_dfsm::{
     app::Application,
-    core::{Action, Event, Machine, MemberId, Mode, Now},
+    core::{Action, Event, Machine, MemberId, Mode, Now, QuorumView},
     wire::{Header, MessageKind, NormalMessage},
 };
 
@@ -148,7 +148,7 @@ impl<'a, G: Group> Player<'a, G> {
             self.pid = pid;
             let former = self.machine.take();
             self.machine = Some(self.group.start(former, ahead));
-            self.feed(Event::Quorum(true.into()));
+            self.feed(Event::Quorum(QuorumView::default().followed_by(true, [])));
         }
         let local = MemberId {
             node: self.node,

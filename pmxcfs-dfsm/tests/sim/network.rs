@@ -23,7 +23,7 @@ pub(crate) struct Host {
     pub(crate) clock_offset_secs: u32,
     /// What the daemon was told last.
     pub(crate) quorum_told: QuorumView,
-    /// What its corosync says.
+    /// The view that its corosync reports.
     pub(crate) quorum: QuorumView,
 }
 
@@ -128,7 +128,7 @@ impl Network {
         for node in 0..self.hosts.len() {
             let seen = self.seen_by(node);
             let is_quorate = seen.len() * 2 > self.hosts.len();
-            let nodes = seen.into_iter().map(|node| node as u32 + 1).collect();
+            let nodes = seen.into_iter().map(|node| node as u32 + 1);
             let host = &mut self.hosts[node];
             host.quorum = host.quorum.followed_by(is_quorate, nodes);
         }

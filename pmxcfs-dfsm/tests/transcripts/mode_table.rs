@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pmxcfs_dfsm::{
-    core::{Action, Event, Machine, MemberId, Mode, Now, RequestId},
+    core::{Action, Event, Machine, MemberId, Mode, Now, QuorumView, RequestId},
     database::{Database, wire::OperationMessage},
     wire::{Epoch, Header, MessageKind, NormalMessage, StateMessage},
 };
@@ -104,7 +104,11 @@ fn write(protocol: u32) -> Bytes {
 fn subject(mode: Mode) -> (Subject, Epoch) {
     let mut subject = Machine::new(Database::new(Disk::new(tree()), Box::new(drop)));
     let mut epoch = Epoch::default();
-    feed(&mut subject, 0, Event::Quorum(true.into()));
+    feed(
+        &mut subject,
+        0,
+        Event::Quorum(QuorumView::default().followed_by(true, [])),
+    );
     feed(&mut subject, 0, Event::Connected { local: SELF });
     if mode != Mode::Start {
         let actions = feed(&mut subject, 0, membership(&[SELF, PEER], true));
@@ -223,7 +227,10 @@ fn events(epoch: Epoch) -> Vec<(&'static str, Option<Event>)> {
                 unsent: vec![start],
             }),
         ),
-        ("quorum lost", Some(Event::Quorum(false.into()))),
+        (
+            "quorum lost",
+            Some(Event::Quorum(QuorumView::default().followed_by(false, []))),
+        ),
         ("mended", Some(Event::Mended)),
         ("tick", Some(Event::Tick)),
         ("tick after an hour", Some(Event::Tick)),

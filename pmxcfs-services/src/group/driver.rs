@@ -38,7 +38,7 @@ pub struct GroupConfig {
     pub started: Instant,
     /// Where the quorum is known.
     pub quorum: QuorumMonitor,
-    /// A service that is to work before the group is joined.
+    /// A service that is to work before the group is joined; each attempt waits at most 5 s for it.
     pub join_after: watch::Receiver<ServiceState>,
 }
 

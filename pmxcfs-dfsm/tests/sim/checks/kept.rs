@@ -1,8 +1,8 @@
-//! What a node has told to be done stays, as long as its process and the network do.
+//! A node keeps a change that it has acknowledged as long as its process and the network stay as they are.
 //!
 //! A change may be lost when its node falls out of the ring after it was sent, see `lineage`, and when the node does not know yet
-//! that its side has no quorum. Without that, an exchange takes back an acknowledged change only if a daemon joins late that has more changes: later
-//! than the others wait for it. Clusters with C daemons are not judged, since those do not wait.
+//! that its side has no quorum. Without that, an exchange takes back an acknowledged change only if a daemon with more changes
+//! joins late: later than the others wait for it. Clusters with C daemons are not judged, since those do not wait.
 
 use bytes::Bytes;
 use pmxcfs_dfsm::core::{MemberId, Mode};
@@ -29,7 +29,7 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn note(&mut self, answered: &Answered, cluster: &Cluster) {
+    pub(super) fn note(&mut self, answered: &Answered, strays: &Strays, cluster: &Cluster) {
         let Operation::Mkdir { path } = &answered.asked.operation else {
             return;
         };
@@ -41,8 +41,10 @@ impl Kept {
         let is_quick = network.now_ms < network.regrouped_ms + WAIT_MS;
         let cpg = &cluster.database.cpg;
         let is_joined = |node| cpg.connection(node).is_some_and(|found| found.is_joined);
-        let has_waited = is_quick || network.seen_by(node).into_iter().all(is_joined);
-        if path.starts_with(b"once") && answered.result.is_ok() && knows && is_same && has_waited {
+        let waits = is_quick || network.seen_by(node).into_iter().all(is_joined);
+        let is_judged = !strays.peers.values().any(|is_peer| *is_peer);
+        let must_stay = is_judged && knows && is_same && waits;
+        if path.starts_with(b"once") && answered.result.is_ok() && must_stay {
             self.acknowledged.push(Acknowledged {
                 path: path.clone(),
                 node,
@@ -53,12 +55,11 @@ impl Kept {
         }
     }
 
-    pub(super) fn look(&mut self, strays: &Strays, cluster: &Cluster) {
-        let is_judged = !strays.peers.values().any(|is_peer| *is_peer);
+    pub(super) fn look(&mut self, cluster: &Cluster) {
         self.acknowledged.retain(|change| {
             let member = cluster.database.members[change.node].as_ref();
             let is_same = member.is_some_and(|member| member.id == change.member);
-            is_judged && is_same && change.regroup_count == cluster.network.regroup_count
+            is_same && change.regroup_count == cluster.network.regroup_count
         });
         for change in &self.acknowledged {
             let is_there = |tree: &pmxcfs_memdb::Tree| tree.lookup(&change.path).is_some();

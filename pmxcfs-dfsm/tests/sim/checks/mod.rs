@@ -140,9 +140,9 @@ impl Checks {
         }
         for answered in std::mem::take(&mut cluster.answered) {
             self.answers.look(&answered, &self.strays, cluster);
-            self.kept.note(&answered, cluster);
+            self.kept.note(&answered, &self.strays, cluster);
         }
-        self.kept.look(&self.strays, cluster);
+        self.kept.look(cluster);
         let fed = std::mem::take(&mut cluster.status.fed);
         for fed in &fed {
             self.exchange.look(fed, true);
