@@ -8,7 +8,8 @@ use crate::app::Application;
 /// How long a request may wait for the group to be joined, or for another member to be updated. Both take a fraction of this.
 const PATIENCE_MS: u64 = 5_000;
 
-/// How long changes wait for the daemons of other nodes on this side. A daemon is back within some 1.5 s of its corosync.
+/// How long changes wait for the daemons of other nodes on this side; a tick ends the wait, so up to a second later. A daemon is
+/// back within some 1.5 s of its corosync.
 const DAEMONS_MS: u64 = 3_000;
 
 impl<A: Application> Machine<A> {
